@@ -1,0 +1,19 @@
+"""What the harness knows by name: data sets, network architectures, training methods.
+
+Facts only, no torch: the command line and the Snakefile read them in milliseconds.
+"""
+
+from reproduce.catalogue.architectures import Architecture, parse_architecture
+from reproduce.catalogue.datasets import DATASETS, DatasetFacts, dataset_facts
+from reproduce.catalogue.methods import METHODS, Method, find_method
+
+__all__ = [
+    "DATASETS",
+    "METHODS",
+    "Architecture",
+    "DatasetFacts",
+    "Method",
+    "dataset_facts",
+    "find_method",
+    "parse_architecture",
+]

@@ -1,0 +1,16 @@
+"""Images: sources, one prepared form, subsets, augmentation on the device."""
+
+from reproduce.data.batches import ImageStore
+from reproduce.data.prepare import prepare
+from reproduce.data.prepared import Dataset, Split, load_prepared
+from reproduce.data.subsets import hold_out, stratified_subset
+
+__all__ = [
+    "Dataset",
+    "ImageStore",
+    "Split",
+    "hold_out",
+    "load_prepared",
+    "prepare",
+    "stratified_subset",
+]

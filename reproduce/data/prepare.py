@@ -1,0 +1,60 @@
+"""From whatever source the configuration names to the prepared form."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reproduce.catalogue import dataset_facts
+from reproduce.config import Data
+from reproduce.data import cifar
+from reproduce.data.digits import read_digits
+from reproduce.data.prepared import read_npz, save_prepared
+from reproduce.errors import HarnessError
+
+
+def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = print) -> None:
+    """Read a data set from its configured source and write it to `path`.
+
+    Parameters
+    ----------
+    data : Data
+        The configuration's data section.
+    dataset : str
+        Name of the data set.
+    path : Path
+        The .npz to write; a manifest with the checksum is put beside it.
+    say : callable
+        Told about downloads that are tried again.
+
+    Raises
+    ------
+    HarnessError
+        If the source is missing, damaged or of another form.
+    """
+    facts = dataset_facts(dataset)
+    arrays, source = _read(data, dataset, say)
+    save_prepared(path, facts, arrays, source)
+
+
+def _read(
+    data: Data, dataset: str, say: Callable[[str], None]
+) -> tuple[dict[str, NDArray[np.uint8]], str]:
+    if dataset == "digits":
+        return read_digits(), "scikit-learn's digits"
+    where = {"cifar10": data.cifar10, "cifar100": data.cifar100}[dataset]
+    downloads = data.folder / "official"
+    if where == "download":
+        return cifar.download(dataset, downloads, say), "official archive, md5 checked"
+    path = Path(where).expanduser()
+    if not path.exists():
+        raise HarnessError(
+            f"data.{dataset}: {path} does not exist; give an official folder, its archive "
+            'or an .npz file, or "download"'
+        )
+    if path.is_dir():
+        return cifar.read_folder(dataset, path), "official files, md5 checked"
+    if path.suffix == ".npz":
+        return read_npz(path), f"{path.name}, an .npz given by the user"
+    return cifar.read_archive(dataset, path, downloads), "official archive, md5 checked"

@@ -1,0 +1,189 @@
+"""The one prepared form of every data set: uint8 arrays in an .npz, with checksums."""
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reproduce.catalogue import DatasetFacts, dataset_facts
+from reproduce.errors import HarnessError
+from reproduce.files import read_json, write_atomically, write_json
+
+KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels that belong together.
+
+    Attributes
+    ----------
+    images : ndarray
+        uint8, shape (N, height, width, channels).
+    labels : ndarray
+        uint8, shape (N,).
+    indices : ndarray
+        int64, shape (N,): positions in the official split, in rising order.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64]) -> "Split":
+        """Return the rows given, in rising order."""
+        rows = np.sort(rows)
+        return Split(self.images[rows], self.labels[rows], self.indices[rows])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A whole data set.
+
+    Attributes
+    ----------
+    facts : DatasetFacts
+        What is fixed about it.
+    train, test : Split
+        The official splits.
+    sha256 : str
+        Checksum over the four arrays.
+    source : str
+        Where the images came from, in words.
+    """
+
+    facts: DatasetFacts
+    train: Split
+    test: Split
+    sha256: str
+    source: str
+
+
+def check_arrays(facts: DatasetFacts, arrays: Mapping[str, Any], where: str) -> None:
+    """Refuse arrays that are not images and labels of this data set.
+
+    Raises
+    ------
+    HarnessError
+        Naming the file, the key and what was expected.
+    """
+    for key in KEYS:
+        if key not in arrays:
+            raise HarnessError(f"{where}: key {key!r} is missing; needed are {', '.join(KEYS)}")
+    image_shape = (facts.size, facts.size, facts.channels)
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        for key, array in ((f"{split}_images", images), (f"{split}_labels", labels)):
+            if array.dtype != np.uint8:
+                raise HarnessError(f"{where}: {key} has dtype {array.dtype}, expected uint8")
+        if images.ndim != 4 or images.shape[1:] != image_shape or not len(images):
+            raise HarnessError(
+                f"{where}: {split}_images has shape {images.shape}, "
+                f"expected (N, {', '.join(map(str, image_shape))})"
+            )
+        if labels.shape != (len(images),):
+            raise HarnessError(
+                f"{where}: {split}_labels has shape {labels.shape}, expected ({len(images)},)"
+            )
+        if labels.max() >= facts.classes:
+            raise HarnessError(
+                f"{where}: {split}_labels holds {labels.max()}, "
+                f"{facts.title} has labels 0 to {facts.classes - 1}"
+            )
+
+
+def checksum(arrays: Mapping[str, NDArray[np.uint8]]) -> str:
+    """Return one SHA-256 over the four arrays in their fixed order."""
+    state = hashlib.sha256()
+    for key in KEYS:
+        state.update(key.encode())
+        state.update(np.ascontiguousarray(arrays[key]).data)
+    return state.hexdigest()
+
+
+def save_prepared(
+    path: Path, facts: DatasetFacts, arrays: Mapping[str, NDArray[np.uint8]], source: str
+) -> None:
+    """Check the arrays and write them with a manifest beside them.
+
+    Raises
+    ------
+    HarnessError
+        If the arrays do not fit the data set, or cannot be written.
+    """
+    check_arrays(facts, arrays, source)
+    kept = {key: arrays[key] for key in KEYS}
+
+    def write(part: Path) -> None:
+        with part.open("wb") as handle:
+            np.savez(handle, **kept)
+
+    write_atomically(path, write)
+    manifest = {
+        "dataset": facts.name,
+        "source": source,
+        "train_images": len(kept["train_labels"]),
+        "test_images": len(kept["test_labels"]),
+        "sha256": checksum(kept),
+    }
+    write_json(path.with_suffix(".json"), manifest)
+
+
+def load_prepared(path: Path) -> Dataset:
+    """Read a prepared data set and check every byte of it.
+
+    Parameters
+    ----------
+    path : Path
+        The .npz written by `save_prepared`; its name is the data set's.
+
+    Raises
+    ------
+    HarnessError
+        If it is missing, damaged or does not match its manifest.
+    """
+    facts = dataset_facts(path.stem)
+    if not path.exists():
+        raise HarnessError(f"{path} is missing; run `reproduce prepare {facts.name}` first")
+    manifest = read_json(path.with_suffix(".json"))
+    arrays = read_npz(path)
+    check_arrays(facts, arrays, str(path))
+    found = checksum(arrays)
+    if not isinstance(manifest, dict) or manifest.get("sha256") != found:
+        raise HarnessError(
+            f"{path} does not match its checksum; delete it and run `reproduce prepare {facts.name}`"
+        )
+    splits = {
+        name: Split(
+            arrays[f"{name}_images"],
+            arrays[f"{name}_labels"],
+            np.arange(len(arrays[f"{name}_labels"])),
+        )
+        for name in ("train", "test")
+    }
+    return Dataset(facts, splits["train"], splits["test"], found, str(manifest.get("source")))
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """Read the arrays of an .npz that is not trusted: no pickled objects.
+
+    Raises
+    ------
+    HarnessError
+        If the file is missing, cut short or not an .npz.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise HarnessError(f"{path} does not exist") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise HarnessError(f"{path} is not a whole .npz file of plain arrays: {error}") from error

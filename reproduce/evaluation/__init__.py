@@ -1,0 +1,16 @@
+"""Attacking checkpoints: predictions, per-example records, metrics."""
+
+from reproduce.evaluation.metrics import METRICS, Metrics, compute_metrics
+from reproduce.evaluation.predictions import Predictions, attack_images
+from reproduce.evaluation.records import Record, read_record, write_record
+
+__all__ = [
+    "METRICS",
+    "Metrics",
+    "Predictions",
+    "Record",
+    "attack_images",
+    "compute_metrics",
+    "read_record",
+    "write_record",
+]

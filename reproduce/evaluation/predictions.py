@@ -1,0 +1,85 @@
+"""A network's predictions on a set of images and on their perturbed copies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reproduce.attacks import cross_entropy, frozen, pgd
+from reproduce.config import Attack
+from reproduce.data import ImageStore
+from reproduce.errors import HarnessError
+
+# (first image, images) -> noise in [-1, 1), shape of the images
+Noise = Callable[[int, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labels and predicted classes, int64 arrays of shape (N,), in the order of the images."""
+
+    labels: NDArray[np.int64]
+    clean: NDArray[np.int64]
+    adversarial: NDArray[np.int64]
+
+
+def attack_images(
+    model: nn.Module,
+    store: ImageStore,
+    attack: Attack,
+    epsilon: float,
+    noise: Noise,
+    batch_size: int,
+    advance: Callable[[int], object] = lambda images: None,
+) -> Predictions:
+    """Attack every image of a split once, from a uniform start in the ball.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps images to logits; left in the mode it came in.
+    store : ImageStore
+        The images.
+    attack : Attack
+        Loss, number of steps and step size.
+    epsilon : float
+        Radius of the l_inf ball, pixels in [0, 1].
+    noise : callable
+        Gives the start of a batch, in units of epsilon.
+    batch_size : int
+        Images a batch.
+    advance : callable
+        Told after each batch how many images were done.
+
+    Raises
+    ------
+    HarnessError
+        If the network answers with NaN or infinity.
+    """
+    labels, clean, adversarial = [], [], []
+    with frozen(model):
+        for first in range(0, len(store), batch_size):
+            images, targets = store.plain(first, first + batch_size)
+            with torch.no_grad():
+                logits = model(images)
+            if not torch.isfinite(logits).all():
+                raise HarnessError("the network's logits are NaN or infinite, it cannot be evaluated")
+            found = pgd(
+                model,
+                images,
+                cross_entropy(targets),
+                images + epsilon * noise(first, images),
+                epsilon=epsilon,
+                step_size=attack.step_size,
+                steps=attack.steps,
+            )
+            with torch.no_grad():
+                adversarial.append(model(found.images).argmax(1))
+            clean.append(logits.argmax(1))
+            labels.append(targets)
+            advance(len(images))
+    together = (torch.cat(parts).cpu().numpy() for parts in (labels, clean, adversarial))
+    return Predictions(*together)

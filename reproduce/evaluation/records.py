@@ -1,0 +1,85 @@
+"""Records: what one attack did to one checkpoint, image by image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reproduce.data.prepared import read_npz
+from reproduce.errors import HarnessError
+from reproduce.evaluation.metrics import Metrics, compute_metrics
+from reproduce.files import read_json, sha256_of_file, write_atomically, write_json
+
+_KEYS = ("index", "label", "clean", "adversarial")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One attack's outcome per image, and what it was.
+
+    Attributes
+    ----------
+    index : ndarray
+        int32, shape (N,): positions of the images in the official test split.
+    label, clean, adversarial : ndarray
+        int16, shape (N,): true class, prediction on x, prediction on x'.
+    info : dict
+        Summary: the resolved spec and its digest, checksums, hardware, seconds.
+    """
+
+    index: NDArray[np.integer]
+    label: NDArray[np.integer]
+    clean: NDArray[np.integer]
+    adversarial: NDArray[np.integer]
+    info: dict[str, Any]
+
+    @property
+    def metrics(self) -> Metrics:
+        """The three metrics over all images of the record."""
+        return compute_metrics(self.label, self.clean, self.adversarial)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write the arrays as `path` (.npz), then the summary with their checksum as .json."""
+    arrays = {
+        "index": record.index.astype(np.int32),
+        "label": record.label.astype(np.int16),
+        "clean": record.clean.astype(np.int16),
+        "adversarial": record.adversarial.astype(np.int16),
+    }
+
+    def write(part: Path) -> None:
+        with part.open("wb") as handle:
+            np.savez_compressed(handle, **arrays)
+
+    write_atomically(path, write)
+    summary = {
+        **record.info,
+        "metrics": record.metrics.as_dict(),
+        "record_sha256": sha256_of_file(path),
+    }
+    write_json(path.with_suffix(".json"), summary)
+
+
+def read_record(path: Path) -> Record:
+    """Read a record and check it against its summary.
+
+    Raises
+    ------
+    HarnessError
+        If a file is missing, damaged, or the two do not belong together.
+    """
+    if not path.is_file():
+        raise HarnessError(f"record {path} does not exist")
+    info = read_json(path.with_suffix(".json"))
+    if not isinstance(info, dict) or info.get("record_sha256") != sha256_of_file(path):
+        raise HarnessError(f"record {path} does not match its checksum; delete it and run again")
+    arrays = read_npz(path)
+    missing = [key for key in _KEYS if key not in arrays]
+    if missing:
+        raise HarnessError(f"record {path} lacks {', '.join(missing)}")
+    if len({arrays[key].shape for key in _KEYS}) != 1 or arrays["index"].ndim != 1:
+        raise HarnessError(f"record {path} holds arrays of different lengths")
+    return Record(*(arrays[key] for key in _KEYS), info=info)

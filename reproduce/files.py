@@ -1,0 +1,127 @@
+"""Files that are either whole or absent: atomic writes, checksums, locks."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from reproduce.errors import HarnessError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a temporary file and put it in the place of `path` in one step.
+
+    A reader sees the old file or the new one, never a part; whatever goes wrong
+    (full disk, kill, exception) the old file stays as it was.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write; missing folders are made.
+    write : callable
+        Called with the temporary path, in the same folder and with the same suffix.
+
+    Raises
+    ------
+    HarnessError
+        If the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except Exception as error:
+        raise _explain(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _explain(error: Exception, path: Path) -> Exception:
+    """Turn what the operating system says of a failed write into one clear line."""
+    code = error.errno if isinstance(error, OSError) else None
+    # safetensors and pyarrow wrap the system's error; its text is all that is left of it
+    if code in _NO_ROOM or "No space left" in str(error) or "File too large" in str(error):
+        return HarnessError(
+            f"the disk is full: {path} could not be written, what was there before is untouched; "
+            "free some room and run the same command again"
+        )
+    if isinstance(error, OSError):
+        return HarnessError(f"{path} could not be written: {error.strerror or error}")
+    return error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    HarnessError
+        If the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HarnessError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise HarnessError(f"{path} is damaged, it is not JSON: {error}") from error
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """Return a short fingerprint of a JSON-like value, the same on every machine."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:length]
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path`, or fail at once if another process holds it.
+
+    The operating system drops the lock when the holder ends, however it ends.
+
+    Raises
+    ------
+    HarnessError
+        If another process holds the lock; the message names `what`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise HarnessError(
+            f"{what} is being worked on by another process (it holds {path}); "
+            "wait for it or stop it, nothing was changed"
+        ) from None
+    except OSError as error:
+        raise HarnessError(f"{path} cannot be locked: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,53 @@
+"""From an architecture's name to an initialised network."""
+
+import math
+
+from torch import nn
+
+from reproduce.catalogue import DatasetFacts, parse_architecture
+from reproduce.models.densenet import DenseNetBC
+from reproduce.models.wide_resnet import WideResNet
+from reproduce.rng import seeded
+
+
+def build_model(architecture: str, facts: DatasetFacts, seed: int = 0) -> nn.Module:
+    """Build a network for a data set and initialise it.
+
+    Parameters
+    ----------
+    architecture : str
+        Name such as ``wrn-34-10``.
+    facts : DatasetFacts
+        Gives the number of classes and of input channels.
+    seed : int
+        Picks the initial weights.
+
+    Returns
+    -------
+    torch.nn.Module
+        Maps images in [0, 1], shape (B, channels, H, W), to logits (B, classes).
+
+    Raises
+    ------
+    HarnessError
+        If the architecture is unknown.
+    """
+    shape = parse_architecture(architecture)
+    with seeded(seed, "initialisation"):
+        model: nn.Module
+        if shape.family == "wrn":
+            model = WideResNet(shape.depth, shape.width, facts.classes, facts.channels)
+        else:
+            model = DenseNetBC(shape.depth, int(shape.width), facts.classes, facts.channels)
+        _initialise(model)
+    return model
+
+
+def _initialise(model: nn.Module) -> None:
+    """He initialisation by fan-out, as both papers' code; the linear layer keeps its weight."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+        elif isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,24 @@
+"""Generalised adversarial training (appendix D of the paper; lambda = 1 is Madry et al.)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reproduce.attacks import Loss, cross_entropy
+from reproduce.objectives.base import Terms
+
+
+class AdversarialTraining:
+    """Cross entropy on clean images, its increase under attack as robust regularisation."""
+
+    def attack_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
+        """Return the cross entropy of the labels."""
+        return cross_entropy(labels)
+
+    def terms(
+        self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor
+    ) -> Terms:
+        """Return both terms; an image whose loss the attack lowered contributes no robust term."""
+        # the order matters to BatchNorm's running statistics: adversarial first, then clean
+        perturbed = F.cross_entropy(model(adversarial), labels, reduction="none")
+        clean = F.cross_entropy(model(images), labels, reduction="none")
+        return Terms(clean.mean(), (perturbed - clean).clamp(min=0).mean())

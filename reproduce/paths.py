@@ -1,0 +1,49 @@
+"""Where every file of a results folder lies; the Snakefile and the commands agree here."""
+
+from pathlib import Path
+
+from reproduce.cells import Cell
+from reproduce.config import Checkpoint, Config
+
+# best-test is the paper's checkpoint and goes by the plain name
+_SUFFIX: dict[Checkpoint, str] = {"best-test": "", "last": "-last", "best-val": "-best-val"}
+
+
+def root(config: Config) -> Path:
+    """Folder of one preset's results."""
+    return config.results / config.preset
+
+
+def cell_folder(config: Config, cell: Cell) -> Path:
+    """Folder of one training run."""
+    return root(config) / "cells" / cell.id
+
+
+def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Weights of one checkpoint of a run."""
+    return folder / f"model{_SUFFIX[checkpoint]}.safetensors"
+
+
+def record_file(folder: Path, checkpoint: Checkpoint, attack: str, seed: int) -> Path:
+    """Per-example record of one attack on one checkpoint; its summary is the .json beside it."""
+    return folder / f"records{_SUFFIX[checkpoint]}" / f"{attack}-seed{seed}.npz"
+
+
+def table_file(config: Config, name: str, suffix: str) -> Path:
+    """One form (csv, md, tex) of a table."""
+    return root(config) / "tables" / f"{name}.{suffix}"
+
+
+def diff_file(config: Config, name: str) -> Path:
+    """Comparison of a table with the paper's."""
+    return root(config) / "diff" / f"{name}.csv"
+
+
+def prepared_file(config: Config, dataset: str) -> Path:
+    """Prepared images of a data set; the .json beside them says what they are."""
+    return config.data.folder / "prepared" / f"{dataset}.npz"
+
+
+def throughput_file(config: Config) -> Path:
+    """What `reproduce plan --measure` found for this machine."""
+    return root(config) / "throughput.json"

@@ -1,0 +1,158 @@
+"""From a preset, a config.yaml and overrides to a validated configuration."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from reproduce.config import PRESETS, Config
+from reproduce.errors import HarnessError
+
+Tree = Mapping[str, Any]
+
+# sections that say where and on what to run, not what to compute
+_PLACES = {"results", "data.folder", "data.cifar10", "data.cifar100", "machine"}
+
+
+def load_config(source: Path | str, preset: str | None = None, sets: Sequence[str] = ()) -> Config:
+    """Build the configuration: preset, then the user's file, then single overrides.
+
+    Parameters
+    ----------
+    source : Path or str
+        A YAML file such as config.yaml, or a mapping written out as YAML or JSON
+        (it begins with a brace).
+    preset : str, optional
+        Preset to use whatever the file says.
+    sets : sequence of str
+        Overrides ``key.subkey=value``, the value in YAML.
+
+    Raises
+    ------
+    HarnessError
+        Naming the key, the value and what is allowed, if anything does not fit.
+    """
+    user = dict(_read(source))
+    for item in sets:
+        user = merge(user, _assignment(item))
+    if preset is not None:
+        user["preset"] = preset
+    return build_config(user)
+
+
+def build_config(user: Tree) -> Config:
+    """Validate a user's mapping on top of the preset that it names.
+
+    Raises
+    ------
+    HarnessError
+        As `load_config`.
+    """
+    name = user.get("preset", "paper")
+    if name not in PRESETS:
+        raise HarnessError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return _validate({**merge(_preset(name), user), "preset": name})
+
+
+def deviations(config: Config) -> list[str]:
+    """List the settings by which a configuration differs from the paper's protocol.
+
+    Where to run and where files lie do not count.  The list is empty exactly when
+    results of this configuration may be called a reproduction.
+    """
+    paper = _flat(build_config({"preset": "paper"}).model_dump(mode="json"))
+    ours = _flat(config.model_dump(mode="json"))
+    found = []
+    for key in sorted(paper.keys() | ours.keys()):
+        place = any(key == name or key.startswith(f"{name}.") for name in _PLACES)
+        # another grid is another choice of cells, each of which follows the protocol or not
+        if place or key == "preset" or key.startswith("experiments."):
+            continue
+        if paper.get(key) != ours.get(key):
+            found.append(f"{key} is {ours.get(key)}, the paper's is {paper.get(key)}")
+    return found
+
+
+def merge(base: Tree, top: Tree) -> dict[str, Any]:
+    """Lay `top` over `base`, mapping by mapping; a grid's methods are replaced whole."""
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        if key != "methods" and isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read(source: Path | str) -> Tree:
+    inline = isinstance(source, str) and source.lstrip().startswith("{")
+    try:
+        text = str(source) if inline else Path(source).read_text(encoding="utf-8")
+        value = yaml.safe_load(text)
+    except OSError as error:
+        raise HarnessError(f"configuration {source} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise HarnessError(f"configuration {source} is not YAML: {reason}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise HarnessError(f"configuration {source} must be a mapping of names to values")
+    return value
+
+
+def _assignment(item: str) -> dict[str, Any]:
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise HarnessError(f"override {item!r}: expected key=value, for example train.epochs=10")
+    try:
+        tree: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise HarnessError(f"override {item!r}: {text!r} is not a YAML value") from None
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return dict(tree)
+
+
+@cache
+def _preset(name: str) -> dict[str, Any]:
+    text = files("reproduce").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+def _validate(tree: Tree) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise HarnessError(_first_problem(error)) from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Say the first validation error in one line: the key, the value, what is allowed."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "extra_forbidden":
+        line = f"unknown key {key!r} in the configuration"
+    elif first["type"] == "missing":
+        line = f"configuration key {key!r} is missing"
+    else:
+        reason = first["msg"].removeprefix("Value error, ")
+        line = f"configuration key {key!r}: {reason} (it is {first['input']!r})"
+    more = len(problems) - 1
+    return line + (f"; and {more} more" if more else "")
+
+
+def _flat(tree: Tree, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,103 @@
+"""What exactly a training run or an evaluation computes, resolved from the configuration.
+
+A spec holds every setting that can change a result and nothing else, so its digest
+says whether a result on disk is the one that the configuration asks for.
+"""
+
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from reproduce.catalogue import METHODS
+from reproduce.cells import Cell, parse_cell
+from reproduce.config import Attack, Checkpoint, Config, Train
+from reproduce.errors import HarnessError
+from reproduce.files import digest
+from reproduce.settings import merge
+
+
+class Spec(BaseModel):
+    """A frozen set of resolved settings with a fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits, the same on every machine for equal settings."""
+        return digest(self.model_dump(mode="json"))
+
+
+class EpochEvaluation(Spec):
+    """The attack that measures a network after every epoch and so picks its checkpoints."""
+
+    epsilon: float
+    attack: Attack
+
+
+class TrainingSpec(Spec):
+    """Every setting that can change a trained network."""
+
+    cell: str
+    train: Train
+    validation: EpochEvaluation
+    train_images: int | None
+    test_images: int | None
+
+    @property
+    def parsed(self) -> Cell:
+        """The cell that is trained."""
+        return parse_cell(self.cell)
+
+
+class EvaluationSpec(Spec):
+    """Every setting that can change what one attack does to one checkpoint."""
+
+    training: str
+    """Digest of the training spec."""
+    checkpoint: Checkpoint
+    name: str
+    attack: Attack
+    epsilon: float
+    seed: int
+    test_images: int | None
+
+
+def training_spec(config: Config, cell: Cell) -> TrainingSpec:
+    """Resolve how a cell is trained."""
+    settings: dict[str, Any] = merge(config.train.model_dump(), METHODS[cell.method].train)
+    return TrainingSpec(
+        cell=cell.id,
+        train=Train.model_validate(settings),
+        validation=EpochEvaluation(epsilon=config.eval.epsilon, attack=config.eval.attacks["pgd20"]),
+        train_images=config.data.train_images,
+        test_images=config.data.test_images,
+    )
+
+
+def evaluation_spec(
+    config: Config, cell: Cell, attack: str, seed: int, checkpoint: Checkpoint
+) -> EvaluationSpec:
+    """Resolve how a checkpoint is attacked.
+
+    Raises
+    ------
+    HarnessError
+        If the configuration has no attack of that name, or trains no such checkpoint.
+    """
+    if attack not in config.eval.attacks:
+        known = ", ".join(config.eval.attacks)
+        raise HarnessError(f"unknown attack {attack!r}; the configuration has: {known}")
+    if checkpoint == "best-val" and not config.train.holdout:
+        raise HarnessError(
+            "checkpoint best-val needs held-out training images: set train.holdout, to 1000 say"
+        )
+    return EvaluationSpec(
+        training=training_spec(config, cell).digest,
+        checkpoint=checkpoint,
+        name=attack,
+        attack=config.eval.attacks[attack],
+        epsilon=config.eval.epsilon,
+        seed=seed,
+        test_images=config.data.test_images,
+    )

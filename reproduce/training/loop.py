@@ -1,0 +1,240 @@
+"""The training loop: epochs of steps, metrics after each, the best checkpoints kept."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from reproduce.catalogue import METHODS
+from reproduce.config import Checkpoint
+from reproduce.data import ImageStore
+from reproduce.errors import HarnessError, Stopped
+from reproduce.evaluation import Metrics, attack_images, compute_metrics
+from reproduce.objectives import build_objective
+from reproduce.progress import ProgressBar
+from reproduce.rng import generator
+from reproduce.specs import TrainingSpec
+from reproduce.training.schedules import learning_rate
+from reproduce.training.state import Best, RunState, save_state
+from reproduce.training.step import train_step
+from reproduce.training.stopping import StopReason
+from reproduce.training.trace import NonFiniteLossError
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The images of a run on its device; `val` only where some were held out."""
+
+    train: ImageStore
+    test: ImageStore
+    val: ImageStore | None
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a run is cut into pieces and batches, which changes no result beyond rounding."""
+
+    eval_batch: int
+    save_minutes: float
+    stop: StopReason
+
+
+class TrainingLoop:
+    """Trains one network from wherever its state stands.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+        What to compute.
+    model, optimizer
+        Already in the condition that `state` describes.
+    stores : Stores
+        Images on the device of the network.
+    state : RunState
+        Where to begin; updated in place.
+    path : Path
+        File of the saved state.
+    pace : Pace
+        When to save and stop.
+    """
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        stores: Stores,
+        state: RunState,
+        path: Path,
+        pace: Pace,
+    ) -> None:
+        self.spec = spec
+        self.model = model
+        self.optimizer = optimizer
+        self.stores = stores
+        self.state = state
+        self.path = path
+        self.pace = pace
+        self.cell = spec.parsed
+        method = METHODS[self.cell.method]
+        self.objective = build_objective(method.objective, spec.train.bn_forwards)
+        self.steps_per_epoch = math.ceil(len(stores.train) / spec.train.batch_size)
+        self.device = next(model.parameters()).device
+        self._saved_at = time.monotonic()
+
+    def run(self, on_piece: Callable[[], None]) -> None:
+        """Train to the last epoch.
+
+        Parameters
+        ----------
+        on_piece : callable
+            Called before every save, to bring the record of this piece up to date.
+
+        Raises
+        ------
+        Stopped
+            If asked to stop; the state is saved and the same call continues it.
+        HarnessError
+            If the loss becomes NaN or infinite; the last good state stays saved.
+        """
+        self._on_piece = on_piece
+        state, epochs = self.state, self.spec.train.epochs
+        done = (state.epoch - 1) * self.steps_per_epoch + state.step
+        bar = ProgressBar(self.cell.id, epochs * self.steps_per_epoch, "steps", done)
+        try:
+            with bar:
+                while state.epoch <= epochs:
+                    self._train_epoch(bar)
+                    self._end_epoch(bar)
+        except NonFiniteLossError as error:
+            raise HarnessError(f"{self.cell.id}: {error}; {self._last_good()}") from error
+
+    def _train_epoch(self, bar: ProgressBar) -> None:
+        """Run the steps of the current epoch that are not done yet."""
+        state, train = self.state, self.spec.train
+        rate = learning_rate(train.schedule, train.learning_rate, state.epoch, train.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        order = self.stores.train.order(self.cell.seed, state.epoch)
+        while state.step < self.steps_per_epoch:
+            self._stop_or_save()
+            first = state.step * train.batch_size
+            rows = order[first : first + train.batch_size]
+            images, labels = self._batch(rows)
+            stream = generator(
+                self.cell.seed, "attack", state.epoch, state.step, device=self.device
+            )
+            result = train_step(
+                self.model,
+                self.optimizer,
+                self.objective,
+                images,
+                labels,
+                self.cell.lam,
+                train.attack,
+                stream,
+            )
+            state.trace.add(state.epoch, self.cell.lam, rate, result)
+            state.step += 1
+            bar.advance(1, self._note())
+        state.trace.flush()
+
+    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the augmented images and labels of the current step."""
+        store, state = self.stores.train, self.state
+        draws = store.draws(len(rows), self.cell.seed, state.epoch, state.step)
+        return store.augmented(rows, draws), store.labels[rows]
+
+    def _end_epoch(self, bar: ProgressBar) -> None:
+        """Measure the network, keep it where it is the best, and begin the next epoch."""
+        state = self.state
+        test = self._measure(self.stores.test, "validation/test")
+        row: dict[str, float] = {"epoch": state.epoch, **_columns("test", test)}
+        self._keep_if_best("best-test", test)
+        if self.stores.val is not None:
+            val = self._measure(self.stores.val, "validation/val")
+            row |= _columns("val", val)
+            self._keep_if_best("best-val", val)
+        state.epochs.append(row)
+        bar.line(f"{self.cell.id}  epoch {state.epoch}/{self.spec.train.epochs}  {test}")
+        state.epoch, state.step = state.epoch + 1, 0
+        self._save()
+
+    def _measure(self, store: ImageStore, purpose: str) -> Metrics:
+        """Attack a split once with the attack that chooses checkpoints."""
+        cell, epoch, validation = self.cell, self.state.epoch, self.spec.validation
+
+        def noise(first: int, images: Tensor) -> Tensor:
+            stream = generator(cell.seed, purpose, epoch, first, device=self.device)
+            return torch.empty_like(images).uniform_(-1, 1, generator=stream)
+
+        try:
+            found = attack_images(
+                self.model,
+                store,
+                validation.attack,
+                validation.epsilon,
+                noise,
+                self.pace.eval_batch,
+            )
+        except HarnessError as error:
+            raise HarnessError(
+                f"{cell.id}: after epoch {epoch} {error}; {self._last_good()}"
+            ) from error
+        return compute_metrics(found.labels, found.clean, found.adversarial)
+
+    def _keep_if_best(self, choice: Checkpoint, metrics: Metrics) -> None:
+        """Keep a copy of the network if it beats the best so far; the earlier wins a tie."""
+        best = self.state.best.get(choice)
+        if best is None or metrics.robust_accuracy > best.robust_accuracy:
+            weights = {key: v.detach().cpu().clone() for key, v in self.model.state_dict().items()}
+            self.state.best[choice] = Best(self.state.epoch, metrics.robust_accuracy, weights)
+
+    def _stop_or_save(self) -> None:
+        reason = self.pace.stop()
+        if reason:
+            self._save()
+            raise Stopped(
+                f"{self.cell.id}: {reason} in epoch {self.state.epoch} of {self.spec.train.epochs}, "
+                "everything is saved; run the same command again to continue"
+            )
+        if time.monotonic() - self._saved_at > 60 * self.pace.save_minutes:
+            self._save()
+
+    def _save(self) -> None:
+        """Save the state, unless the weights are spoilt."""
+        self.state.trace.flush()
+        if not all(torch.isfinite(p).all() for p in self.model.parameters()):
+            raise NonFiniteLossError(len(self.state.trace.rows), self.state.epoch)
+        self._on_piece()
+        save_state(self.path, self.state, self.model, self.optimizer, self.stores.checksum)
+        self._saved_at = time.monotonic()
+
+    def _last_good(self) -> str:
+        if self.path.exists():
+            return f"the last good checkpoint is {self.path}"
+        return "it happened before the first checkpoint was saved"
+
+    def _note(self) -> str:
+        trace, epochs = self.state.trace, self.state.epochs
+        note = f"nat {trace.latest('natural_risk'):.3f} rob {trace.latest('robust_regularization'):.4f}"
+        if epochs:
+            last = epochs[-1]
+            note += (
+                f" | test {last['test_robust_accuracy']:.1f}/{last['test_natural_accuracy']:.1f}"
+                f"/{last['test_perturbation_stability']:.1f}"
+            )
+        return note
+
+
+def _columns(split: str, metrics: Metrics) -> dict[str, float]:
+    values = metrics.as_dict()
+    return {
+        f"{split}_{name}": values[name]
+        for name in ("robust_accuracy", "natural_accuracy", "perturbation_stability")
+    }

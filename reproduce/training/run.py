@@ -1,0 +1,174 @@
+"""One training run from a cell's name to its files."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from reproduce import paths
+from reproduce.catalogue import METHODS
+from reproduce.cells import Cell
+from reproduce.config import Checkpoint, Config
+from reproduce.data import Dataset, ImageStore, hold_out, load_prepared, stratified_subset
+from reproduce.devices import claimed, describe
+from reproduce.files import exclusive, read_json, sha256_of_file, write_json
+from reproduce.models import build_model, save_weights
+from reproduce.provenance import provenance
+from reproduce.specs import TrainingSpec, training_spec
+from reproduce.training.loop import Pace, Stores, TrainingLoop
+from reproduce.training.state import RunState, load_state, state_file
+from reproduce.training.stopping import StopReason, stop_requests
+from reproduce.training.trace import write_epochs
+
+
+def train_cell(
+    config: Config,
+    cell: Cell,
+    say: Callable[[str], None] = print,
+    stop: StopReason | None = None,
+) -> None:
+    """Train a cell, or continue it, and write its files.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    cell : Cell
+        What to train.
+    say : callable
+        Told what is begun, continued or already there.
+    stop : callable, optional
+        Gives a reason to stop; the clock and signals unless given.
+
+    Raises
+    ------
+    Stopped
+        If the run was asked to stop and can be continued.
+    HarnessError
+        If the cell is locked by another process, its data are missing or damaged,
+        a GPU is missing, the disk is full, or the loss becomes NaN.
+    """
+    spec = training_spec(config, cell)
+    folder = paths.cell_folder(config, cell)
+    with exclusive(folder / ".lock", f"cell {cell}"):
+        if is_trained(folder, spec):
+            say(f"{cell}: already trained, {folder}")
+            return
+        with claimed(config.machine) as device:
+            if stop is not None:
+                _train(config, spec, folder, device, say, stop)
+                return
+            with stop_requests(config.machine.max_minutes) as reason:
+                _train(config, spec, folder, device, say, reason)
+
+
+def is_trained(folder: Path, spec: TrainingSpec) -> bool:
+    """Say whether a folder holds every file of a finished run with these settings."""
+    run = folder / "run.json"
+    if not run.is_file() or read_json(run).get("digest") != spec.digest:
+        return False
+    models = [paths.model_file(folder, choice) for choice in checkpoints(spec)]
+    return all(path.is_file() for path in [*models, *log_files(folder)])
+
+
+def checkpoints(spec: TrainingSpec) -> tuple[Checkpoint, ...]:
+    """Name the checkpoints that a run keeps."""
+    return ("best-test", "last", "best-val") if spec.train.holdout else ("best-test", "last")
+
+
+def log_files(folder: Path) -> tuple[Path, Path]:
+    """Return where a run's trace and its metrics by epoch lie."""
+    return folder / "trace.parquet", folder / "epochs.csv"
+
+
+def _train(
+    config: Config,
+    spec: TrainingSpec,
+    folder: Path,
+    device: torch.device,
+    say: Callable[[str], None],
+    stop: StopReason,
+) -> None:
+    dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
+    stores = load_stores(spec, dataset, device)
+    model = build_model(spec.parsed.architecture, dataset.facts, spec.parsed.seed)
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=spec.train.learning_rate,
+        momentum=spec.train.momentum,
+        weight_decay=spec.train.weight_decay,
+    )
+    path = state_file(folder, spec.digest)
+    state = RunState()
+    hardware = describe(device)
+    if path.exists():
+        state = load_state(path, model, optimizer, stores.checksum)
+        say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
+    else:
+        say(f"{spec.cell}: {spec.train.epochs} epochs on {hardware['name']}")
+    began = time.monotonic()
+    piece = {"began": datetime.now(UTC).isoformat(timespec="seconds"), **hardware}
+    state.pieces.append(piece)
+
+    def update_piece() -> None:
+        piece["seconds"] = round(time.monotonic() - began, 3)
+
+    pace = Pace(config.machine.eval_batch, config.machine.save_minutes, stop)
+    loop = TrainingLoop(spec, model, optimizer, stores, state, path, pace)
+    loop.run(update_piece)
+    _write_results(spec, folder, dataset, model, state)
+    path.unlink(missing_ok=True)
+
+
+def load_stores(spec: TrainingSpec, dataset: Dataset, device: torch.device) -> Stores:
+    """Cut a data set into the images of a run and put them on the device."""
+    train = stratified_subset(dataset.train, spec.train_images, "train")
+    test = stratified_subset(dataset.test, spec.test_images, "test")
+    val = None
+    if spec.train.holdout:
+        train, held_out = hold_out(train, spec.train.holdout)
+        val = ImageStore(held_out, dataset.facts, device)
+    return Stores(
+        ImageStore(train, dataset.facts, device),
+        ImageStore(test, dataset.facts, device),
+        val,
+        dataset.sha256,
+    )
+
+
+def _write_results(
+    spec: TrainingSpec, folder: Path, dataset: Dataset, model: torch.nn.Module, state: RunState
+) -> None:
+    """Write the files of a finished run; run.json comes last and says that all are there."""
+    header = {"cell": spec.cell, "digest": spec.digest}
+    weights = {choice: best.weights for choice, best in state.best.items()}
+    weights["last"] = dict(model.state_dict())
+    for choice, tensors in weights.items():
+        save_weights(paths.model_file(folder, choice), tensors, header | {"checkpoint": choice})
+    trace, epochs = log_files(folder)
+    state.trace.write(trace)
+    write_epochs(epochs, state.epochs)
+    seconds = sum(piece["seconds"] for piece in state.pieces)
+    on_gpu = sum(piece["seconds"] for piece in state.pieces if piece["device"] == "cuda")
+    chosen = {choice: best.epoch for choice, best in state.best.items()}
+    write_json(
+        folder / "run.json",
+        {
+            **header,
+            "method": METHODS[spec.parsed.method].title,
+            "spec": spec.model_dump(mode="json"),
+            "checkpoint_epochs": chosen | {"last": spec.train.epochs},
+            "final_metrics": state.epochs[-1],
+            "data": {"source": dataset.source, "sha256": dataset.sha256},
+            "models": {
+                choice: sha256_of_file(paths.model_file(folder, choice)) for choice in weights
+            },
+            "seconds": round(seconds, 3),
+            "gpu_hours": round(on_gpu / 3600, 4),
+            "pieces": state.pieces,
+            **provenance(),
+        },
+    )

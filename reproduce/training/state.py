@@ -1,0 +1,174 @@
+"""The state of a run that has not ended: everything a later process needs to continue it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reproduce.config import Checkpoint
+from reproduce.errors import HarnessError
+from reproduce.files import write_atomically
+from reproduce.training.trace import Trace
+
+
+@dataclass
+class Best:
+    """The best checkpoint so far by one measure.
+
+    Attributes
+    ----------
+    epoch : int
+        Epoch after which it was taken, from 1.
+    robust_accuracy : float
+        The measure, in percent.
+    weights : dict of str to Tensor
+        A copy of the network's state, on the CPU.
+    """
+
+    epoch: int
+    robust_accuracy: float
+    weights: dict[str, Tensor]
+
+
+@dataclass
+class RunState:
+    """How far a run is.
+
+    Attributes
+    ----------
+    epoch, step : int
+        The current epoch, from 1, and the steps done in it.
+    trace : Trace
+        Rows of all iterations done.
+    epochs : list of dict
+        Metrics after every finished epoch.
+    best : dict
+        Best checkpoints by name.
+    pieces : list of dict
+        Seconds and hardware of every process that worked on the run.
+    """
+
+    epoch: int = 1
+    step: int = 0
+    trace: Trace = field(default_factory=Trace)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best: dict[Checkpoint, Best] = field(default_factory=dict)
+    pieces: list[dict[str, Any]] = field(default_factory=list)
+
+
+def state_file(folder: Path, digest: str) -> Path:
+    """Where the state of a run with these settings lies.
+
+    The settings' digest is part of the name: other settings never continue, and
+    never overwrite, what was begun with these.
+    """
+    return folder / f"state-{digest}.safetensors"
+
+
+def save_state(
+    path: Path, state: RunState, model: nn.Module, optimizer: torch.optim.Optimizer, data: str
+) -> None:
+    """Write the whole state as one file, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    state : RunState
+        Progress; its pending trace rows must have been flushed.
+    model, optimizer
+        Weights and momentum are taken from them.
+    data : str
+        Checksum of the data set the run trains on.
+    """
+    tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum/{name}"] = momentum
+    for choice, best in state.best.items():
+        tensors |= {f"{choice}/{key}": value for key, value in best.weights.items()}
+    tensors["trace"] = state.trace.as_tensor()
+    progress = {
+        "epoch": state.epoch,
+        "step": state.step,
+        "epochs": state.epochs,
+        "best": {
+            choice: {"epoch": best.epoch, "robust_accuracy": best.robust_accuracy}
+            for choice, best in state.best.items()
+        },
+        "pieces": state.pieces,
+        "data": data,
+    }
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    write_atomically(path, lambda part: save_file(plain, part, {"progress": json.dumps(progress)}))
+
+
+def load_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, data: str
+) -> RunState:
+    """Put weights and momentum back and return the progress.
+
+    Raises
+    ------
+    HarnessError
+        If the file is cut short, or was made with other data.
+    """
+    try:
+        progress = read_progress(path)
+        tensors = load_file(path)
+        model.load_state_dict(_part(tensors, "model"))
+        for name, momentum in _part(tensors, "momentum").items():
+            parameter = model.get_parameter(name)
+            buffer = torch.empty_like(parameter).copy_(momentum)
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+        best: dict[Checkpoint, Best] = {
+            choice: Best(fields["epoch"], fields["robust_accuracy"], _part(tensors, choice))
+            for choice, fields in progress["best"].items()
+        }
+        state = RunState(
+            progress["epoch"],
+            progress["step"],
+            Trace(tensors["trace"].tolist()),
+            progress["epochs"],
+            best,
+            progress["pieces"],
+        )
+    except (SafetensorError, KeyError, RuntimeError, AttributeError, OSError) as error:
+        raise HarnessError(
+            f"the saved state {path} is damaged; delete it to start this run again"
+        ) from error
+    if progress["data"] != data:
+        raise HarnessError(
+            f"the saved state {path} was made with other images (checksum {progress['data'][:12]}, "
+            f"now {data[:12]}); put the data back, or delete it to start this run again"
+        )
+    return state
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """Read only the progress of a saved state, without its tensors.
+
+    Raises
+    ------
+    HarnessError
+        If the file is cut short or no saved state.
+    """
+    try:
+        with safe_open(path, framework="np") as handle:
+            progress: dict[str, Any] = json.loads((handle.metadata() or {})["progress"])
+            return progress
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise HarnessError(
+            f"the saved state {path} is damaged; delete it to start this run again"
+        ) from error
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}

@@ -1,0 +1,45 @@
+"""When a run must end before it is finished: its time is over, or someone asks it to."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Why to stop now, or None to go on; asked once an iteration
+StopReason = Callable[[], str | None]
+
+
+@contextmanager
+def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
+    """Watch the clock and the signals that ask a process to end.
+
+    SIGTERM (a scheduler) and SIGINT (Ctrl-C) then no longer kill at once: the
+    current iteration is finished and the state saved.  A second Ctrl-C does kill.
+
+    Parameters
+    ----------
+    max_minutes : float or None
+        Minutes from now after which to stop.
+    """
+    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    received: list[str] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+        signal.signal(number, before[number])
+
+    def reason() -> str | None:
+        if received:
+            return f"stopped by {received[0]}"
+        if deadline is not None and time.monotonic() >= deadline:
+            return f"stopped after {max_minutes:g} minutes"
+        return None
+
+    watched = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, receive) for number in watched}
+    try:
+        yield reason
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

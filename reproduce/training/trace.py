@@ -1,0 +1,100 @@
+"""The trace of a run: a row an iteration, kept on the device until it is asked for."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from reproduce.files import write_atomically, write_text
+from reproduce.training.step import StepResult
+
+COLUMNS = ("epoch", "natural_risk", "robust_regularization", "lambda", "learning_rate", "lipschitz")
+
+# rows fetched from the device at once: a transfer a step would leave a GPU waiting
+_PENDING = 50
+
+
+class NonFiniteLossError(Exception):
+    """A loss became NaN or infinite.
+
+    Attributes
+    ----------
+    iteration : int
+        The iteration, from 1.
+    epoch : int
+        Its epoch, from 1.
+    """
+
+    def __init__(self, iteration: int, epoch: int) -> None:
+        super().__init__(f"the loss is NaN or infinite at iteration {iteration} (epoch {epoch})")
+        self.iteration = iteration
+        self.epoch = epoch
+
+
+class Trace:
+    """Rows of `COLUMNS`, one an iteration.
+
+    Parameters
+    ----------
+    rows : list of list of float
+        Rows of an earlier piece of the run.
+    """
+
+    def __init__(self, rows: list[list[float]] | None = None) -> None:
+        self.rows = rows or []
+        self._pending: list[tuple[int, float, float, StepResult]] = []
+
+    def add(self, epoch: int, lam: float, rate: float, step: StepResult) -> None:
+        """Add a row, and check the loss of what has been added every few iterations.
+
+        Raises
+        ------
+        NonFiniteLossError
+            Naming the first iteration whose terms are not finite.
+        """
+        self._pending.append((epoch, lam, rate, step))
+        if len(self._pending) >= _PENDING or step.natural.device.type == "cpu":
+            self.flush()
+
+    def flush(self) -> None:
+        """Fetch all pending rows and check them.
+
+        Raises
+        ------
+        NonFiniteLossError
+            As `add`.
+        """
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        values = torch.stack([torch.stack(step) for *_, step in pending]).tolist()
+        for (epoch, lam, rate, _), (natural, robust, lipschitz) in zip(
+            pending, values, strict=True
+        ):
+            if not (math.isfinite(natural) and math.isfinite(robust)):
+                raise NonFiniteLossError(len(self.rows) + 1, epoch)
+            self.rows.append([epoch, natural, robust, lam, rate, lipschitz])
+
+    def latest(self, column: str, count: int = 50) -> float:
+        """Return the mean of a column over its last rows."""
+        index = COLUMNS.index(column)
+        rows = self.rows[-count:]
+        return math.fsum(row[index] for row in rows) / len(rows) if rows else math.nan
+
+    def as_tensor(self) -> Tensor:
+        """Return the rows as float64, shape (iterations, columns)."""
+        return torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
+
+    def write(self, path: Path) -> None:
+        """Write the trace as Parquet, with the iteration (from 1) as first column."""
+        frame = pd.DataFrame(self.rows, columns=list(COLUMNS))
+        frame = frame.astype({name: "float32" for name in COLUMNS} | {"epoch": "int32"})
+        frame.insert(0, "iteration", pd.RangeIndex(1, len(frame) + 1).astype("int32"))
+        write_atomically(path, lambda part: frame.to_parquet(part, compression="zstd", index=False))
+
+
+def write_epochs(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write the metrics after every epoch as CSV."""
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,33 @@
+"""torchvision, imported only where it is used and also beside a torch without CUDA."""
+
+import importlib
+from typing import Any
+
+import torch
+
+# declarations must outlive the import, or torch forgets them
+_declared: list[torch.library.Library] = []
+
+
+def torchvision(module: str = "torchvision") -> Any:
+    """Import torchvision or one of its modules.
+
+    The published wheel registers fake kernels for two operators that its compiled
+    part defines; beside a CPU-only torch that part does not load and the import
+    fails with ``operator torchvision::nms does not exist``.  Declaring the two
+    signatures first is enough, nothing here ever calls them.
+    """
+    if torch.version.cuda is None and not _declared:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for schema in (
+            "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+        ):
+            try:
+                library.define(schema)
+            except RuntimeError as error:
+                # a torchvision whose compiled part does load has declared them itself
+                if "duplicate" not in str(error) and "multiple times" not in str(error):
+                    raise
+        _declared.append(library)
+    return importlib.import_module(module)
