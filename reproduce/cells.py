@@ -38,7 +38,8 @@ class Cell:
     @property
     def id(self) -> str:
         """The name of the run and its path under ``results/<preset>/cells``."""
-        return f"{self.dataset}/{self.architecture}/{self.method}/lam-{self.lam:.10g}/seed-{self.seed}"
+        run = f"lam-{self.lam:.10g}/seed-{self.seed}"
+        return f"{self.dataset}/{self.architecture}/{self.method}/{run}"
 
     def __str__(self) -> str:
         return self.id

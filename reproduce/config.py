@@ -160,11 +160,12 @@ class Grid(Section):
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> "Grid":
-        for name, axis in (
-            ("architectures", self.architectures),
-            ("seeds", self.seeds),
-            *self.methods.items(),
-        ):
+        axes: dict[str, list[Any]] = {
+            "architectures": list(self.architectures),
+            "seeds": list(self.seeds),
+            **self.methods,
+        }
+        for name, axis in axes.items():
             if len(set(axis)) < len(axis):
                 raise ValueError(f"{name} lists a value twice")
         return self

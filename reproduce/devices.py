@@ -37,8 +37,8 @@ def claimed(machine: Machine) -> Iterator[torch.device]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         raise HarnessError(
-            f"machine.device is {machine.device!r}, but PyTorch {torch.__version__} finds no GPU here; "
-            "set machine.device=cpu to compute on the processor"
+            f"machine.device is {machine.device!r}, but PyTorch {torch.__version__} finds no GPU "
+            "here; set machine.device=cpu to compute on the processor"
         )
     _full_float32()
     if machine.device != "cuda":

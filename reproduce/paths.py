@@ -10,40 +10,40 @@ _SUFFIX: dict[Checkpoint, str] = {"best-test": "", "last": "-last", "best-val": 
 
 
 def root(config: Config) -> Path:
-    """Folder of one preset's results."""
+    """Return the folder of one preset's results."""
     return config.results / config.preset
 
 
 def cell_folder(config: Config, cell: Cell) -> Path:
-    """Folder of one training run."""
+    """Return the folder of one training run."""
     return root(config) / "cells" / cell.id
 
 
 def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Weights of one checkpoint of a run."""
+    """Return the weights of one checkpoint of a run."""
     return folder / f"model{_SUFFIX[checkpoint]}.safetensors"
 
 
 def record_file(folder: Path, checkpoint: Checkpoint, attack: str, seed: int) -> Path:
-    """Per-example record of one attack on one checkpoint; its summary is the .json beside it."""
+    """Return the record of one attack on one checkpoint; its summary is the .json beside it."""
     return folder / f"records{_SUFFIX[checkpoint]}" / f"{attack}-seed{seed}.npz"
 
 
 def table_file(config: Config, name: str, suffix: str) -> Path:
-    """One form (csv, md, tex) of a table."""
+    """Return one form (csv, md, tex) of a table."""
     return root(config) / "tables" / f"{name}.{suffix}"
 
 
 def diff_file(config: Config, name: str) -> Path:
-    """Comparison of a table with the paper's."""
+    """Return the comparison of a table with the paper's."""
     return root(config) / "diff" / f"{name}.csv"
 
 
 def prepared_file(config: Config, dataset: str) -> Path:
-    """Prepared images of a data set; the .json beside them says what they are."""
+    """Return the prepared images of a data set; the .json beside them says what they are."""
     return config.data.folder / "prepared" / f"{dataset}.npz"
 
 
 def throughput_file(config: Config) -> Path:
-    """What `reproduce plan --measure` found for this machine."""
+    """Return where `reproduce plan --measure` keeps what it found."""
     return root(config) / "throughput.json"

@@ -65,8 +65,9 @@ class ProgressBar:
 
     def advance(self, units: int = 1, note: str | None = None) -> None:
         """Count units as done and show a note beside the bar."""
-        fields = {} if note is None else {"note": note}
-        self._bar.update(self._task, advance=units, **fields)
+        self._bar.update(self._task, advance=units)
+        if note is not None:
+            self._bar.update(self._task, note=note)
 
     def line(self, text: str) -> None:
         """Print a line that stays: above the bar in a terminal, with the time left in a log."""

@@ -63,13 +63,20 @@ class EvaluationSpec(Spec):
     test_images: int | None
 
 
+def checkpoints(train: Train) -> tuple[Checkpoint, ...]:
+    """Name the checkpoints that a training run keeps."""
+    return ("best-test", "last", "best-val") if train.holdout else ("best-test", "last")
+
+
 def training_spec(config: Config, cell: Cell) -> TrainingSpec:
     """Resolve how a cell is trained."""
     settings: dict[str, Any] = merge(config.train.model_dump(), METHODS[cell.method].train)
     return TrainingSpec(
         cell=cell.id,
         train=Train.model_validate(settings),
-        validation=EpochEvaluation(epsilon=config.eval.epsilon, attack=config.eval.attacks["pgd20"]),
+        validation=EpochEvaluation(
+            epsilon=config.eval.epsilon, attack=config.eval.attacks["pgd20"]
+        ),
         train_images=config.data.train_images,
         test_images=config.data.test_images,
     )
@@ -101,3 +108,11 @@ def evaluation_spec(
         seed=seed,
         test_images=config.data.test_images,
     )
+
+
+def protocol_digest(config: Config, experiment: str) -> str:
+    """Fingerprint everything that the text of a table depends on beside its records."""
+    settings = config.model_dump(mode="json", exclude={"machine", "results", "experiments"})
+    settings["data"] = {key: settings["data"][key] for key in ("train_images", "test_images")}
+    grids = config.model_dump(mode="json")["experiments"]
+    return digest([settings, grids.get(experiment)])

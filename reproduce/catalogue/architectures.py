@@ -64,7 +64,8 @@ def parse_architecture(name: str) -> Architecture:
     depth, width = int(match["depth"]), float(match["width"])
     if depth < 10 or (depth - 4) % 6:
         raise HarnessError(
-            f"architecture {name!r}: depth {depth} is not 6n + 4 with n >= 1 (10, 16, 22, 28, 34, 40 ...)"
+            f"architecture {name!r}: depth {depth} is not 6n + 4 with n >= 1 "
+            "(10, 16, 22, 28, 34, 40 ...)"
         )
     if match["family"] == "wrn":
         if int(16 * width) < 1:

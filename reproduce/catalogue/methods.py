@@ -42,7 +42,11 @@ METHODS = {
         Method("trades", "TRADES", "trades", 7, "Zhang et al. 2019"),
         # 2 forwards, 2 backwards
         Method(
-            "at", "Adversarial training", "adversarial_training", 6, "Madry et al. 2018, generalised"
+            "at",
+            "Adversarial training",
+            "adversarial_training",
+            6,
+            "Madry et al. 2018, generalised in appendix D of the paper",
         ),
     )
 }

@@ -124,7 +124,7 @@ def save_prepared(
 
     def write(part: Path) -> None:
         with part.open("wb") as handle:
-            np.savez(handle, **kept)
+            np.savez(handle, allow_pickle=False, **kept)
 
     write_atomically(path, write)
     manifest = {
@@ -159,7 +159,8 @@ def load_prepared(path: Path) -> Dataset:
     found = checksum(arrays)
     if not isinstance(manifest, dict) or manifest.get("sha256") != found:
         raise HarnessError(
-            f"{path} does not match its checksum; delete it and run `reproduce prepare {facts.name}`"
+            f"{path} does not match its checksum; delete it and run "
+            f"`reproduce prepare {facts.name}`"
         )
     splits = {
         name: Split(

@@ -33,7 +33,7 @@ def attack_images(
     epsilon: float,
     noise: Noise,
     batch_size: int,
-    advance: Callable[[int], object] = lambda images: None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> Predictions:
     """Attack every image of a split once, from a uniform start in the ball.
 
@@ -66,7 +66,7 @@ def attack_images(
             with torch.no_grad():
                 logits = model(images)
             if not torch.isfinite(logits).all():
-                raise HarnessError("the network's logits are NaN or infinite, it cannot be evaluated")
+                raise HarnessError("the network's logits are NaN or infinite")
             found = pgd(
                 model,
                 images,

@@ -43,7 +43,7 @@ class Record:
 
 def write_record(path: Path, record: Record) -> None:
     """Write the arrays as `path` (.npz), then the summary with their checksum as .json."""
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "index": record.index.astype(np.int32),
         "label": record.label.astype(np.int16),
         "clean": record.clean.astype(np.int16),
@@ -52,7 +52,7 @@ def write_record(path: Path, record: Record) -> None:
 
     def write(part: Path) -> None:
         with part.open("wb") as handle:
-            np.savez_compressed(handle, **arrays)
+            np.savez_compressed(handle, allow_pickle=False, **arrays)
 
     write_atomically(path, write)
     summary = {
@@ -82,4 +82,5 @@ def read_record(path: Path) -> Record:
         raise HarnessError(f"record {path} lacks {', '.join(missing)}")
     if len({arrays[key].shape for key in _KEYS}) != 1 or arrays["index"].ndim != 1:
         raise HarnessError(f"record {path} holds arrays of different lengths")
-    return Record(*(arrays[key] for key in _KEYS), info=info)
+    index, label, clean, adversarial = (arrays[key] for key in _KEYS)
+    return Record(index, label, clean, adversarial, info)

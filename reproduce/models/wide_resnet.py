@@ -74,4 +74,5 @@ class _Block(nn.Module):
         activated = F.relu(self.bn1(x))
         shortcut = self.convShortcut(activated) if self.project else x
         out = self.conv2(F.relu(self.bn2(self.conv1(activated))))
-        return shortcut + out
+        summed: Tensor = shortcut + out
+        return summed

@@ -14,9 +14,7 @@ class AdversarialTraining:
         """Return the cross entropy of the labels."""
         return cross_entropy(labels)
 
-    def terms(
-        self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor
-    ) -> Terms:
+    def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:
         """Return both terms; an image whose loss the attack lowered contributes no robust term."""
         # the order matters to BatchNorm's running statistics: adversarial first, then clean
         perturbed = F.cross_entropy(model(adversarial), labels, reduction="none")

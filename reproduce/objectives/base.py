@@ -23,7 +23,5 @@ class Objective(Protocol):
     def attack_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
         """Return what the attack maximises; the network is in eval mode."""
 
-    def terms(
-        self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor
-    ) -> Terms:
+    def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:
         """Return both terms; the network is in train mode and its BatchNorm statistics move."""

@@ -28,9 +28,7 @@ class Trades:
         with torch.no_grad():
             return kl_divergence(model(images))
 
-    def terms(
-        self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor
-    ) -> Terms:
+    def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:
         """Return both terms; gradients flow through both arguments of the divergence."""
         # never one concatenated batch: that would change the BatchNorm statistics
         clean = model(images)

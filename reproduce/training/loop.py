@@ -200,8 +200,8 @@ class TrainingLoop:
         if reason:
             self._save()
             raise Stopped(
-                f"{self.cell.id}: {reason} in epoch {self.state.epoch} of {self.spec.train.epochs}, "
-                "everything is saved; run the same command again to continue"
+                f"{self.cell.id}: {reason} in epoch {self.state.epoch} of "
+                f"{self.spec.train.epochs}, everything is saved; run the same command again to continue"
             )
         if time.monotonic() - self._saved_at > 60 * self.pace.save_minutes:
             self._save()
@@ -222,7 +222,8 @@ class TrainingLoop:
 
     def _note(self) -> str:
         trace, epochs = self.state.trace, self.state.epochs
-        note = f"nat {trace.latest('natural_risk'):.3f} rob {trace.latest('robust_regularization'):.4f}"
+        natural, robust = trace.latest("natural_risk"), trace.latest("robust_regularization")
+        note = f"nat {natural:.3f} rob {robust:.4f}"
         if epochs:
             last = epochs[-1]
             note += (

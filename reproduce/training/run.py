@@ -4,19 +4,20 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from reproduce import paths
 from reproduce.catalogue import METHODS
 from reproduce.cells import Cell
-from reproduce.config import Checkpoint, Config
+from reproduce.config import Config
 from reproduce.data import Dataset, ImageStore, hold_out, load_prepared, stratified_subset
 from reproduce.devices import claimed, describe
 from reproduce.files import exclusive, read_json, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights
 from reproduce.provenance import provenance
-from reproduce.specs import TrainingSpec, training_spec
+from reproduce.specs import TrainingSpec, checkpoints, training_spec
 from reproduce.training.loop import Pace, Stores, TrainingLoop
 from reproduce.training.state import RunState, load_state, state_file
 from reproduce.training.stopping import StopReason, stop_requests
@@ -69,13 +70,8 @@ def is_trained(folder: Path, spec: TrainingSpec) -> bool:
     run = folder / "run.json"
     if not run.is_file() or read_json(run).get("digest") != spec.digest:
         return False
-    models = [paths.model_file(folder, choice) for choice in checkpoints(spec)]
+    models = [paths.model_file(folder, choice) for choice in checkpoints(spec.train)]
     return all(path.is_file() for path in [*models, *log_files(folder)])
-
-
-def checkpoints(spec: TrainingSpec) -> tuple[Checkpoint, ...]:
-    """Name the checkpoints that a run keeps."""
-    return ("best-test", "last", "best-val") if spec.train.holdout else ("best-test", "last")
 
 
 def log_files(folder: Path) -> tuple[Path, Path]:
@@ -110,7 +106,7 @@ def _train(
     else:
         say(f"{spec.cell}: {spec.train.epochs} epochs on {hardware['name']}")
     began = time.monotonic()
-    piece = {"began": datetime.now(UTC).isoformat(timespec="seconds"), **hardware}
+    piece: dict[str, Any] = {"began": datetime.now(UTC).isoformat(timespec="seconds"), **hardware}
     state.pieces.append(piece)
 
     def update_piece() -> None:

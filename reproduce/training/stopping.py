@@ -25,9 +25,9 @@ def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     received: list[str] = []
 
-    def receive(number: int, frame: FrameType | None) -> None:
+    def receive(number: int, _frame: FrameType | None) -> None:
         received.append(signal.Signals(number).name)
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     def reason() -> str | None:
         if received:

@@ -90,7 +90,7 @@ class Trace:
     def write(self, path: Path) -> None:
         """Write the trace as Parquet, with the iteration (from 1) as first column."""
         frame = pd.DataFrame(self.rows, columns=list(COLUMNS))
-        frame = frame.astype({name: "float32" for name in COLUMNS} | {"epoch": "int32"})
+        frame = frame.astype(dict.fromkeys(COLUMNS, "float32") | {"epoch": "int32"})
         frame.insert(0, "iteration", pd.RangeIndex(1, len(frame) + 1).astype("int32"))
         write_atomically(path, lambda part: frame.to_parquet(part, compression="zstd", index=False))
 

@@ -1,0 +1,56 @@
+# The two commands of a bare checkout, and what they need.
+#   make demo    the whole DAG on scikit-learn's digits, two CPU cores
+#   make test    the tests, with coverage
+# Both make .venv first.  `make demo PYTHON=python3.12` picks another interpreter, and
+# `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes PyTorch's smaller
+# build without CUDA.
+
+PYTHON ?= python3
+TORCH := torch==2.13.0
+TORCH_INDEX ?=
+CORES ?= 2
+
+BIN := .venv/bin
+LOCK := envs/requirements.lock
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# several jobs with one thread each are faster and steadier than one job with several
+export OMP_NUM_THREADS := 1
+# Snakemake and matplotlib keep caches; a home that cannot be written must not matter
+export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
+
+.PHONY: demo test environment lint lock clean
+
+demo: environment
+	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules -- table1
+	@cat results/demo/tables/table1.md
+	@echo "Made: $(CURDIR)/results/demo (tables/, diff/, and a folder for every run under cells/)"
+
+test: environment
+	$(BIN)/python -m pytest
+
+lint: environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint --config preset=demo
+
+environment: .venv/done
+
+.venv/done: $(LOCK) pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, set PYTHON to one")'
+	@echo "Setting up .venv (once; PyTorch is the large part)"
+	$(PYTHON) -m venv .venv
+	@# torch first and pinned: a package that pulls it unpinned may bring another build
+	$(PIP) install $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint envs/torch-constraints.txt
+	$(PIP) install --no-deps --require-hashes --requirement $(LOCK)
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Needs pip-tools (pip install pip-tools) beside an installed torch.
+lock:
+	pip-compile --quiet --extra dev --generate-hashes --strip-extras --no-annotate --no-header \
+	  --no-emit-find-links --no-emit-index-url --unsafe-package torch --output-file $(LOCK) pyproject.toml
+
+clean:
+	rm -rf .venv .snakemake *.egg-info

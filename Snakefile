@@ -1,0 +1,35 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+
+
+localrules:
+    all,
+    table1,
+    diff,
+
+
+rule all:
+    default_target: True
+    input:
+        [table_outputs(name) for name in experiment_names(CONFIG)],
+
+
+rule table1:
+    input:
+        table_outputs("table1"),
+
+
+rule diff:
+    input:
+        [paths.diff_file(CONFIG, name) for name in experiment_names(CONFIG)],

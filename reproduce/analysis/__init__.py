@@ -1,0 +1,14 @@
+"""From records to tables, and from tables to a comparison with the paper."""
+
+from reproduce.analysis.diff import DIFF_COLUMNS, build_diff, diff_notes, write_diff
+from reproduce.analysis.results import collect
+from reproduce.analysis.tables import write_table
+
+__all__ = [
+    "DIFF_COLUMNS",
+    "build_diff",
+    "collect",
+    "diff_notes",
+    "write_diff",
+    "write_table",
+]

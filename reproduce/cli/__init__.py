@@ -1,0 +1,11 @@
+"""The command ``reproduce``."""
+
+from reproduce.cli.app import app, main
+from reproduce.cli.inspect import plan, status
+from reproduce.cli.results import diff, table
+from reproduce.cli.work import evaluate, prepare, train
+
+for command in (plan, status, prepare, train, evaluate, table, diff):
+    app.command()(command)
+
+__all__ = ["app", "main"]

@@ -1,0 +1,102 @@
+"""The application object, options that every command shares, and how errors are shown."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from reproduce.cells import EXAMPLE
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.experiments import experiment_names, find_experiment
+from reproduce.settings import load_config
+
+app = typer.Typer(
+    name="reproduce",
+    help=(
+        "Regenerate the tables of 'Do Wider Neural Networks Really Help Adversarial Robustness?' "
+        "(Wu et al., NeurIPS 2021) and compare them with the paper."
+    ),
+    epilog="Example: reproduce plan --preset demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_DEFAULT_CONFIG = "config.yaml"
+
+ConfigOption = Annotated[
+    str, typer.Option("--config", help="Configuration file, or a mapping written out in JSON.")
+]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", help="paper, short, mini or demo, whatever the file says.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, for example train.epochs=10; repeatable."),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda or cuda:K; short for --set machine.device="),
+]
+CellArgument = Annotated[str, typer.Argument(metavar="CELL", help=f"Cell id, such as {EXAMPLE}.")]
+ExperimentArgument = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="Name of an experiment, such as table1.")
+]
+ExperimentsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[EXPERIMENT]...", help="Experiments, such as table1; all if none."),
+]
+
+
+def console() -> Console:
+    """Return a console for tables: as wide as the terminal, wide enough in a pipe or log."""
+    plain = Console(soft_wrap=True)
+    return plain if plain.is_terminal else Console(soft_wrap=True, width=160)
+
+
+def configure(
+    config: str, preset: str | None, sets: list[str] | None, device: str | None = None
+) -> Config:
+    """Build the configuration from a command's shared options."""
+    overrides = list(sets or [])
+    if device is not None:
+        overrides.append(f"machine.device={device}")
+    if config == _DEFAULT_CONFIG and not Path(config).exists():
+        if preset is None:
+            raise HarnessError(
+                "there is no config.yaml here; change to the harness's folder, or give --config "
+                "or --preset"
+            )
+        config = "{}"
+    return load_config(config, preset, overrides)
+
+
+def chosen_experiments(config: Config, names: list[str] | None) -> list[str]:
+    """Return the experiments named, checked, or all of the configuration."""
+    if not names:
+        return list(experiment_names(config))
+    return [find_experiment(config, name).name for name in names]
+
+
+def main() -> NoReturn:
+    """Run the command line; what the user can mend is one line, without a traceback."""
+    try:
+        app()
+    except HarnessError as error:
+        _fail(str(error), error.exit_status)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+    sys.exit(0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    line = " ".join(message.split())
+    print(f"reproduce: {line}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,74 @@
+"""Commands that aggregate: table, diff."""
+
+from rich.table import Table
+
+from reproduce import paths
+from reproduce.cli.app import ConfigOption, ExperimentArgument, PresetOption, SetOption, console
+from reproduce.cli.app import configure as _configure
+from reproduce.experiments import find_experiment
+
+
+def table(
+    experiment: ExperimentArgument,
+    config: ConfigOption = "config.yaml",
+    preset: PresetOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Write a table from whatever records exist, in CSV, Markdown and LaTeX.
+
+    Example: reproduce table table1 --preset demo
+    """
+    from reproduce.analysis import collect, write_table
+
+    settings = _configure(config, preset, sets)
+    chosen = find_experiment(settings, experiment)
+    print(write_table(settings, chosen, collect(settings, chosen)))
+    print(f"Written: {paths.table_file(settings, chosen.name, 'csv')}, .md and .tex")
+
+
+def diff(
+    experiment: ExperimentArgument,
+    config: ConfigOption = "config.yaml",
+    preset: PresetOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Put a regenerated table beside the paper's, number by number.
+
+    Example: reproduce diff table1 --preset paper
+    """
+    from reproduce.analysis import build_diff, collect, diff_notes, write_diff
+
+    settings = _configure(config, preset, sets)
+    chosen = find_experiment(settings, experiment)
+    results = collect(settings, chosen)
+    frame = build_diff(settings, chosen, results)
+    write_diff(settings, chosen, frame)
+    shown = Table("architecture", "method", "λ", "metric", "paper", "ours", "seeds", "Δ", "verdict")
+    for column in shown.columns:
+        column.no_wrap = True
+    for row in frame.to_dict("records"):
+        shown.add_row(
+            row["architecture"],
+            row["method"],
+            f"{row['lambda']:g}",
+            row["metric"],
+            _number(row["paper"], row["paper_std"]),
+            _number(row["ours"], row["ours_std"]),
+            str(row["seeds"]),
+            "" if row["difference"] != row["difference"] else f"{row['difference']:+.2f}",
+            row["verdict"] + (f" ({row['note']})" if row["note"] else ""),
+        )
+    out = console()
+    out.print(shown)
+    notes = diff_notes(settings, results)
+    if notes:
+        out.print(f"Not a reproduction of the paper: {'; '.join(notes)}.")
+    for problem in results.problems:
+        out.print(f"Left out: {problem}")
+    out.print(f"Written: {paths.diff_file(settings, chosen.name)}")
+
+
+def _number(mean: float, std: float) -> str:
+    if mean != mean:
+        return "–"
+    return f"{mean:.2f}" if std != std else f"{mean:.2f} ± {std:.2f}"

@@ -1,0 +1,151 @@
+"""What a run costs before it is run: operations, seconds, bytes.  No torch needed."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from reproduce.catalogue import METHODS, Architecture, DatasetFacts, parse_architecture
+from reproduce.specs import EvaluationSpec, TrainingSpec
+
+_FLOAT = 4
+
+
+class Speed(NamedTuple):
+    """How long one forward pass of one image takes: `latency` + operations / `throughput`.
+
+    Attributes
+    ----------
+    latency : float
+        Seconds an image that do not depend on the network's width.
+    throughput : float
+        Operations a second beyond that.
+    """
+
+    latency: float
+    throughput: float
+
+    def seconds(self, operations: float) -> float:
+        """Return the seconds of one forward pass of one image."""
+        return self.latency + operations / self.throughput
+
+
+# The paper's V100: 12, 20 and 32 GPU-hours a run for WideResNet-34 of width 1, 5, 10
+# (Table 3), which at the authors' 36 passes a training image and 42 a validation image
+# are 194, 324 and 519 microseconds a pass; this line meets the first and the last.
+PAPER_V100 = Speed(latency=191e-6, throughput=40.5e12)
+
+
+class _Layer(NamedTuple):
+    parameters: int
+    # multiply-adds of one image
+    products: int
+
+
+def parameters(architecture: str, facts: DatasetFacts) -> int:
+    """Return the number of trained parameters of a network."""
+    return sum(layer.parameters for layer in _layers(parse_architecture(architecture), facts))
+
+
+def forward_operations(architecture: str, facts: DatasetFacts) -> int:
+    """Return the floating-point operations of one forward pass of one image.
+
+    A multiplication and an addition count as two; only convolutions and the linear
+    layer count, as in PyTorch's FlopCounterMode.
+    """
+    return 2 * sum(layer.products for layer in _layers(parse_architecture(architecture), facts))
+
+
+def training_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
+    """Return the forward-pass equivalents of a whole run, validation included.
+
+    An input gradient counts as one pass and a full backward as two.
+    """
+    train = spec.train
+    method = METHODS[spec.parsed.method]
+    extra = 3 if method.objective == "trades" and train.bn_forwards == 3 else 0
+    per_image = 2 * train.attack.steps + method.passes + extra
+    trained = (spec.train_images or facts.train) - train.holdout
+    tested = (spec.test_images or facts.test) + train.holdout
+    validation = attack_passes(spec.validation.attack.steps)
+    return train.epochs * (trained * per_image + tested * validation)
+
+
+def evaluation_passes(spec: EvaluationSpec, facts: DatasetFacts) -> float:
+    """Return the forward-pass equivalents of one evaluation."""
+    return (spec.test_images or facts.test) * attack_passes(spec.attack.steps)
+
+
+def attack_passes(steps: int) -> int:
+    """Return the passes of one attacked image: both predictions, and two a step."""
+    return 2 + 2 * steps
+
+
+def training_bytes(spec: TrainingSpec, facts: DatasetFacts) -> int:
+    """Return about how much disk a finished run takes: its checkpoints and its trace."""
+    kept = 3 if spec.train.holdout else 2
+    weights = _FLOAT * parameters(spec.parsed.architecture, facts)
+    trained = (spec.train_images or facts.train) - spec.train.holdout
+    rows = spec.train.epochs * -(-trained // spec.train.batch_size)
+    return kept * weights + rows * 5 * _FLOAT + 10_000
+
+
+def evaluation_bytes(spec: EvaluationSpec, facts: DatasetFacts) -> int:
+    """Return at most how much disk a record takes: ten bytes an image, and its summary."""
+    return (spec.test_images or facts.test) * 10 + 2_000
+
+
+def _layers(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:
+    if shape.family == "wrn":
+        yield from _wide_resnet(shape, facts)
+    else:
+        yield from _densenet(shape, facts)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, size: int) -> _Layer:
+    weights = inputs * outputs * kernel**2
+    return _Layer(weights, weights * size**2)
+
+
+def _norm(channels: int) -> _Layer:
+    return _Layer(2 * channels, 0)
+
+
+def _linear(inputs: int, classes: int) -> _Layer:
+    return _Layer((inputs + 1) * classes, inputs * classes)
+
+
+def _wide_resnet(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:
+    channels, size = 16, facts.size
+    yield _conv(facts.channels, channels, 3, size)
+    for base, stride in ((16, 1), (32, 2), (64, 2)):
+        outputs = int(base * shape.width)
+        for block in range(shape.blocks):
+            step = stride if block == 0 else 1
+            size = -(-size // step)
+            yield _norm(channels)
+            yield _conv(channels, outputs, 3, size)
+            yield _norm(outputs)
+            yield _conv(outputs, outputs, 3, size)
+            if channels != outputs or step != 1:
+                yield _conv(channels, outputs, 1, size)
+            channels = outputs
+    yield _norm(channels)
+    yield _linear(channels, facts.classes)
+
+
+def _densenet(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:
+    growth, size = int(shape.width), facts.size
+    channels = 2 * growth
+    yield _conv(facts.channels, channels, 3, size)
+    for block in range(3):
+        for _ in range(shape.blocks):
+            yield _norm(channels)
+            yield _conv(channels, 4 * growth, 1, size)
+            yield _norm(4 * growth)
+            yield _conv(4 * growth, growth, 3, size)
+            channels += growth
+        if block < 2:
+            yield _norm(channels)
+            yield _conv(channels, channels // 2, 1, size)
+            channels, size = channels // 2, size // 2
+    yield _norm(channels)
+    yield _linear(channels, facts.classes)

@@ -1,0 +1,35 @@
+"""Loader of published.csv: a row a printed number, percent, with its ± where it has one."""
+
+from functools import cache
+from importlib.resources import files
+
+import pandas as pd
+
+
+@cache
+def _all() -> pd.DataFrame:
+    with files("reproduce").joinpath("paper", "published.csv").open(encoding="utf-8") as handle:
+        frame = pd.read_csv(handle, dtype={"width": str, "note": str})
+    frame["architecture"] = frame["architecture"] + "-" + frame.pop("width")
+    frame["lambda"] = frame["lambda"].astype(float)
+    return frame.fillna({"note": ""})
+
+
+def published(table: str) -> pd.DataFrame:
+    """Return one table of the paper in long form.
+
+    Parameters
+    ----------
+    table : str
+        "table1" or "table2".
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns dataset, architecture, method, lambda, attack, metric, mean, std,
+        note.  A number that cannot be read in the source has NaN and a note.
+
+    Source: Wu et al. 2021, tables 1 and 2.
+    """
+    frame = _all()
+    return frame[frame["table"] == table].drop(columns="table").reset_index(drop=True)

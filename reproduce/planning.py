@@ -1,0 +1,132 @@
+"""What an experiment asks for, what of it exists, and what the rest will cost."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reproduce import costs, paths
+from reproduce.catalogue import dataset_facts
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.experiments import Evaluation, find_experiment
+from reproduce.files import read_json
+from reproduce.specs import TrainingSpec, evaluation_spec, training_spec
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds of one forward pass of one image, by data set and architecture.
+
+    Attributes
+    ----------
+    measured : dict
+        Seconds by "dataset/architecture", from `reproduce plan --measure`.
+    stated : str
+        The hardware the speeds are of, in words.
+    """
+
+    measured: dict[str, float]
+    stated: str
+
+    def seconds(self, dataset: str, architecture: str) -> float:
+        """Return the seconds of a pass, from the paper's V100 where none was measured."""
+        key = f"{dataset}/{architecture}"
+        if key in self.measured:
+            return self.measured[key]
+        facts = dataset_facts(dataset)
+        return costs.PAPER_V100.seconds(costs.forward_operations(architecture, facts))
+
+
+def load_speeds(config: Config) -> Speeds:
+    """Return what was measured on this machine, or the paper's V100."""
+    path = paths.throughput_file(config)
+    if not path.is_file():
+        return Speeds({}, "the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)")
+    saved = read_json(path)
+    if not isinstance(saved, dict) or "seconds_per_pass" not in saved:
+        raise HarnessError(f"{path} is not a measurement; delete it and measure again")
+    return Speeds(saved["seconds_per_pass"], f"{saved['hardware']}, measured")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts and costs of one experiment; hours and bytes of all its parts, done or not.
+
+    Attributes
+    ----------
+    cells, trained : int
+        Training runs, and how many of them are finished.
+    evaluations, evaluated : int
+        Attacked checkpoints, and how many of them have a record.
+    hours, hours_left : float
+        Estimated device hours in all and of what is not done.
+    size : int
+        Bytes of the finished results.
+    """
+
+    name: str
+    cells: int
+    trained: int
+    evaluations: int
+    evaluated: int
+    hours: float
+    hours_left: float
+    size: int
+
+
+def plan(config: Config, names: Sequence[str]) -> list[Plan]:
+    """Plan experiments, and where there are several also their union as "all"."""
+    speeds = load_speeds(config)
+    sets = {name: find_experiment(config, name).evaluations for name in names}
+    if len(sets) > 1:
+        together = [evaluation for evaluations in sets.values() for evaluation in evaluations]
+        sets["all"] = tuple(dict.fromkeys(together))
+    return [_plan(config, name, evaluations, speeds) for name, evaluations in sets.items()]
+
+
+def _plan(config: Config, name: str, evaluations: Iterable[Evaluation], speeds: Speeds) -> Plan:
+    evaluations = list(evaluations)
+    cells = list(dict.fromkeys(evaluation.cell for evaluation in evaluations))
+    hours = left = 0.0
+    size = trained = evaluated = 0
+    for cell in cells:
+        spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
+        passes = costs.training_passes(spec, facts)
+        cost = passes * speeds.seconds(cell.dataset, cell.architecture) / 3600
+        done = is_finished(config, spec)
+        hours, left = hours + cost, left + (0 if done else cost)
+        size, trained = size + costs.training_bytes(spec, facts), trained + done
+    for item in evaluations:
+        cell, facts = item.cell, dataset_facts(item.cell.dataset)
+        wanted = evaluation_spec(config, cell, item.attack, item.seed, item.checkpoint)
+        passes = costs.evaluation_passes(wanted, facts)
+        cost = passes * speeds.seconds(cell.dataset, cell.architecture) / 3600
+        done = is_evaluated(config, item)
+        hours, left = hours + cost, left + (0 if done else cost)
+        size, evaluated = size + costs.evaluation_bytes(wanted, facts), evaluated + done
+    return Plan(name, len(cells), trained, len(evaluations), evaluated, hours, left, size)
+
+
+def is_finished(config: Config, spec: TrainingSpec) -> bool:
+    """Say whether a cell was trained to its end with these settings."""
+    run = paths.cell_folder(config, spec.parsed) / "run.json"
+    return run.is_file() and read_json(run).get("digest") == spec.digest
+
+
+def is_evaluated(config: Config, item: Evaluation) -> bool:
+    """Say whether an evaluation has a record of these settings."""
+    folder = paths.cell_folder(config, item.cell)
+    record = paths.record_file(folder, item.checkpoint, item.attack, item.seed)
+    if not (record.is_file() and record.with_suffix(".json").is_file()):
+        return False
+    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+    return bool(read_json(record.with_suffix(".json")).get("digest") == spec.digest)
+
+
+def representative_cells(config: Config, names: Sequence[str]) -> list[Cell]:
+    """Return one cell for every data set and architecture of some experiments."""
+    found: dict[tuple[str, str], Cell] = {}
+    for name in names:
+        for cell in find_experiment(config, name).cells:
+            found.setdefault((cell.dataset, cell.architecture), cell)
+    return list(found.values())

@@ -1,0 +1,58 @@
+"""How fast this machine trains: one network's step, on made-up images."""
+
+import statistics
+import time
+
+import torch
+
+from reproduce.catalogue import METHODS, dataset_facts
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.models import build_model
+from reproduce.objectives import build_objective
+from reproduce.rng import generator
+from reproduce.specs import training_spec
+from reproduce.training.step import train_step
+
+# on a processor the batch is cut so that a step takes about this long
+_STEP_SECONDS = 4.0
+_STEPS = 3
+
+
+def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
+    """Time training steps and divide by their forward-pass equivalents.
+
+    Returns
+    -------
+    float
+        Seconds of one forward pass of one image, as the median of three steps
+        after one that warms up.
+    """
+    spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
+    method = METHODS[cell.method]
+    passes = 2 * spec.train.attack.steps + method.passes
+    model = build_model(cell.architecture, facts)
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=spec.train.momentum)
+    objective = build_objective(method.objective, spec.train.bn_forwards)
+
+    def step(batch: int) -> float:
+        stream = generator(0, "measure", device=device)
+        shape = (batch, facts.channels, facts.size, facts.size)
+        images = torch.rand(shape, generator=stream, device=device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        labels = torch.zeros(batch, dtype=torch.int64, device=device)
+        began = time.perf_counter()
+        result = train_step(
+            model, optimizer, objective, images, labels, cell.lam, spec.train.attack, stream
+        )
+        result.natural.item()  # waits for the device
+        return time.perf_counter() - began
+
+    batch = spec.train.batch_size
+    if device.type == "cpu":
+        few = min(batch, 4)
+        step(few)
+        batch = max(few, min(batch, int(few * _STEP_SECONDS / step(few))))
+    step(batch)
+    return statistics.median(step(batch) for _ in range(_STEPS)) / (batch * passes)
