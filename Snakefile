@@ -22,12 +22,12 @@ localrules:
 rule all:
     default_target: True
     input:
-        [table_outputs(name) for name in experiment_names(CONFIG)],
+        [outputs(name) for name in experiment_names(CONFIG)],
 
 
 rule table1:
     input:
-        table_outputs("table1"),
+        outputs("table1"),
 
 
 rule diff:

@@ -1,5 +1,6 @@
 """Where every file of a results folder lies; the Snakefile and the commands agree here."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from reproduce.cells import Cell
@@ -22,6 +23,27 @@ def cell_folder(config: Config, cell: Cell) -> Path:
 def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
     """Return the weights of one checkpoint of a run."""
     return folder / f"model{_SUFFIX[checkpoint]}.safetensors"
+
+
+def trace_file(folder: Path) -> Path:
+    """Return the trace of a run: a row an iteration."""
+    return folder / "trace.parquet"
+
+
+def epochs_file(folder: Path) -> Path:
+    """Return the metrics of a run: a row an epoch."""
+    return folder / "epochs.csv"
+
+
+def run_file(folder: Path) -> Path:
+    """Return the description of a finished run."""
+    return folder / "run.json"
+
+
+def run_files(folder: Path, checkpoints: Iterable[Checkpoint]) -> list[Path]:
+    """Return every file of a finished run."""
+    models = [model_file(folder, choice) for choice in checkpoints]
+    return [*models, trace_file(folder), epochs_file(folder), run_file(folder)]
 
 
 def record_file(folder: Path, checkpoint: Checkpoint, attack: str, seed: int) -> Path:

@@ -109,7 +109,7 @@ def _plan(config: Config, name: str, evaluations: Iterable[Evaluation], speeds: 
 
 def is_finished(config: Config, spec: TrainingSpec) -> bool:
     """Say whether a cell was trained to its end with these settings."""
-    run = paths.cell_folder(config, spec.parsed) / "run.json"
+    run = paths.run_file(paths.cell_folder(config, spec.parsed))
     return run.is_file() and read_json(run).get("digest") == spec.digest
 
 

@@ -70,7 +70,10 @@ def checkpoints(train: Train) -> tuple[Checkpoint, ...]:
 
 def training_spec(config: Config, cell: Cell) -> TrainingSpec:
     """Resolve how a cell is trained."""
-    settings: dict[str, Any] = merge(config.train.model_dump(), METHODS[cell.method].train)
+    method = METHODS[cell.method]
+    settings: dict[str, Any] = merge(config.train.model_dump(), method.train)
+    # back to the default, so that the digest does not see them
+    settings = {key: value for key, value in settings.items() if key not in method.unused}
     return TrainingSpec(
         cell=cell.id,
         train=Train.model_validate(settings),

@@ -23,6 +23,9 @@ class Method:
         an input gradient is 1, a full backward 2.  Attack steps cost 2 each on top.
     train : mapping
         Settings of the configuration's ``train`` section that this method replaces.
+    unused : tuple of str
+        Settings of that section that this method never reads: changing one changes
+        no result of it.
     source : str
         Where the method was published.
     """
@@ -33,6 +36,7 @@ class Method:
     passes: int
     source: str
     train: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    unused: tuple[str, ...] = ()
 
 
 METHODS = {
@@ -47,6 +51,7 @@ METHODS = {
             "adversarial_training",
             6,
             "Madry et al. 2018, generalised in appendix D of the paper",
+            unused=("bn_forwards",),
         ),
     )
 }

@@ -14,6 +14,7 @@ from reproduce.cli.app import (
     PresetOption,
     SetOption,
     chosen_experiments,
+    console,
 )
 from reproduce.cli.app import configure as _configure
 from reproduce.config import Config
@@ -115,6 +116,6 @@ def _training_status(config: Config, cell: Cell) -> str:
     saved = state_file(folder, spec.digest)
     if saved.is_file():
         return f"saved in epoch {read_progress(saved)['epoch']} of {spec.train.epochs}"
-    if (folder / "run.json").is_file():
+    if paths.run_file(folder).is_file():
         return "trained with other settings"
     return "not begun"

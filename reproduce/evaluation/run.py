@@ -61,7 +61,7 @@ def evaluate_cell(
     path = paths.record_file(folder, checkpoint, attack, seed)
     lock = path.with_name(f".{path.stem}.lock")
     with exclusive(lock, f"{attack} of seed {seed} on {cell}"):
-        run = _finished_run(folder / "run.json", spec, cell)
+        run = _finished_run(paths.run_file(folder), spec, cell)
         record = _existing(path, spec, run)
         if record is None:
             write_record(path, _attack(config, spec, cell, run))
@@ -89,7 +89,8 @@ def _attack(config: Config, spec: EvaluationSpec, cell: Cell, run: dict[str, Any
     if run["data"]["sha256"] != dataset.sha256:
         raise HarnessError(
             f"{cell} was trained with other images than "
-            f"{paths.prepared_file(config, cell.dataset)} holds; prepare the same data again, or train the cell again"
+            f"{paths.prepared_file(config, cell.dataset)} holds; "
+            "prepare the same data again, or train the cell again"
         )
     if run["models"].get(spec.checkpoint) != sha256_of_file(weights):
         raise HarnessError(

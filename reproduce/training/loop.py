@@ -201,7 +201,8 @@ class TrainingLoop:
             self._save()
             raise Stopped(
                 f"{self.cell.id}: {reason} in epoch {self.state.epoch} of "
-                f"{self.spec.train.epochs}, everything is saved; run the same command again to continue"
+                f"{self.spec.train.epochs}; everything is saved, "
+                "run the same command again to continue"
             )
         if time.monotonic() - self._saved_at > 60 * self.pace.save_minutes:
             self._save()

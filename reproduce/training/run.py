@@ -67,16 +67,10 @@ def train_cell(
 
 def is_trained(folder: Path, spec: TrainingSpec) -> bool:
     """Say whether a folder holds every file of a finished run with these settings."""
-    run = folder / "run.json"
-    if not run.is_file() or read_json(run).get("digest") != spec.digest:
+    files = paths.run_files(folder, checkpoints(spec.train))
+    if not all(path.is_file() for path in files):
         return False
-    models = [paths.model_file(folder, choice) for choice in checkpoints(spec.train)]
-    return all(path.is_file() for path in [*models, *log_files(folder)])
-
-
-def log_files(folder: Path) -> tuple[Path, Path]:
-    """Return where a run's trace and its metrics by epoch lie."""
-    return folder / "trace.parquet", folder / "epochs.csv"
+    return bool(read_json(paths.run_file(folder)).get("digest") == spec.digest)
 
 
 def _train(
@@ -144,14 +138,13 @@ def _write_results(
     weights["last"] = dict(model.state_dict())
     for choice, tensors in weights.items():
         save_weights(paths.model_file(folder, choice), tensors, header | {"checkpoint": choice})
-    trace, epochs = log_files(folder)
-    state.trace.write(trace)
-    write_epochs(epochs, state.epochs)
+    state.trace.write(paths.trace_file(folder))
+    write_epochs(paths.epochs_file(folder), state.epochs)
     seconds = sum(piece["seconds"] for piece in state.pieces)
     on_gpu = sum(piece["seconds"] for piece in state.pieces if piece["device"] == "cuda")
     chosen = {choice: best.epoch for choice, best in state.best.items()}
     write_json(
-        folder / "run.json",
+        paths.run_file(folder),
         {
             **header,
             "method": METHODS[spec.parsed.method].title,

@@ -25,7 +25,6 @@ ROOT = paths.root(CONFIG)
 CELLS = ROOT / "cells"
 LOGS = ROOT / "logs"
 PREPARED = CONFIG.data.folder / "prepared"
-CHECKPOINTS = checkpoints(CONFIG.train)
 GPUS = 0 if CONFIG.machine.device == "cpu" else 1
 
 

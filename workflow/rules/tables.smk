@@ -4,8 +4,7 @@ localrules:
     compare,
 
 
-def records(wildcards):
-    experiment = find_experiment(CONFIG, wildcards.table)
+def record_files(experiment):
     files = [
         paths.record_file(CELLS / e.cell.id, e.checkpoint, e.attack, e.seed)
         for e in experiment.evaluations
@@ -13,9 +12,16 @@ def records(wildcards):
     return [*files, *(file.with_suffix(".json") for file in files)]
 
 
-def table_outputs(name):
+def records(wildcards):
+    return record_files(find_experiment(CONFIG, wildcards.table))
+
+
+def outputs(name):
+    """Every file of an experiment, so that one that is lost is made again."""
+    experiment = find_experiment(CONFIG, name)
     forms = [paths.table_file(CONFIG, name, suffix) for suffix in ("csv", "md", "tex")]
-    return [*forms, paths.diff_file(CONFIG, name)]
+    runs = [file for cell in experiment.cells for file in run_files(CELLS / cell.id)]
+    return [*forms, paths.diff_file(CONFIG, name), *record_files(experiment), *runs]
 
 
 rule table:

@@ -9,15 +9,16 @@ def prepared_manifest(wildcards):
     return PREPARED / f"{parse_cell(wildcards.cell).dataset}.json"
 
 
+def run_files(folder):
+    return paths.run_files(folder, checkpoints(CONFIG.train))
+
+
 rule train:
     input:
         images=lambda wildcards: ancient(prepared_images(wildcards)),
         manifest=prepared_manifest,
     output:
-        [paths.model_file(CELLS / "{cell}", choice) for choice in CHECKPOINTS],
-        CELLS / "{cell}" / "trace.parquet",
-        CELLS / "{cell}" / "epochs.csv",
-        CELLS / "{cell}" / "run.json",
+        run_files(CELLS / "{cell}"),
     params:
         # a changed hyper-parameter changes the digest of exactly the cells it touches
         digest=lambda wildcards: training_spec(CONFIG, parse_cell(wildcards.cell)).digest,
