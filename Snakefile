@@ -22,14 +22,14 @@ localrules:
 rule all:
     default_target: True
     input:
-        [outputs(name) for name in experiment_names(CONFIG)],
+        [HARNESS.outputs(name) for name in HARNESS.experiments],
 
 
 rule table1:
     input:
-        outputs("table1"),
+        HARNESS.outputs("table1"),
 
 
 rule diff:
     input:
-        [paths.diff_file(CONFIG, name) for name in experiment_names(CONFIG)],
+        [HARNESS.diff(name) for name in HARNESS.experiments],

@@ -14,6 +14,9 @@ from reproduce.errors import HarnessError
 
 Tree = Mapping[str, Any]
 
+# the Snakefile hands its jobs the configuration in this environment variable
+CONFIG_VARIABLE = "REPRODUCE_CONFIG"
+
 # sections that say where and on what to run, not what to compute
 _PLACES = {"results", "data.folder", "data.cifar10", "data.cifar100", "machine"}
 

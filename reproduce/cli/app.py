@@ -11,7 +11,7 @@ from reproduce.cells import EXAMPLE
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import experiment_names, find_experiment
-from reproduce.settings import load_config
+from reproduce.settings import CONFIG_VARIABLE, load_config
 
 app = typer.Typer(
     name="reproduce",
@@ -29,7 +29,12 @@ app = typer.Typer(
 _DEFAULT_CONFIG = "config.yaml"
 
 ConfigOption = Annotated[
-    str, typer.Option("--config", help="Configuration file, or a mapping written out in JSON.")
+    str,
+    typer.Option(
+        "--config",
+        envvar=CONFIG_VARIABLE,
+        help="Configuration file, or a mapping written out in JSON.",
+    ),
 ]
 PresetOption = Annotated[
     str | None, typer.Option("--preset", help="paper, short, mini or demo, whatever the file says.")

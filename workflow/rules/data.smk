@@ -5,12 +5,14 @@ localrules:
 
 rule prepare:
     output:
-        images=PREPARED / "{dataset}.npz",
+        images=HARNESS.prepared / "{dataset}.npz",
         # small, so that Snakemake compares its content: the same images again change nothing
-        manifest=PREPARED / "{dataset}.json",
-    params:
-        source=lambda wildcards: getattr(CONFIG.data, wildcards.dataset, "embedded"),
+        manifest=HARNESS.prepared / "{dataset}.json",
     log:
-        LOGS / "prepare" / "{dataset}.log",
+        HARNESS.logs / "prepare" / "{dataset}.log",
+    conda:
+        ENVIRONMENT
+    params:
+        source=lambda wildcards: HARNESS.source(wildcards.dataset),
     shell:
-        "{COMMAND} prepare {wildcards.dataset} {SETTINGS} > {log} 2>&1"
+        "python -m reproduce prepare {wildcards.dataset} > {log} 2>&1"

@@ -1,33 +1,25 @@
 # One attack on one checkpoint.
-
-
-def choice_of(wildcards):
-    return wildcards.choice.removeprefix("-") or "best-test"
-
-
 rule evaluate:
     input:
-        images=lambda wildcards: ancient(prepared_images(wildcards)),
-        manifest=prepared_manifest,
-        model=CELLS / "{cell}" / "model{choice}.safetensors",
-        run=CELLS / "{cell}" / "run.json",
+        images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
+        manifest=lambda wildcards: HARNESS.manifest(wildcards.cell),
+        model=HARNESS.cells / "{cell}" / "model{choice}.safetensors",
+        run=HARNESS.cells / "{cell}" / "run.json",
     output:
-        CELLS / "{cell}" / "records{choice}" / "{attack}-seed{seed}.npz",
-        CELLS / "{cell}" / "records{choice}" / "{attack}-seed{seed}.json",
-    params:
-        choice=choice_of,
-        digest=lambda wildcards: evaluation_spec(
-            CONFIG,
-            parse_cell(wildcards.cell),
-            wildcards.attack,
-            int(wildcards.seed),
-            choice_of(wildcards),
-        ).digest,
+        HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.npz",
+        HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.json",
     log:
-        LOGS / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
-    threads: CONFIG.machine.threads
+        HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
+    conda:
+        ENVIRONMENT
+    threads: HARNESS.config.machine.threads
     resources:
-        gpu=GPUS,
+        gpu=HARNESS.gpus,
+    params:
+        preset=HARNESS.config.preset,
+        checkpoint=lambda wildcards: HARNESS.checkpoint(wildcards.choice),
+        digest=lambda wildcards: HARNESS.evaluation_digest(**wildcards),
     shell:
-        "{COMMAND} evaluate {wildcards.cell} --attack {wildcards.attack} --seed {wildcards.seed}"
-        " --checkpoint {params.choice} {SETTINGS} > {log} 2>&1"
+        "python -m reproduce evaluate {wildcards.cell} --attack {wildcards.attack}"
+        " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
+        " > {log} 2>&1"

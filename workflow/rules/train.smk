@@ -1,31 +1,21 @@
-# One training run.  Its saved state is no declared output, so a job run again continues.
-
-
-def prepared_images(wildcards):
-    return PREPARED / f"{parse_cell(wildcards.cell).dataset}.npz"
-
-
-def prepared_manifest(wildcards):
-    return PREPARED / f"{parse_cell(wildcards.cell).dataset}.json"
-
-
-def run_files(folder):
-    return paths.run_files(folder, checkpoints(CONFIG.train))
-
-
+# One training run.  Its saved state is no declared output: Snakemake would delete it when
+# the job runs again, and the job continues from it.
 rule train:
     input:
-        images=lambda wildcards: ancient(prepared_images(wildcards)),
-        manifest=prepared_manifest,
+        images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
+        manifest=lambda wildcards: HARNESS.manifest(wildcards.cell),
     output:
-        run_files(CELLS / "{cell}"),
-    params:
-        # a changed hyper-parameter changes the digest of exactly the cells it touches
-        digest=lambda wildcards: training_spec(CONFIG, parse_cell(wildcards.cell)).digest,
+        HARNESS.run_files(HARNESS.cells / "{cell}"),
     log:
-        LOGS / "train" / "{cell}.log",
-    threads: CONFIG.machine.threads
+        HARNESS.logs / "train" / "{cell}.log",
+    conda:
+        ENVIRONMENT
+    threads: HARNESS.config.machine.threads
     resources:
-        gpu=GPUS,
+        gpu=HARNESS.gpus,
+    params:
+        preset=HARNESS.config.preset,
+        # a changed hyper-parameter changes the digest of exactly the cells it touches
+        digest=lambda wildcards: HARNESS.training_digest(wildcards.cell),
     shell:
-        "{COMMAND} train {wildcards.cell} {SETTINGS} > {log} 2>&1"
+        "python -m reproduce train {wildcards.cell} --preset {params.preset} > {log} 2>&1"

@@ -1,0 +1,111 @@
+"""What the Snakefile asks of the package: files, digests, and how its jobs are started."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from snakemake.exceptions import WorkflowError
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.config import Checkpoint
+from reproduce.errors import HarnessError
+from reproduce.experiments import Experiment, experiment_names, find_experiment
+from reproduce.settings import CONFIG_VARIABLE, build_config
+from reproduce.specs import checkpoints, evaluation_spec, protocol_digest, training_spec
+
+
+class Harness:
+    """The rules' view of one configuration.
+
+    Parameters
+    ----------
+    config : mapping
+        Snakemake's merged configuration: config.yaml and ``--config``.
+
+    Raises
+    ------
+    WorkflowError
+        If the configuration does not fit; Snakemake shows it without a traceback.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        try:
+            self.config = build_config(config)
+        except HarnessError as error:
+            raise WorkflowError(str(error)) from None
+        # Jobs read the configuration as it was planned, whatever happens to config.yaml
+        # meanwhile, and run with the Python of this Snakemake; a conda environment that a
+        # job activates comes before it on the path.
+        os.environ[CONFIG_VARIABLE] = json.dumps(config)
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.root = paths.root(self.config)
+        self.cells = self.root / "cells"
+        self.logs = self.root / "logs"
+        self.prepared = self.config.data.folder / "prepared"
+        self.gpus = 0 if self.config.machine.device == "cpu" else 1
+        self.experiments = experiment_names(self.config)
+
+    def source(self, dataset: str) -> str:
+        """Return where a data set comes from; another source prepares it again."""
+        return str(getattr(self.config.data, dataset, "embedded"))
+
+    def images(self, cell: str) -> Path:
+        """Return the prepared images of a cell's data set."""
+        return paths.prepared_file(self.config, parse_cell(cell).dataset)
+
+    def manifest(self, cell: str) -> Path:
+        """Return the small file that changes exactly when the images do."""
+        return self.images(cell).with_suffix(".json")
+
+    def run_files(self, folder: Path) -> list[Path]:
+        """Return every file of a training run in `folder`, which may hold a wildcard."""
+        return paths.run_files(folder, checkpoints(self.config.train))
+
+    def records(self, experiment: str) -> list[Path]:
+        """Return the records that an experiment is made from."""
+        return self._records(find_experiment(self.config, experiment))
+
+    def _records(self, experiment: Experiment) -> list[Path]:
+        arrays = [
+            paths.record_file(self.cells / e.cell.id, e.checkpoint, e.attack, e.seed)
+            for e in experiment.evaluations
+        ]
+        return [*arrays, *(path.with_suffix(".json") for path in arrays)]
+
+    def table(self, experiment: str) -> list[Path]:
+        """Return the forms of a table; `experiment` may be a wildcard."""
+        forms = ("csv", "md", "tex")
+        return [paths.table_file(self.config, experiment, suffix) for suffix in forms]
+
+    def diff(self, experiment: str) -> Path:
+        """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""
+        return paths.diff_file(self.config, experiment)
+
+    def outputs(self, name: str) -> list[Path]:
+        """Return every file of an experiment, so that one that is lost is made again."""
+        experiment = find_experiment(self.config, name)
+        runs = [file for cell in experiment.cells for file in self.run_files(self.cells / cell.id)]
+        return [*self.table(name), self.diff(name), *self._records(experiment), *runs]
+
+    def training_digest(self, cell: str) -> str:
+        """Return what changes exactly when a setting that touches this cell does."""
+        return training_spec(self.config, parse_cell(cell)).digest
+
+    def evaluation_digest(self, cell: str, choice: str, attack: str, seed: str) -> str:
+        """Return what changes exactly when a setting that touches this evaluation does."""
+        checkpoint = self.checkpoint(choice)
+        return evaluation_spec(self.config, parse_cell(cell), attack, int(seed), checkpoint).digest
+
+    def table_digest(self, experiment: str) -> str:
+        """Return what changes when the text of a table does, its records aside."""
+        return protocol_digest(self.config, experiment)
+
+    @staticmethod
+    def checkpoint(choice: str) -> Checkpoint:
+        """Return the checkpoint that a suffix in a file's name stands for."""
+        named: dict[str, Checkpoint] = {"": "best-test", "-last": "last", "-best-val": "best-val"}
+        return named[choice]
