@@ -76,8 +76,12 @@ def deviations(config: Config) -> list[str]:
         if place or key == "preset" or key.startswith("experiments."):
             continue
         if paper.get(key) != ours.get(key):
-            found.append(f"{key} is {ours.get(key)}, the paper's is {paper.get(key)}")
+            found.append(f"{key} is {_brief(ours.get(key))}, the paper's is {_brief(paper.get(key))}")
     return found
+
+
+def _brief(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def merge(base: Tree, top: Tree) -> dict[str, Any]:

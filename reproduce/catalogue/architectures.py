@@ -6,7 +6,7 @@ from typing import Literal
 
 from reproduce.errors import HarnessError
 
-_NAME = re.compile(r"(?P<family>wrn|densenet-bc)-(?P<depth>\d{1,4})-(?P<width>\d{1,4}(\.\d{1,3})?)")
+_NAME = re.compile(r"(?P<family>wrn|densenet-bc)-(?P<depth>\d{1,4})-(?P<width>\d{1,4}(\.\d{1,4})?)")
 
 
 @dataclass(frozen=True)

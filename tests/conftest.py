@@ -1,0 +1,79 @@
+"""What tests share: tiny configurations, prepared digits, and real CIFAR where it is at hand."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from reproduce import paths
+from reproduce.cells import Cell, parse_cell
+from reproduce.config import Config
+from reproduce.data import prepare
+from reproduce.settings import load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY_CELL = "digits/wrn-10-0.25/trades/lam-2/seed-0"
+TINY = [
+    "data.train_images=100",
+    "data.test_images=40",
+    "train.epochs=3",
+    "train.batch_size=32",
+    "train.holdout=20",
+    "train.attack={epsilon: 0.2, step_size: 0.1, steps: 2}",
+    "eval.attacks.pgd20={steps: 3, step_size: 0.1}",
+    "experiments.table1.architectures=[wrn-10-0.25]",
+    "experiments.table1.methods={trades: [2], at: [1]}",
+    "experiments.table1.seeds=[0, 1]",
+]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Sums over several threads are not repeatable to the bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the digits prepared."""
+    folder = tmp_path_factory.mktemp("data")
+    config = load_config("{}", "demo", [f"data.folder={folder}"])
+    prepare(config.data, "digits", paths.prepared_file(config, "digits"))
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, digits_folder: Path) -> Callable[..., Config]:
+    """Make a configuration whose cells train in about a second; takes more overrides."""
+
+    def make(*sets: str) -> Config:
+        places = [f"results={tmp_path / 'results'}", f"data.folder={digits_folder}"]
+        return load_config("{}", "demo", [*places, *TINY, *sets])
+
+    return make
+
+
+@pytest.fixture
+def cell() -> Cell:
+    return parse_cell(TINY_CELL)
+
+
+@pytest.fixture(scope="session")
+def real_cifar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with cifar10.npz and cifar-100-python, unpacked from a local copy.
+
+    The copy is a folder with an ``unpack.py`` that writes both; it is looked for in
+    REPRODUCE_TEST_DATA and in shared/data beside the checkout.
+    """
+    source = Path(os.environ.get("REPRODUCE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (source / "unpack.py").is_file():
+        pytest.skip("no copy of CIFAR here: set REPRODUCE_TEST_DATA to a folder with one")
+    folder = tmp_path_factory.mktemp("cifar")
+    subprocess.run([sys.executable, source / "unpack.py", folder], check=True, timeout=300)
+    yield folder
+    for path in folder.glob("*.npz"):
+        path.unlink()

@@ -1,0 +1,177 @@
+"""Presets, overrides, and every way a configuration can be wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from reproduce.cells import parse_cell
+from reproduce.config import PRESETS
+from reproduce.errors import HarnessError
+from reproduce.settings import build_config, deviations, load_config
+from reproduce.specs import evaluation_spec, protocol_digest, training_spec
+
+TRADES = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
+AT = parse_cell("cifar10/wrn-34-1/at/lam-1/seed-0")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_valid(preset: str) -> None:
+    assert build_config({"preset": preset}).preset == preset
+
+
+def test_paper_preset_is_the_papers_protocol() -> None:
+    config = build_config({})
+    assert config.preset == "paper"
+    train, attack = config.train, config.train.attack
+    assert (train.epochs, train.batch_size, train.learning_rate) == (100, 128, 0.1)
+    assert (train.momentum, train.weight_decay, train.schedule) == (0.9, 2e-4, "exp")
+    assert (attack.epsilon, attack.step_size, attack.steps) == (0.031, 0.007, 10)
+    assert (attack.start_sigma, train.bn_forwards, train.holdout) == (0.001, 2, 0)
+    assert config.eval.epsilon == 8 / 255
+    assert config.eval.checkpoint == "best-test"
+    assert config.eval.attacks["pgd20"].steps == 20
+    assert config.eval.attacks["pgd20"].step_size == 0.007
+    assert deviations(config) == []
+
+
+@pytest.mark.parametrize("preset", ["short", "mini", "demo"])
+def test_other_presets_deviate(preset: str) -> None:
+    assert deviations(build_config({"preset": preset}))
+
+
+def test_an_override_of_the_paper_preset_is_a_deviation() -> None:
+    assert deviations(load_config("{}", None, ["train.epochs=99"])) == [
+        "train.epochs is 99, the paper's is 100"
+    ]
+
+
+def test_places_and_machine_are_no_deviation() -> None:
+    sets = ["machine.device=cpu", "data.folder=/x", "data.cifar10=/y.npz", "results=/z"]
+    assert deviations(load_config("{}", None, sets)) == []
+
+
+WRONG = [
+    ("nope=1", "unknown key 'nope'"),
+    ("train.nope=1", "unknown key 'train.nope'"),
+    ("train.epochs=0", "train.epochs"),
+    ("train.epochs=true", "train.epochs"),
+    ("train.epochs=2.5", "train.epochs"),
+    ("train.attack.epsilon=-0.1", "train.attack.epsilon"),
+    ("train.attack.epsilon=0", "train.attack.epsilon"),
+    ("train.attack.epsilon=1.5", "train.attack.epsilon"),
+    ("train.attack.epsilon=abc", "not a number"),
+    ("train.attack.epsilon=1/0", "not a number"),
+    ("train.attack.epsilon=.nan", "train.attack.epsilon"),
+    ("train.attack.epsilon=true", "not a number"),
+    ("train.weight_decay=-1", "train.weight_decay"),
+    ("train.momentum=1", "train.momentum"),
+    ("train.schedule=linear", "train.schedule"),
+    ("eval.epsilon=-8/255", "eval.epsilon"),
+    ("eval.checkpoint=best", "eval.checkpoint"),
+    ("eval.attacks.pgd-7={steps: 7}", "only small letters"),
+    ("machine.device=gpu", "machine.device"),
+    ("experiments.table1.methods={trades: [-6]}", "methods.trades.0"),
+    ("experiments.table1.methods={trades: [six]}", "not a number"),
+    ("experiments.table1.methods={trades: [.inf]}", "methods.trades.0"),
+    ("experiments.table1.methods={trades: [0.33333]}", "four decimals"),
+    ("experiments.table1.methods={trades: [6, 6]}", "twice"),
+    ("experiments.table1.methods={tradez: [6]}", "unknown method"),
+    ("experiments.table1.architectures=[wrn-34-0.01]", "0 channels"),
+    ("experiments.table1.architectures=[wrn-33-1]", "6n + 4"),
+    ("experiments.table1.architectures=[wrn-4-1]", "6n + 4"),
+    ("experiments.table1.architectures=[wrn-34-1.0]", "is spelt 'wrn-34-1'"),
+    ("experiments.table1.architectures=[resnet-18]", "unknown architecture"),
+    ("experiments.table1.architectures=[densenet-bc-40-1.5]", "whole number"),
+    ("experiments.table1.architectures=[]", "architectures"),
+    ("experiments.table1.dataset=mnist", "unknown data set"),
+    ("experiments.table1.seeds=[-1]", "seeds"),
+    ("experiments.table9={}", "table9"),
+    ("train", "expected key=value"),
+    ("train.epochs=[", "not a YAML value"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), WRONG)
+def test_bad_settings_name_the_key(override: str, message: str) -> None:
+    with pytest.raises(HarnessError, match=".") as caught:
+        load_config("{}", "mini", [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("preset: papr", "unknown preset 'papr'"),
+        ("preset: [paper]", "unknown preset"),
+        ("train: 3", "train"),
+        ("- a\n- b", "must be a mapping"),
+        ("a: [", "is not YAML"),
+        ("1: 2", "must be a mapping of names"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(HarnessError, match=message.replace("[", r"\[")):
+        load_config(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_an_empty_file_is_the_paper_preset(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("# nothing\n")
+    assert load_config(path).preset == "paper"
+
+
+def test_fractions_and_precedence(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("preset: short\ntrain: {epochs: 7}\neval: {epsilon: 4 / 255}\n")
+    config = load_config(path, "mini", ["train.batch_size=9"])
+    assert config.preset == "mini"
+    assert (config.train.epochs, config.train.batch_size) == (7, 9)
+    assert config.eval.epsilon == 4 / 255
+
+
+def test_a_grids_methods_are_replaced_whole() -> None:
+    config = load_config("{}", "paper", ["experiments.table1.methods={at: [1]}"])
+    assert config.experiments["table1"].methods == {"at": [1.0]}
+
+
+def test_a_setting_touches_the_cells_that_read_it() -> None:
+    before = build_config({})
+
+    def digests(*sets: str) -> tuple[bool, bool]:
+        after = load_config("{}", None, sets)
+        return tuple(
+            training_spec(before, cell).digest != training_spec(after, cell).digest
+            for cell in (TRADES, AT)
+        )
+
+    assert digests("train.weight_decay=5e-4") == (True, True)
+    assert digests("train.bn_forwards=3") == (True, False)
+    assert digests("experiments.table1.seeds=[0]", "machine.device=cpu") == (False, False)
+    assert digests("eval.attacks.pgd50={steps: 50}") == (False, False)
+    # validation chooses the checkpoint, so its attack is part of the training
+    assert digests("eval.epsilon=0.031") == (True, True)
+
+
+def test_evaluations_and_tables_have_digests_of_their_own() -> None:
+    config = build_config({})
+    seeds = [evaluation_spec(config, TRADES, "pgd20", seed, "best-test").digest for seed in (0, 1)]
+    assert seeds[0] != seeds[1]
+    other = load_config("{}", None, ["experiments.table1.seeds=[0]"])
+    assert protocol_digest(config, "table1") != protocol_digest(other, "table1")
+    moved = load_config("{}", None, ["data.folder=/elsewhere", "machine.threads=2"])
+    assert protocol_digest(config, "table1") == protocol_digest(moved, "table1")
+
+
+def test_evaluation_specs_are_checked() -> None:
+    config = build_config({})
+    with pytest.raises(HarnessError, match="unknown attack 'cw20'"):
+        evaluation_spec(config, TRADES, "cw20", 0, "best-test")
+    with pytest.raises(HarnessError, match="held-out"):
+        evaluation_spec(config, TRADES, "pgd20", 0, "best-val")

@@ -1,0 +1,168 @@
+"""Networks: counts of parameters and operations, published state dicts, damaged files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from reproduce import costs
+from reproduce.catalogue import dataset_facts
+from reproduce.errors import HarnessError
+from reproduce.models import build_model, load_weights, read_weights, save_weights
+from reproduce.models.wide_resnet import WideResNet
+
+CIFAR = dataset_facts("cifar10")
+DIGITS = dataset_facts("digits")
+
+
+def _count(architecture: str) -> int:
+    with torch.device("meta"):
+        model = build_model(architecture, CIFAR)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "millions"),
+    [("wrn-34-10", 46.16), ("densenet-bc-40-12", 0.18), ("densenet-bc-40-64", 4.85)],
+)
+def test_published_counts(architecture: str, millions: float) -> None:
+    assert round(_count(architecture) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize(
+    "architecture", ["wrn-10-0.0625", "wrn-16-0.5", "wrn-34-1", "wrn-28-10", "densenet-bc-40-12"]
+)
+@pytest.mark.parametrize("facts", [CIFAR, DIGITS], ids=lambda facts: facts.name)
+def test_costs_agree_with_the_network(architecture: str, facts) -> None:
+    with torch.device("meta"):
+        model = build_model(architecture, facts).eval()
+        images = torch.zeros(1, facts.channels, facts.size, facts.size)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        assert model(images).shape == (1, facts.classes)
+    assert costs.forward_operations(architecture, facts) == counter.get_total_flops()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert costs.parameters(architecture, facts) == parameters
+
+
+def test_width_a_half_has_half_the_channels() -> None:
+    model = WideResNet(34, 0.5)
+    groups = (model.block1, model.block2, model.block3)
+    assert [group.layer[0].conv1.out_channels for group in groups] == [8, 16, 32]
+
+
+def test_initialisation_follows_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    first = build_model("wrn-10-0.25", DIGITS, seed=3).state_dict()
+    before = torch.random.get_rng_state()
+    second = build_model("wrn-10-0.25", DIGITS, seed=3).state_dict()
+    assert torch.equal(before, torch.random.get_rng_state())
+    other = build_model("wrn-10-0.25", DIGITS, seed=4).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+
+
+def test_initialisation_is_he_by_fan_out() -> None:
+    model = build_model("wrn-10-4", CIFAR)
+    weight = model.block3.layer[0].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
+    assert not model.fc.bias.any()
+
+
+def test_average_pool_is_the_published_one() -> None:
+    """The mean over the map is the 8 x 8 pool of the official class at 32 x 32 pixels."""
+    model = build_model("wrn-10-0.5", CIFAR).eval()
+    images = torch.rand(2, 3, 32, 32)
+    features = model.block3(model.block2(model.block1(model.conv1(images))))
+    pooled = torch.nn.functional.avg_pool2d(torch.relu(model.bn1(features)), 8).flatten(1)
+    torch.testing.assert_close(model(images), model.fc(pooled))
+
+
+class _OfficialLayout(torch.nn.Module):
+    """The names of the official class: the block that is never used among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        used = build_model("wrn-10-0.5", CIFAR, seed=1)
+        for name, child in used.named_children():
+            self.add_module(name, child)
+        self.sub_block1 = build_model("wrn-10-0.5", CIFAR, seed=2).block1
+
+
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "parallel", "old"])
+def test_published_state_dicts_load(tmp_path: Path, wrap: str) -> None:
+    official = _OfficialLayout()
+    state = dict(official.state_dict())
+    assert any(key.startswith("sub_block1.") for key in state)
+    if wrap == "parallel":
+        state = {f"module.{key}": value for key, value in state.items()}
+    if wrap == "old":
+        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    path = tmp_path / "published.pt"
+    torch.save({"state_dict": state, "epoch": 76} if wrap == "state_dict" else state, path)
+    model = build_model("wrn-10-0.5", CIFAR, seed=9).eval()
+    load_weights(model, path)
+    images = torch.rand(2, 3, 32, 32)
+    expected = build_model("wrn-10-0.5", CIFAR, seed=1).eval()
+    assert torch.equal(model(images), expected(images))
+
+
+def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
+    model = build_model("densenet-bc-10-4", DIGITS).to(memory_format=torch.channels_last)
+    path = tmp_path / "model.safetensors"
+    save_weights(path, model.state_dict(), {"cell": "x"})
+    again = build_model("densenet-bc-10-4", DIGITS, seed=1)
+    load_weights(again, path)
+    state = again.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
+    model = build_model("wrn-10-0.25", DIGITS)
+    path = tmp_path / "model.safetensors"
+    save_weights(path, model.state_dict(), {})
+    with pytest.raises(HarnessError, match="another architecture: .* has shape"):
+        load_weights(build_model("wrn-10-0.5", DIGITS), path)
+    with pytest.raises(HarnessError, match="another architecture: it has no"):
+        load_weights(build_model("wrn-16-0.25", DIGITS), path)
+    with pytest.raises(HarnessError, match="another architecture: it has .* which"):
+        load_weights(_without(model, "fc"), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(HarnessError, match="cut short or damaged"):
+        read_weights(path)
+    published = tmp_path / "model.pt"
+    torch.save(model.state_dict(), published)
+    published.write_bytes(published.read_bytes()[:2000])
+    with pytest.raises(HarnessError, match="cut short or damaged"):
+        read_weights(published)
+    with pytest.raises(HarnessError, match="does not exist"):
+        read_weights(tmp_path / "none.pt")
+
+
+def _without(model: torch.nn.Module, name: str) -> torch.nn.Module:
+    smaller = torch.nn.Module()
+    for key, child in model.named_children():
+        if key != name:
+            smaller.add_module(key, child)
+    return smaller
+
+
+class _Evil:
+    def __reduce__(self) -> tuple:
+        return (exec, ("raise SystemExit('code from a checkpoint was run')",))
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt"
+    torch.save({"state_dict": {"x": _Evil()}}, path)
+    with pytest.raises(HarnessError, match="damaged"):
+        read_weights(path)
+
+
+def test_a_file_without_a_state_dict(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.pt"
+    torch.save([1, 2, 3], path)
+    with pytest.raises(HarnessError, match="no state dict"):
+        read_weights(path)

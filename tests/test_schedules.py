@@ -1,0 +1,52 @@
+"""Learning rates against the published rules."""
+
+import math
+
+import pytest
+
+from reproduce.training.schedules import learning_rate
+
+
+def _rates(schedule: str, epochs: int) -> list[float]:
+    return [learning_rate(schedule, 0.1, epoch, epochs) for epoch in range(1, epochs + 1)]
+
+
+def test_exp_at_a_hundred_epochs() -> None:
+    rates = _rates("exp", 100)
+    assert rates[:74] == [0.1] * 74
+    assert rates[74:] == pytest.approx([0.1 * 0.5 ** (epoch - 74) for epoch in range(75, 101)])
+
+
+@pytest.mark.parametrize("epochs", [100, 110, 150, 200, 300])
+def test_exp_is_the_authors_rule_from_a_hundred_epochs_on(epochs: int) -> None:
+    for epoch, rate in enumerate(_rates("exp", epochs), 1):
+        # in exact integers: 0.74 as a float is a little less than 74 / 100
+        exponent = (100 * epoch - 74 * epochs) // (100 * int(epochs / 100))
+        assert rate == 0.1 * (0.5**exponent if epoch >= int(0.75 * epochs) else 1)
+
+
+@pytest.mark.parametrize("epochs", range(1, 100))
+def test_exp_below_a_hundred_halves_once_an_epoch(epochs: int) -> None:
+    rates = _rates("exp", epochs)
+    assert rates[0] == 0.1
+    ratios = {b / a for a, b in zip(rates, rates[1:], strict=False)}
+    assert ratios <= {1.0, 0.5}
+    if epochs > 1:
+        assert rates[-1] < 0.1
+        assert rates.count(0.1) == max(1, int(0.75 * epochs) - 1)
+
+
+def test_step() -> None:
+    assert _rates("step", 100) == [0.1] * 74 + [0.1 / 10] * 15 + [0.1 / 100] * 11
+    assert _rates("step", 1) == [0.1]
+
+
+def test_cosine() -> None:
+    expected = [0.05 * (1 + math.cos(math.pi * (epoch - 1) / 100)) for epoch in range(1, 101)]
+    assert _rates("cosine", 100) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("epoch", [0, 11])
+def test_epochs_outside_the_run(epoch: int) -> None:
+    with pytest.raises(ValueError, match="between 1 and 10"):
+        learning_rate("exp", 0.1, epoch, 10)
