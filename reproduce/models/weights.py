@@ -1,5 +1,6 @@
 """Weights on disk: safetensors of our own, and state dicts that others published."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,15 @@ _UNUSED = "sub_block1."
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
-def save_weights(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a state dict as safetensors, atomically, with text metadata in its header."""
+def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write a state dict as safetensors, atomically, and say in its header what it is.
+
+    Equal weights give equal bytes: the header holds one entry, because safetensors
+    writes several in any order.
+    """
     plain = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    write_atomically(path, lambda part: save_file(plain, part, metadata))
+    header = {"reproduce": json.dumps(about, sort_keys=True)}
+    write_atomically(path, lambda part: save_file(plain, part, header))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
