@@ -76,7 +76,9 @@ def deviations(config: Config) -> list[str]:
         if place or key == "preset" or key.startswith("experiments."):
             continue
         if paper.get(key) != ours.get(key):
-            found.append(f"{key} is {_brief(ours.get(key))}, the paper's is {_brief(paper.get(key))}")
+            found.append(
+                f"{key} is {_brief(ours.get(key))}, the paper's is {_brief(paper.get(key))}"
+            )
     return found
 
 

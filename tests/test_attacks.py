@@ -122,9 +122,7 @@ def test_more_steps_find_no_less() -> None:
         with torch.no_grad():
             return torch.nn.functional.cross_entropy(model(found.images), labels).item()
 
-    few, more, most = (
-        sum(mean_loss(steps, seed) for seed in range(5)) / 5 for steps in (1, 5, 40)
-    )
+    few, more, most = (sum(mean_loss(steps, seed) for seed in range(5)) / 5 for steps in (1, 5, 40))
     assert few < more
     assert more < most * 1.02
 

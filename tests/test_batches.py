@@ -42,9 +42,7 @@ def test_augmentation_equals_pil(name: str) -> None:
     for top in range(2 * padding + 1):
         for flip in (False, True):
             left = 2 * padding - top
-            draws = Draws(
-                torch.full((5,), top), torch.full((5,), left), torch.full((5,), flip)
-            )
+            draws = Draws(torch.full((5,), top), torch.full((5,), left), torch.full((5,), flip))
             batch = store.augmented(rows, draws)
             expected = [_by_pil(images[row], padding, top, left, flip) for row in rows]
             assert torch.equal(batch, torch.stack(expected))

@@ -75,9 +75,9 @@ def test_batch_size_changes_nothing(trained: Config, cell: Cell, tiny: Callable)
     records = []
     for batch in (7, 40):
         config = tiny(f"machine.eval_batch={batch}")
-        paths.record_file(
-            paths.cell_folder(config, cell), "best-test", "pgd20", 0
-        ).unlink(missing_ok=True)
+        paths.record_file(paths.cell_folder(config, cell), "best-test", "pgd20", 0).unlink(
+            missing_ok=True
+        )
         records.append(evaluate_cell(config, cell, "pgd20", 0, "best-test", _quiet))
     assert np.array_equal(records[0].adversarial, records[1].adversarial)
 

@@ -355,9 +355,7 @@ def test_images_of_a_run(tiny: Callable[..., Config], cell: Cell) -> None:
     subset = stratified_subset(dataset.train, 100, "train")
     together = np.sort(np.concatenate([stores.train.indices, stores.val.indices]))
     assert np.array_equal(together, subset.indices)
-    none = load_stores(
-        training_spec(tiny("train.holdout=0"), cell), dataset, torch.device("cpu")
-    )
+    none = load_stores(training_spec(tiny("train.holdout=0"), cell), dataset, torch.device("cpu"))
     assert none.val is None
 
 

@@ -1,0 +1,233 @@
+"""Tables and their comparison with the paper, on made-up records whose outcome is known."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from reproduce import paths
+from reproduce.analysis import build_diff, collect, diff_notes, write_diff, write_table
+from reproduce.analysis.statistics import Sample, difference_interval, sample
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.evaluation import Record, write_record
+from reproduce.experiments import Evaluation, find_experiment
+from reproduce.paper import published
+from reproduce.settings import load_config
+from reproduce.specs import evaluation_spec
+
+IMAGES = 10_000
+
+
+def _write(config: Config, item: Evaluation, percent: tuple[float, float], images: int) -> None:
+    """Write a record with given robust and natural accuracy, stability 5 points above robust."""
+    labels = np.arange(images) % 10
+    robust, natural = (round(images * value / 100) for value in percent)
+    clean = np.where(np.arange(images) < natural, labels, (labels + 1) % 10)
+    moved = np.arange(images) >= robust
+    moved[natural : natural + images // 20] = False  # wrong and stable
+    adversarial = np.where(moved, (labels + 2) % 10, clean)
+    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+    folder = paths.cell_folder(config, item.cell)
+    path = paths.record_file(folder, item.checkpoint, item.attack, item.seed)
+    index = np.arange(images)
+    write_record(path, Record(index, labels, clean, adversarial, {"digest": spec.digest}))
+
+
+def _fill(
+    config: Config, numbers: Callable[[Cell], tuple[float, float] | None], images: int = IMAGES
+) -> None:
+    for item in find_experiment(config, "table1").evaluations:
+        percent = numbers(item.cell)
+        if percent is not None:
+            _write(config, item, percent, images)
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Config:
+    grid = "experiments.table1={architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 9]}}"
+    return load_config("{}", "paper", [f"results={tmp_path}", grid])
+
+
+def test_sample() -> None:
+    assert sample([]).n == 0
+    assert math.isnan(sample([]).mean)
+    assert sample([4.0])[:1] == (4.0,)
+    assert math.isnan(sample([4.0]).std)
+    assert sample([1.0, 2.0, 3.0]) == Sample(2.0, 1.0, 3)
+
+
+def test_difference_interval_is_welchs() -> None:
+    a, b = [47.8, 47.9, 47.7, 48.1], [48.4, 48.1, 48.9]
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    half = (expected.high - expected.low) / 2
+    assert difference_interval(sample(a), sample(b)) == pytest.approx(half)
+    assert math.isnan(difference_interval(sample([1.0]), sample(b)))
+    assert math.isnan(difference_interval(Sample(1, 0, 3), Sample(2, 0, 3)))
+
+
+def test_published_numbers() -> None:
+    table = published("table1")
+    assert len(table) == 11 * 9
+    row = table[
+        (table["architecture"] == "wrn-34-10")
+        & (table["method"] == "trades")
+        & (table["lambda"] == 18)
+        & (table["metric"] == "robust_accuracy")
+    ]
+    assert row[["mean", "std"]].to_numpy().tolist() == [[56.43, 0.17]]
+    unread = published("table2")["note"].str.contains("not legible")
+    assert unread.sum() == 3
+    assert published("table2").loc[unread, "mean"].isna().all()
+
+
+def test_every_paper_number_is_planned() -> None:
+    """The paper preset's grid is the paper's Table 1: no number without a cell, none too many."""
+    config = load_config("{}", "paper")
+    keys = ["dataset", "architecture", "method", "lambda"]
+    planned = {
+        (c.dataset, c.architecture, c.method, c.lam)
+        for c in find_experiment(config, "table1").cells
+    }
+    assert {tuple(row) for row in published("table1")[keys].to_numpy()} == planned
+
+
+def test_table_of_complete_results(paper: Config) -> None:
+    _fill(paper, lambda c: (40 + c.lam + c.seed / 10, 70 - c.lam))
+    experiment = find_experiment(paper, "table1")
+    markdown = write_table(paper, experiment, collect(paper, experiment))
+    assert "| 9   | **49.10 ± 0.10** |" in markdown
+    assert "| 6   | 46.10 ± 0.10 " in markdown
+    assert "checkpoint best-test" in markdown
+    assert "3 training seed(s)" in markdown
+    assert "no result yet" not in markdown
+    frame = pd.read_csv(paths.table_file(paper, "table1", "csv"))
+    assert frame["lambda"].tolist() == [6.0, 9.0]
+    assert frame["natural_accuracy wrn-34-5"].tolist() == [64.0, 61.0]
+    assert frame["natural_accuracy wrn-34-5 seeds"].tolist() == [3, 3]
+    latex = paths.table_file(paper, "table1", "tex").read_text()
+    assert r"9 & \textbf{49.10 $\pm$ 0.10} &" in latex
+    assert latex.count(r"\multicolumn{2}{c}") == 3
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\") and "multicol" not in line]
+    assert {line.count("&") for line in rows} == {6}
+
+
+def test_table_of_what_exists(paper: Config) -> None:
+    _fill(paper, lambda c: (45.0, 70.0) if c.lam == 6 and c.seed < 2 else None)
+    experiment = find_experiment(paper, "table1")
+    markdown = write_table(paper, experiment, collect(paper, experiment))
+    assert "45.00 ± 0.00 (2/3)" in markdown
+    assert "| 9   | –" in markdown
+    assert "8 of 12 evaluations have no result yet" in markdown
+    assert "**" not in markdown
+    assert "-- &" in paths.table_file(paper, "table1", "tex").read_text()
+
+
+def test_an_empty_table(paper: Config) -> None:
+    experiment = find_experiment(paper, "table1")
+    results = collect(paper, experiment)
+    assert "12 of 12 evaluations have no result yet" in write_table(paper, experiment, results)
+    assert set(build_diff(paper, experiment, results)["verdict"]) == {"missing"}
+
+
+def test_outdated_and_damaged_records_are_left_out(paper: Config) -> None:
+    _fill(paper, lambda _: (45.0, 70.0))
+    experiment = find_experiment(paper, "table1")
+    paths_ = [
+        paths.record_file(paths.cell_folder(paper, e.cell), e.checkpoint, e.attack, e.seed)
+        for e in experiment.evaluations
+    ]
+    paths_[0].write_bytes(b"no zip")
+    results = collect(paper, experiment)
+    assert results.missing == 1
+    assert "does not match its checksum" in results.problems[0]
+    assert "Left out: record" in write_table(paper, experiment, results)
+    changed = paper.model_copy(update={"train": paper.train.model_copy(update={"epochs": 99})})
+    results = collect(changed, experiment)
+    assert results.missing == 12
+    assert "made with other settings" in results.problems[-1]
+
+
+def _verdict(frame: pd.DataFrame, architecture: str, lam: float, metric: str) -> pd.Series:
+    chosen = frame[
+        (frame["architecture"] == architecture)
+        & (frame["lambda"] == lam)
+        & (frame["metric"] == metric)
+    ]
+    assert len(chosen) == 1
+    return chosen.iloc[0]
+
+
+def test_verdicts(paper: Config) -> None:
+    # the paper: 47.81 ± .09 (width 1, lambda 6), 54.45 ± .16 (5, 6), 48.01 ± .06 (1, 9)
+    numbers = {
+        ("wrn-34-1", 6): lambda seed: 48.7 + 0.01 * seed,
+        ("wrn-34-5", 6): lambda seed: 50.0 + 0.01 * seed,
+        ("wrn-34-1", 9): lambda seed: 40.0 + 6 * seed,
+    }
+
+    def made_up(cell: Cell) -> tuple[float, float] | None:
+        make = numbers.get((cell.architecture, int(cell.lam)))
+        return None if make is None else (make(cell.seed), 76.26)
+
+    _fill(paper, made_up)
+    experiment = find_experiment(paper, "table1")
+    results = collect(paper, experiment)
+    assert diff_notes(paper, results) == []
+    frame = build_diff(paper, experiment, results)
+    assert len(frame) == 2 * 2 * 3
+    agrees = _verdict(frame, "wrn-34-1", 6, "robust_accuracy")
+    assert (agrees["verdict"], agrees["paper"], agrees["paper_std"]) == ("agrees", 47.81, 0.09)
+    assert agrees["difference"] == pytest.approx(0.9)
+    assert agrees["seeds"] == 3
+    assert _verdict(frame, "wrn-34-5", 6, "robust_accuracy")["verdict"] == "differs"
+    assert _verdict(frame, "wrn-34-1", 9, "robust_accuracy")["verdict"] == "within noise"
+    assert _verdict(frame, "wrn-34-5", 9, "robust_accuracy")["verdict"] == "missing"
+    write_diff(paper, experiment, frame)
+    saved = pd.read_csv(paths.diff_file(paper, "table1"))
+    assert saved["verdict"].tolist() == frame["verdict"].tolist()
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    grid = "experiments.table1={architectures: [wrn-34-1], methods: {trades: [6]}, seeds: [0]}"
+    config = load_config("{}", "paper", [f"results={tmp_path}", grid])
+    _fill(config, lambda _: (40.0, 76.0))
+    experiment = find_experiment(config, "table1")
+    frame = build_diff(config, experiment, collect(config, experiment))
+    row = _verdict(frame, "wrn-34-1", 6, "robust_accuracy")
+    assert row["verdict"] == "differs"
+    assert math.isnan(row["interval"])
+
+
+@pytest.mark.parametrize("change", ["train.epochs=20", "eval.epsilon=0.031", "preset=short"])
+def test_another_protocol_is_never_a_reproduction(tmp_path: Path, change: str) -> None:
+    grid = "experiments.table1={architectures: [wrn-34-1], methods: {trades: [6]}, seeds: [0]}"
+    config = load_config("{}", None, [f"results={tmp_path}", grid, change])
+    _fill(config, lambda _: (47.81, 76.26))
+    experiment = find_experiment(config, "table1")
+    results = collect(config, experiment)
+    assert set(build_diff(config, experiment, results)["verdict"]) == {"not a reproduction"}
+    assert diff_notes(config, results)
+
+
+def test_a_part_of_the_test_set_is_never_a_reproduction(paper: Config) -> None:
+    _fill(paper, lambda _: (47.81, 76.26), images=1000)
+    experiment = find_experiment(paper, "table1")
+    results = collect(paper, experiment)
+    assert diff_notes(paper, results) == [
+        "cifar10 has 1000 test images, the official set has 10000"
+    ]
+    assert set(build_diff(paper, experiment, results)["verdict"]) == {"not a reproduction"}
+
+
+def test_cells_the_paper_does_not_have(tmp_path: Path) -> None:
+    grid = "experiments.table1={architectures: [wrn-34-2], methods: {trades: [6]}, seeds: [0]}"
+    config = load_config("{}", "paper", [f"results={tmp_path}", grid])
+    _fill(config, lambda _: (47.81, 76.26))
+    experiment = find_experiment(config, "table1")
+    frame = build_diff(config, experiment, collect(config, experiment))
+    assert set(frame["verdict"]) == {"no paper value"}

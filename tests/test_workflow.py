@@ -1,0 +1,197 @@
+"""The Snakefile, run as a user runs it: what it plans, what it runs again, and what not."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY
+
+SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+
+
+def _copy(folder: Path) -> Path:
+    """Lay the workflow out in a folder of its own, so that results and state are the test's."""
+    for name in ("workflow", "envs"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+class Workflow:
+    """One copy of the workflow and a way to run it."""
+
+    def __init__(self, folder: Path, config: dict) -> None:
+        self.folder = folder
+        (folder / "config.yaml").write_text(json.dumps(config))
+
+    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        process = subprocess.run(
+            [SNAKEMAKE, "--cores", "2", *words],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        if check:
+            assert process.returncode == 0, process.stdout + process.stderr
+        return process
+
+    def planned(self, *words: str) -> dict[str, int]:
+        """Return the jobs of a dry run by rule."""
+        output = self.run("-n", *words)
+        text = output.stdout + output.stderr
+        stats = text.split("Job stats:")[1] if "Job stats:" in text else ""
+        return {
+            name: int(count)
+            for name, count in re.findall(r"^(\w+) +(\d+)$", stats.split("\n\n")[0], re.MULTILINE)
+            if name not in ("job", "total")
+        }
+
+    def set(self, **values: object) -> None:
+        path = self.folder / "config.yaml"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_paper_plan(tmp_path: Path) -> None:
+    workflow = Workflow(_copy(tmp_path), {})
+    planned = workflow.planned("--config", "preset=paper", "--", "table1")
+    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (99, 99, 1)
+    output = workflow.run("-n", "--config", "preset=paper", "--", "table1").stdout
+    cells = set(re.findall(r"wildcards: cell=(\S+?)(?:,|$)", output, re.MULTILINE))
+    assert sum("/trades/" in cell for cell in cells) == 54
+    assert sum("/at/" in cell for cell in cells) == 45
+    # a second target that shares every cell adds no work
+    both = workflow.planned("--config", "preset=paper", "--", "table1", "diff", "all")
+    assert (both["train"], both["evaluate"]) == (99, 99)
+
+
+@pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])
+def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
+    assert Workflow(_copy(tmp_path), {"preset": preset}).planned()["train"] > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"preset": "papr"}, "unknown preset 'papr'"),
+        ({"train": {"epoch": 3}}, "unknown key 'train.epoch'"),
+        ({"train": {"attack": {"epsilon": -1}}}, "train.attack.epsilon"),
+        ({"experiments": {"table1": {"architectures": ["wrn-33-1"]}}}, "6n + 4"),
+    ],
+)
+def test_bad_configuration(tmp_path: Path, config: dict, message: str) -> None:
+    process = Workflow(_copy(tmp_path), config).run("-n", check=False)
+    assert process.returncode != 0
+    assert message in process.stdout + process.stderr
+    assert "Traceback" not in process.stdout + process.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Workflow:
+    """A tiny experiment of four cells, run to its end."""
+    from reproduce.settings import load_config
+
+    config = load_config("{}", "demo", [f"data.folder={digits_folder}", *TINY])
+    tree = config.model_dump(mode="json", exclude={"results"})
+    workflow = Workflow(_copy(tmp_path_factory.mktemp("workflow")), tree)
+    # the digits are prepared already; Snakemake must find its own record of that
+    workflow.run("--touch", "--", str(digits_folder / "prepared" / "digits.npz"), check=False)
+    workflow.run("--", "all")
+    return workflow
+
+
+@pytest.fixture
+def done(finished: Workflow) -> Callable[[], Workflow]:
+    """The finished experiment, put back as it was after the test."""
+    saved = (finished.folder / "config.yaml").read_text()
+    yield finished
+    (finished.folder / "config.yaml").write_text(saved)
+
+
+def test_nothing_runs_twice(done: Workflow) -> None:
+    assert done.planned() == {}
+    assert done.planned("--", "table1") == {}
+    assert (done.folder / "results/demo/tables/table1.md").exists()
+    assert (done.folder / "results/demo/diff/table1.csv").exists()
+
+
+def test_a_setting_that_changes_no_result_changes_nothing(done: Workflow) -> None:
+    config = json.loads((done.folder / "config.yaml").read_text())
+    done.set(machine={**config["machine"], "eval_batch": 7, "max_minutes": 60})
+    assert done.planned() == {}
+
+
+def test_a_changed_setting_reruns_the_cells_it_touches(done: Workflow) -> None:
+    config = json.loads((done.folder / "config.yaml").read_text())
+    done.set(train={**config["train"], "bn_forwards": 3})
+    planned = done.planned()
+    # two TRADES cells of four read it
+    assert (planned["train"], planned["evaluate"]) == (2, 2)
+    done.set(train={**config["train"], "weight_decay": 0.001})
+    assert done.planned()["train"] == 4
+
+
+def test_another_seed_adds_its_cells(done: Workflow) -> None:
+    config = json.loads((done.folder / "config.yaml").read_text())
+    config["experiments"]["table1"]["seeds"] = [0, 1, 2]
+    done.set(experiments=config["experiments"])
+    planned = done.planned()
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (2, 2, 1)
+
+
+def test_another_attack_setting_reruns_evaluations(done: Workflow) -> None:
+    """Validation uses the same attack, so the checkpoints are chosen anew as well."""
+    config = json.loads((done.folder / "config.yaml").read_text())
+    done.set(eval={**config["eval"], "epsilon": 0.1})
+    planned = done.planned()
+    assert (planned["train"], planned["evaluate"]) == (4, 4)
+
+
+def test_losing_one_result_reruns_that_one(done: Workflow) -> None:
+    root = done.folder / "results/demo"
+    record = next(root.glob("cells/*/*/trades/*/seed-0/records/pgd20-seed0.npz"))
+    before = record.read_bytes()
+    record.unlink()
+    planned = done.planned()
+    assert planned["evaluate"] == 1
+    assert "train" not in planned
+    done.run("--", "all")
+    assert record.read_bytes() == before
+    assert done.planned() == {}
+
+
+def test_losing_a_checkpoint_trains_that_cell(done: Workflow) -> None:
+    root = done.folder / "results/demo"
+    weights = next(root.glob("cells/*/*/at/*/seed-1/model.safetensors"))
+    before = weights.read_bytes()
+    weights.unlink()
+    planned = done.planned()
+    assert (planned["train"], planned["evaluate"]) == (1, 1)
+    done.run("--", "all")
+    assert weights.read_bytes() == before
+    assert done.planned() == {}
+
+
+def test_a_stopped_job_continues_in_the_next_run(done: Workflow) -> None:
+    config = json.loads((done.folder / "config.yaml").read_text())
+    grid = config["experiments"]["table1"] | {"seeds": [7], "methods": {"trades": [2]}}
+    done.set(experiments={"table1": grid}, machine={**config["machine"], "max_minutes": 0.000001})
+    process = done.run("--", "table1", check=False)
+    assert process.returncode != 0
+    cell = done.folder / "results/demo/cells/digits/wrn-10-0.25/trades/lam-2/seed-7"
+    assert len(list(cell.glob("state-*.safetensors"))) == 1
+    done.set(machine=config["machine"])
+    done.run("--", "table1")
+    log = done.folder / "results/demo/logs/train/digits/wrn-10-0.25/trades/lam-2/seed-7.log"
+    assert "continuing in epoch 1" in log.read_text()
+    assert len(json.loads((cell / "run.json").read_text())["pieces"]) == 2
