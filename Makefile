@@ -18,10 +18,10 @@ export OMP_NUM_THREADS := 1
 # Snakemake and matplotlib keep caches; a home that cannot be written must not matter
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 
-.PHONY: demo test environment lint lock clean
+.PHONY: demo test environment lint docs lock clean
 
 demo: environment
-	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules -- table1
+	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules --show-failed-logs -- table1
 	@cat results/demo/tables/table1.md
 	@echo "Made: $(CURDIR)/results/demo (tables/, diff/, and a folder for every run under cells/)"
 
@@ -46,6 +46,9 @@ environment: .venv/done
 	$(PIP) install --no-deps --require-hashes --requirement $(LOCK)
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
+
+docs: environment
+	$(BIN)/python docs/generate.py
 
 # Needs pip-tools (pip install pip-tools) beside an installed torch.
 lock:

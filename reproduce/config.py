@@ -150,7 +150,7 @@ class Grid(Section):
     """The training runs of a table: every combination of the axes."""
 
     dataset: DatasetName
-    """Data set."""
+    """Data set: digits, cifar10 or cifar100."""
     architectures: list[ArchitectureName] = Field(min_length=1)
     """Networks, in the order of the columns."""
     methods: dict[MethodName, list[Lambda]] = Field(min_length=1)

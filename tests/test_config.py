@@ -93,7 +93,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("override", "message"), WRONG)
 def test_bad_settings_name_the_key(override: str, message: str) -> None:
-    with pytest.raises(HarnessError, match=".") as caught:
+    with pytest.raises(HarnessError) as caught:
         load_config("{}", "mini", [override])
     assert message in str(caught.value)
 

@@ -247,8 +247,9 @@ def test_download_is_tried_again(
     assert len(said) <= 2
 
 
+@pytest.mark.usefixtures("official")
 def test_download_that_never_succeeds(
-    tmp_path: Path, official: bytes, server: Callable, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cifar.official_class("cifar10"), "url", server([b"<html>sorry</html>"]))
     with pytest.raises(HarnessError, match=r"could not be downloaded .* set data\.cifar10"):

@@ -71,7 +71,8 @@ def test_a_record_says_what_it_is(trained: Config, cell: Cell) -> None:
     assert ((hit != (correct & stable)).sum()) == again.metrics.recovered
 
 
-def test_batch_size_changes_nothing(trained: Config, cell: Cell, tiny: Callable) -> None:
+@pytest.mark.usefixtures("trained")
+def test_batch_size_changes_nothing(cell: Cell, tiny: Callable) -> None:
     records = []
     for batch in (7, 40):
         config = tiny(f"machine.eval_batch={batch}")
@@ -121,8 +122,8 @@ def test_an_evaluation_is_not_run_twice(trained: Config, cell: Cell) -> None:
 def test_what_cannot_be_evaluated(
     tiny: Callable[..., Config], trained: Config, cell: Cell, tmp_path: Path
 ) -> None:
+    elsewhere = tiny(f"results={tmp_path / 'empty'}")
     with pytest.raises(HarnessError, match="is not trained; run `reproduce train"):
-        elsewhere = tiny(f"results={tmp_path / 'empty'}")
         evaluate_cell(elsewhere, cell, "pgd20", 0, "best-test", _quiet)
     with pytest.raises(HarnessError, match="trained with other settings"):
         evaluate_cell(tiny("train.momentum=0.8"), cell, "pgd20", 0, "best-test", _quiet)
@@ -134,9 +135,7 @@ def test_what_cannot_be_evaluated(
         evaluate_cell(trained, cell, "pgd20", 0, "best-test", _quiet)
 
 
-def test_other_images_than_trained_with(
-    trained: Config, cell: Cell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_images_than_trained_with(trained: Config, cell: Cell) -> None:
     run = paths.run_file(paths.cell_folder(trained, cell))
     content = json.loads(run.read_text())
     content["data"]["sha256"] = "0" * 64
@@ -146,7 +145,7 @@ def test_other_images_than_trained_with(
 
 
 def test_a_network_that_answers_nan(trained: Config, cell: Cell, monkeypatch) -> None:
-    def poisoned(model: torch.nn.Module, path: Path) -> None:
+    def poisoned(model: torch.nn.Module, _path: Path) -> None:
         with torch.no_grad():
             next(model.parameters()).fill_(float("nan"))
 

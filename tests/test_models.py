@@ -122,11 +122,11 @@ def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
     model = build_model("wrn-10-0.25", DIGITS)
     path = tmp_path / "model.safetensors"
     save_weights(path, model.state_dict(), {})
-    with pytest.raises(HarnessError, match="another architecture: .* has shape"):
+    with pytest.raises(HarnessError, match=r"another architecture: .* has shape"):
         load_weights(build_model("wrn-10-0.5", DIGITS), path)
     with pytest.raises(HarnessError, match="another architecture: it has no"):
         load_weights(build_model("wrn-16-0.25", DIGITS), path)
-    with pytest.raises(HarnessError, match="another architecture: it has .* which"):
+    with pytest.raises(HarnessError, match=r"another architecture: it has .* which"):
         load_weights(_without(model, "fc"), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

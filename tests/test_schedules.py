@@ -1,6 +1,7 @@
 """Learning rates against the published rules."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_exp_is_the_authors_rule_from_a_hundred_epochs_on(epochs: int) -> None:
 def test_exp_below_a_hundred_halves_once_an_epoch(epochs: int) -> None:
     rates = _rates("exp", epochs)
     assert rates[0] == 0.1
-    ratios = {b / a for a, b in zip(rates, rates[1:], strict=False)}
+    ratios = {b / a for a, b in pairwise(rates)}
     assert ratios <= {1.0, 0.5}
     if epochs > 1:
         assert rates[-1] < 0.1

@@ -359,6 +359,18 @@ def test_images_of_a_run(tiny: Callable[..., Config], cell: Cell) -> None:
     assert none.val is None
 
 
+def test_evaluation_batches_have_no_say(
+    tiny: Callable[..., Config], cell: Cell, tmp_path: Path
+) -> None:
+    """Which epoch is the best, and the metrics of every epoch, whatever the batch size."""
+    first, second = (
+        tiny(f"machine.eval_batch={size}", f"results={tmp_path / str(size)}") for size in (7, 40)
+    )
+    for config in (first, second):
+        train_cell(config, cell, _quiet, _never)
+    assert _files(first, cell)["epochs.csv"] == _files(second, cell)["epochs.csv"]
+
+
 def test_checkpoints_differ_where_epochs_do(tiny: Callable[..., Config], cell: Cell) -> None:
     config = tiny()
     train_cell(config, cell, _quiet, _never)

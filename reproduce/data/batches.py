@@ -1,6 +1,5 @@
 """Images on the device: shuffle, random crop and flip as tensor operations."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,10 +55,10 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all images in order, unaugmented, with their labels."""
-        for start in range(0, len(self), size):
-            yield self.plain(start, start + size)
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (channels, height, width)."""
+        return self._facts.channels, self._facts.size, self._facts.size
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return images `start` to `stop`, unaugmented, with their labels.

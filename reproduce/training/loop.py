@@ -169,9 +169,13 @@ class TrainingLoop:
         """Attack a split once with the attack that chooses checkpoints."""
         cell, epoch, validation = self.cell, self.state.epoch, self.spec.validation
 
+        # drawn for the whole split at once, so that the size of a batch has no say in it
+        stream = generator(cell.seed, purpose, epoch, device=self.device)
+        shape = (len(store), *store.image_shape)
+        starts = torch.empty(shape, device=self.device).uniform_(-1, 1, generator=stream)
+
         def noise(first: int, images: Tensor) -> Tensor:
-            stream = generator(cell.seed, purpose, epoch, first, device=self.device)
-            return torch.empty_like(images).uniform_(-1, 1, generator=stream)
+            return starts[first : first + len(images)]
 
         try:
             found = attack_images(

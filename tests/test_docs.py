@@ -1,0 +1,67 @@
+"""Documents that are written from the code, or make claims about it, are true."""
+
+import importlib.util
+import json
+import re
+from types import ModuleType
+
+import yaml
+from conftest import ROOT
+
+from reproduce.config import Config
+from reproduce.settings import load_config
+
+DOCS = ROOT / "docs"
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_documents_are_current() -> None:
+    generate = _generator()
+    assert (DOCS / "configuration.md").read_text() == generate.document(), "run `make docs`"
+    assert (DOCS / "config.schema.json").read_text() == generate.schema(), "run `make docs`"
+
+
+def test_every_setting_is_described() -> None:
+    for line in (DOCS / "configuration.md").read_text().splitlines():
+        if line.startswith("| `"):
+            assert len(line.split("|")[2].strip()) > 10, line
+
+
+def test_the_shipped_configuration_is_the_papers() -> None:
+    config = load_config(ROOT / "config.yaml")
+    assert config.preset == "paper"
+    assert isinstance(config, Config)
+
+
+def test_the_lock_pins_what_the_package_needs() -> None:
+    lock = (ROOT / "envs" / "requirements.lock").read_text()
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE))
+    conda = yaml.safe_load((ROOT / "envs" / "gpu.yaml").read_text())["dependencies"][-1]["pip"]
+    makefile = (ROOT / "Makefile").read_text()
+    for requirement in conda:
+        name, version = requirement.split("==")
+        if name == "torch":
+            assert f"TORCH := {requirement}" in makefile
+        else:
+            assert pins[name] == version
+    for line in (ROOT / "envs" / "torch-constraints.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            name, version = line.split("==")
+            assert pins[name] == version
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *DOCS.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads((DOCS / "config.schema.json").read_text())["title"] == "Config"
