@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY
+from snakemake.exceptions import WorkflowError
+
+from reproduce.workflow import Harness
 
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 
@@ -195,3 +198,27 @@ def test_a_stopped_job_continues_in_the_next_run(done: Workflow) -> None:
     log = done.folder / "results/demo/logs/train/digits/wrn-10-0.25/trades/lam-2/seed-7.log"
     assert "continuing in epoch 1" in log.read_text()
     assert len(json.loads((cell / "run.json").read_text())["pieces"]) == 2
+
+
+def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPRODUCE_CONFIG", "")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    harness = Harness({"preset": "mini", "results": str(tmp_path), "data": {"cifar100": "/x"}})
+    cell = "cifar10/wrn-10-1/at/lam-2/seed-1"
+    assert json.loads(os.environ["REPRODUCE_CONFIG"])["preset"] == "mini"
+    assert os.environ["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert harness.gpus == 0
+    assert Harness({"preset": "paper"}).gpus == 1
+    assert harness.source("cifar100") == "/x"
+    assert harness.source("digits") == "embedded"
+    assert harness.manifest(cell).name == "cifar10.json"
+    assert len(harness.training_digest(cell)) == 12
+    seeds = [harness.evaluation_digest(cell, "-last", "pgd20", seed) for seed in ("0", "1")]
+    assert seeds[0] != seeds[1]
+    outputs = harness.outputs("table1")
+    assert len(outputs) == len(set(outputs))
+    # three forms, a diff, two files a record, six files a run with held-out images
+    assert len(outputs) == 4 + 12 * (2 + 6)
+    assert harness.table_digest("table1") != harness.table_digest("table2")
+    with pytest.raises(WorkflowError, match="unknown preset"):
+        Harness({"preset": "x"})

@@ -1,0 +1,200 @@
+"""Files, locks, devices and progress: what stands between a run and the machine."""
+
+import errno
+import io
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from reproduce import provenance as provenance_module
+from reproduce.config import Machine
+from reproduce.devices import claimed, describe
+from reproduce.errors import HarnessError
+from reproduce.files import digest, exclusive, read_json, write_atomically, write_json, write_text
+from reproduce.progress import ProgressBar
+from reproduce.provenance import provenance
+from reproduce.vision import torchvision
+
+# --- files
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    write_text(path, "old")
+
+    def half(part: Path) -> None:
+        part.write_text("ne")
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        write_atomically(path, half)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full: .*file.txt"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (OSError(errno.EACCES, "Permission denied"), "could not be written: Permission denied"),
+    ],
+)
+def test_what_the_system_says_becomes_one_line(
+    tmp_path: Path, error: Exception, message: str
+) -> None:
+    def fail(_: Path) -> None:
+        raise error
+
+    with pytest.raises(HarnessError, match=message):
+        write_atomically(tmp_path / "file.txt", fail)
+
+
+def test_json(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"a": [1, 2.5, None]})
+    assert read_json(path) == {"a": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert read_json(path) == {"a": [1, 2.5, None]}
+
+
+def test_digest_depends_on_content_alone() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert re.fullmatch("[0-9a-f]{12}", digest([]))
+
+
+def test_a_lock_is_free_again_after_use(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / ".lock"
+    for _ in range(2):
+        with exclusive(path, "this"):
+            pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises((HarnessError, OSError)), exclusive(tmp_path / "file" / ".lock", "this"):
+        pass
+
+
+# --- devices, on a machine that seems to have GPUs
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_jobs_spread_over_gpus_and_then_share_them() -> None:
+    machine = Machine(device="cuda", jobs_per_gpu=2)
+    with (
+        claimed(machine) as first,
+        claimed(machine) as second,
+        claimed(machine) as third,
+        claimed(machine) as fourth,
+    ):
+        assert [d.index for d in (first, second, third, fourth)] == [0, 1, 0, 1]
+    with claimed(machine) as again:
+        assert again.index == 0
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_job_waits_for_a_free_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(device="cuda")
+    with claimed(machine), claimed(machine):
+        waits = []
+
+        def wait(_: float) -> None:
+            waits.append(None)
+            raise TimeoutError
+
+        monkeypatch.setattr("reproduce.devices.time.sleep", wait)
+        with pytest.raises(TimeoutError), claimed(machine):
+            pass
+    assert waits == [None]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_slots_are_of_cards_not_of_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A job that sees only card 3 must not take the slot of the job on card 0."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    with claimed(Machine(device="cuda")) as device:
+        assert device.index == 0
+        held = [path.name for path in tmp_path.glob("*/*.lock")]
+        assert held == ["3-0.lock"]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_named_gpu() -> None:
+    with claimed(Machine(device="cuda:1")) as device:
+        assert device == torch.device("cuda", 1)
+    with pytest.raises(HarnessError, match="GPUs here: 0 to 1"), claimed(Machine(device="cuda:2")):
+        pass
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_compute_in_full_float32() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    with claimed(Machine(device="cuda:0")):
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_threads_are_the_configured() -> None:
+    with claimed(Machine(device="cpu", threads=1)) as device:
+        about = describe(device)
+    assert about["device"] == "cpu"
+    assert about["threads"] == 1
+    assert about["name"]
+
+
+def test_torchvision_imports_beside_any_torch() -> None:
+    assert torchvision() is torchvision("torchvision")
+    assert hasattr(torchvision("torchvision.datasets"), "CIFAR100")
+
+
+# --- progress and provenance
+
+
+def test_progress_in_a_terminal_shows_time_left_and_metrics() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=160, highlight=False)
+    with ProgressBar("a cell", 10, "steps", done=4, console=console) as bar:
+        for _ in range(6):
+            bar.advance(1, "nat 0.5 | test 40.0")
+        bar.line("epoch 1/2")
+    shown = screen.getvalue()
+    for part in ("a cell", "10/10", "steps", "left", "nat 0.5 | test 40.0", "epoch 1/2"):
+        assert part in shown
+
+
+def test_progress_in_a_log_is_plain_lines() -> None:
+    log = io.StringIO()
+    with ProgressBar("a cell", 4, "steps", console=Console(file=log, width=80)) as bar:
+        bar.line("begun")
+        for _ in range(3):
+            bar.advance()
+        bar.line("epoch 1/2")
+    lines = log.getvalue().splitlines()
+    assert lines[0] == "begun"
+    assert re.fullmatch(r"epoch 1/2(  \(\d+:\d\d:\d\d left\))?", lines[1])
+
+
+def test_provenance_names_versions_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = provenance()
+    assert about["versions"]["torch"] == torch.__version__
+    if about["commit"] is not None:
+        assert re.fullmatch("[0-9a-f]{40}(-dirty)?", about["commit"].split("-g")[-1])
+
+    def slow(*_args: object, **_options: object) -> None:
+        raise subprocess.TimeoutExpired("git", 10)
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    assert provenance_module._commit() is None
