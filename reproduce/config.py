@@ -1,6 +1,5 @@
 """The configuration: one validated model, filled from a preset and the user's config.yaml."""
 
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -18,8 +17,9 @@ Checkpoint = Literal["best-test", "last", "best-val"]
 def _number(value: Any) -> Any:
     """Read fractions such as "8/255", the way perturbation sizes are written."""
     if isinstance(value, str):
+        above, slash, below = value.partition("/")
         try:
-            return float(Fraction(value.replace(" ", "")))
+            return float(above) / float(below) if slash else float(value)
         except (ValueError, ZeroDivisionError):
             raise ValueError("not a number; write 0.031 or 8/255") from None
     if isinstance(value, bool):
@@ -141,7 +141,7 @@ class Data(Section):
     cifar100: str = "download"
     """The same for CIFAR-100."""
     train_images: Count | None = None
-    """Use only this many training images, the same number of each class; null for all."""
+    """Use only this many training images, every class in its proportion; null for all."""
     test_images: Count | None = None
     """The same for test images."""
 
@@ -172,7 +172,11 @@ class Grid(Section):
 
 
 class Machine(Section):
-    """What the runs run on; nothing here changes a result beyond rounding."""
+    """What the runs run on.
+
+    Only the kind of device changes a result beyond rounding: CPU and CUDA draw other
+    random numbers from the same seed.
+    """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|cuda:\d+)$")] = "cuda"
     """cpu, cuda (any free GPU) or cuda:K."""
@@ -201,3 +205,21 @@ class Config(Section):
     machine: Machine = Machine()
     experiments: dict[Literal["table1"], Grid]
     """The grid of each experiment."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Config":
+        if self.eval.checkpoint == "best-val" and not self.train.holdout:
+            raise ValueError(
+                "eval.checkpoint best-val needs held-out images: set train.holdout, to 1000 say"
+            )
+        for name, grid in self.experiments.items():
+            facts = dataset_facts(grid.dataset)
+            train, test = self.data.train_images or facts.train, self.data.test_images or facts.test
+            if train > facts.train or test > facts.test:
+                raise ValueError(
+                    f"{name}: {facts.title} has {facts.train} training and {facts.test} test "
+                    "images, data.train_images or data.test_images asks for more"
+                )
+            if self.train.holdout >= train:
+                raise ValueError(f"{name}: train.holdout leaves none of {train} training images")
+        return self

@@ -60,13 +60,19 @@ def training_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
     An input gradient counts as one pass and a full backward as two.
     """
     train = spec.train
-    method = METHODS[spec.parsed.method]
-    extra = 3 if method.objective == "trades" and train.bn_forwards == 3 else 0
-    per_image = 2 * train.attack.steps + method.passes + extra
+    per_image = step_passes(spec)
     trained = (spec.train_images or facts.train) - train.holdout
     tested = (spec.test_images or facts.test) + train.holdout
     validation = attack_passes(spec.validation.attack.steps)
     return train.epochs * (trained * per_image + tested * validation)
+
+
+def step_passes(spec: TrainingSpec) -> int:
+    """Return the forward-pass equivalents of one training step, per image."""
+    method = METHODS[spec.parsed.method]
+    # the third forward of the official TRADES step, and its backward
+    third = 3 if method.objective == "trades" and spec.train.bn_forwards == 3 else 0
+    return 2 * spec.train.attack.steps + method.passes + third
 
 
 def evaluation_passes(spec: EvaluationSpec, facts: DatasetFacts) -> float:
@@ -125,7 +131,7 @@ def _wide_resnet(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:
             yield _conv(channels, outputs, 3, size)
             yield _norm(outputs)
             yield _conv(outputs, outputs, 3, size)
-            if channels != outputs or step != 1:
+            if channels != outputs:
                 yield _conv(channels, outputs, 1, size)
             channels = outputs
     yield _norm(channels)

@@ -21,9 +21,9 @@ _POLL_SECONDS = 1.0
 def claimed(machine: Machine) -> Iterator[torch.device]:
     """Hold a device for the length of a job.
 
-    ``cpu`` and ``cuda:K`` are taken as named.  ``cuda`` takes a free slot of a
-    visible GPU, `machine.jobs_per_gpu` to each, and waits while all are taken: that
-    is how several GPU jobs of one machine spread over its GPUs.
+    ``cuda:K`` takes a free slot of that GPU and ``cuda`` one of any visible GPU,
+    `machine.jobs_per_gpu` to each, and both wait while all are taken: that is how
+    several GPU jobs of one machine spread over its GPUs.
 
     Raises
     ------
@@ -42,12 +42,13 @@ def claimed(machine: Machine) -> Iterator[torch.device]:
         )
     _full_float32()
     if machine.device != "cuda":
-        index = int(machine.device.removeprefix("cuda:"))
-        if index >= count:
+        named = int(machine.device.removeprefix("cuda:"))
+        if named >= count:
             raise HarnessError(f"machine.device is {machine.device!r}, GPUs here: 0 to {count - 1}")
-        yield torch.device("cuda", index)
-        return
-    index, lock = _free_slot(count, machine.jobs_per_gpu)
+        allowed = [named]
+    else:
+        allowed = list(range(count))
+    index, lock = _free_slot(allowed, count, machine.jobs_per_gpu)
     try:
         yield torch.device("cuda", index)
     finally:
@@ -61,22 +62,27 @@ def _full_float32() -> None:
     torch.backends.cudnn.benchmark = True
 
 
-def _free_slot(count: int, slots: int) -> tuple[int, FileLock]:
+def _free_slot(allowed: list[int], count: int, slots: int) -> tuple[int, FileLock]:
     """Wait for a free slot; slots of one card are tried after the first of every card."""
     # cards by the names that do not depend on what this process may see
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     cards = visible.split(",") if visible else [str(index) for index in range(count)]
     folder = Path(tempfile.gettempdir()) / f"reproduce-gpu-{os.getuid()}"
     folder.mkdir(exist_ok=True)
+    said = False
     while True:
         for slot in range(slots):
-            for index in range(count):
-                lock = FileLock(folder / f"{cards[index].strip()}-{slot}.lock")
+            for index in allowed:
+                card = cards[index].strip().replace("/", "-")  # a MIG slice has slashes
+                lock = FileLock(folder / f"{card}-{slot}.lock")
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
                     continue
                 return index, lock
+        if not said:
+            print(f"Waiting for a free GPU (locks in {folder})", flush=True)
+            said = True
         time.sleep(_POLL_SECONDS)
 
 

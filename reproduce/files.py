@@ -4,15 +4,34 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from reproduce.errors import HarnessError
 
+# what zipfile, zlib and numpy's header reader raise on bytes that are not theirs
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -42,12 +61,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except Exception as error:
-        raise _explain(error, path) from error
+        explained = _explain(error, path)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # what stopped the write may stop this too, and must not hide it
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def _explain(error: Exception, path: Path) -> Exception:
+def _explain(error: Exception, path: Path) -> HarnessError | None:
     """Turn what the operating system says of a failed write into one clear line."""
     code = error.errno if isinstance(error, OSError) else None
     # safetensors and pyarrow wrap the system's error; its text is all that is left of it
@@ -58,7 +82,7 @@ def _explain(error: Exception, path: Path) -> Exception:
         )
     if isinstance(error, OSError):
         return HarnessError(f"{path} could not be written: {error.strerror or error}")
-    return error
+    return None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,20 +95,53 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
 
     Raises
     ------
     HarnessError
-        If the file is missing, unreadable or not JSON.
+        If the file is missing, unreadable or no JSON object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise HarnessError(f"{path} is damaged, it is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise HarnessError(f"{path} is damaged, it is not JSON; delete it") from error
+    if not isinstance(value, dict):
+        raise HarnessError(f"{path} is damaged, it holds no JSON object; delete it")
+    return value
+
+
+def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Read arrays of an .npz that is not trusted: no pickled objects.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    keys : iterable of str
+        The arrays wanted; those that the file lacks are left out.
+
+    Raises
+    ------
+    HarnessError
+        If the file is missing, cut short or not an .npz of plain arrays.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            arrays = {}
+            for key in keys:
+                if f"{key}.npy" in names:
+                    with archive.open(f"{key}.npy") as member:
+                        arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
+            return arrays
+    except FileNotFoundError:
+        raise HarnessError(f"{path} does not exist") from None
+    except _DAMAGED as error:
+        raise HarnessError(f"{path} is not a whole .npz file of plain arrays: {error}") from error
 
 
 def sha256_of_file(path: Path) -> str:

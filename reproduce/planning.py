@@ -10,6 +10,7 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, find_experiment
 from reproduce.files import read_json
+from reproduce.runs import problem_with, read_run
 from reproduce.specs import TrainingSpec, evaluation_spec, training_spec
 
 
@@ -43,7 +44,7 @@ def load_speeds(config: Config) -> Speeds:
     if not path.is_file():
         return Speeds({}, "the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)")
     saved = read_json(path)
-    if not isinstance(saved, dict) or "seconds_per_pass" not in saved:
+    if not isinstance(saved.get("seconds_per_pass"), dict) or "hardware" not in saved:
         raise HarnessError(f"{path} is not a measurement; delete it and measure again")
     return Speeds(saved["seconds_per_pass"], f"{saved['hardware']}, measured")
 
@@ -108,19 +109,30 @@ def _plan(config: Config, name: str, evaluations: Iterable[Evaluation], speeds: 
 
 
 def is_finished(config: Config, spec: TrainingSpec) -> bool:
-    """Say whether a cell was trained to its end with these settings."""
-    run = paths.run_file(paths.cell_folder(config, spec.parsed))
-    return run.is_file() and read_json(run).get("digest") == spec.digest
+    """Say whether a cell was trained to its end with these settings and images."""
+    try:
+        run = read_run(paths.cell_folder(config, spec.parsed))
+        return problem_with(config, spec, run) is None
+    except HarnessError:  # damaged: `status` and `train` say so
+        return False
 
 
 def is_evaluated(config: Config, item: Evaluation) -> bool:
-    """Say whether an evaluation has a record of these settings."""
+    """Say whether an evaluation has a record of these settings and the run's weights."""
     folder = paths.cell_folder(config, item.cell)
     record = paths.record_file(folder, item.checkpoint, item.attack, item.seed)
-    if not (record.is_file() and record.with_suffix(".json").is_file()):
+    if not record.is_file():
         return False
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
-    return bool(read_json(record.with_suffix(".json")).get("digest") == spec.digest)
+    try:
+        run, info = read_run(folder), read_json(record.with_suffix(".json"))
+    except HarnessError:  # damaged: `table` says so
+        return False
+    return (
+        run is not None
+        and info.get("digest") == spec.digest
+        and info.get("model_sha256") == run.models.get(item.checkpoint)
+    )
 
 
 def representative_cells(config: Config, names: Sequence[str]) -> list[Cell]:

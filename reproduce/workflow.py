@@ -3,9 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from snakemake.exceptions import WorkflowError
 
@@ -16,6 +17,22 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment, experiment_names, find_experiment
 from reproduce.settings import CONFIG_VARIABLE, build_config
 from reproduce.specs import checkpoints, evaluation_spec, protocol_digest, training_spec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _for_rules(method: Callable[P, T]) -> Callable[P, T]:
+    """Let Snakemake show what the user can mend without a traceback."""
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except HarnessError as error:
+            raise WorkflowError(str(error)) from None
+
+    return wrapped
 
 
 class Harness:
@@ -33,10 +50,7 @@ class Harness:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        try:
-            self.config = build_config(config)
-        except HarnessError as error:
-            raise WorkflowError(str(error)) from None
+        self.config = _for_rules(build_config)(config)
         # Jobs read the configuration as it was planned, whatever happens to config.yaml
         # meanwhile, and run with the Python of this Snakemake; a conda environment that a
         # job activates comes before it on the path.
@@ -53,10 +67,12 @@ class Harness:
         """Return where a data set comes from; another source prepares it again."""
         return str(getattr(self.config.data, dataset, "embedded"))
 
+    @_for_rules
     def images(self, cell: str) -> Path:
         """Return the prepared images of a cell's data set."""
         return paths.prepared_file(self.config, parse_cell(cell).dataset)
 
+    @_for_rules
     def manifest(self, cell: str) -> Path:
         """Return the small file that changes exactly when the images do."""
         return self.images(cell).with_suffix(".json")
@@ -65,6 +81,7 @@ class Harness:
         """Return every file of a training run in `folder`, which may hold a wildcard."""
         return paths.run_files(folder, checkpoints(self.config.train))
 
+    @_for_rules
     def records(self, experiment: str) -> list[Path]:
         """Return the records that an experiment is made from."""
         return self._records(find_experiment(self.config, experiment))
@@ -85,21 +102,25 @@ class Harness:
         """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""
         return paths.diff_file(self.config, experiment)
 
+    @_for_rules
     def outputs(self, name: str) -> list[Path]:
         """Return every file of an experiment, so that one that is lost is made again."""
         experiment = find_experiment(self.config, name)
         runs = [file for cell in experiment.cells for file in self.run_files(self.cells / cell.id)]
         return [*self.table(name), self.diff(name), *self._records(experiment), *runs]
 
+    @_for_rules
     def training_digest(self, cell: str) -> str:
         """Return what changes exactly when a setting that touches this cell does."""
         return training_spec(self.config, parse_cell(cell)).digest
 
+    @_for_rules
     def evaluation_digest(self, cell: str, choice: str, attack: str, seed: str) -> str:
         """Return what changes exactly when a setting that touches this evaluation does."""
         checkpoint = self.checkpoint(choice)
         return evaluation_spec(self.config, parse_cell(cell), attack, int(seed), checkpoint).digest
 
+    @_for_rules
     def table_digest(self, experiment: str) -> str:
         """Return what changes when the text of a table does, its records aside."""
         return protocol_digest(self.config, experiment)

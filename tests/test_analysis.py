@@ -10,15 +10,23 @@ import pytest
 from scipy import stats
 
 from reproduce import paths
-from reproduce.analysis import build_diff, collect, diff_notes, write_diff, write_table
+from reproduce.analysis import (
+    build_diff,
+    collect,
+    diff_caveats,
+    diff_notes,
+    write_diff,
+    write_table,
+)
 from reproduce.analysis.statistics import Sample, difference_interval, sample
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.evaluation import Record, write_record
 from reproduce.experiments import Evaluation, find_experiment
+from reproduce.files import read_json, write_json
 from reproduce.paper import published
 from reproduce.settings import load_config
-from reproduce.specs import evaluation_spec
+from reproduce.specs import evaluation_spec, training_spec
 
 IMAGES = 10_000
 
@@ -35,15 +43,27 @@ def _write(config: Config, item: Evaluation, percent: tuple[float, float], image
     folder = paths.cell_folder(config, item.cell)
     path = paths.record_file(folder, item.checkpoint, item.attack, item.seed)
     index = np.arange(images)
-    write_record(path, Record(index, labels, clean, adversarial, {"digest": spec.digest}))
+    info = {"digest": spec.digest, "model_sha256": f"weights of {item.cell}"}
+    write_record(path, Record(index, labels, clean, adversarial, info))
 
 
 def _fill(
-    config: Config, numbers: Callable[[Cell], tuple[float, float] | None], images: int = IMAGES
+    config: Config,
+    numbers: Callable[[Cell], tuple[float, float] | None],
+    images: int = IMAGES,
+    **data: object,
 ) -> None:
+    """Make up a finished run and its record for every cell that has numbers."""
+    about = {"sha256": "0", "source": "", "official": True, "train": 50_000, "test": images}
     for item in find_experiment(config, "table1").evaluations:
         percent = numbers(item.cell)
         if percent is not None:
+            run = {
+                "digest": training_spec(config, item.cell).digest,
+                "data": about | data,
+                "models": {item.checkpoint: f"weights of {item.cell}"},
+            }
+            write_json(paths.run_file(paths.cell_folder(config, item.cell)), run)
             _write(config, item, percent, images)
 
 
@@ -219,9 +239,40 @@ def test_a_part_of_the_test_set_is_never_a_reproduction(paper: Config) -> None:
     experiment = find_experiment(paper, "table1")
     results = collect(paper, experiment)
     assert diff_notes(paper, results) == [
-        "cifar10 has 1000 test images, the official set has 10000"
+        "cifar10 has 50000 training and 1000 test images here, officially 50000 and 10000"
     ]
     assert set(build_diff(paper, experiment, results)["verdict"]) == {"not a reproduction"}
+
+
+def test_fewer_training_images_are_never_a_reproduction(paper: Config) -> None:
+    _fill(paper, lambda _: (47.81, 76.26), train=1000)
+    experiment = find_experiment(paper, "table1")
+    frame = build_diff(paper, experiment, collect(paper, experiment))
+    assert set(frame["verdict"]) == {"not a reproduction"}
+
+
+def test_images_that_are_not_verified_are_named(paper: Config) -> None:
+    _fill(paper, lambda _: (47.81, 76.26), official=False)
+    experiment = find_experiment(paper, "table1")
+    results = collect(paper, experiment)
+    assert diff_notes(paper, results) == []
+    (caveat,) = diff_caveats(results)
+    assert "not verified by md5" in caveat
+    assert caveat in write_table(paper, experiment, results)
+
+
+def test_records_of_older_weights_are_left_out(paper: Config) -> None:
+    _fill(paper, lambda _: (47.81, 76.26))
+    experiment = find_experiment(paper, "table1")
+    run = paths.run_file(paths.cell_folder(paper, experiment.cells[0]))
+    write_json(run, read_json(run) | {"models": {"best-test": "trained again"}})
+    results = collect(paper, experiment)
+    assert results.missing == 1
+    assert "is of other weights than the run's" in results.problems[0]
+    run.write_text("[]")
+    assert "holds no JSON object" in collect(paper, experiment).problems[0]
+    write_json(run, {"digest": "x", "models": {}})
+    assert "damaged at 'data'" in collect(paper, experiment).problems[0]
 
 
 def test_cells_the_paper_does_not_have(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_plan_measures_this_machine(shell: Shell, tiny: Callable[..., Config]) -
     saved = json.loads(paths.throughput_file(config).read_text())
     assert set(saved["seconds_per_pass"]) == {"digits/wrn-10-0.25"}
     assert 0 < saved["seconds_per_pass"]["digits/wrn-10-0.25"] < 1
-    paths.throughput_file(config).write_text("[]")
+    paths.throughput_file(config).write_text("{}")
     assert shell("plan", config=config) == 1
     assert "is not a measurement" in shell.error()
 
@@ -145,6 +145,41 @@ def test_one_line_for_bad_input(
         [],
         [".lock"],
     )
+
+
+def test_a_preset_without_a_file_is_said(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shell("plan", "--preset", "demo") == 0
+    assert "There is no config.yaml here: preset demo as it is." in shell.err
+    assert shell("plan", "--preset", "demo", "--config", "config.yaml") == 1
+    assert "config.yaml cannot be read" in shell.error()
+    (tmp_path / "config.yaml").write_text("preset: mini")
+    assert shell("plan") == 0
+    assert "Preset mini" in shell.out
+
+
+def test_one_damaged_run_does_not_hide_the_others(
+    shell: Shell, tiny: Callable[..., Config]
+) -> None:
+    config = tiny()
+    path = paths.run_file(paths.cell_folder(config, parse_cell(TINY_CELL)))
+    path.parent.mkdir(parents=True)
+    for content in ("[]", "{}", "no json"):
+        path.write_text(content)
+        assert shell("status", config=config) == 0
+        assert "damaged" in shell.out
+        assert "not begun" in shell.out
+        assert shell("plan", config=config) == 0
+        assert shell("train", TINY_CELL, config=config) == 1
+        assert str(path) in shell.error()
+
+
+def test_folders_with_brackets(shell: Shell, tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny(f"results={tmp_path}/a[/b]c")
+    assert shell("diff", "table1", config=config) == 0
+    assert "a[/b]c" in shell.out
 
 
 def test_an_unreadable_folder(shell: Shell, tiny: Callable[..., Config], tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ def test_other_presets_deviate(preset: str) -> None:
     assert deviations(build_config({"preset": preset}))
 
 
+def test_another_preset_is_a_deviation_whatever_its_values() -> None:
+    assert deviations(load_config("{}", "short", ["train.epochs=100"])) == ["preset is short"]
+
+
+def test_an_attack_that_tables_do_not_use_is_no_deviation() -> None:
+    assert deviations(load_config("{}", None, ["eval.attacks.pgd50={steps: 50}"])) == []
+
+
 def test_an_override_of_the_paper_preset_is_a_deviation() -> None:
     assert deviations(load_config("{}", None, ["train.epochs=99"])) == [
         "train.epochs is 99, the paper's is 100"
@@ -61,6 +69,11 @@ WRONG = [
     ("train.attack.epsilon=1.5", "train.attack.epsilon"),
     ("train.attack.epsilon=abc", "not a number"),
     ("train.attack.epsilon=1/0", "not a number"),
+    ("train.learning_rate=1e400", "train.learning_rate"),
+    ("train.weight_decay=1e99999999", "train.weight_decay"),
+    ("train.holdout=2000", "leaves none of 2000 training images"),
+    ("data.train_images=50001", "has 50000 training and 10000 test"),
+    ("data.test_images=10001", "has 50000 training and 10000 test"),
     ("train.attack.epsilon=.nan", "train.attack.epsilon"),
     ("train.attack.epsilon=true", "not a number"),
     ("train.weight_decay=-1", "train.weight_decay"),
@@ -91,6 +104,11 @@ WRONG = [
 ]
 
 
+def test_best_val_needs_held_out_images() -> None:
+    with pytest.raises(HarnessError, match="best-val needs held-out images"):
+        load_config("{}", "paper", ["eval.checkpoint=best-val"])
+
+
 @pytest.mark.parametrize(("override", "message"), WRONG)
 def test_bad_settings_name_the_key(override: str, message: str) -> None:
     with pytest.raises(HarnessError) as caught:
@@ -107,6 +125,7 @@ def test_bad_settings_name_the_key(override: str, message: str) -> None:
         ("- a\n- b", "must be a mapping"),
         ("a: [", "is not YAML"),
         ("1: 2", "must be a mapping of names"),
+        ("train: {epochs: 3}\ntrain: {batch_size: 9}", "key 'train' stands twice"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:

@@ -5,7 +5,9 @@ import io
 import pickle
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from reproduce.config import Data
 from reproduce.data import cifar, hold_out, load_prepared, prepare, stratified_subset
 from reproduce.data.prepared import check_arrays, save_prepared
 from reproduce.errors import HarnessError
+from reproduce.files import read_npz
 
 CIFAR = dataset_facts("cifar10")
 
@@ -53,9 +56,13 @@ def test_an_npz_is_prepared(tmp_path: Path) -> None:
     dataset = load_prepared(path)
     assert np.array_equal(dataset.train.images, _arrays()["train_images"])
     assert np.array_equal(dataset.test.labels, _arrays()["test_labels"])
+    assert not dataset.official
+    # the same images from another place leave the manifest, which Snakemake watches, as it was
     again = tmp_path / "again" / "cifar10.npz"
-    prepare(Data(cifar10=str(source)), "cifar10", again)
+    prepare(Data(cifar10=str(source.rename(tmp_path / "other.npz"))), "cifar10", again)
     assert load_prepared(again).sha256 == dataset.sha256
+    assert again.with_suffix(".json").read_bytes() == path.with_suffix(".json").read_bytes()
+    assert load_prepared(again).source == "other.npz, an .npz given by the user"
 
 
 BAD_ARRAYS = [
@@ -86,6 +93,48 @@ def test_npz_cut_short(tmp_path: Path) -> None:
         prepare(Data(cifar10=str(source)), "cifar10", tmp_path / "cifar10.npz")
 
 
+def _damages(whole: bytes) -> Iterator[bytes]:
+    yield b""
+    yield whole[:100]
+    yield b"PK\x03\x04" + whole[4:60]
+    yield b"\x93NUMPY\x01\x00" + bytes(200)
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        yield bytes(changed)
+    for place in range(1, len(whole), 5):
+        changed = bytearray(whole)
+        changed[-place] ^= 0xFF
+        yield bytes(changed)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_npz_files_never_end_in_a_traceback(tmp_path: Path, save: Callable) -> None:
+    """Bytes changed in headers and directory: refused with a clear line, or still readable."""
+    path = tmp_path / "x.npz"
+    save(path, train_labels=np.arange(20, dtype=np.uint8))
+    refused = 0
+    for content in _damages(path.read_bytes()):
+        path.write_bytes(content)
+        with suppress(HarnessError):
+            read_npz(path, ("train_labels",))
+            continue
+        refused += 1
+    assert refused > 10
+
+
+def test_an_npz_whose_header_claims_too_much(tmp_path: Path) -> None:
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999,), }"
+    member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_labels.npy", member)
+        archive.writestr("train_images", b"raw")
+    with pytest.raises(HarnessError, match="not a whole"):
+        read_npz(path, ("train_labels",))
+    assert read_npz(path, ("train_images",)) == {}
+
+
 def test_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
     source = _npz(tmp_path, train_labels=np.array([{}] * 30, dtype=object))
     with pytest.raises(HarnessError, match=r"not a whole \.npz file of plain arrays"):
@@ -106,11 +155,11 @@ def test_prepared_files_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "cifar10.npz"
     with pytest.raises(HarnessError, match="is missing; run `reproduce prepare cifar10`"):
         load_prepared(path)
-    save_prepared(path, CIFAR, _arrays(), "a test")
+    save_prepared(path, CIFAR, _arrays(), "a test", official=False)
     changed = _arrays()
     changed["train_images"][3, 4, 5, 0] ^= 1
     manifest = path.with_suffix(".json").read_text()
-    save_prepared(path, CIFAR, changed, "a test")
+    save_prepared(path, CIFAR, changed, "a test", official=False)
     path.with_suffix(".json").write_text(manifest)
     with pytest.raises(HarnessError, match="does not match its checksum"):
         load_prepared(path)
@@ -175,6 +224,7 @@ def _check_official(path: Path) -> None:
     assert np.array_equal(dataset.train.labels, expected["train_labels"])
     assert np.array_equal(dataset.test.images, expected["test_images"])
     assert "md5 checked" in dataset.source
+    assert dataset.official
 
 
 def test_official_archive_and_folder(tmp_path: Path, official: bytes) -> None:

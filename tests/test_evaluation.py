@@ -11,10 +11,15 @@ import torch
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
+from reproduce.data import load_prepared
+from reproduce.data.prepared import save_prepared
 from reproduce.errors import HarnessError
 from reproduce.evaluation import compute_metrics, read_record
 from reproduce.evaluation.run import evaluate_cell
+from reproduce.experiments import find_experiment
+from reproduce.planning import is_evaluated, is_finished
 from reproduce.rng import uniform_per_image
+from reproduce.specs import training_spec
 from reproduce.training import train_cell
 
 
@@ -130,18 +135,52 @@ def test_what_cannot_be_evaluated(
     with pytest.raises(HarnessError, match="unknown attack"):
         evaluate_cell(trained, cell, "pgd99", 0, "best-test", _quiet)
     weights = paths.model_file(paths.cell_folder(trained, cell), "best-test")
-    weights.write_bytes(weights.read_bytes()[:-10])
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-10])
     with pytest.raises(HarnessError, match="does not match its checksum"):
         evaluate_cell(trained, cell, "pgd20", 0, "best-test", _quiet)
+    # ... and what the message says to do mends it
+    said: list[str] = []
+    train_cell(trained, cell, said.append, lambda: None)
+    assert "has a damaged model.safetensors: training it again" in said[0]
+    assert weights.read_bytes() == whole
+    evaluate_cell(trained, cell, "pgd20", 0, "best-test", _quiet)
+    weights.unlink()
+    with pytest.raises(HarnessError, match=r"has lost model\.safetensors; run `reproduce train"):
+        evaluate_cell(trained, cell, "pgd20", 1, "best-test", _quiet)
+    train_cell(trained, cell, said.append, lambda: None)
+    assert weights.read_bytes() == whole
 
 
-def test_other_images_than_trained_with(trained: Config, cell: Cell) -> None:
-    run = paths.run_file(paths.cell_folder(trained, cell))
-    content = json.loads(run.read_text())
-    content["data"]["sha256"] = "0" * 64
-    run.write_text(json.dumps(content))
+def test_other_images_make_results_outdated(
+    trained: Config, cell: Cell, tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Trained, then the data set is prepared from another source: nothing counts as done."""
+    evaluate_cell(trained, cell, "pgd20", 0, "best-test", _quiet)
+    folder = tmp_path / "data"
+    dataset = load_prepared(paths.prepared_file(trained, "digits"))
+    arrays = {
+        "train_images": 255 - dataset.train.images,
+        "train_labels": dataset.train.labels,
+        "test_images": dataset.test.images,
+        "test_labels": dataset.test.labels,
+    }
+    config = tiny(f"data.folder={folder}")
+    target = paths.prepared_file(config, "digits")
+    save_prepared(target, dataset.facts, arrays, "a test", official=False)
+    spec = training_spec(config, cell)
+    assert is_finished(trained, spec)
+    assert not is_finished(config, spec)
     with pytest.raises(HarnessError, match="was trained with other images"):
-        evaluate_cell(trained, cell, "pgd20", 0, "best-test", _quiet)
+        evaluate_cell(config, cell, "pgd20", 0, "best-test", _quiet)
+    said: list[str] = []
+    train_cell(config, cell, said.append, lambda: None)
+    assert "was trained with other images" in said[0]
+    assert is_finished(config, spec)
+    (item,) = (e for e in find_experiment(config, "table1").evaluations if e.cell == cell)
+    assert not is_evaluated(config, item)
+    evaluate_cell(config, cell, "pgd20", 0, "best-test", _quiet)
+    assert is_evaluated(config, item)
 
 
 def test_a_network_that_answers_nan(trained: Config, cell: Cell, monkeypatch) -> None:
@@ -166,9 +205,15 @@ def test_damaged_records(trained: Config, cell: Cell) -> None:
     path.with_suffix(".json").write_text(summary[:50])
     with pytest.raises(HarnessError, match="is damaged, it is not JSON"):
         read_record(path)
+    path.with_suffix(".json").write_text("[]")
+    with pytest.raises(HarnessError, match="holds no JSON object"):
+        read_record(path)
     path.with_suffix(".json").unlink()
     with pytest.raises(HarnessError, match="cannot be read"):
         read_record(path)
     path.unlink()
     with pytest.raises(HarnessError, match="does not exist"):
         read_record(path)
+    # whatever is damaged is simply attacked again
+    evaluate_cell(trained, cell, "pgd20", 0, "best-test", _quiet)
+    assert path.read_bytes() == whole

@@ -14,6 +14,7 @@ LAYERS = [
     {"errors", "catalogue", "vision"},
     {"config", "cells", "files", "rng", "provenance", "progress"},
     {"settings", "specs", "paths", "costs", "devices", "paper"},
+    {"runs"},
     {"data", "models"},
     {"attacks"},
     {"objectives"},

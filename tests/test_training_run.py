@@ -1,5 +1,6 @@
 """Whole runs: their files, stopping and continuing to the bit, and everything that can break."""
 
+import errno
 import json
 import os
 import resource
@@ -98,10 +99,11 @@ def test_a_run_leaves_its_files(tiny: Callable[..., Config], method: str) -> Non
     assert "already trained" in said[-1]
 
 
+@pytest.mark.parametrize("method", ["trades", "at"])
 def test_stopped_anywhere_and_continued_it_ends_with_the_same_bits(
-    tiny: Callable[..., Config], cell: Cell, tmp_path: Path
+    tiny: Callable[..., Config], tmp_path: Path, method: str
 ) -> None:
-    config = tiny()
+    config, cell = tiny(), parse_cell(f"digits/wrn-10-0.25/{method}/lam-2/seed-0")
     train_cell(config, cell, _quiet, _never)
     expected = _files(config, cell)
     for iteration in range(EPOCHS * STEPS):
@@ -128,7 +130,8 @@ def test_stopped_after_every_step(tiny: Callable[..., Config], cell: Cell, tmp_p
             break
         except Stopped:
             stops += 1
-    assert stops == EPOCHS * STEPS - 1
+    # after every step but the last of all, and in the validation that follows an epoch's last
+    assert stops == EPOCHS * STEPS
     assert _files(other, cell) == _files(config, cell)
 
 
@@ -165,7 +168,7 @@ def test_killed_and_continued(tiny: Callable[..., Config], cell: Cell, tmp_path:
 
         def kill() -> None:
             asked.append(None)
-            if len(asked) == STEPS + 2:
+            if len(asked) == STEPS + 4:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         train_cell(other, cell, _quiet, kill)
@@ -183,7 +186,7 @@ def test_other_settings_neither_continue_nor_destroy(
     config, changed = tiny(), tiny("train.weight_decay=0.001")
     for each in (config, changed):
         with pytest.raises(Stopped):
-            train_cell(each, cell, _quiet, _stop_at(4))
+            train_cell(each, cell, _quiet, _stop_at(6))
     folder = paths.cell_folder(config, cell)
     assert len(list(folder.glob("state-*.safetensors"))) == 2
     said: list[str] = []
@@ -290,10 +293,21 @@ def test_a_gpu_where_there_is_none(tiny: Callable[..., Config], cell: Cell) -> N
 def test_a_damaged_state_is_named(tiny: Callable[..., Config], cell: Cell) -> None:
     config = tiny()
     with pytest.raises(Stopped):
-        train_cell(config, cell, _quiet, _stop_at(4))
+        train_cell(config, cell, _quiet, _stop_at(6))
     state = state_file(paths.cell_folder(config, cell), training_spec(config, cell).digest)
     whole = state.read_bytes()
-    for part in (whole[: len(whole) // 2], whole[:20], b"not a state"):
+    flipped = bytearray(whole)
+    flipped[-1000] ^= 1
+    header = {"__metadata__": {"progress": "[]"}}
+    foreign = json.dumps(header).encode()
+    damaged = [
+        whole[: len(whole) // 2],
+        whole[:20],
+        b"not a state",
+        bytes(flipped),
+        len(foreign).to_bytes(8, "little") + foreign,
+    ]
+    for part in damaged:
         state.write_bytes(part)
         with pytest.raises(HarnessError, match="is damaged; delete it"):
             train_cell(config, cell, _quiet, _never)
@@ -305,9 +319,8 @@ def test_a_state_of_other_images_is_refused(
 ) -> None:
     config = tiny()
     with pytest.raises(Stopped):
-        train_cell(config, cell, _quiet, _stop_at(4))
+        train_cell(config, cell, _quiet, _stop_at(6))
     with monkeypatch.context() as patch:
-        patch.setattr("reproduce.data.prepared.Dataset.sha256", "other", raising=False)
         original = load_prepared
 
         def other(path: Path) -> object:
@@ -324,7 +337,7 @@ def test_a_full_disk(tiny: Callable[..., Config], cell: Cell) -> None:
     """The system refuses to write more: one clear line, and the saved state is whole."""
     config = tiny()
     with pytest.raises(Stopped):
-        train_cell(config, cell, _quiet, _stop_at(4))
+        train_cell(config, cell, _quiet, _stop_at(6))
     folder = paths.cell_folder(config, cell)
     state = state_file(folder, training_spec(config, cell).digest)
     before = state.read_bytes()
@@ -344,6 +357,75 @@ def test_a_full_disk(tiny: Callable[..., Config], cell: Cell) -> None:
     assert state.read_bytes() == before
     assert list(folder.glob(".*.part*")) == []
     train_cell(config, cell, _quiet, _never)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "trace.parquet", "run.json"])
+def test_a_failure_while_results_are_written(
+    tiny: Callable[..., Config], cell: Cell, tmp_path: Path, monkeypatch, file: str
+) -> None:
+    """The disk fills after the last epoch: the same command finishes the run."""
+    config = tiny()
+    train_cell(config, cell, _quiet, _never)
+    other = tiny(f"results={tmp_path / 'other'}")
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if Path(target).name == file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(HarnessError, match=f"the disk is full: .*{file}"):
+            train_cell(other, cell, _quiet, _never)
+    train_cell(other, cell, _quiet, _never)
+    assert _files(other, cell) == _files(config, cell)
+
+
+def test_stopped_while_validating(tiny: Callable[..., Config], cell: Cell, tmp_path: Path) -> None:
+    """A stop between two batches of the attack that chooses checkpoints."""
+    config = tiny("machine.eval_batch=10")
+    train_cell(config, cell, _quiet, _never)
+    other = tiny("machine.eval_batch=10", f"results={tmp_path / 'other'}")
+    # asked before each of three steps, then after each batch of 40 test and 20 held-out images
+    for asked in (STEPS + 2, 5):
+        with pytest.raises(Stopped, match="everything is saved"):
+            train_cell(other, cell, _quiet, _stop_at(asked))
+    assert not (paths.cell_folder(other, cell) / "epochs.csv").exists()
+    train_cell(other, cell, _quiet, _never)
+    assert _files(other, cell) == _files(config, cell)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_real_process_stops_on_a_signal(
+    tiny: Callable[..., Config], cell: Cell, number: signal.Signals
+) -> None:
+    config = tiny("train.epochs=100000")
+    command = [sys.executable, "-m", "reproduce", "train", cell.id, "--config"]
+    with subprocess.Popen(
+        [*command, config.model_dump_json()], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "epoch 1/100000" in process.stderr.readline()
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait(timeout=60) == 75
+    assert f"stopped by {number.name}" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_a_state_from_another_kind_of_device_is_said(
+    tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny()
+    with monkeypatch.context() as patch:
+        about = {"device": "cuda", "name": "a GPU"}
+        patch.setattr("reproduce.training.run.describe", lambda _: about)
+        with pytest.raises(Stopped):
+            train_cell(config, cell, _quiet, _stop_at(6))
+    said: list[str] = []
+    train_cell(config, cell, said.append, _never)
+    assert "begun on cuda; cpu draws other random numbers" in said[1]
 
 
 def test_images_of_a_run(tiny: Callable[..., Config], cell: Cell) -> None:

@@ -113,6 +113,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> W
     return workflow
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "results/paper/cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json",
+        "results/paper/cells/mnist/wrn-34-1/trades/lam-6/seed-0/run.json",
+        "results/paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-0/records/fab-seed0.npz",
+        "results/paper/tables/table9.csv",
+    ],
+)
+def test_unknown_targets(tmp_path: Path, target: str) -> None:
+    process = Workflow(_copy(tmp_path), {}).run("-n", "--", target, check=False)
+    assert process.returncode != 0
+    said = process.stdout + process.stderr
+    assert re.search("unknown data set|6n \\+ 4|unknown attack|unknown experiment", said)
+
+
 @pytest.fixture
 def done(finished: Workflow) -> Callable[[], Workflow]:
     """The finished experiment, put back as it was after the test."""
@@ -158,6 +174,39 @@ def test_another_attack_setting_reruns_evaluations(done: Workflow) -> None:
     done.set(eval={**config["eval"], "epsilon": 0.1})
     planned = done.planned()
     assert (planned["train"], planned["evaluate"]) == (4, 4)
+
+
+def _kept(workflow: Workflow) -> dict[str, int]:
+    """Return when each training run of the workflow was finished, by its run.json's content."""
+    root = workflow.folder / "results/demo/cells"
+    return {str(p): json.loads(p.read_text())["pieces"][0]["began"] for p in root.rglob("run.json")}
+
+
+def test_moved_images_retrain_nothing(done: Workflow, tmp_path: Path) -> None:
+    """Snakemake starts the jobs again, and they keep what is there."""
+    config = json.loads((done.folder / "config.yaml").read_text())
+    before = _kept(done)
+    shutil.copytree(config["data"]["folder"], tmp_path / "moved")
+    done.set(data={**config["data"], "folder": str(tmp_path / "moved")})
+    done.run("--", "all")
+    assert done.planned() == {}
+    assert _kept(done) == before
+    done.set(data=config["data"])
+    done.run("--", "all")
+    assert done.planned() == {}
+
+
+def test_a_rule_whose_text_changed_retrains_nothing(done: Workflow) -> None:
+    path = done.folder / "workflow/rules/train.smk"
+    text = path.read_text()
+    before = _kept(done)
+    path.write_text(text.replace("> {log} 2>&1", ">{log} 2>&1"))
+    done.run("--", "all")
+    assert done.planned() == {}
+    assert _kept(done) == before
+    path.write_text(text)
+    done.run("--", "all")
+    assert _kept(done) == before
 
 
 def test_losing_one_result_reruns_that_one(done: Workflow) -> None:

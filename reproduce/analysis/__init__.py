@@ -1,6 +1,6 @@
 """From records to tables, and from tables to a comparison with the paper."""
 
-from reproduce.analysis.diff import DIFF_COLUMNS, build_diff, diff_notes, write_diff
+from reproduce.analysis.diff import DIFF_COLUMNS, build_diff, diff_caveats, diff_notes, write_diff
 from reproduce.analysis.results import collect
 from reproduce.analysis.tables import write_table
 
@@ -8,6 +8,7 @@ __all__ = [
     "DIFF_COLUMNS",
     "build_diff",
     "collect",
+    "diff_caveats",
     "diff_notes",
     "write_diff",
     "write_table",

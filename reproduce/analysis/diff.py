@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -87,13 +88,27 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
 def diff_notes(config: Config, results: Results) -> list[str]:
     """Say why results may not be called a reproduction; empty if they may."""
     notes = deviations(config)
-    for dataset, images in sorted(
-        set(zip(results.frame["dataset"], results.frame["images"], strict=True))
-    ):
-        official = dataset_facts(dataset).test
-        if images != official:
-            notes.append(f"{dataset} has {images} test images, the official set has {official}")
+    for dataset, train, test in _seen(results, ["dataset", "train_images", "images"]):
+        facts = dataset_facts(dataset)
+        if (train, test) != (facts.train, facts.test):
+            notes.append(
+                f"{dataset} has {train} training and {test} test images here, "
+                f"officially {facts.train} and {facts.test}"
+            )
     return notes
+
+
+def diff_caveats(results: Results) -> list[str]:
+    """Say what a reader of the verdicts must know; empty if there is nothing."""
+    copies = [
+        dataset for dataset, official in _seen(results, ["dataset", "official"]) if not official
+    ]
+    return [f"the {name} images were given as an .npz: not verified by md5" for name in copies]
+
+
+def _seen(results: Results, columns: list[str]) -> list[tuple[Any, ...]]:
+    """Return the different values of some columns."""
+    return sorted(set(results.frame[columns].itertuples(index=False, name=None)))
 
 
 def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> None:

@@ -10,6 +10,7 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation import METRICS, Metrics, read_record
 from reproduce.experiments import Evaluation, Experiment
+from reproduce.runs import ImagesInfo, read_run
 from reproduce.specs import evaluation_spec
 
 
@@ -21,7 +22,8 @@ class Results:
     ----------
     frame : pandas.DataFrame
         A row an evaluation that has a record: dataset, architecture, method,
-        lambda, attack, training_seed, attack_seed, images, the three metrics.
+        lambda, attack, training_seed, attack_seed, images (tested), train_images (of
+        the data set), official (md5 checked), the three metrics.
     planned : int
         Number of evaluations the experiment is made from.
     problems : tuple of str
@@ -43,22 +45,22 @@ def collect(config: Config, experiment: Experiment) -> Results:
     rows, problems = [], []
     for evaluation in experiment.evaluations:
         try:
-            metrics = read_metrics(config, evaluation)
+            found = read_metrics(config, evaluation)
         except HarnessError as error:
             problems.append(str(error))
             continue
-        if metrics is not None:
-            rows.append(_row(evaluation, metrics))
+        if found is not None:
+            rows.append(_row(evaluation, *found))
     return Results(_frame(rows), len(experiment.evaluations), tuple(problems))
 
 
-def read_metrics(config: Config, evaluation: Evaluation) -> Metrics | None:
-    """Return the metrics of one evaluation, or None if it has no record yet.
+def read_metrics(config: Config, evaluation: Evaluation) -> tuple[Metrics, ImagesInfo] | None:
+    """Return the metrics of one evaluation and its images, or None if it has no record yet.
 
     Raises
     ------
     HarnessError
-        If the record is damaged, or was made with other settings.
+        If the record is damaged, or was made with other settings or weights.
     """
     cell, checkpoint = evaluation.cell, evaluation.checkpoint
     folder = paths.cell_folder(config, cell)
@@ -69,7 +71,10 @@ def read_metrics(config: Config, evaluation: Evaluation) -> Metrics | None:
     spec = evaluation_spec(config, cell, evaluation.attack, evaluation.seed, checkpoint)
     if record.info.get("digest") != spec.digest:
         raise HarnessError(f"{path} was made with other settings than the configuration's")
-    return record.metrics
+    run = read_run(folder)
+    if run is None or run.models.get(checkpoint) != record.info.get("model_sha256"):
+        raise HarnessError(f"{path} is of other weights than the run's")
+    return record.metrics, run.data
 
 
 _KEYS = (
@@ -81,10 +86,12 @@ _KEYS = (
     "training_seed",
     "attack_seed",
     "images",
+    "train_images",
+    "official",
 )
 
 
-def _row(evaluation: Evaluation, metrics: Metrics) -> tuple[object, ...]:
+def _row(evaluation: Evaluation, metrics: Metrics, data: ImagesInfo) -> tuple[object, ...]:
     cell = evaluation.cell
     values = metrics.as_dict()
     return (
@@ -96,6 +103,8 @@ def _row(evaluation: Evaluation, metrics: Metrics) -> tuple[object, ...]:
         cell.seed,
         evaluation.seed,
         metrics.images,
+        data.train,
+        data.official,
         *(values[name] for name in METRICS),
     )
 

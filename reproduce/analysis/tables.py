@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reproduce import paths
+from reproduce.analysis.diff import diff_caveats
 from reproduce.analysis.results import Results
 from reproduce.analysis.statistics import Sample, sample
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
@@ -98,6 +99,7 @@ def table_notes(config: Config, experiment: Experiment, results: Results) -> lis
     changed = deviations(config)
     if changed:
         notes.append(f"Not the paper's protocol: {'; '.join(changed)}.")
+    notes += [f"Note: {caveat}." for caveat in diff_caveats(results)]
     if results.missing:
         notes.append(
             f"{results.missing} of {results.planned} evaluations have no result yet ({_MISSING}; "

@@ -29,11 +29,11 @@ app = typer.Typer(
 _DEFAULT_CONFIG = "config.yaml"
 
 ConfigOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--config",
         envvar=CONFIG_VARIABLE,
-        help="Configuration file, or a mapping written out in JSON.",
+        help="Configuration file (config.yaml if not given), or a mapping written out in JSON.",
     ),
 ]
 PresetOption = Annotated[
@@ -64,20 +64,22 @@ def console() -> Console:
 
 
 def configure(
-    config: str, preset: str | None, sets: list[str] | None, device: str | None = None
+    config: str | None, preset: str | None, sets: list[str] | None, device: str | None = None
 ) -> Config:
     """Build the configuration from a command's shared options."""
     overrides = list(sets or [])
     if device is not None:
         overrides.append(f"machine.device={device}")
-    if config == _DEFAULT_CONFIG and not Path(config).exists():
-        if preset is None:
-            raise HarnessError(
-                "there is no config.yaml here; change to the harness's folder, or give --config "
-                "or --preset"
-            )
-        config = "{}"
-    return load_config(config, preset, overrides)
+    if config is None and Path(_DEFAULT_CONFIG).exists():
+        config = _DEFAULT_CONFIG
+    if config is None and preset is None:
+        raise HarnessError(
+            "there is no config.yaml here; change to the harness's folder, or give --config "
+            "or --preset"
+        )
+    if config is None:
+        print(f"There is no config.yaml here: preset {preset} as it is.", file=sys.stderr)
+    return load_config(config or "{}", preset, overrides)
 
 
 def chosen_experiments(config: Config, names: list[str] | None) -> list[str]:

@@ -18,15 +18,11 @@ from reproduce.cli.app import (
 )
 from reproduce.cli.app import configure as _configure
 from reproduce.config import Config
+from reproduce.errors import HarnessError
 from reproduce.experiments import find_experiment
-from reproduce.planning import (
-    Plan,
-    is_evaluated,
-    is_finished,
-    load_speeds,
-    representative_cells,
-)
+from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
+from reproduce.runs import problem_with, read_run
 from reproduce.specs import training_spec
 
 
@@ -35,7 +31,7 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="First time a training step of every network here.")
     ] = False,
-    config: ConfigOption = "config.yaml",
+    config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
     device: DeviceOption = None,
@@ -53,9 +49,8 @@ def plan(
         column.justify, column.no_wrap = "right", True
     for entry in make_plan(settings, names):
         table.add_row(*_plan_row(entry))
-    out = console()
-    out.print(table)
-    out.print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")
+    console().print(table)
+    print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")
 
 
 def _plan_row(entry: Plan) -> list[str]:
@@ -86,7 +81,7 @@ def _measure(config: Config, names: list[str]) -> None:
 
 def status(
     experiments: ExperimentsArgument = None,
-    config: ConfigOption = "config.yaml",
+    config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
 ) -> None:
@@ -111,11 +106,14 @@ def _training_status(config: Config, cell: Cell) -> str:
 
     spec = training_spec(config, cell)
     folder = paths.cell_folder(config, cell)
-    if is_finished(config, spec):
-        return "trained"
     saved = state_file(folder, spec.digest)
-    if saved.is_file():
-        return f"saved in epoch {read_progress(saved)['epoch']} of {spec.train.epochs}"
-    if paths.run_file(folder).is_file():
-        return "trained with other settings"
-    return "not begun"
+    try:
+        run = read_run(folder)
+        problem = problem_with(config, spec, run)
+        if problem is None:
+            return "trained"
+        if saved.is_file():
+            return f"saved in epoch {read_progress(saved)['epoch']} of {spec.train.epochs}"
+    except HarnessError:
+        return "damaged; `reproduce train` says what"
+    return "not begun" if run is None else problem

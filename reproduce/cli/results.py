@@ -10,7 +10,7 @@ from reproduce.experiments import find_experiment
 
 def table(
     experiment: ExperimentArgument,
-    config: ConfigOption = "config.yaml",
+    config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
 ) -> None:
@@ -28,7 +28,7 @@ def table(
 
 def diff(
     experiment: ExperimentArgument,
-    config: ConfigOption = "config.yaml",
+    config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
 ) -> None:
@@ -36,7 +36,7 @@ def diff(
 
     Example: reproduce diff table1 --preset paper
     """
-    from reproduce.analysis import build_diff, collect, diff_notes, write_diff
+    from reproduce.analysis import build_diff, collect, diff_caveats, diff_notes, write_diff
 
     settings = _configure(config, preset, sets)
     chosen = find_experiment(settings, experiment)
@@ -58,14 +58,13 @@ def diff(
             "" if row["difference"] != row["difference"] else f"{row['difference']:+.2f}",
             row["verdict"] + (f" ({row['note']})" if row["note"] else ""),
         )
-    out = console()
-    out.print(shown)
+    console().print(shown)
     notes = diff_notes(settings, results)
     if notes:
-        out.print(f"Not a reproduction of the paper: {'; '.join(notes)}.")
-    for problem in results.problems:
-        out.print(f"Left out: {problem}")
-    out.print(f"Written: {paths.diff_file(settings, chosen.name)}")
+        print(f"Not a reproduction of the paper: {'; '.join(notes)}.")
+    for line in [*diff_caveats(results), *results.problems]:
+        print(f"Note: {line}")
+    print(f"Written: {paths.diff_file(settings, chosen.name)}")
 
 
 def _number(mean: float, std: float) -> str:

@@ -12,7 +12,7 @@ from reproduce.paths import prepared_file
 
 def prepare(
     dataset: Annotated[str, typer.Argument(help="digits, cifar10 or cifar100.")],
-    config: ConfigOption = "config.yaml",
+    config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
 ) -> None:
@@ -30,7 +30,7 @@ def prepare(
 
 def train(
     cell: CellArgument,
-    config: ConfigOption = "config.yaml",
+    config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
     device: DeviceOption = None,
@@ -61,7 +61,7 @@ def evaluate(
     checkpoint: Annotated[
         str | None, typer.Option(help="best-test, last or best-val; else the configuration's.")
     ] = None,
-    config: ConfigOption = "config.yaml",
+    config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
     device: DeviceOption = None,

@@ -10,8 +10,9 @@ from reproduce.catalogue import dataset_facts
 from reproduce.config import Data
 from reproduce.data import cifar
 from reproduce.data.digits import read_digits
-from reproduce.data.prepared import read_npz, save_prepared
+from reproduce.data.prepared import KEYS, save_prepared
 from reproduce.errors import HarnessError
+from reproduce.files import read_npz
 
 
 def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = print) -> None:
@@ -34,19 +35,20 @@ def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = p
         If the source is missing, damaged or of another form.
     """
     facts = dataset_facts(dataset)
-    arrays, source = _read(data, dataset, say)
-    save_prepared(path, facts, arrays, source)
+    arrays, source, official = _read(data, dataset, say)
+    save_prepared(path, facts, arrays, source, official)
 
 
 def _read(
     data: Data, dataset: str, say: Callable[[str], None]
-) -> tuple[dict[str, NDArray[np.uint8]], str]:
+) -> tuple[dict[str, NDArray[np.uint8]], str, bool]:
+    """Return the arrays, where they came from, and whether md5 sums say they are official."""
     if dataset == "digits":
-        return read_digits(), "scikit-learn's digits"
+        return read_digits(), "scikit-learn's digits", True
     where = {"cifar10": data.cifar10, "cifar100": data.cifar100}[dataset]
     downloads = data.folder / "official"
     if where == "download":
-        return cifar.download(dataset, downloads, say), "official archive, md5 checked"
+        return cifar.download(dataset, downloads, say), "official archive, md5 checked", True
     path = Path(where).expanduser()
     if not path.exists():
         raise HarnessError(
@@ -54,7 +56,7 @@ def _read(
             'or an .npz file, or "download"'
         )
     if path.is_dir():
-        return cifar.read_folder(dataset, path), "official files, md5 checked"
+        return cifar.read_folder(dataset, path), "official files, md5 checked", True
     if path.suffix == ".npz":
-        return read_npz(path), f"{path.name}, an .npz given by the user"
-    return cifar.read_archive(dataset, path, downloads), "official archive, md5 checked"
+        return read_npz(path, KEYS), f"{path.name}, an .npz given by the user", False
+    return cifar.read_archive(dataset, path, downloads), "official archive, md5 checked", True

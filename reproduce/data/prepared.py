@@ -1,7 +1,6 @@
 """The one prepared form of every data set: uint8 arrays in an .npz, with checksums."""
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from reproduce.catalogue import DatasetFacts, dataset_facts
 from reproduce.errors import HarnessError
-from reproduce.files import read_json, write_atomically, write_json
+from reproduce.files import read_json, read_npz, write_atomically, write_json
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -58,6 +57,8 @@ class Dataset:
         Checksum over the four arrays.
     source : str
         Where the images came from, in words.
+    official : bool
+        Whether they are the official files by their md5 sums.
     """
 
     facts: DatasetFacts
@@ -65,6 +66,17 @@ class Dataset:
     test: Split
     sha256: str
     source: str
+    official: bool
+
+    def about(self) -> dict[str, str | int | bool]:
+        """Say what images these are, for run.json and records."""
+        return {
+            "sha256": self.sha256,
+            "source": self.source,
+            "official": self.official,
+            "train": len(self.train),
+            "test": len(self.test),
+        }
 
 
 def check_arrays(facts: DatasetFacts, arrays: Mapping[str, Any], where: str) -> None:
@@ -110,9 +122,16 @@ def checksum(arrays: Mapping[str, NDArray[np.uint8]]) -> str:
 
 
 def save_prepared(
-    path: Path, facts: DatasetFacts, arrays: Mapping[str, NDArray[np.uint8]], source: str
+    path: Path,
+    facts: DatasetFacts,
+    arrays: Mapping[str, NDArray[np.uint8]],
+    source: str,
+    official: bool,
 ) -> None:
     """Check the arrays and write them with a manifest beside them.
+
+    The manifest depends on the images alone, so the same images from another place
+    leave it as it was; where they came from stands in the .npz.
 
     Raises
     ------
@@ -124,12 +143,12 @@ def save_prepared(
 
     def write(part: Path) -> None:
         with part.open("wb") as handle:
-            np.savez(handle, allow_pickle=False, **kept)
+            origin = {"source": np.array(source), "official": np.array(official)}
+            np.savez(handle, allow_pickle=False, **kept, **origin)
 
     write_atomically(path, write)
     manifest = {
         "dataset": facts.name,
-        "source": source,
         "train_images": len(kept["train_labels"]),
         "test_images": len(kept["test_labels"]),
         "sha256": checksum(kept),
@@ -154,10 +173,10 @@ def load_prepared(path: Path) -> Dataset:
     if not path.exists():
         raise HarnessError(f"{path} is missing; run `reproduce prepare {facts.name}` first")
     manifest = read_json(path.with_suffix(".json"))
-    arrays = read_npz(path)
+    arrays = read_npz(path, (*KEYS, "source", "official"))
     check_arrays(facts, arrays, str(path))
     found = checksum(arrays)
-    if not isinstance(manifest, dict) or manifest.get("sha256") != found:
+    if manifest.get("sha256") != found:
         raise HarnessError(
             f"{path} does not match its checksum; delete it and run "
             f"`reproduce prepare {facts.name}`"
@@ -170,21 +189,5 @@ def load_prepared(path: Path) -> Dataset:
         )
         for name in ("train", "test")
     }
-    return Dataset(facts, splits["train"], splits["test"], found, str(manifest.get("source")))
-
-
-def read_npz(path: Path) -> dict[str, Any]:
-    """Read the arrays of an .npz that is not trusted: no pickled objects.
-
-    Raises
-    ------
-    HarnessError
-        If the file is missing, cut short or not an .npz.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise HarnessError(f"{path} does not exist") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise HarnessError(f"{path} is not a whole .npz file of plain arrays: {error}") from error
+    source, official = str(arrays.get("source")), bool(arrays.get("official", False))
+    return Dataset(facts, splits["train"], splits["test"], found, source, official)

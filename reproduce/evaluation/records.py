@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reproduce.data.prepared import read_npz
 from reproduce.errors import HarnessError
 from reproduce.evaluation.metrics import Metrics, compute_metrics
-from reproduce.files import read_json, sha256_of_file, write_atomically, write_json
+from reproduce.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
 
 _KEYS = ("index", "label", "clean", "adversarial")
 
@@ -74,9 +73,9 @@ def read_record(path: Path) -> Record:
     if not path.is_file():
         raise HarnessError(f"record {path} does not exist")
     info = read_json(path.with_suffix(".json"))
-    if not isinstance(info, dict) or info.get("record_sha256") != sha256_of_file(path):
+    if info.get("record_sha256") != sha256_of_file(path):
         raise HarnessError(f"record {path} does not match its checksum; delete it and run again")
-    arrays = read_npz(path)
+    arrays = read_npz(path, _KEYS)
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
         raise HarnessError(f"record {path} lacks {', '.join(missing)}")

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +16,13 @@ from reproduce.devices import claimed, describe
 from reproduce.errors import HarnessError
 from reproduce.evaluation.predictions import Noise, attack_images
 from reproduce.evaluation.records import Record, read_record, write_record
-from reproduce.files import exclusive, read_json, sha256_of_file
+from reproduce.files import exclusive, sha256_of_file
 from reproduce.models import build_model, load_weights
 from reproduce.progress import ProgressBar
 from reproduce.provenance import provenance
 from reproduce.rng import uniform_per_image
-from reproduce.specs import EvaluationSpec, evaluation_spec
+from reproduce.runs import RunInfo, problem_with, read_run
+from reproduce.specs import EvaluationSpec, evaluation_spec, training_spec
 
 
 def evaluate_cell(
@@ -59,9 +59,9 @@ def evaluate_cell(
     spec = evaluation_spec(config, cell, attack, seed, checkpoint)
     folder = paths.cell_folder(config, cell)
     path = paths.record_file(folder, checkpoint, attack, seed)
+    run = _usable_run(config, spec, cell)
     lock = path.with_name(f".{path.stem}.lock")
     with exclusive(lock, f"{attack} of seed {seed} on {cell}"):
-        run = _finished_run(paths.run_file(folder), spec, cell)
         record = _existing(path, spec, run)
         if record is None:
             write_record(path, _attack(config, spec, cell, run))
@@ -72,30 +72,37 @@ def evaluate_cell(
     return record
 
 
-def _existing(path: Path, spec: EvaluationSpec, run: dict[str, Any]) -> Record | None:
-    """Return the record on disk if it is of these settings and these weights."""
-    if not (path.is_file() and path.with_suffix(".json").is_file()):
-        return None
-    info = read_json(path.with_suffix(".json"))
-    wanted = (spec.digest, run["models"].get(spec.checkpoint))
-    if (info.get("digest"), info.get("model_sha256")) != wanted:
-        return None
-    return read_record(path)
+def _usable_run(config: Config, spec: EvaluationSpec, cell: Cell) -> RunInfo:
+    """Return the run to attack; refuse one that is missing, outdated or damaged."""
+    folder = paths.cell_folder(config, cell)
+    run = read_run(folder)
+    problem = problem_with(config, training_spec(config, cell), run)
+    if run is None or problem is not None:
+        raise HarnessError(f"{cell} {problem}; run `reproduce train {cell}` first")
+    weights = paths.model_file(folder, spec.checkpoint)
+    if run.models.get(spec.checkpoint) != sha256_of_file(weights):
+        raise HarnessError(
+            f"checkpoint {weights} does not match its checksum in run.json; "
+            f"run `reproduce train {cell}` to train it again"
+        )
+    return run
 
 
-def _attack(config: Config, spec: EvaluationSpec, cell: Cell, run: dict[str, Any]) -> Record:
+def _existing(path: Path, spec: EvaluationSpec, run: RunInfo) -> Record | None:
+    """Return the record on disk if it is whole, of these settings and of these weights."""
+    try:
+        record = read_record(path)
+    except HarnessError:
+        return None
+    wanted = (spec.digest, run.models[spec.checkpoint])
+    return (
+        record if (record.info.get("digest"), record.info.get("model_sha256")) == wanted else None
+    )
+
+
+def _attack(config: Config, spec: EvaluationSpec, cell: Cell, run: RunInfo) -> Record:
     weights = paths.model_file(paths.cell_folder(config, cell), spec.checkpoint)
     dataset = load_prepared(paths.prepared_file(config, cell.dataset))
-    if run["data"]["sha256"] != dataset.sha256:
-        raise HarnessError(
-            f"{cell} was trained with other images than "
-            f"{paths.prepared_file(config, cell.dataset)} holds; "
-            "prepare the same data again, or train the cell again"
-        )
-    if run["models"].get(spec.checkpoint) != sha256_of_file(weights):
-        raise HarnessError(
-            f"checkpoint {weights} does not match its checksum in run.json; train the cell again"
-        )
     test = stratified_subset(dataset.test, spec.test_images, "test")
     with claimed(config.machine) as device:
         model = build_model(cell.architecture, dataset.facts)
@@ -119,26 +126,13 @@ def _attack(config: Config, spec: EvaluationSpec, cell: Cell, run: dict[str, Any
         "cell": cell.id,
         "digest": spec.digest,
         "spec": spec.model_dump(mode="json"),
-        "model_sha256": run["models"][spec.checkpoint],
-        "data_sha256": dataset.sha256,
+        "model_sha256": run.models[spec.checkpoint],
+        "data": dataset.about(),
         "hardware": hardware,
         "seconds": round(seconds, 3),
         **provenance(),
     }
     return Record(test.indices, found.labels, found.clean, found.adversarial, info)
-
-
-def _finished_run(path: Path, spec: EvaluationSpec, cell: Cell) -> dict[str, Any]:
-    """Read run.json and refuse a run that was made with other settings."""
-    if not path.is_file():
-        raise HarnessError(f"{cell} is not trained; run `reproduce train {cell}` first")
-    run: dict[str, Any] = read_json(path)
-    if run.get("digest") != spec.training:
-        raise HarnessError(
-            f"{cell} was trained with other settings than the configuration's; "
-            f"run `reproduce train {cell}` to train it with these"
-        )
-    return run
 
 
 def _noise(spec: EvaluationSpec, indices: np.ndarray) -> Noise:

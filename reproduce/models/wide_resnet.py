@@ -65,8 +65,7 @@ class _Block(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        # channels can stay the same across a stride (width 0.0625), the map cannot
-        self.project = inputs != outputs or stride != 1
+        self.project = inputs != outputs
         if self.project:
             self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 

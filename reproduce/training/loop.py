@@ -86,6 +86,8 @@ class TrainingLoop:
         self.steps_per_epoch = math.ceil(len(stores.train) / spec.train.batch_size)
         self.device = next(model.parameters()).device
         self._saved_at = time.monotonic()
+        # a piece too short for one validation must not stop in it again and again
+        self._has_stepped = False
 
     def run(self, on_piece: Callable[[], None]) -> None:
         """Train to the last epoch.
@@ -141,6 +143,7 @@ class TrainingLoop:
             )
             state.trace.add(state.epoch, self.cell.lam, rate, result)
             state.step += 1
+            self._has_stepped = True
             bar.advance(1, self._note())
         state.trace.flush()
 
@@ -151,13 +154,17 @@ class TrainingLoop:
         return store.augmented(rows, draws), store.labels[rows]
 
     def _end_epoch(self, bar: ProgressBar) -> None:
-        """Measure the network, keep it where it is the best, and begin the next epoch."""
+        """Measure the network, keep it where it is the best, and begin the next epoch.
+
+        Nothing of the state changes before all is measured: a stop in between measures again.
+        """
         state = self.state
+        self._check_weights()
         test = self._measure(self.stores.test, "validation/test")
+        val = None if self.stores.val is None else self._measure(self.stores.val, "validation/val")
         row: dict[str, float] = {"epoch": state.epoch, **_columns("test", test)}
         self._keep_if_best("best-test", test)
-        if self.stores.val is not None:
-            val = self._measure(self.stores.val, "validation/val")
+        if val is not None:
             row |= _columns("val", val)
             self._keep_if_best("best-val", val)
         state.epochs.append(row)
@@ -185,7 +192,10 @@ class TrainingLoop:
                 validation.epsilon,
                 noise,
                 self.pace.eval_batch,
+                lambda _: self._stop_or_save() if self._has_stepped else None,
             )
+        except Stopped:
+            raise
         except HarnessError as error:
             raise HarnessError(
                 f"{cell.id}: after epoch {epoch} {error}; {self._last_good()}"
@@ -214,11 +224,16 @@ class TrainingLoop:
     def _save(self) -> None:
         """Save the state, unless the weights are spoilt."""
         self.state.trace.flush()
-        if not all(torch.isfinite(p).all() for p in self.model.parameters()):
-            raise NonFiniteLossError(len(self.state.trace.rows), self.state.epoch)
+        if self.state.step:
+            self._check_weights()
         self._on_piece()
         save_state(self.path, self.state, self.model, self.optimizer, self.stores.checksum)
         self._saved_at = time.monotonic()
+
+    def _check_weights(self) -> None:
+        """Refuse to go on with weights or BatchNorm statistics that are NaN or infinite."""
+        if not all(torch.isfinite(value).all() for value in self.model.state_dict().values()):
+            raise NonFiniteLossError(len(self.state.trace.rows), self.state.epoch)
 
     def _last_good(self) -> str:
         if self.path.exists():

@@ -8,6 +8,7 @@ import torch
 from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config
+from reproduce.costs import step_passes
 from reproduce.models import build_model
 from reproduce.objectives import build_objective
 from reproduce.rng import generator
@@ -30,7 +31,7 @@ def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
     """
     spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
     method = METHODS[cell.method]
-    passes = 2 * spec.train.attack.steps + method.passes
+    passes = step_passes(spec)
     model = build_model(cell.architecture, facts)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=spec.train.momentum)

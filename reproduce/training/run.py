@@ -14,10 +14,11 @@ from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.data import Dataset, ImageStore, hold_out, load_prepared, stratified_subset
 from reproduce.devices import claimed, describe
-from reproduce.files import exclusive, read_json, sha256_of_file, write_json
+from reproduce.files import exclusive, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights
 from reproduce.provenance import provenance
-from reproduce.specs import TrainingSpec, checkpoints, training_spec
+from reproduce.runs import damaged_model, problem_with, read_run
+from reproduce.specs import TrainingSpec, training_spec
 from reproduce.training.loop import Pace, Stores, TrainingLoop
 from reproduce.training.state import RunState, load_state, state_file
 from reproduce.training.stopping import StopReason, stop_requests
@@ -54,23 +55,22 @@ def train_cell(
     spec = training_spec(config, cell)
     folder = paths.cell_folder(config, cell)
     with exclusive(folder / ".lock", f"cell {cell}"):
-        if is_trained(folder, spec):
-            say(f"{cell}: already trained, {folder}")
-            return
+        run = read_run(folder)
+        problem = problem_with(config, spec, run)
+        if run is not None and problem is None:
+            damaged = damaged_model(folder, run)
+            if damaged is None:
+                say(f"{cell}: already trained, {folder}")
+                return
+            problem = f"has a damaged {damaged.name}"
+        if run is not None:
+            say(f"{cell} {problem}: training it again")
         with claimed(config.machine) as device:
             if stop is not None:
                 _train(config, spec, folder, device, say, stop)
                 return
             with stop_requests(config.machine.max_minutes) as reason:
                 _train(config, spec, folder, device, say, reason)
-
-
-def is_trained(folder: Path, spec: TrainingSpec) -> bool:
-    """Say whether a folder holds every file of a finished run with these settings."""
-    files = paths.run_files(folder, checkpoints(spec.train))
-    if not all(path.is_file() for path in files):
-        return False
-    return bool(read_json(paths.run_file(folder)).get("digest") == spec.digest)
 
 
 def _train(
@@ -97,10 +97,18 @@ def _train(
     if path.exists():
         state = load_state(path, model, optimizer, stores.checksum)
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
+        before = state.pieces[-1]["device"]
+        if before != device.type:
+            say(f"{spec.cell}: begun on {before}; {device.type} draws other random numbers")
     else:
         say(f"{spec.cell}: {spec.train.epochs} epochs on {hardware['name']}")
     began = time.monotonic()
-    piece: dict[str, Any] = {"began": datetime.now(UTC).isoformat(timespec="seconds"), **hardware}
+    piece: dict[str, Any] = {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        **hardware,
+        # of the code that computes this piece, not of what may lie here when it ends
+        **provenance(),
+    }
     state.pieces.append(piece)
 
     def update_piece() -> None:
@@ -109,6 +117,7 @@ def _train(
     pace = Pace(config.machine.eval_batch, config.machine.save_minutes, stop)
     loop = TrainingLoop(spec, model, optimizer, stores, state, path, pace)
     loop.run(update_piece)
+    update_piece()
     _write_results(spec, folder, dataset, model, state)
     path.unlink(missing_ok=True)
 
@@ -151,13 +160,12 @@ def _write_results(
             "spec": spec.model_dump(mode="json"),
             "checkpoint_epochs": chosen | {"last": spec.train.epochs},
             "final_metrics": state.epochs[-1],
-            "data": {"source": dataset.source, "sha256": dataset.sha256},
+            "data": dataset.about(),
             "models": {
                 choice: sha256_of_file(paths.model_file(folder, choice)) for choice in weights
             },
             "seconds": round(seconds, 3),
             "gpu_hours": round(on_gpu / 3600, 4),
             "pieces": state.pieces,
-            **provenance(),
         },
     )

@@ -1,6 +1,7 @@
 """The state of a run that has not ended: everything a later process needs to continue it."""
 
 import json
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from reproduce.config import Checkpoint
 from reproduce.errors import HarnessError
 from reproduce.files import write_atomically
 from reproduce.training.trace import Trace
+
+_DAMAGED = "the saved state {} is damaged; delete it to start this run again"
 
 
 @dataclass
@@ -94,7 +97,9 @@ def save_state(
     for choice, best in state.best.items():
         tensors |= {f"{choice}/{key}": value for key, value in best.weights.items()}
     tensors["trace"] = state.trace.as_tensor()
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     progress = {
+        "checksum": _checksum(plain),
         "epoch": state.epoch,
         "step": state.step,
         "epochs": state.epochs,
@@ -105,7 +110,6 @@ def save_state(
         "pieces": state.pieces,
         "data": data,
     }
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     write_atomically(path, lambda part: save_file(plain, part, {"progress": json.dumps(progress)}))
 
 
@@ -122,6 +126,8 @@ def load_state(
     try:
         progress = read_progress(path)
         tensors = load_file(path)
+        if progress["checksum"] != _checksum(tensors):
+            raise HarnessError(_DAMAGED.format(path))
         model.load_state_dict(_part(tensors, "model"))
         for name, momentum in _part(tensors, "momentum").items():
             parameter = model.get_parameter(name)
@@ -139,10 +145,15 @@ def load_state(
             best,
             progress["pieces"],
         )
-    except (SafetensorError, KeyError, RuntimeError, AttributeError, OSError) as error:
-        raise HarnessError(
-            f"the saved state {path} is damaged; delete it to start this run again"
-        ) from error
+    except (
+        SafetensorError,
+        LookupError,
+        RuntimeError,
+        AttributeError,
+        OSError,
+        TypeError,
+    ) as error:
+        raise HarnessError(_DAMAGED.format(path)) from error
     if progress["data"] != data:
         raise HarnessError(
             f"the saved state {path} was made with other images (checksum {progress['data'][:12]}, "
@@ -161,12 +172,21 @@ def read_progress(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="np") as handle:
-            progress: dict[str, Any] = json.loads((handle.metadata() or {})["progress"])
-            return progress
+            progress = json.loads((handle.metadata() or {})["progress"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise HarnessError(
-            f"the saved state {path} is damaged; delete it to start this run again"
-        ) from error
+        raise HarnessError(_DAMAGED.format(path)) from error
+    if not isinstance(progress, dict) or not isinstance(progress.get("epoch"), int):
+        raise HarnessError(_DAMAGED.format(path))
+    return progress
+
+
+def _checksum(tensors: dict[str, Tensor]) -> int:
+    """Return a CRC-32 of all tensors: fast, and a flipped bit on a disk does not pass it."""
+    value = 0
+    for key in sorted(tensors):
+        content = tensors[key].reshape(-1).view(torch.uint8).numpy()
+        value = zlib.crc32(content.data, zlib.crc32(key.encode(), value))
+    return value
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

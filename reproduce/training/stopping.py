@@ -14,8 +14,9 @@ StopReason = Callable[[], str | None]
 def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
     """Watch the clock and the signals that ask a process to end.
 
-    SIGTERM (a scheduler) and SIGINT (Ctrl-C) then no longer kill at once: the
-    current iteration is finished and the state saved.  A second Ctrl-C does kill.
+    SIGTERM (a scheduler), SIGHUP (a lost connection) and SIGINT (Ctrl-C) then no longer
+    kill at once: the current iteration is finished and the state saved.  The second
+    signal of a kind does kill.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
             return f"stopped after {max_minutes:g} minutes"
         return None
 
-    watched = (signal.SIGTERM, signal.SIGINT)
+    watched = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = {number: signal.signal(number, receive) for number in watched}
     try:
         yield reason

@@ -17,7 +17,7 @@ _PENDING = 50
 
 
 class NonFiniteLossError(Exception):
-    """A loss became NaN or infinite.
+    """A loss became NaN or infinite, or a step made the weights so.
 
     Attributes
     ----------
@@ -28,7 +28,9 @@ class NonFiniteLossError(Exception):
     """
 
     def __init__(self, iteration: int, epoch: int) -> None:
-        super().__init__(f"the loss is NaN or infinite at iteration {iteration} (epoch {epoch})")
+        super().__init__(
+            f"the loss or the weights are NaN or infinite at iteration {iteration} (epoch {epoch})"
+        )
         self.iteration = iteration
         self.epoch = epoch
 

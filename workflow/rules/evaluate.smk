@@ -1,4 +1,4 @@
-# One attack on one checkpoint.
+# One attack on one checkpoint; update() as in train.
 rule evaluate:
     input:
         images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
@@ -6,8 +6,10 @@ rule evaluate:
         model=HARNESS.cells / "{cell}" / "model{choice}.safetensors",
         run=HARNESS.cells / "{cell}" / "run.json",
     output:
-        HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.npz",
-        HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.json",
+        update(HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.npz"),
+        update(
+            HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.json"
+        ),
     log:
         HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
     conda:
@@ -22,4 +24,4 @@ rule evaluate:
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {wildcards.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
-        " > {log} 2>&1"
+        " > {log} 2>&1 && touch -c {output}"

@@ -1,11 +1,13 @@
-# One training run.  Its saved state is no declared output: Snakemake would delete it when
-# the job runs again, and the job continues from it.
+# One training run.  update() keeps results when Snakemake starts the job again, for whatever
+# reason (files moved, the rule's text changed): the job itself knows whether they are of these
+# settings and images, and then only touches them.  Its saved state, from which an unfinished
+# run continues, is no declared output at all.
 rule train:
     input:
         images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
         manifest=lambda wildcards: HARNESS.manifest(wildcards.cell),
     output:
-        HARNESS.run_files(HARNESS.cells / "{cell}"),
+        update(HARNESS.run_files(HARNESS.cells / "{cell}")),
     log:
         HARNESS.logs / "train" / "{cell}.log",
     conda:
@@ -19,3 +21,4 @@ rule train:
         digest=lambda wildcards: HARNESS.training_digest(wildcards.cell),
     shell:
         "python -m reproduce train {wildcards.cell} --preset {params.preset} > {log} 2>&1"
+        " && touch -c {output}"
