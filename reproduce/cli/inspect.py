@@ -61,7 +61,10 @@ def _plan_row(entry: Plan) -> list[str]:
 
 def _speed(config: Config) -> str:
     stated = load_speeds(config).stated
-    return stated if "measured" in stated else f"{stated}; `--measure` takes this machine's"
+    if "measured" in stated:
+        return stated
+    doubt = ", which says little about a processor" if config.machine.device == "cpu" else ""
+    return f"{stated}{doubt}; `--measure` takes this machine's"
 
 
 def _measure(config: Config, names: list[str]) -> None:
