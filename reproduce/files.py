@@ -32,6 +32,9 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
+# the system tells it only while setting it
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -59,6 +62,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
+        # safetensors makes its files readable by their owner alone
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except Exception as error:
         explained = _explain(error, path)

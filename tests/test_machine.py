@@ -36,6 +36,15 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_files_are_readable_as_the_user_wants(tmp_path: Path) -> None:
+    def private(part: Path) -> None:
+        part.touch(mode=0o600)
+
+    (tmp_path / "plain").touch()
+    write_atomically(tmp_path / "file", private)
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
