@@ -25,7 +25,6 @@ _DAMAGED = (
     EOFError,
     TypeError,
     MemoryError,
-    NotImplementedError,
     RuntimeError,
     SyntaxError,
     tokenize.TokenError,

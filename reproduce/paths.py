@@ -20,6 +20,11 @@ def cell_folder(config: Config, cell: Cell) -> Path:
     return root(config) / "cells" / cell.id
 
 
+def checkpoint_of(suffix: str) -> Checkpoint:
+    """Return the checkpoint that a suffix in a file's name stands for."""
+    return {known: checkpoint for checkpoint, known in _SUFFIX.items()}[suffix]
+
+
 def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
     """Return the weights of one checkpoint of a run."""
     return folder / f"model{_SUFFIX[checkpoint]}.safetensors"

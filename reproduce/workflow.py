@@ -12,7 +12,6 @@ from snakemake.exceptions import WorkflowError
 
 from reproduce import paths
 from reproduce.cells import parse_cell
-from reproduce.config import Checkpoint
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment, experiment_names, find_experiment
 from reproduce.settings import CONFIG_VARIABLE, build_config
@@ -117,16 +116,10 @@ class Harness:
     @_for_rules
     def evaluation_digest(self, cell: str, choice: str, attack: str, seed: str) -> str:
         """Return what changes exactly when a setting that touches this evaluation does."""
-        checkpoint = self.checkpoint(choice)
+        checkpoint = paths.checkpoint_of(choice)
         return evaluation_spec(self.config, parse_cell(cell), attack, int(seed), checkpoint).digest
 
     @_for_rules
     def table_digest(self, experiment: str) -> str:
         """Return what changes when the text of a table does, its records aside."""
         return protocol_digest(self.config, experiment)
-
-    @staticmethod
-    def checkpoint(choice: str) -> Checkpoint:
-        """Return the checkpoint that a suffix in a file's name stands for."""
-        named: dict[str, Checkpoint] = {"": "best-test", "-last": "last", "-best-val": "best-val"}
-        return named[choice]

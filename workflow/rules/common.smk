@@ -1,4 +1,5 @@
 # The configuration, checked once, and what every rule shares.
+from reproduce import paths
 from reproduce.workflow import Harness
 
 HARNESS = Harness(config)

@@ -19,7 +19,7 @@ rule evaluate:
         gpu=HARNESS.gpus,
     params:
         preset=HARNESS.config.preset,
-        checkpoint=lambda wildcards: HARNESS.checkpoint(wildcards.choice),
+        checkpoint=lambda wildcards: paths.checkpoint_of(wildcards.choice),
         digest=lambda wildcards: HARNESS.evaluation_digest(**wildcards),
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {wildcards.attack}"
