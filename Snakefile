@@ -16,6 +16,7 @@ include: "workflow/rules/tables.smk"
 localrules:
     all,
     table1,
+    table2,
     diff,
 
 
@@ -28,6 +29,11 @@ rule all:
 rule table1:
     input:
         HARNESS.outputs("table1"),
+
+
+rule table2:
+    input:
+        HARNESS.outputs("table2"),
 
 
 rule diff:

@@ -12,7 +12,7 @@ from reproduce.settings import build_config
 HERE = Path(__file__).resolve().parent
 INTRODUCTION = """# Configuration
 
-Written by `make docs` from `reproduce/config.py`. Values come from the preset that
+Written by `make docs` from `reproduce/config`. Values come from the preset that
 `preset` names, then from config.yaml, then from `--set key=value` on a command line
 (`--config key=value` with snakemake). Perturbation sizes may be fractions such as 8/255.
 """
@@ -41,22 +41,39 @@ def _settings(root: dict[str, Any]) -> Iterator[tuple[str, str]]:
     def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         for name, field in node["properties"].items():
             key = f"{prefix}{name}"
-            inner = field.get("$ref") or field.get("additionalProperties", {}).get("$ref")
-            if inner is None:
+            inner = _references(field)
+            if not inner:
                 yield key, " ".join(field.get("description", "").split())
-                continue
-            child = root["$defs"][inner.rsplit("/", 1)[1]]
-            mapped = "$ref" not in field
-            yield from walk(child, f"{key}.<name>." if mapped else f"{key}.")
+            for reference in inner:
+                child = root["$defs"][reference.rsplit("/", 1)[1]]
+                kind = child["properties"].get("kind", {}).get("const")
+                # a mapping by name; of several kinds one after the other
+                mapped = f".<{kind}>" if kind else ""
+                yield from walk(child, f"{key}{mapped}.")
 
     yield from walk(root, "")
 
 
+def _references(field: dict[str, Any]) -> list[str]:
+    """Return the sections that a setting consists of: one, none for null, or one of several."""
+    if "$ref" in field:
+        return [field["$ref"]]
+    inner = field.get("additionalProperties")
+    choices = [
+        *field.get("anyOf", []),
+        *(inner.get("oneOf", []) if isinstance(inner, dict) else []),
+    ]
+    return [choice["$ref"] for choice in choices if "$ref" in choice]
+
+
 def _value(tree: dict[str, Any], key: str) -> str:
-    """Return a preset's value; for a mapping by name, that of its first entry."""
+    """Return a preset's value; for an attack of some kind, that of the first of its kind."""
     value: Any = tree
     for part in key.split("."):
-        value = next(iter(value.values())) if part == "<name>" else value[part]
+        if part.startswith("<"):
+            value = next(entry for entry in value.values() if entry["kind"] == part[1:-1])
+        else:
+            value = value[part]
     if isinstance(value, float):
         return f"{value:.4g}"
     text = json.dumps(value) if value is not None else "–"

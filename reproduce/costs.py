@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from reproduce.catalogue import METHODS, Architecture, DatasetFacts, parse_architecture
-from reproduce.specs import EvaluationSpec, TrainingSpec
+from reproduce.config import Attack, AutoAttack, FABAttack, PGDAttack, SquareAttack
+from reproduce.specs import AttackSpec, TrainingSpec
 
 _FLOAT = 4
 
@@ -63,7 +64,7 @@ def training_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
     per_image = step_passes(spec)
     trained = (spec.train_images or facts.train) - train.holdout
     tested = (spec.test_images or facts.test) + train.holdout
-    validation = attack_passes(spec.validation.attack.steps)
+    validation = attack_passes(spec.validation.attack, facts.classes)
     return train.epochs * (trained * per_image + tested * validation)
 
 
@@ -75,14 +76,51 @@ def step_passes(spec: TrainingSpec) -> int:
     return 2 * spec.train.attack.steps + method.passes + third
 
 
-def evaluation_passes(spec: EvaluationSpec, facts: DatasetFacts) -> float:
-    """Return the forward-pass equivalents of one evaluation."""
-    return (spec.test_images or facts.test) * attack_passes(spec.attack.steps)
+def evaluation_passes(spec: AttackSpec, facts: DatasetFacts) -> float:
+    """Return the forward-pass equivalents of one evaluation in which every image holds."""
+    return (spec.images or facts.test) * attack_passes(spec.attack, facts.classes)
 
 
-def attack_passes(steps: int) -> int:
-    """Return the passes of one attacked image: both predictions, and two a step."""
-    return 2 + 2 * steps
+def attack_passes(attack: Attack, classes: int) -> int:
+    """Return the most passes an attacked image costs: its prediction, then part by part."""
+    return 1 + sum(part_passes(attack, classes).values())
+
+
+def part_passes(attack: Attack, classes: int) -> dict[str, int]:
+    """Return the most passes of an image in each part of an attack.
+
+    An input gradient counts as one pass on top of its forward pass; the prediction on
+    what a part found is its own.  Counted from AutoAttack's code, which predicts the
+    images once more before and after each restart.
+    """
+    match attack:
+        case PGDAttack():
+            return {"pgd": 2 * attack.steps + 1}
+        case FABAttack() if attack.targets is None:
+            # a gradient for every class, and the prediction on the new point
+            return {"fab": 2 + attack.restarts * (attack.steps * (classes + 2) + 2)}
+        case FABAttack():
+            targets = min(attack.targets or 1, classes - 1)
+            return {"fab-t": _targeted_fab(attack.steps, targets * attack.restarts)}
+        case SquareAttack():
+            return {"square": _square(attack.queries, attack.restarts)}
+        case AutoAttack():
+            targets = min(attack.targets, classes - 1)
+            passes = {
+                "apgd-ce": 2 + 2 * (attack.steps + 1),
+                "apgd-t": 2 + targets * (1 + 2 * (attack.steps + 1)),
+                "fab-t": _targeted_fab(attack.steps, targets),
+                "square": _square(attack.queries, 1),
+            }
+            return {part: passes[part] for part in attack.parts}
+
+
+def _targeted_fab(steps: int, runs: int) -> int:
+    return 2 + runs * (3 * steps + 3)
+
+
+def _square(queries: int, restarts: int) -> int:
+    return 2 + restarts * (queries + 2)
 
 
 def training_bytes(spec: TrainingSpec, facts: DatasetFacts) -> int:
@@ -94,9 +132,9 @@ def training_bytes(spec: TrainingSpec, facts: DatasetFacts) -> int:
     return kept * weights + rows * 5 * _FLOAT + 10_000
 
 
-def evaluation_bytes(spec: EvaluationSpec, facts: DatasetFacts) -> int:
-    """Return at most how much disk a record takes: ten bytes an image, and its summary."""
-    return (spec.test_images or facts.test) * 10 + 2_000
+def evaluation_bytes(spec: AttackSpec, facts: DatasetFacts) -> int:
+    """Return at most how much disk a record takes: eleven bytes an image, and its summary."""
+    return (spec.images or facts.test) * 11 + 3_000
 
 
 def _layers(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:

@@ -30,7 +30,7 @@ def claimed(machine: Machine) -> Iterator[torch.device]:
     HarnessError
         If a GPU is asked for where there is none.
     """
-    torch.set_num_threads(machine.threads)
+    prepare_process(machine)
     if machine.device == "cpu":
         yield torch.device("cpu")
         return
@@ -40,7 +40,6 @@ def claimed(machine: Machine) -> Iterator[torch.device]:
             f"machine.device is {machine.device!r}, but PyTorch {torch.__version__} finds no GPU "
             "here; set machine.device=cpu to compute on the processor"
         )
-    _full_float32()
     if machine.device != "cuda":
         named = int(machine.device.removeprefix("cuda:"))
         if named >= count:
@@ -55,8 +54,12 @@ def claimed(machine: Machine) -> Iterator[torch.device]:
         lock.release()
 
 
-def _full_float32() -> None:
-    """Let convolutions and products keep all bits: PyTorch's default allows TF32 convolutions."""
+def prepare_process(machine: Machine) -> None:
+    """Set the threads of this process, and let a GPU keep all bits of a float32.
+
+    PyTorch's default allows TF32, with ten bits, in convolutions.
+    """
+    torch.set_num_threads(machine.threads)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = True

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from reproduce.cells import Cell
-from reproduce.config import Checkpoint, Config, Grid
+from reproduce.config import AttackTable, Checkpoint, Config, Grid
 from reproduce.errors import HarnessError
 
 
@@ -19,11 +19,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table: what it is called, its grid, and every evaluation it is made from."""
+    """A table: what it is called, which metrics it shows, and what it is made from."""
 
     name: str
     title: str
-    grid: Grid
+    metrics: tuple[str, ...]
     evaluations: tuple[Evaluation, ...]
 
     @property
@@ -34,7 +34,7 @@ class Experiment:
 
 def experiment_names(config: Config) -> tuple[str, ...]:
     """Name the experiments of a configuration."""
-    return tuple(config.experiments)
+    return tuple(name for name, grid in config.experiments if grid is not None)
 
 
 def find_experiment(config: Config, name: str) -> Experiment:
@@ -45,28 +45,58 @@ def find_experiment(config: Config, name: str) -> Experiment:
     HarnessError
         If the configuration has none of that name.
     """
-    if name == "table1" and "table1" in config.experiments:
-        return _table1(config)
+    table1, table2 = config.experiments.table1, config.experiments.table2
+    if name == "table1" and table1 is not None:
+        return _table1(config, table1)
+    if name == "table2" and table2 is not None:
+        return _table2(config, table2)
     known = ", ".join(experiment_names(config))
     raise HarnessError(f"unknown experiment {name!r}; the configuration has: {known}")
 
 
-def _table1(config: Config) -> Experiment:
+def _table1(config: Config, grid: Grid) -> Experiment:
     """Three metrics under PGD-20 by lambda and width, over training seeds."""
-    grid = config.experiments["table1"]
-    evaluations = tuple(
-        Evaluation(cell, config.eval.checkpoint, "pgd20", seed=0) for cell in grid_cells(grid)
+    return Experiment(
+        "table1",
+        "The three metrics under PGD-20 by lambda and width",
+        ("robust_accuracy", "natural_accuracy", "perturbation_stability"),
+        tuple(
+            Evaluation(cell, config.eval.checkpoint, "pgd20", seed=0) for cell in grid_cells(grid)
+        ),
     )
-    title = "The three metrics under PGD-20 by lambda and width"
-    return Experiment("table1", title, grid, evaluations)
+
+
+def _table2(config: Config, grid: AttackTable) -> Experiment:
+    """Robust accuracy of one training run each, over attacks and their random starts."""
+    return Experiment(
+        "table2",
+        "Robust accuracy under different attacks",
+        ("robust_accuracy",),
+        tuple(
+            Evaluation(cell, config.eval.checkpoint, attack, seed)
+            for cell in attack_table_cells(grid)
+            for attack in grid.attacks
+            for seed in grid.attack_seeds
+        ),
+    )
 
 
 def grid_cells(grid: Grid) -> list[Cell]:
-    """Return every combination of a grid's axes."""
+    """Return every combination of the axes of Table 1."""
     return [
         Cell(grid.dataset, architecture, method, lam, seed)
         for method, lams in grid.methods.items()
         for lam in lams
         for architecture in grid.architectures
         for seed in grid.seeds
+    ]
+
+
+def attack_table_cells(grid: AttackTable) -> list[Cell]:
+    """Return every training run of Table 2, row by row."""
+    return [
+        Cell(dataset, architecture, grid.method, lam, grid.training_seed)
+        for dataset, architectures in grid.architectures.items()
+        for architecture in architectures
+        for lam in grid.lambdas
     ]

@@ -51,9 +51,22 @@ def run_files(folder: Path, checkpoints: Iterable[Checkpoint]) -> list[Path]:
     return [*models, trace_file(folder), epochs_file(folder), run_file(folder)]
 
 
-def record_file(folder: Path, checkpoint: Checkpoint, attack: str, seed: int) -> Path:
-    """Return the record of one attack on one checkpoint; its summary is the .json beside it."""
-    return folder / f"records{_SUFFIX[checkpoint]}" / f"{attack}-seed{seed}.npz"
+def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> Path:
+    """Return the record of one attack on one checkpoint; its summary is the .json beside it.
+
+    The attack goes by its label, which tells partial evaluations from full ones.
+    """
+    return folder / f"records{_SUFFIX[checkpoint]}" / f"{label}-seed{seed}.npz"
+
+
+def shards_folder(record: Path, digest: str) -> Path:
+    """Return where the shards of an unfinished record lie, by its settings and network."""
+    return record.with_name(f"{record.stem}-{digest}.shards")
+
+
+def foreign_folder(config: Config, dataset: str, name: str) -> Path:
+    """Return the folder of a network that is no cell's."""
+    return root(config) / "models" / dataset / name
 
 
 def table_file(config: Config, name: str, suffix: str) -> Path:

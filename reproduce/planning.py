@@ -120,7 +120,8 @@ def is_finished(config: Config, spec: TrainingSpec) -> bool:
 def is_evaluated(config: Config, item: Evaluation) -> bool:
     """Say whether an evaluation has a record of these settings and the run's weights."""
     folder = paths.cell_folder(config, item.cell)
-    record = paths.record_file(folder, item.checkpoint, item.attack, item.seed)
+    label = config.eval.label(item.attack)
+    record = paths.record_file(folder, item.checkpoint, label, item.seed)
     if not record.is_file():
         return False
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)

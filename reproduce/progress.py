@@ -63,7 +63,7 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def advance(self, units: int = 1, note: str | None = None) -> None:
+    def advance(self, units: float = 1, note: str | None = None) -> None:
         """Count units as done and show a note beside the bar."""
         self._bar.update(self._task, advance=units)
         if note is not None:

@@ -1,6 +1,6 @@
 """From a preset, a config.yaml and overrides to a validated configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,9 @@ Tree = Mapping[str, Any]
 
 # the Snakefile hands its jobs the configuration in this environment variable
 CONFIG_VARIABLE = "REPRODUCE_CONFIG"
+
+# mappings of a grid that are axes, not settings
+_AXES = {"methods", "architectures"}
 
 # sections that say where and on what to run, not what to compute
 _PLACES = {"results", "data.folder", "data.cifar10", "data.cifar100", "machine"}
@@ -61,11 +64,20 @@ def build_config(user: Tree) -> Config:
     return _validate({**merge(_preset(name), user), "preset": name})
 
 
-def deviations(config: Config) -> list[str]:
+def deviations(config: Config, attacks: Collection[str] | None = None) -> list[str]:
     """List the settings by which a configuration differs from the paper's protocol.
 
-    Where to run and where files lie do not count.  The list is empty exactly when
-    results of this configuration may be called a reproduction.
+    Where to run and where files lie do not count, and on how many images an attack
+    runs is told from its records.  The list is empty exactly when results of this
+    configuration may be called a reproduction.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    attacks : collection of str, optional
+        Attacks whose settings count beside those of the one that chooses checkpoints;
+        all unless given.
     """
     paper = _flat(build_config({"preset": "paper"}).model_dump(mode="json"))
     ours = _flat(config.model_dump(mode="json"))
@@ -75,14 +87,21 @@ def deviations(config: Config) -> list[str]:
         # another grid is another choice of cells, each of which follows the protocol or not
         if place or key == "preset" or key.startswith("experiments."):
             continue
-        # an attack that the paper's tables do not use changes none of their numbers
-        if key.startswith("eval.attacks.") and key not in paper:
+        if key.startswith("eval.attacks.") and not _counts(key, attacks, paper):
             continue
         if paper.get(key) != ours.get(key):
             found.append(
                 f"{key} is {_brief(ours.get(key))}, the paper's is {_brief(paper.get(key))}"
             )
     return found
+
+
+def _counts(key: str, attacks: Collection[str] | None, paper: Tree) -> bool:
+    """Say whether a setting of an attack changes a number of the paper."""
+    name, _, setting = key.removeprefix("eval.attacks.").partition(".")
+    chosen = attacks is None or name in {*attacks, "pgd20"}
+    # an attack of the user's own has no number in the paper
+    return chosen and setting != "images" and f"eval.attacks.{name}.kind" in paper
 
 
 def _brief(value: object) -> str:
@@ -92,11 +111,11 @@ def _brief(value: object) -> str:
 
 
 def merge(base: Tree, top: Tree) -> dict[str, Any]:
-    """Lay `top` over `base`, mapping by mapping; a grid's methods are replaced whole."""
+    """Lay `top` over `base`, mapping by mapping; the axes of a grid are replaced whole."""
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        if key != "methods" and isinstance(value, Mapping) and isinstance(below, Mapping):
+        if key not in _AXES and isinstance(value, Mapping) and isinstance(below, Mapping):
             merged[key] = merge(below, value)
         else:
             merged[key] = value
@@ -162,14 +181,22 @@ def _first_problem(error: ValidationError) -> str:
     """Say the first validation error in one line: the key, the value, what is allowed."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    place = [str(part) for part in first["loc"] if part != "[key]"]
+    if place[:2] == ["eval", "attacks"]:
+        # pydantic puts the kind of an attack between its name and its keys
+        place = place[:3] + place[4:]
+    key = ".".join(place)
     if first["type"] == "extra_forbidden":
         line = f"unknown key {key!r} in the configuration"
     elif first["type"] == "missing":
         line = f"configuration key {key!r} is missing"
+    elif first["type"] == "union_tag_not_found":
+        line = f"configuration key {key!r}: kind is missing; it is pgd, fab, square or autoattack"
     else:
         reason = first["msg"].removeprefix("Value error, ")
-        line = f"configuration key {key!r}: {reason} (it is {first['input']!r})"
+        # what does not fit together is no single key's value
+        where = f"configuration key {key!r}: {reason} (it is {first['input']!r})"
+        line = where if key else f"configuration: {reason}"
     more = len(problems) - 1
     return line + (f"; and {more} more" if more else "")
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reproduce.catalogue import METHODS
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import Attack, Checkpoint, Config, Train
+from reproduce.config import Attack, Checkpoint, Config, PGDAttack, Train
 from reproduce.errors import HarnessError
 from reproduce.files import digest
 from reproduce.settings import merge
@@ -32,7 +32,7 @@ class EpochEvaluation(Spec):
     """The attack that measures a network after every epoch and so picks its checkpoints."""
 
     epsilon: float
-    attack: Attack
+    attack: PGDAttack
 
 
 class TrainingSpec(Spec):
@@ -50,17 +50,27 @@ class TrainingSpec(Spec):
         return parse_cell(self.cell)
 
 
-class EvaluationSpec(Spec):
-    """Every setting that can change what one attack does to one checkpoint."""
+class AttackSpec(Spec):
+    """Every setting that can change what one attack does to a given network."""
 
-    training: str
-    """Digest of the training spec."""
-    checkpoint: Checkpoint
     name: str
     attack: Attack
     epsilon: float
     seed: int
-    test_images: int | None
+    images: int | None
+    """Number of test images; None for all."""
+    shard: int | None
+    """Images that share a seed; None where every image has its own."""
+    package: str | None
+    """Where the attack comes from, if it is not ours."""
+
+
+class EvaluationSpec(AttackSpec):
+    """Every setting that can change what one attack does to one checkpoint of a cell."""
+
+    training: str
+    """Digest of the training spec."""
+    checkpoint: Checkpoint
 
 
 def checkpoints(train: Train) -> tuple[Checkpoint, ...]:
@@ -77,9 +87,7 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
     return TrainingSpec(
         cell=cell.id,
         train=Train.model_validate(settings),
-        validation=EpochEvaluation(
-            epsilon=config.eval.epsilon, attack=config.eval.attacks["pgd20"]
-        ),
+        validation=EpochEvaluation(epsilon=config.eval.epsilon, attack=config.eval.validation),
         train_images=config.data.train_images,
         test_images=config.data.test_images,
     )
@@ -95,9 +103,6 @@ def evaluation_spec(
     HarnessError
         If the configuration has no attack of that name, or trains no such checkpoint.
     """
-    if attack not in config.eval.attacks:
-        known = ", ".join(config.eval.attacks)
-        raise HarnessError(f"unknown attack {attack!r}; the configuration has: {known}")
     if checkpoint == "best-val" and not config.train.holdout:
         raise HarnessError(
             "checkpoint best-val needs held-out training images: set train.holdout, to 1000 say"
@@ -105,11 +110,31 @@ def evaluation_spec(
     return EvaluationSpec(
         training=training_spec(config, cell).digest,
         checkpoint=checkpoint,
-        name=attack,
-        attack=config.eval.attacks[attack],
+        **attack_spec(config, attack, seed).model_dump(),
+    )
+
+
+def attack_spec(config: Config, name: str, seed: int) -> AttackSpec:
+    """Resolve how any network is attacked.
+
+    Raises
+    ------
+    HarnessError
+        If the configuration has no attack of that name.
+    """
+    if name not in config.eval.attacks:
+        known = ", ".join(config.eval.attacks)
+        raise HarnessError(f"unknown attack {name!r}; the configuration has: {known}")
+    attack = config.eval.attacks[name]
+    ours = isinstance(attack, PGDAttack)
+    return AttackSpec(
+        name=name,
+        attack=attack,
         epsilon=config.eval.epsilon,
         seed=seed,
-        test_images=config.data.test_images,
+        images=attack.images or config.data.test_images,
+        shard=None if ours else config.eval.shard,
+        package=None if ours else config.eval.autoattack_package,
     )
 
 

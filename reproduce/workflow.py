@@ -87,7 +87,9 @@ class Harness:
 
     def _records(self, experiment: Experiment) -> list[Path]:
         arrays = [
-            paths.record_file(self.cells / e.cell.id, e.checkpoint, e.attack, e.seed)
+            paths.record_file(
+                self.cells / e.cell.id, e.checkpoint, self.config.eval.label(e.attack), e.seed
+            )
             for e in experiment.evaluations
         ]
         return [*arrays, *(path.with_suffix(".json") for path in arrays)]
@@ -116,8 +118,17 @@ class Harness:
     @_for_rules
     def evaluation_digest(self, cell: str, choice: str, attack: str, seed: str) -> str:
         """Return what changes exactly when a setting that touches this evaluation does."""
-        checkpoint = paths.checkpoint_of(choice)
-        return evaluation_spec(self.config, parse_cell(cell), attack, int(seed), checkpoint).digest
+        checkpoint, name = paths.checkpoint_of(choice), self.attack(attack)
+        return evaluation_spec(self.config, parse_cell(cell), name, int(seed), checkpoint).digest
+
+    @_for_rules
+    def attack(self, label: str) -> str:
+        """Return the attack whose records go by a label."""
+        names = [name for name in self.config.eval.attacks if self.config.eval.label(name) == label]
+        if not names:
+            known = ", ".join(map(self.config.eval.label, self.config.eval.attacks))
+            raise HarnessError(f"unknown attack {label!r}; the configuration has: {known}")
+        return names[0]
 
     @_for_rules
     def table_digest(self, experiment: str) -> str:

@@ -13,6 +13,7 @@ from reproduce import paths
 from reproduce.cells import Cell, parse_cell
 from reproduce.config import Config
 from reproduce.data import prepare
+from reproduce.models import ModelSource
 from reproduce.settings import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +29,7 @@ TINY = [
     "experiments.table1.architectures=[wrn-10-0.25]",
     "experiments.table1.methods={trades: [2], at: [1]}",
     "experiments.table1.seeds=[0, 1]",
+    "experiments.table2=null",
 ]
 
 
@@ -77,3 +79,22 @@ def real_cifar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
     for path in folder.glob("*.npz"):
         path.unlink()
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
+    """A checkpoint of a network that classifies digits, on which attacks succeed and fail."""
+    from reproduce.training import train_cell
+
+    sets = [f"results={tmp_path_factory.mktemp('trained')}", f"data.folder={digits_folder}"]
+    sets += ["train.epochs=8", "train.attack={steps: 1, step_size: 0.2}", "data.test_images=40"]
+    config = load_config("{}", "demo", sets)
+    cell = parse_cell(TINY_CELL)
+    train_cell(config, cell, lambda _: None)
+    return paths.model_file(paths.cell_folder(config, cell), "last")
+
+
+@pytest.fixture
+def source(weights: Path) -> ModelSource:
+    """Where that network comes from."""
+    return ModelSource("digits", "wrn-10-0.25", weights)

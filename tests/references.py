@@ -118,3 +118,15 @@ def batch_norm_after(
         mean = (1 - momentum) * mean + momentum * channels.mean(1)
         variance = (1 - momentum) * variance + momentum * channels.var(1, unbiased=True)
     return mean, variance
+
+
+def cw_margin(logits: Tensor, labels: Tensor, mask: str) -> Tensor:
+    """The C&W loss of each image by loops: -max(z_y - best other, 0)."""
+    values = []
+    for row, label in zip(logits, labels.tolist(), strict=True):
+        if mask == "zero":
+            best = max(value * (0 if j == label else 1) for j, value in enumerate(row))
+        else:
+            best = max(value for j, value in enumerate(row) if j != label)
+        values.append(-torch.clamp(row[label] - best, min=0))
+    return torch.stack(values)

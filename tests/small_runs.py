@@ -5,7 +5,20 @@ from collections.abc import Callable
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
+from reproduce.evaluation import Record
+from reproduce.evaluation.run import evaluate_model
+from reproduce.models import ModelSource
 
+# budgets with which every attack takes a second, on the network of conftest.py
+SMALL_ATTACKS = [
+    "eval.epsilon=0.1",
+    "eval.shard=16",
+    "eval.attacks.pgd20={steps: 5, step_size: 0.04}",
+    "eval.attacks.cw20={steps: 5, step_size: 0.04}",
+    "eval.attacks.fab={steps: 5, restarts: 2}",
+    "eval.attacks.square={queries: 20}",
+    "eval.attacks.autoattack={steps: 5, targets: 3, queries: 20}",
+]
 EPOCHS, STEPS = 3, 3  # 80 images of the tiny configuration, 32 a batch
 
 
@@ -36,3 +49,8 @@ def stop_at(asked: int) -> Callable[[], str | None]:
         return "stopped by the test" if len(times) > asked else None
 
     return stop
+
+
+def record_of(config: Config, source: ModelSource, attack: str, seed: int = 0) -> Record:
+    """Attack a network that is no cell's."""
+    return evaluate_model(config, source, attack, seed, quiet)

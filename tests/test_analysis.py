@@ -41,10 +41,10 @@ def _write(config: Config, item: Evaluation, percent: tuple[float, float], image
     adversarial = np.where(moved, (labels + 2) % 10, clean)
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
     folder = paths.cell_folder(config, item.cell)
-    path = paths.record_file(folder, item.checkpoint, item.attack, item.seed)
-    index = np.arange(images)
+    path = paths.record_file(folder, item.checkpoint, config.eval.label(item.attack), item.seed)
+    index, broken_by = np.arange(images), np.where(moved & (clean == labels), 0, -1)
     info = {"digest": spec.digest, "model_sha256": f"weights of {item.cell}"}
-    write_record(path, Record(index, labels, clean, adversarial, info))
+    write_record(path, Record(index, labels, clean, adversarial, broken_by, info))
 
 
 def _fill(
@@ -197,7 +197,7 @@ def test_verdicts(paper: Config) -> None:
     _fill(paper, made_up)
     experiment = find_experiment(paper, "table1")
     results = collect(paper, experiment)
-    assert diff_notes(paper, results) == []
+    assert diff_notes(paper, experiment, results) == []
     frame = build_diff(paper, experiment, results)
     assert len(frame) == 2 * 2 * 3
     agrees = _verdict(frame, "wrn-34-1", 6, "robust_accuracy")
@@ -231,14 +231,14 @@ def test_another_protocol_is_never_a_reproduction(tmp_path: Path, change: str) -
     experiment = find_experiment(config, "table1")
     results = collect(config, experiment)
     assert set(build_diff(config, experiment, results)["verdict"]) == {"not a reproduction"}
-    assert diff_notes(config, results)
+    assert diff_notes(config, experiment, results)
 
 
 def test_a_part_of_the_test_set_is_never_a_reproduction(paper: Config) -> None:
     _fill(paper, lambda _: (47.81, 76.26), images=1000)
     experiment = find_experiment(paper, "table1")
     results = collect(paper, experiment)
-    assert diff_notes(paper, results) == [
+    assert diff_notes(paper, experiment, results) == [
         "cifar10 has 50000 training and 1000 test images here, officially 50000 and 10000"
     ]
     assert set(build_diff(paper, experiment, results)["verdict"]) == {"not a reproduction"}
@@ -255,7 +255,7 @@ def test_images_that_are_not_verified_are_named(paper: Config) -> None:
     _fill(paper, lambda _: (47.81, 76.26), official=False)
     experiment = find_experiment(paper, "table1")
     results = collect(paper, experiment)
-    assert diff_notes(paper, results) == []
+    assert diff_notes(paper, experiment, results) == []
     (caveat,) = diff_caveats(results)
     assert "not verified by md5" in caveat
     assert caveat in write_table(paper, experiment, results)

@@ -7,8 +7,16 @@ import references
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks import cross_entropy, frozen, kl_divergence, pgd
+from reproduce.attacks import (
+    AttackedNetwork,
+    cross_entropy,
+    frozen,
+    kl_divergence,
+    margin,
+    pgd,
+)
 from reproduce.catalogue import dataset_facts
+from reproduce.errors import HarnessError
 from reproduce.models import build_model
 
 
@@ -44,7 +52,34 @@ def test_losses_of_extreme_logits_are_finite() -> None:
     assert kl_divergence(clean)(clean).item() == 0.0
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "kl"])
+@pytest.mark.parametrize("mask", ["proper", "zero"])
+def test_the_margin_is_the_formula(mask: str) -> None:
+    stream = torch.Generator().manual_seed(1)
+    logits = 5 * torch.randn(40, 10, generator=stream, dtype=torch.float64)
+    logits[20:] -= 30  # every other logit below 0: there the masks differ
+    labels = torch.randint(10, (40,), generator=stream)
+    labels[::2] = logits.argmax(1)[::2]
+    expected = references.cw_margin(logits, labels, mask)
+    torch.testing.assert_close(margin(labels, mask)(logits), expected)
+    assert (expected == 0).any()
+    assert (expected < 0).any()
+
+
+def test_the_two_masks_differ_where_all_others_are_negative() -> None:
+    logits, labels = torch.tensor([[5.0, -2.0, -3.0]]), torch.tensor([0])
+    assert margin(labels, "proper")(logits).item() == -7
+    assert margin(labels, "zero")(logits).item() == -5
+
+
+def test_the_margin_rests_once_the_attack_has_succeeded() -> None:
+    logits = torch.tensor([[1.0, 3.0, 0.0]], requires_grad=True)
+    loss = margin(torch.tensor([0]))(logits)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert loss.item() == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "kl", "proper", "zero"])
 @pytest.mark.parametrize("steps", [1, 20])
 def test_pgd_is_the_reference(name: str, steps: int) -> None:
     model, images, labels = _setting()
@@ -53,11 +88,17 @@ def test_pgd_is_the_reference(name: str, steps: int) -> None:
     kept = start.clone()
     with torch.no_grad():
         clean = model(images)
+    losses = {
+        "cross_entropy": cross_entropy(labels),
+        "kl": kl_divergence(clean),
+        "proper": margin(labels, "proper"),
+        "zero": margin(labels, "zero"),
+    }
     with frozen(model):
         found = pgd(
             model,
             images,
-            cross_entropy(labels) if name == "cross_entropy" else kl_divergence(clean),
+            losses[name],
             start,
             epsilon=epsilon,
             step_size=step_size,
@@ -68,6 +109,8 @@ def test_pgd_is_the_reference(name: str, steps: int) -> None:
         logits = model(x)
         if name == "kl":
             return references.kl(clean, logits)
+        if name in ("proper", "zero"):
+            return references.cw_margin(logits, labels, name)
         return references.cross_entropy(logits, labels)
 
     expected, norms = references.attack(loss, images, start, epsilon, step_size, steps)
@@ -143,3 +186,58 @@ def test_frozen_restores_the_network() -> None:
     assert model.fc.weight.requires_grad
     assert not model.fc.bias.requires_grad
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_large_batch_in_parts_is_the_same_function() -> None:
+    """Logits, gradients and counts, with the memory of a small batch."""
+    model, images, labels = _setting()
+    found = []
+    for size in (None, 5):
+        network = AttackedNetwork(model, classes=10, batch_size=size)
+        with frozen(model):
+            points = images.clone().requires_grad_(True)
+            logits = network(points)
+            (gradient,) = torch.autograd.grad(cross_entropy(labels)(logits).sum(), points)
+            predicted = network.predict(images)
+        found.append((logits.detach(), gradient, predicted))
+        # 12 images for the gradient, computed twice if in parts, and 12 for the prediction
+        assert network.passes.forward == (24 if size is None else 36)
+        assert network.passes.backward == 12
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(whole, parts, rtol=1e-10, atol=1e-12)
+
+
+def test_a_compiled_network_is_the_same_function() -> None:
+    model, images, labels = _setting()
+    plain, compiled = AttackedNetwork(model, 10), AttackedNetwork(model, 10, compiled=True)
+    for size in (12, 7):
+        gradients = []
+        for network in (plain, compiled):
+            with frozen(model):
+                points = images[:size].clone().requires_grad_(True)
+                loss = cross_entropy(labels[:size])(network(points)).sum()
+                gradients.append(torch.autograd.grad(loss, points)[0])
+        torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-12)
+
+
+class _Pair(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images, images
+
+
+class _Infinite(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :10] / 0
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Flatten(), r"with \[4, 192\], expected logits of shape \[4, 10\]"),
+        (_Pair(), "with tuple, expected logits"),
+        (_Infinite(), "NaN or infinite"),
+    ],
+)
+def test_what_is_no_classifier_of_the_data_set(model: nn.Module, message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        AttackedNetwork(model, 10).predict(torch.rand(4, 3, 8, 8))

@@ -73,7 +73,7 @@ def test_the_whole_way(shell: Shell, tiny: Callable[..., Config]) -> None:
     assert "epoch 3/3" in shell.err
     assert "left)" in shell.err
     assert shell("evaluate", TINY_CELL, config=config) == 0
-    assert "pgd20 seed 0:  robust" in shell.out
+    assert "pgd20-seed0:  robust" in shell.out
     assert shell("evaluate", TINY_CELL, "--checkpoint", "last", "--seed", "1", config=config) == 0
     assert shell("status", config=config) == 0
     assert "trained" in shell.out

@@ -44,7 +44,7 @@ def test_another_preset_is_a_deviation_whatever_its_values() -> None:
 
 
 def test_an_attack_that_tables_do_not_use_is_no_deviation() -> None:
-    assert deviations(load_config("{}", None, ["eval.attacks.pgd50={steps: 50}"])) == []
+    assert deviations(load_config("{}", None, ["eval.attacks.pgd50={kind: pgd, steps: 50}"])) == []
 
 
 def test_an_override_of_the_paper_preset_is_a_deviation() -> None:
@@ -81,7 +81,7 @@ WRONG = [
     ("train.schedule=linear", "train.schedule"),
     ("eval.epsilon=-8/255", "eval.epsilon"),
     ("eval.checkpoint=best", "eval.checkpoint"),
-    ("eval.attacks.pgd-7={steps: 7}", "only small letters"),
+    ("eval.attacks.pgd-7={kind: pgd, steps: 7}", "only small letters"),
     ("machine.device=gpu", "machine.device"),
     ("experiments.table1.methods={trades: [-6]}", "methods.trades.0"),
     ("experiments.table1.methods={trades: [six]}", "not a number"),
@@ -157,7 +157,7 @@ def test_fractions_and_precedence(tmp_path: Path) -> None:
 
 def test_a_grids_methods_are_replaced_whole() -> None:
     config = load_config("{}", "paper", ["experiments.table1.methods={at: [1]}"])
-    assert config.experiments["table1"].methods == {"at": [1.0]}
+    assert config.experiments.table1.methods == {"at": [1.0]}
 
 
 def test_a_setting_touches_the_cells_that_read_it() -> None:
@@ -173,7 +173,7 @@ def test_a_setting_touches_the_cells_that_read_it() -> None:
     assert digests("train.weight_decay=5e-4") == (True, True)
     assert digests("train.bn_forwards=3") == (True, False)
     assert digests("experiments.table1.seeds=[0]", "machine.device=cpu") == (False, False)
-    assert digests("eval.attacks.pgd50={steps: 50}") == (False, False)
+    assert digests("eval.attacks.pgd50={kind: pgd, steps: 50}") == (False, False)
     # validation chooses the checkpoint, so its attack is part of the training
     assert digests("eval.epsilon=0.031") == (True, True)
 
@@ -190,7 +190,7 @@ def test_evaluations_and_tables_have_digests_of_their_own() -> None:
 
 def test_evaluation_specs_are_checked() -> None:
     config = build_config({})
-    with pytest.raises(HarnessError, match="unknown attack 'cw20'"):
-        evaluation_spec(config, TRADES, "cw20", 0, "best-test")
+    with pytest.raises(HarnessError, match="unknown attack 'cw21'"):
+        evaluation_spec(config, TRADES, "cw21", 0, "best-test")
     with pytest.raises(HarnessError, match="held-out"):
         evaluation_spec(config, TRADES, "pgd20", 0, "best-val")

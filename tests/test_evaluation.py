@@ -188,7 +188,7 @@ def test_a_network_that_answers_nan(trained: Config, cell: Cell, monkeypatch) ->
         with torch.no_grad():
             next(model.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr("reproduce.evaluation.run.load_weights", poisoned)
+    monkeypatch.setattr("reproduce.models.source.load_weights", poisoned)
     with pytest.raises(HarnessError, match="logits are NaN"):
         evaluate_cell(trained, cell, "pgd20", 0, "best-test", _quiet)
 

@@ -1,17 +1,20 @@
 """A regenerated table beside the paper's, number by number."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
 from reproduce import paths
 from reproduce.analysis.results import Results
-from reproduce.analysis.statistics import Sample, difference_interval, sample
+from reproduce.analysis.statistics import (
+    Sample,
+    difference_interval,
+    sample,
+    subset_interval,
+)
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
-from reproduce.evaluation import METRICS
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
 from reproduce.paper import published
@@ -30,6 +33,7 @@ DIFF_COLUMNS = [
     "ours",
     "ours_std",
     "seeds",
+    "images",
     "difference",
     "interval",
     "verdict",
@@ -56,59 +60,56 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
             the paper has a number, there is no result yet;
         no paper value
             the paper has none, or it cannot be read;
+        subset
+            only a part of the test images was attacked; `interval` is then the half
+            width of the 95 % interval that this leaves;
         not a reproduction
             the settings, or the images, are not the paper's.
     """
     ours = _ours(experiment, results)
-    paper = published(experiment.name)
-    frame = ours.merge(paper, on=_KEYS, how="left")
-    frame = frame.fillna({"note": ""})
+    frame = ours.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
     frame["difference"] = frame["ours"] - frame["mean"]
-    frame["interval"] = [
-        difference_interval(Sample(o, s, n), Sample(m, d, PAPER_SEEDS))
-        for o, s, n, m, d in zip(
-            frame["ours"],
-            frame["ours_std"],
-            frame["seeds"],
-            frame["mean"],
-            frame["std"],
-            strict=True,
-        )
-    ]
-    comparable = not diff_notes(config, results)
-    frame["verdict"] = [
-        _verdict(difference, interval, seeds, mean, comparable)
-        for difference, interval, seeds, mean in zip(
-            frame["difference"], frame["interval"], frame["seeds"], frame["mean"], strict=True
-        )
-    ]
+    reasons = {
+        key: _reasons(config, results, *key)
+        for key in set(zip(frame["dataset"], frame["attack"], strict=True))
+    }
+    judged = [_judge(row, reasons[row.dataset, row.attack]) for row in frame.itertuples()]
+    frame[["interval", "verdict"]] = pd.DataFrame(judged, index=frame.index)
     return frame.rename(columns={"mean": "paper", "std": "paper_std"})[DIFF_COLUMNS]
 
 
-def diff_notes(config: Config, results: Results) -> list[str]:
+def diff_notes(config: Config, experiment: Experiment, results: Results) -> list[str]:
     """Say why results may not be called a reproduction; empty if they may."""
-    notes = deviations(config)
-    for dataset, train, test in _seen(results, ["dataset", "train_images", "images"]):
-        facts = dataset_facts(dataset)
-        if (train, test) != (facts.train, facts.test):
-            notes.append(
-                f"{dataset} has {train} training and {test} test images here, "
-                f"officially {facts.train} and {facts.test}"
-            )
-    return notes
+    keys = dict.fromkeys((e.cell.dataset, e.attack) for e in experiment.evaluations)
+    notes = [reason for key in keys for reason in _reasons(config, results, *key)]
+    return list(dict.fromkeys(notes))
 
 
 def diff_caveats(results: Results) -> list[str]:
     """Say what a reader of the verdicts must know; empty if there is nothing."""
     copies = [
-        dataset for dataset, official in _seen(results, ["dataset", "official"]) if not official
+        dataset for dataset, official in _seen(results.frame, "dataset", "official") if not official
     ]
     return [f"the {name} images were given as an .npz: not verified by md5" for name in copies]
 
 
-def _seen(results: Results, columns: list[str]) -> list[tuple[Any, ...]]:
+def _reasons(config: Config, results: Results, dataset: str, attack: str) -> list[str]:
+    """Say why the numbers of one attack on one data set may not be called a reproduction."""
+    reasons = deviations(config, [attack])
+    frame = results.frame[results.frame["dataset"] == dataset]
+    facts = dataset_facts(dataset)
+    for train, test in _seen(frame, "train_images", "test_images"):
+        if (train, test) != (facts.train, facts.test):
+            reasons.append(
+                f"{dataset} has {train} training and {test} test images here, "
+                f"officially {facts.train} and {facts.test}"
+            )
+    return reasons
+
+
+def _seen(frame: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     """Return the different values of some columns."""
-    return sorted(set(results.frame[columns].itertuples(index=False, name=None)))
+    return sorted(set(frame[list(columns)].itertuples(index=False, name=None)))
 
 
 def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> None:
@@ -117,20 +118,31 @@ def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> N
     write_text(paths.diff_file(config, experiment.name), text)
 
 
-def _verdict(difference: float, interval: float, seeds: int, paper: float, comparable: bool) -> str:
-    if math.isnan(paper):
-        return "no paper value"
-    if not seeds:
-        return "missing"
-    if not comparable:
-        return "not a reproduction"
-    if abs(difference) <= TOLERANCE:
-        return "agrees"
-    return "within noise" if abs(difference) <= interval else "differs"
+def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
+    """Return the half width of the interval around a difference, and the verdict."""
+    left = subset_interval(row.ours, row.images, dataset_facts(row.dataset).test)
+    if left is not None:
+        half = (left.high - left.low) / 2
+    else:
+        ours = Sample(row.ours, row.ours_std, row.seeds)
+        half = difference_interval(ours, Sample(row.mean, row.std, PAPER_SEEDS))
+    if math.isnan(row.mean):
+        verdict = "no paper value"
+    elif not row.seeds:
+        verdict = "missing"
+    elif reasons:
+        verdict = "not a reproduction"
+    elif left is not None:
+        verdict = "subset"
+    elif abs(row.difference) <= TOLERANCE:
+        verdict = "agrees"
+    else:
+        verdict = "within noise" if abs(row.difference) <= half else "differs"
+    return half, verdict
 
 
 def _ours(experiment: Experiment, results: Results) -> pd.DataFrame:
-    """Return mean, standard deviation and seeds of every planned number, NaN where missing."""
+    """Return mean, deviation, seeds and images of every planned number, NaN where missing."""
     keys = dict.fromkeys(
         (e.cell.dataset, e.cell.architecture, e.cell.method, e.cell.lam, e.attack)
         for e in experiment.evaluations
@@ -138,8 +150,9 @@ def _ours(experiment: Experiment, results: Results) -> pd.DataFrame:
     groups = dict(iter(results.frame.groupby(_KEYS[:-1], sort=False)))
     rows = []
     for key in keys:
-        for metric in METRICS:
-            values: Iterable[float] = groups[key][metric] if key in groups else ()
-            entry = sample(list(values))
-            rows.append((*key, metric, entry.mean, entry.std, entry.n))
-    return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds"])
+        group = groups.get(key)
+        images = 0 if group is None else int(group["images"].min())
+        for metric in experiment.metrics:
+            entry = sample([] if group is None else group[metric].tolist())
+            rows.append((*key, metric, entry.mean, entry.std, entry.n, images))
+    return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])

@@ -1,14 +1,18 @@
 """The metrics of an experiment's evaluations, from whatever records exist."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from reproduce import paths
+from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import METRICS, Metrics, read_record
+from reproduce.evaluation import METRICS, Record, read_record
 from reproduce.experiments import Evaluation, Experiment
 from reproduce.runs import ImagesInfo, read_run
 from reproduce.specs import evaluation_spec
@@ -22,40 +26,63 @@ class Results:
     ----------
     frame : pandas.DataFrame
         A row an evaluation that has a record: dataset, architecture, method,
-        lambda, attack, training_seed, attack_seed, images (tested), train_images (of
-        the data set), official (md5 checked), the three metrics.
+        lambda, attack, training_seed, attack_seed, images (attacked), train_images and
+        test_images (of the data set), official (md5 checked), the three metrics.
+    held : mapping
+        For the same evaluations the positions of their images in the test set and
+        whether each was robust.
     planned : int
         Number of evaluations the experiment is made from.
     problems : tuple of str
         Records that exist and could not be used, with the reason.
+    warnings : tuple of str
+        What the checks of the evaluations found, each once.
     """
 
     frame: pd.DataFrame
+    held: Mapping[Evaluation, tuple[NDArray[np.integer], NDArray[np.bool_]]]
     planned: int
     problems: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def missing(self) -> int:
         """Number of evaluations without a usable record."""
         return self.planned - len(self.frame)
 
+    def of_cell(
+        self, cell: Cell
+    ) -> dict[Evaluation, tuple[NDArray[np.integer], NDArray[np.bool_]]]:
+        """Return the part of `held` that belongs to one training run."""
+        return {item: held for item, held in self.held.items() if item.cell == cell}
+
 
 def collect(config: Config, experiment: Experiment) -> Results:
     """Read the records of an experiment; damaged and outdated ones are named and left out."""
-    rows, problems = [], []
+    rows, held, problems, warnings = [], {}, [], []
     for evaluation in experiment.evaluations:
         try:
-            found = read_metrics(config, evaluation)
+            found = read_evaluation(config, evaluation)
         except HarnessError as error:
             problems.append(str(error))
             continue
         if found is not None:
-            rows.append(_row(evaluation, *found))
-    return Results(_frame(rows), len(experiment.evaluations), tuple(problems))
+            record, data = found
+            rows.append(_row(evaluation, record, data))
+            held[evaluation] = (record.index, record.robust)
+            lines = record.info.get("warnings", [])
+            warnings += [f"{evaluation.cell}, {evaluation.attack}: {line}" for line in lines]
+    return Results(
+        _frame(rows),
+        held,
+        len(experiment.evaluations),
+        tuple(problems),
+        tuple(dict.fromkeys(warnings)),
+    )
 
 
-def read_metrics(config: Config, evaluation: Evaluation) -> tuple[Metrics, ImagesInfo] | None:
-    """Return the metrics of one evaluation and its images, or None if it has no record yet.
+def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, ImagesInfo] | None:
+    """Return the record of one evaluation and its images, or None if there is none yet.
 
     Raises
     ------
@@ -64,7 +91,8 @@ def read_metrics(config: Config, evaluation: Evaluation) -> tuple[Metrics, Image
     """
     cell, checkpoint = evaluation.cell, evaluation.checkpoint
     folder = paths.cell_folder(config, cell)
-    path = paths.record_file(folder, checkpoint, evaluation.attack, evaluation.seed)
+    label = config.eval.label(evaluation.attack)
+    path = paths.record_file(folder, checkpoint, label, evaluation.seed)
     if not path.is_file():
         return None
     record = read_record(path)
@@ -74,7 +102,7 @@ def read_metrics(config: Config, evaluation: Evaluation) -> tuple[Metrics, Image
     run = read_run(folder)
     if run is None or run.models.get(checkpoint) != record.info.get("model_sha256"):
         raise HarnessError(f"{path} is of other weights than the run's")
-    return record.metrics, run.data
+    return record, run.data
 
 
 _KEYS = (
@@ -87,12 +115,14 @@ _KEYS = (
     "attack_seed",
     "images",
     "train_images",
+    "test_images",
     "official",
 )
 
 
-def _row(evaluation: Evaluation, metrics: Metrics, data: ImagesInfo) -> tuple[object, ...]:
+def _row(evaluation: Evaluation, record: Record, data: ImagesInfo) -> tuple[object, ...]:
     cell = evaluation.cell
+    metrics = record.metrics
     values = metrics.as_dict()
     return (
         cell.dataset,
@@ -104,8 +134,9 @@ def _row(evaluation: Evaluation, metrics: Metrics, data: ImagesInfo) -> tuple[ob
         evaluation.seed,
         metrics.images,
         data.train,
+        data.test,
         data.official,
-        *(values[name] for name in METRICS),
+        *(math.nan if values[name] is None else values[name] for name in METRICS),
     )
 
 

@@ -1,7 +1,24 @@
 """Attacks within an l_inf ball around images in [0, 1]."""
 
-from reproduce.attacks.frozen import frozen
-from reproduce.attacks.losses import Loss, cross_entropy, kl_divergence
+from reproduce.attacks.losses import Loss, cross_entropy, kl_divergence, margin
+from reproduce.attacks.network import AttackedNetwork, Passes, frozen
+from reproduce.attacks.package import package_attacks
+from reproduce.attacks.parts import Batch, Part, attack_parts, pgd_loss
 from reproduce.attacks.pgd import PGDResult, pgd
 
-__all__ = ["Loss", "PGDResult", "cross_entropy", "frozen", "kl_divergence", "pgd"]
+__all__ = [
+    "AttackedNetwork",
+    "Batch",
+    "Loss",
+    "PGDResult",
+    "Part",
+    "Passes",
+    "attack_parts",
+    "cross_entropy",
+    "frozen",
+    "kl_divergence",
+    "margin",
+    "package_attacks",
+    "pgd",
+    "pgd_loss",
+]

@@ -36,6 +36,12 @@ class Architecture:
         return f"{self.family}-{self.depth}"
 
     @property
+    def title(self) -> str:
+        """The name without the width, written out."""
+        kind = {"wrn": "WideResNet", "densenet-bc": "DenseNet-BC"}[self.family]
+        return f"{kind}-{self.depth}"
+
+    @property
     def blocks(self) -> int:
         """Residual blocks a group, or bottlenecks a dense block."""
         return (self.depth - 4) // 6

@@ -25,6 +25,8 @@ class DatasetFacts:
         Zero padding of the random crop in training, in pixels.
     flip : bool
         Whether training flips images left to right.
+    epsilon : float
+        Radius of the l_inf ball that is usual for it, pixels in [0, 1].
     """
 
     name: str
@@ -36,15 +38,29 @@ class DatasetFacts:
     test: int
     padding: int
     flip: bool
+    epsilon: float
 
 
 DATASETS = {
     facts.name: facts
     for facts in (
         # padding in proportion to CIFAR's; a mirrored digit is not a digit
-        DatasetFacts("digits", "Digits", 10, 8, 1, 1442, 355, padding=1, flip=False),
-        DatasetFacts("cifar10", "CIFAR-10", 10, 32, 3, 50_000, 10_000, padding=4, flip=True),
-        DatasetFacts("cifar100", "CIFAR-100", 100, 32, 3, 50_000, 10_000, padding=4, flip=True),
+        DatasetFacts("digits", "Digits", 10, 8, 1, 1442, 355, padding=1, flip=False, epsilon=0.2),
+        DatasetFacts(
+            "cifar10", "CIFAR-10", 10, 32, 3, 50_000, 10_000, padding=4, flip=True, epsilon=8 / 255
+        ),
+        DatasetFacts(
+            "cifar100",
+            "CIFAR-100",
+            100,
+            32,
+            3,
+            50_000,
+            10_000,
+            padding=4,
+            flip=True,
+            epsilon=8 / 255,
+        ),
     )
 }
 

@@ -43,15 +43,17 @@ def diff(
     results = collect(settings, chosen)
     frame = build_diff(settings, chosen, results)
     write_diff(settings, chosen, frame)
-    shown = Table("architecture", "method", "λ", "metric", "paper", "ours", "seeds", "Δ", "verdict")
+    heads = ("cell", "method", "λ", "attack", "metric", "paper", "ours", "seeds", "Δ", "verdict")
+    shown = Table(*heads)
     for column in shown.columns:
         column.no_wrap = True
     for row in frame.to_dict("records"):
         shown.add_row(
-            row["architecture"],
+            f"{row['dataset']} {row['architecture']}",
             row["method"],
             f"{row['lambda']:g}",
-            row["metric"],
+            row["attack"],
+            row["metric"].removesuffix("_accuracy").removeprefix("perturbation_"),
             _number(row["paper"], row["paper_std"]),
             _number(row["ours"], row["ours_std"]),
             str(row["seeds"]),
@@ -59,7 +61,7 @@ def diff(
             row["verdict"] + (f" ({row['note']})" if row["note"] else ""),
         )
     console().print(shown)
-    notes = diff_notes(settings, results)
+    notes = diff_notes(settings, chosen, results)
     if notes:
         print(f"Not a reproduction of the paper: {'; '.join(notes)}.")
     for line in [*diff_caveats(results), *results.problems]:

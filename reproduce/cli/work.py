@@ -1,13 +1,24 @@
 """Commands that compute: prepare, train, evaluate."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reproduce.cells import parse_cell
+from reproduce.catalogue import DATASETS, dataset_facts
+from reproduce.cells import EXAMPLE, parse_cell
 from reproduce.cli.app import CellArgument, ConfigOption, DeviceOption, PresetOption, SetOption
 from reproduce.cli.app import configure as _configure
+from reproduce.errors import HarnessError
 from reproduce.paths import prepared_file
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, help texts must not
+    from reproduce.models import ModelSource
+
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(help="Stop cleanly after this many minutes; the same command continues."),
+]
 
 
 def prepare(
@@ -34,10 +45,7 @@ def train(
     preset: PresetOption = None,
     sets: SetOption = None,
     device: DeviceOption = None,
-    max_minutes: Annotated[
-        float | None,
-        typer.Option(help="Stop cleanly after this many minutes; the same command continues."),
-    ] = None,
+    max_minutes: MinutesOption = None,
 ) -> None:
     """Train one cell, or continue it where it was stopped.
 
@@ -55,25 +63,93 @@ def train(
 
 
 def evaluate(
-    cell: CellArgument,
+    cell: Annotated[
+        str | None, typer.Argument(metavar="[CELL]", help=f"Cell id, such as {EXAMPLE}.")
+    ] = None,
     attack: Annotated[str, typer.Option(help="Name of an attack of the configuration.")] = "pgd20",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the attack's random start.")] = 0,
     checkpoint: Annotated[
-        str | None, typer.Option(help="best-test, last or best-val; else the configuration's.")
+        str | None,
+        typer.Option(help="Of a cell: best-test, last or best-val; else the configuration's."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Instead of a cell: a checkpoint file; needs --architecture, --dataset."),
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Network of --weights, such as wrn-34-10.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a cell: package.module:attribute, a torch.nn.Module or what makes "
+            "one; it must take pixels in [0, 1]. Needs --dataset."
+        ),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="digits, cifar10 or cifar100.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Attack only this many test images, classes in proportion.")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Of AutoAttack the two APGD attacks only.")
+    ] = False,
+    max_minutes: MinutesOption = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Spread the shards over this many processes.")
     ] = None,
     config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Attack a trained cell's checkpoint and write what happened to every image.
+    """Attack a network and write what happened to every image.
 
-    Example: reproduce evaluate cifar10/wrn-34-1/trades/lam-6/seed-0 --checkpoint last
+    The network is a trained cell's, a checkpoint file's or one that Python code
+    makes.  Stopped at any time, the same command continues.  Ends with status 75 if
+    --max-minutes were over first.
+
+    Example: reproduce evaluate cifar10/wrn-34-1/trades/lam-6/seed-0 --attack autoattack
     """
-    from reproduce.evaluation.run import evaluate_cell
+    from reproduce.evaluation.run import evaluate_cell, evaluate_model
 
     overrides = list(sets or [])
-    if checkpoint is not None:
-        overrides.append(f"eval.checkpoint={checkpoint}")
+    given = {
+        "eval.checkpoint": checkpoint,
+        "machine.max_minutes": max_minutes,
+        "machine.processes": processes,
+        f"eval.attacks.{attack}.images": images,
+        f"eval.attacks.{attack}.version": "preview" if preview else None,
+    }
+    overrides += [f"{key}={value}" for key, value in given.items() if value is not None]
+    settings = _configure(config, preset, sets, device)
+    if attack not in settings.eval.attacks:
+        known = ", ".join(settings.eval.attacks)
+        raise HarnessError(f"unknown attack {attack!r}; the configuration has: {known}")
     settings = _configure(config, preset, overrides, device)
-    evaluate_cell(settings, parse_cell(cell), attack, seed, settings.eval.checkpoint)
+    if cell is not None:
+        if weights or architecture or model or dataset:
+            raise HarnessError("give a cell, or --weights, or --model, not several")
+        evaluate_cell(settings, parse_cell(cell), attack, seed, settings.eval.checkpoint)
+        return
+    source = _source(weights, architecture, model, dataset)
+    evaluate_model(settings, source, attack, seed)
+
+
+def _source(
+    weights: Path | None, architecture: str | None, model: str | None, dataset: str | None
+) -> "ModelSource":
+    """Check which network the options of `evaluate` name."""
+    from reproduce.models import ModelSource
+
+    if (weights is None) == (model is None):
+        raise HarnessError(
+            "which network? Give a cell id, or --weights FILE --architecture NAME --dataset NAME, "
+            "or --model package.module:attribute --dataset NAME"
+        )
+    if dataset is None:
+        raise HarnessError(f"--dataset is missing; known: {', '.join(DATASETS)}")
+    if weights is not None and architecture is None:
+        raise HarnessError("--weights needs --architecture, such as wrn-34-10")
+    if model is not None and architecture is not None:
+        raise HarnessError("--architecture belongs to --weights; --model says itself what it is")
+    return ModelSource(dataset_facts(dataset).name, architecture, weights, model)

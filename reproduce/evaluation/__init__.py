@@ -1,6 +1,6 @@
 """Attacking checkpoints: predictions, per-example records, metrics."""
 
-from reproduce.evaluation.metrics import METRICS, Metrics, compute_metrics
+from reproduce.evaluation.metrics import METRICS, Metrics, compute_metrics, worst_case
 from reproduce.evaluation.predictions import Predictions, attack_images
 from reproduce.evaluation.records import Record, read_record, write_record
 
@@ -12,5 +12,6 @@ __all__ = [
     "attack_images",
     "compute_metrics",
     "read_record",
+    "worst_case",
     "write_record",
 ]

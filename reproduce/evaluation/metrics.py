@@ -1,6 +1,8 @@
 """The paper's three metrics, computed from predictions and from nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +22,9 @@ class Metrics:
         Images correct on x and on x'.
     natural_accuracy : float
         Images correct on x.
-    perturbation_stability : float
-        Images predicted alike on x and x'; labels play no part.
+    perturbation_stability : float or None
+        Images predicted alike on x and x'; labels play no part.  None where the attack
+        left alone the images that x itself gets wrong: it cannot tell.
     recovered : int
         Images wrong on x and right on x'.  x lies in the ball, so they are not
         robust; published codes that look at x' alone count them as robust.
@@ -31,7 +34,7 @@ class Metrics:
 
     robust_accuracy: float
     natural_accuracy: float
-    perturbation_stability: float
+    perturbation_stability: float | None
     recovered: int
     images: int
 
@@ -40,16 +43,22 @@ class Metrics:
         return asdict(self)
 
     def __str__(self) -> str:
-        return (
-            f"robust {self.robust_accuracy:.2f}  natural {self.natural_accuracy:.2f}  "
-            f"stability {self.perturbation_stability:.2f}"
-        )
+        text = f"robust {self.robust_accuracy:.2f}  natural {self.natural_accuracy:.2f}"
+        if self.perturbation_stability is None:
+            return text
+        return f"{text}  stability {self.perturbation_stability:.2f}"
 
 
 def compute_metrics(
-    labels: NDArray[np.integer], clean: NDArray[np.integer], adversarial: NDArray[np.integer]
+    labels: NDArray[np.integer],
+    clean: NDArray[np.integer],
+    adversarial: NDArray[np.integer],
+    *,
+    every_image: bool = True,
 ) -> Metrics:
     """Compute the metrics of predictions, each an integer array of shape (N,).
+
+    `every_image` says whether images wrong on x were attacked too.
 
     The identity robust = correct and stable is checked image by image.  It fails
     exactly where an attack turned a wrong prediction into a right one; there x is
@@ -74,7 +83,36 @@ def compute_metrics(
     return Metrics(
         percent(robust),
         percent(correct),
-        percent(stable),
+        percent(stable) if every_image else None,
         recovered=int(exceptions.sum()),
         images=len(labels),
     )
+
+
+def worst_case(
+    held: Sequence[tuple[NDArray[np.integer], NDArray[np.bool_]]],
+) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+    """Return which images hold under every attack: the minimum per example.
+
+    Parameters
+    ----------
+    held : sequence of (index, robust)
+        For each attack the positions of its images in the data set and whether each
+        was robust; both of shape (N,).
+
+    Returns
+    -------
+    index, robust : ndarray
+        The same for all attacks together, on the images that all of them saw, in
+        rising order.
+
+    Raises
+    ------
+    HarnessError
+        If no image was seen by all attacks.
+    """
+    common = reduce(np.intersect1d, [index for index, _ in held]) if held else np.array([])
+    if not len(common):
+        raise HarnessError("no image was seen by all attacks: there is no worst case")
+    robust = [flags[np.isin(index, common)] for index, flags in held]
+    return common, np.logical_and.reduce(robust)

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reproduce.attacks import cross_entropy, frozen, pgd
-from reproduce.config import Attack
+from reproduce.attacks import frozen, pgd, pgd_loss
+from reproduce.config import PGDAttack
 from reproduce.data import ImageStore
 from reproduce.errors import HarnessError
 
@@ -29,7 +29,7 @@ class Predictions:
 def attack_images(
     model: nn.Module,
     store: ImageStore,
-    attack: Attack,
+    attack: PGDAttack,
     epsilon: float,
     noise: Noise,
     batch_size: int,
@@ -43,7 +43,7 @@ def attack_images(
         Maps images to logits; left in the mode it came in.
     store : ImageStore
         The images.
-    attack : Attack
+    attack : PGDAttack
         Loss, number of steps and step size.
     epsilon : float
         Radius of the l_inf ball, pixels in [0, 1].
@@ -70,7 +70,7 @@ def attack_images(
             found = pgd(
                 model,
                 images,
-                cross_entropy(targets),
+                pgd_loss(attack, targets),
                 images + epsilon * noise(first, images),
                 epsilon=epsilon,
                 step_size=attack.step_size,

@@ -11,7 +11,7 @@ from reproduce.errors import HarnessError
 from reproduce.evaluation.metrics import Metrics, compute_metrics
 from reproduce.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
 
-_KEYS = ("index", "label", "clean", "adversarial")
+_KEYS = ("index", "label", "clean", "adversarial", "broken_by")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Record:
         int32, shape (N,): positions of the images in the official test split.
     label, clean, adversarial : ndarray
         int16, shape (N,): true class, prediction on x, prediction on x'.
+    broken_by : ndarray
+        int8, shape (N,): which of ``info["parts"]`` turned a right prediction into a
+        wrong one, -1 where none did.
     info : dict
         Summary: the resolved spec and its digest, checksums, hardware, seconds.
     """
@@ -32,12 +35,20 @@ class Record:
     label: NDArray[np.integer]
     clean: NDArray[np.integer]
     adversarial: NDArray[np.integer]
+    broken_by: NDArray[np.integer]
     info: dict[str, Any]
 
     @property
     def metrics(self) -> Metrics:
         """The three metrics over all images of the record."""
-        return compute_metrics(self.label, self.clean, self.adversarial)
+        every_image = bool(self.info.get("every_image", True))
+        return compute_metrics(self.label, self.clean, self.adversarial, every_image=every_image)
+
+    @property
+    def robust(self) -> NDArray[np.bool_]:
+        """Whether each image is right on x and on x', shape (N,)."""
+        held: NDArray[np.bool_] = (self.clean == self.label) & (self.adversarial == self.label)
+        return held
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -47,6 +58,7 @@ def write_record(path: Path, record: Record) -> None:
         "label": record.label.astype(np.int16),
         "clean": record.clean.astype(np.int16),
         "adversarial": record.adversarial.astype(np.int16),
+        "broken_by": record.broken_by.astype(np.int8),
     }
 
     def write(part: Path) -> None:
@@ -81,5 +93,4 @@ def read_record(path: Path) -> Record:
         raise HarnessError(f"record {path} lacks {', '.join(missing)}")
     if len({arrays[key].shape for key in _KEYS}) != 1 or arrays["index"].ndim != 1:
         raise HarnessError(f"record {path} holds arrays of different lengths")
-    index, label, clean, adversarial = (arrays[key] for key in _KEYS)
-    return Record(index, label, clean, adversarial, info)
+    return Record(**arrays, info=info)

@@ -1,28 +1,28 @@
-"""One evaluation from a checkpoint's name to its record."""
+"""One evaluation from a network's name to its record."""
 
-import time
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Checkpoint, Config
-from reproduce.data import ImageStore, load_prepared, stratified_subset
-from reproduce.devices import claimed, describe
+from reproduce.data import load_prepared
 from reproduce.errors import HarnessError
-from reproduce.evaluation.predictions import Noise, attack_images
+from reproduce.evaluation.checks import check_black_box
 from reproduce.evaluation.records import Record, read_record, write_record
-from reproduce.files import exclusive, sha256_of_file
-from reproduce.models import build_model, load_weights
-from reproduce.progress import ProgressBar
-from reproduce.provenance import provenance
-from reproduce.rng import uniform_per_image
+from reproduce.evaluation.runner import run_shards
+from reproduce.evaluation.shards import ARRAYS, Shard
+from reproduce.evaluation.worker import Job
+from reproduce.files import digest, exclusive, sha256_of_file
+from reproduce.models import ModelSource
 from reproduce.runs import RunInfo, problem_with, read_run
-from reproduce.specs import EvaluationSpec, evaluation_spec, training_spec
+from reproduce.specs import AttackSpec, EvaluationSpec, attack_spec, evaluation_spec, training_spec
+
+Say = Callable[[str], None]
 
 
 def evaluate_cell(
@@ -31,9 +31,9 @@ def evaluate_cell(
     attack: str,
     seed: int,
     checkpoint: Checkpoint,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> Record:
-    """Attack a checkpoint of a trained cell and write the record.
+    """Attack a checkpoint of a trained cell and write the record, or return the one there is.
 
     Parameters
     ----------
@@ -52,24 +52,87 @@ def evaluate_cell(
 
     Raises
     ------
+    Stopped
+        If `machine.max_minutes` are over before all images are attacked.
     HarnessError
         If the cell is not trained, its checkpoint is damaged or was trained with
         other settings or images, or the same evaluation runs elsewhere.
     """
     spec = evaluation_spec(config, cell, attack, seed, checkpoint)
     folder = paths.cell_folder(config, cell)
-    path = paths.record_file(folder, checkpoint, attack, seed)
     run = _usable_run(config, spec, cell)
-    lock = path.with_name(f".{path.stem}.lock")
-    with exclusive(lock, f"{attack} of seed {seed} on {cell}"):
-        record = _existing(path, spec, run)
+    weights = paths.model_file(folder, checkpoint)
+    source = ModelSource(cell.dataset, cell.architecture, weights)
+    path = paths.record_file(folder, checkpoint, config.eval.label(attack), seed)
+    about = {"cell": cell.id, "checkpoint": checkpoint}
+    return _evaluate(config, spec, source, run.models[checkpoint], path, about, say)
+
+
+def evaluate_model(
+    config: Config, source: ModelSource, attack: str, seed: int, say: Say = print
+) -> Record:
+    """Attack any network and write the record, or return the one there is.
+
+    It lies under ``results/<preset>/models``, by data set, name and fingerprint of
+    the network.  Parameters and errors as in `evaluate_cell`.
+    """
+    sha256 = source.fingerprint()
+    given = source.import_path or Path(str(source.weights)).stem
+    name = "".join(c if c.isalnum() or c in "-." else "-" for c in given)
+    folder = paths.foreign_folder(config, source.dataset, f"{name}-{sha256[:12]}")
+    path = paths.record_file(folder, "best-test", config.eval.label(attack), seed)
+    about = {"model": given, "dataset": source.dataset, "architecture": source.architecture}
+    return _evaluate(config, attack_spec(config, attack, seed), source, sha256, path, about, say)
+
+
+def _evaluate(
+    config: Config,
+    spec: AttackSpec,
+    source: ModelSource,
+    sha256: str,
+    path: Path,
+    about: dict[str, Any],
+    say: Say,
+) -> Record:
+    name = about.get("cell") or about["model"]
+    title = f"{name}  {path.stem}"
+    with exclusive(path.with_name(f".{path.stem}.lock"), title):
+        record = _existing(path, spec, sha256, say)
         if record is None:
-            write_record(path, _attack(config, spec, cell, run))
+            prepared = paths.prepared_file(config, source.dataset)
+            dataset = load_prepared(prepared)
+            images = spec.images or len(dataset.test)
+            job = Job(
+                title,
+                spec,
+                source,
+                sha256,
+                dataset.sha256,
+                prepared,
+                paths.shards_folder(path, digest([spec.digest, sha256, dataset.sha256])),
+                config.eval.shard,
+                config.machine,
+            )
+            shards = run_shards(job, images, say)
+            info = {**about, **_info(job, shards), "data": dataset.about()}
+            write_record(path, _join(shards, info))
+            shutil.rmtree(job.folder)
             record = read_record(path)
         else:
             say(f"already evaluated, {path}")
-    say(f"{cell}  {checkpoint}  {attack} seed {seed}:  {record.metrics}")
+    say(f"{title}:  {record.metrics}{_broken(record)}")
+    for warning in record.info.get("warnings", []):
+        say(f"Warning: {warning}")
     return record
+
+
+def _broken(record: Record) -> str:
+    """Say which part of an attack of several broke how many images."""
+    parts = record.info["parts"]
+    if len(parts) == 1:
+        return ""
+    counts = [f"{name} {(record.broken_by == k).sum()}" for k, name in enumerate(parts)]
+    return f"  (broken by {', '.join(counts)})"
 
 
 def _usable_run(config: Config, spec: EvaluationSpec, cell: Cell) -> RunInfo:
@@ -88,59 +151,52 @@ def _usable_run(config: Config, spec: EvaluationSpec, cell: Cell) -> RunInfo:
     return run
 
 
-def _existing(path: Path, spec: EvaluationSpec, run: RunInfo) -> Record | None:
+def _existing(path: Path, spec: AttackSpec, sha256: str, say: Say) -> Record | None:
     """Return the record on disk if it is whole, of these settings and of these weights."""
+    if not path.is_file():
+        return None
     try:
         record = read_record(path)
-    except HarnessError:
+    except HarnessError as error:
+        say(f"{error}: attacking again")
         return None
-    wanted = (spec.digest, run.models[spec.checkpoint])
-    return (
-        record if (record.info.get("digest"), record.info.get("model_sha256")) == wanted else None
-    )
+    if record.info.get("digest") != spec.digest:
+        say(f"{path} was made with other settings: attacking again")
+        return None
+    if record.info.get("model_sha256") != sha256:
+        say(f"{path} is of another network: attacking again")
+        return None
+    return record
 
 
-def _attack(config: Config, spec: EvaluationSpec, cell: Cell, run: RunInfo) -> Record:
-    weights = paths.model_file(paths.cell_folder(config, cell), spec.checkpoint)
-    dataset = load_prepared(paths.prepared_file(config, cell.dataset))
-    test = stratified_subset(dataset.test, spec.test_images, "test")
-    with claimed(config.machine) as device:
-        model = build_model(cell.architecture, dataset.facts)
-        load_weights(model, weights)
-        model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        store = ImageStore(test, dataset.facts, device)
-        began = time.monotonic()
-        with ProgressBar(f"{spec.name} on {cell}", len(test), "images") as bar:
-            found = attack_images(
-                model,
-                store,
-                spec.attack,
-                spec.epsilon,
-                _noise(spec, test.indices),
-                config.machine.eval_batch,
-                bar.advance,
-            )
-        seconds = time.monotonic() - began
-        hardware = describe(device)
-    info = {
-        "cell": cell.id,
-        "digest": spec.digest,
-        "spec": spec.model_dump(mode="json"),
-        "model_sha256": run.models[spec.checkpoint],
-        "data": dataset.about(),
-        "hardware": hardware,
-        "seconds": round(seconds, 3),
-        **provenance(),
+def _join(shards: list[Shard], info: dict[str, Any]) -> Record:
+    """Put the shards together, and look at what only all of them tell."""
+    arrays = {key: np.concatenate([shard.arrays[key] for shard in shards]) for key in ARRAYS}
+    record = Record(**arrays, info=info)
+    parts = info["parts"]
+    if "square" in parts[1:]:
+        before = (record.clean == record.label) & (record.broken_by < 0)
+        after = record.broken_by == parts.index("square")
+        white, black = 100 * float((before | after).mean()), 100 * float(before.mean())
+        info["warnings"] += check_black_box(white, black)
+    return record
+
+
+def _info(job: Job, shards: list[Shard]) -> dict[str, Any]:
+    """Summarise how the shards were made."""
+    parts = job.spec.attack.parts
+    pieces = [shard.about["piece"] for shard in shards]
+    return {
+        "digest": job.spec.digest,
+        "spec": job.spec.model_dump(mode="json"),
+        "model_sha256": job.model_sha256,
+        "parts": list(parts),
+        "every_image": parts == ("pgd",),
+        "shard": job.shard,
+        "warnings": [line for shard in shards for line in shard.about["warnings"]],
+        "forward_passes": sum(shard.about["forward"] for shard in shards),
+        "backward_passes": sum(shard.about["backward"] for shard in shards),
+        "seconds": round(sum(shard.about["seconds"] for shard in shards), 3),
+        # more than one if the shards were computed on several machines or by several versions
+        "pieces": [piece for i, piece in enumerate(pieces) if piece not in pieces[:i]],
     }
-    return Record(test.indices, found.labels, found.clean, found.adversarial, info)
-
-
-def _noise(spec: EvaluationSpec, indices: np.ndarray) -> Noise:
-    """Give every image a start of its own, whatever batch it is in and on whatever device."""
-
-    def noise(first: int, images: Tensor) -> Tensor:
-        members = indices[first : first + len(images)].tolist()
-        shape = tuple(images.shape[1:])
-        return uniform_per_image(spec.seed, spec.name, members, shape).to(images.device)
-
-    return noise

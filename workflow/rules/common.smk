@@ -11,6 +11,6 @@ wildcard_constraints:
     dataset="[a-z0-9]+",
     cell=r"[^/]+/[^/]+/[^/]+/lam-[0-9.]+/seed-[0-9]+",
     choice="|-last|-best-val",
-    attack="[a-z0-9]+",
+    attack="[a-z0-9-]+",
     seed="[0-9]+",
     table="table[0-9]+",

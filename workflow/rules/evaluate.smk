@@ -20,8 +20,9 @@ rule evaluate:
     params:
         preset=HARNESS.config.preset,
         checkpoint=lambda wildcards: paths.checkpoint_of(wildcards.choice),
+        attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.evaluation_digest(**wildcards),
     shell:
-        "python -m reproduce evaluate {wildcards.cell} --attack {wildcards.attack}"
+        "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
         " > {log} 2>&1 && touch -c {output}"

@@ -1,0 +1,155 @@
+"""FAB, Square and APGD of AutoAttack's package, driven one batch at a time.
+
+The package's own runner is not used: it seeds once, resumes from a file that cannot be
+read back, and knows no shards.  Its attack classes are.
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reproduce.config import AutoAttack, FABAttack, SquareAttack
+from reproduce.errors import HarnessError
+
+# (images, their labels, seed) -> images that the attack found, in the ball
+PackageAttack = Callable[[Tensor, Tensor, int], Tensor]
+
+_SOURCE = {
+    "pyautoattack": "pip install pyautoattack",
+    "autoattack": "pip install git+https://github.com/fra31/auto-attack",
+}
+# the package logs of gradients that are zero; `evaluation.checks` looks for them itself
+_LOGGER = logging.getLogger("reproduce.attacks.package")
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
+
+
+def package_attacks(
+    attack: FABAttack | SquareAttack | AutoAttack,
+    network: nn.Module,
+    *,
+    package: str,
+    epsilon: float,
+    classes: int,
+    device: torch.device,
+) -> dict[str, PackageAttack]:
+    """Return the parts of an attack by name, in the order in which they run.
+
+    Parameters
+    ----------
+    attack : FABAttack, SquareAttack or AutoAttack
+        What to run, with its budget.
+    network : torch.nn.Module
+        The network they attack.
+    package : {"pyautoattack", "autoattack"}
+        Where the attacks come from.
+    epsilon : float
+        Radius of the l_inf ball, pixels in [0, 1].
+    classes : int
+        Number of classes; no more other classes than there are become targets.
+    device : torch.device
+        Where the network is.
+
+    Raises
+    ------
+    HarnessError
+        If the package is not installed, or there are too few classes for its losses.
+
+    Source: Croce and Hein 2020a (FAB), 2020b (AutoAttack); Andriushchenko et al. 2020.
+    """
+    modules = _modules(package)
+    shared = {"norm": "Linf", "eps": epsilon, "verbose": False, "device": device}
+    made: dict[str, Any] = {}
+    match attack:
+        case FABAttack():
+            targeted = attack.targets is not None
+            targets = min(attack.targets or 1, classes - 1)
+            made["fab-t" if targeted else "fab"] = modules["fab_pt"].FABAttack_PT(
+                network,
+                n_restarts=attack.restarts,
+                n_iter=attack.steps,
+                targeted=targeted,
+                n_target_classes=targets,
+                **shared,
+            )
+        case SquareAttack():
+            made["square"] = _square(modules, network, attack.queries, attack.restarts, shared)
+        case AutoAttack():
+            made = _autoattack(modules, attack, network, classes, shared)
+    return {name: _seeded(made[name], device) for name in attack.parts}
+
+
+def _autoattack(
+    modules: Mapping[str, Any],
+    attack: AutoAttack,
+    network: nn.Module,
+    classes: int,
+    shared: dict[str, Any],
+) -> dict[str, Any]:
+    """Make the four attacks as the package's standard version sets them."""
+    if classes < 4:
+        raise HarnessError(f"AutoAttack's losses need four classes, there are {classes}")
+    targets = min(attack.targets, classes - 1)
+    apgd = {"n_restarts": 1, "n_iter": attack.steps, "eot_iter": 1, "rho": 0.75, "logger": _LOGGER}
+    base = modules["autopgd_base"]
+    return {
+        "apgd-ce": base.APGDAttack(network, loss="ce", **apgd, **shared),
+        "apgd-t": base.APGDAttack_targeted(network, n_target_classes=targets, **apgd, **shared),
+        "fab-t": modules["fab_pt"].FABAttack_PT(
+            network,
+            n_restarts=1,
+            n_iter=attack.steps,
+            targeted=True,
+            n_target_classes=targets,
+            **shared,
+        ),
+        "square": _square(modules, network, attack.queries, 1, shared),
+    }
+
+
+def _square(
+    modules: Mapping[str, Any],
+    network: nn.Module,
+    queries: int,
+    restarts: int,
+    shared: dict[str, Any],
+) -> Any:
+    return modules["square"].SquareAttack(
+        network, p_init=0.8, n_queries=queries, n_restarts=restarts, resc_schedule=False, **shared
+    )
+
+
+def _modules(package: str) -> dict[str, Any]:
+    names = ("autopgd_base", "fab_pt", "square")
+    try:
+        return {name: importlib.import_module(f"{package}.{name}") for name in names}
+    except ModuleNotFoundError as error:
+        raise HarnessError(
+            f"eval.autoattack_package is {package!r}, which is not installed ({error}); "
+            f"{_SOURCE[package]}"
+        ) from error
+
+
+def _seeded(attack: Any, device: torch.device) -> PackageAttack:
+    def run(images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        attack.seed = seed
+        # the package takes views that channels-last tensors do not have
+        images = images.contiguous()
+        with _own_random_numbers(device):
+            found: Tensor = attack.perturb(images, labels)
+        return found.detach()
+
+    return run
+
+
+@contextmanager
+def _own_random_numbers(device: torch.device) -> Iterator[None]:
+    """Keep the global generators, which the package seeds, as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

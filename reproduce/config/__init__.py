@@ -1,0 +1,35 @@
+"""The configuration: one validated model, filled from a preset and the user's config.yaml."""
+
+from reproduce.config.config import Config
+from reproduce.config.evaluation import (
+    Attack,
+    AutoAttack,
+    Eval,
+    FABAttack,
+    PGDAttack,
+    SquareAttack,
+)
+from reproduce.config.experiments import AttackTable, Experiments, Grid
+from reproduce.config.fields import PRESETS, Checkpoint, PresetName
+from reproduce.config.machine import Data, Machine
+from reproduce.config.training import Train, TrainingAttack
+
+__all__ = [
+    "PRESETS",
+    "Attack",
+    "AttackTable",
+    "AutoAttack",
+    "Checkpoint",
+    "Config",
+    "Data",
+    "Eval",
+    "Experiments",
+    "FABAttack",
+    "Grid",
+    "Machine",
+    "PGDAttack",
+    "PresetName",
+    "SquareAttack",
+    "Train",
+    "TrainingAttack",
+]

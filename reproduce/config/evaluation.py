@@ -1,0 +1,141 @@
+"""How a checkpoint is attacked: the attacks of the tables, all in an l_inf ball."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from reproduce.config.fields import Checkpoint, Count, Epsilon, Positive, Section
+
+AttackPackage = Literal["pyautoattack", "autoattack"]
+
+
+class _Attack(Section):
+    images: Count | None = None
+    """Attack only this many test images, every class in its proportion; null for all. Such
+    records go by another name, and tables mark them."""
+
+    def label(self, name: str) -> str:
+        """Return what records of this attack are called: partial ones never by the plain name."""
+        return name if self.images is None else f"{name}-n{self.images}"
+
+
+class PGDAttack(_Attack):
+    """Projected gradient descent from a uniform start in the ball."""
+
+    kind: Literal["pgd"]
+    """Which attack this is: pgd, fab, square or autoattack."""
+    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    """What is maximised; margin, max z_j - z_y over the other classes j, is the paper's C&W."""
+    cw_mask: Literal["proper", "zero"] = "proper"
+    """How margin leaves out the true class: proper, or zero (the authors' code: its logit is
+    multiplied by 0, so the best other logit is never below 0)."""
+    steps: Count
+    """Number of steps."""
+    step_size: Positive = 0.007
+    """Step, pixels in [0, 1]."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the attacks that run one after the other."""
+        return ("pgd",)
+
+
+class FABAttack(_Attack):
+    """Fast adaptive boundary attack, of AutoAttack's package."""
+
+    kind: Literal["fab"]
+    """Which attack this is."""
+    steps: Count = 100
+    """Iterations of a restart."""
+    restarts: Count = 5
+    """Restarts, of each target if there are targets."""
+    targets: Count | None = None
+    """Attack towards each of this many most likely other classes; null for untargeted FAB."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the attacks that run one after the other."""
+        return ("fab",) if self.targets is None else ("fab-t",)
+
+
+class SquareAttack(_Attack):
+    """Square, random search without gradients, of AutoAttack's package."""
+
+    kind: Literal["square"]
+    """Which attack this is."""
+    queries: Count = 5000
+    """Queries a restart may use for an image."""
+    restarts: Count = 1
+    """Restarts."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the attacks that run one after the other."""
+        return ("square",)
+
+
+class AutoAttack(_Attack):
+    """AutoAttack: APGD on the cross entropy, targeted APGD, targeted FAB, Square."""
+
+    kind: Literal["autoattack"]
+    """Which attack this is."""
+    version: Literal["standard", "preview"] = "standard"
+    """standard, or preview: the two APGD attacks only, an upper bound of robust accuracy."""
+    steps: Count = 100
+    """Iterations of APGD and FAB."""
+    targets: Count = 9
+    """Target classes of targeted APGD and FAB."""
+    queries: Count = 5000
+    """Queries of Square."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the attacks that run one after the other."""
+        names = ("apgd-ce", "apgd-t", "fab-t", "square")
+        return names if self.version == "standard" else names[:2]
+
+    def label(self, name: str) -> str:
+        """Return what records of this attack are called: partial ones never by the plain name."""
+        return super().label(name if self.version == "standard" else f"{name}-preview")
+
+
+Attack = Annotated[PGDAttack | FABAttack | SquareAttack | AutoAttack, Field(discriminator="kind")]
+
+
+class Eval(Section):
+    """How a checkpoint is evaluated."""
+
+    epsilon: Epsilon
+    """Radius of the ball, pixels in [0, 1]. Paper's text: 8/255; the authors' code: 0.031."""
+    checkpoint: Checkpoint = "best-test"
+    """Which checkpoint the tables report. Paper: best-test."""
+    shard: Count = 256
+    """Images attacked together, in the order of the test set, with a seed of their own. FAB,
+    Square and APGD draw other numbers for another shard; PGD's noise does not depend on it."""
+    autoattack_package: AttackPackage = "pyautoattack"
+    """Where FAB, Square and APGD come from: pyautoattack, or the original autoattack if you
+    installed it."""
+    attacks: dict[str, Attack]
+    """Attacks by name."""
+
+    @model_validator(mode="after")
+    def _names(self) -> "Eval":
+        for name in self.attacks:
+            if not (name.isascii() and name.isalnum() and name.islower()):
+                raise ValueError(f"attack name {name!r}: only small letters and digits")
+        self.validation  # noqa: B018, raises if there is none
+        return self
+
+    @property
+    def validation(self) -> PGDAttack:
+        """The attack that measures every epoch, on all images whatever tables use it on."""
+        attack = self.attacks.get("pgd20")
+        if not isinstance(attack, PGDAttack):
+            raise ValueError(
+                "attack 'pgd20' of kind pgd is missing; every epoch is validated with it"
+            )
+        return attack.model_copy(update={"images": None})
+
+    def label(self, attack: str) -> str:
+        """Return what records of an attack are called."""
+        return self.attacks[attack].label(attack)

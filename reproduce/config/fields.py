@@ -1,0 +1,62 @@
+"""Types of single settings: numbers with their ranges, names checked in the catalogue."""
+
+from functools import partial
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from reproduce.catalogue import dataset_facts, find_method, parse_architecture
+from reproduce.errors import HarnessError
+
+PresetName = Literal["paper", "short", "mini", "demo"]
+PRESETS: tuple[str, ...] = get_args(PresetName)
+Checkpoint = Literal["best-test", "last", "best-val"]
+
+
+def _number(value: Any) -> Any:
+    """Read fractions such as "8/255", the way perturbation sizes are written."""
+    if isinstance(value, str):
+        above, slash, below = value.partition("/")
+        try:
+            return float(above) / float(below) if slash else float(value)
+        except (ValueError, ZeroDivisionError):
+            raise ValueError("not a number; write 0.031 or 8/255") from None
+    if isinstance(value, bool):
+        raise ValueError("not a number")
+    return value
+
+
+def _checked(check: Any, value: Any) -> Any:
+    """Let a look-up in the catalogue validate a value."""
+    try:
+        check(value)
+    except HarnessError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+# at most four decimals, so that a cell id names it exactly
+Lambda = Annotated[
+    NotNegative,
+    Field(lt=1e6),
+    AfterValidator(lambda value: _checked(_four_decimals, value)),
+]
+Epsilon = Annotated[Number, Field(gt=0, le=1)]
+DatasetName = Annotated[str, AfterValidator(partial(_checked, dataset_facts))]
+ArchitectureName = Annotated[str, AfterValidator(partial(_checked, parse_architecture))]
+MethodName = Annotated[str, AfterValidator(partial(_checked, find_method))]
+
+
+def _four_decimals(value: float) -> None:
+    if round(value, 4) != value:
+        raise HarnessError("a lambda has at most four decimals")
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

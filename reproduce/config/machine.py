@@ -1,0 +1,50 @@
+"""Where images come from, and what the runs run on."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from reproduce.config.fields import Count, Positive, Section
+
+
+class Data(Section):
+    """Where images come from, and how many are used."""
+
+    folder: Path = Path("data")
+    """Folder of downloads and of the prepared copies."""
+    cifar10: str = "download"
+    """"download", or the path of an official folder, archive or .npz file."""
+    cifar100: str = "download"
+    """The same for CIFAR-100."""
+    train_images: Count | None = None
+    """Use only this many training images, every class in its proportion; null for all."""
+    test_images: Count | None = None
+    """The same for test images."""
+
+
+class Machine(Section):
+    """What the runs run on.
+
+    Only the kind of device changes a result beyond rounding: CPU and CUDA draw other
+    random numbers from the same seed.
+    """
+
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda|cuda:\d+)$")] = "cuda"
+    """cpu, cuda (any free GPU) or cuda:K."""
+    jobs_per_gpu: Count = 1
+    """How many jobs may share one GPU."""
+    threads: Count = 1
+    """CPU threads a job computes with."""
+    processes: Count = 1
+    """Processes an evaluation spreads its shards over."""
+    eval_batch: Count = 500
+    """Most images that go through a network at once in evaluation. FAB, Square and APGD need a
+    whole shard at once: a smaller batch then costs them a second forward pass a gradient."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the network for an evaluation; auto does it on a CPU for more than a million
+    forward passes, where the half minute it takes is won back."""
+    save_minutes: Positive = 10.0
+    """A run saves its state after every epoch, and after this many minutes within one."""
+    max_minutes: Positive | None = None
+    """Stop a training run or an evaluation cleanly after this many minutes; null for never."""

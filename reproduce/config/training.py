@@ -1,0 +1,44 @@
+"""How a network is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from reproduce.config.fields import Count, Epsilon, NotNegative, Positive, Section
+
+
+class TrainingAttack(Section):
+    """The l_inf PGD attack that makes the training examples."""
+
+    epsilon: Epsilon
+    """Radius of the ball, pixels in [0, 1]. Paper's code: 0.031."""
+    step_size: Positive
+    """Step, same unit. Paper's code: 0.007."""
+    steps: Count
+    """Number of steps. Paper's code: 10."""
+    start_sigma: NotNegative = 0.001
+    """Standard deviation of the Gaussian start around the image, pixels in [0, 1]."""
+
+
+class Train(Section):
+    """How a network is trained."""
+
+    epochs: Count
+    """Passes over the training images. Paper: 100."""
+    batch_size: Count = 128
+    """Images a step. Paper: 128; the authors' code defaults to 64."""
+    learning_rate: Positive = 0.1
+    """Initial learning rate of SGD."""
+    momentum: Annotated[NotNegative, Field(lt=1)] = 0.9
+    """Momentum of SGD, no Nesterov."""
+    weight_decay: NotNegative = 2e-4
+    """Weight decay on every parameter."""
+    schedule: Literal["exp", "step", "cosine"] = "exp"
+    """exp halves the learning rate every epoch from 75 % on, step divides by 10 at 75 % and
+    90 % of the epochs, cosine follows half a cosine."""
+    bn_forwards: Literal[2, 3] = 2
+    """Train-mode forwards of a TRADES step: 2 (authors' code) or 3 (official TRADES code, whose
+    BatchNorm statistics see the clean batch twice)."""
+    holdout: int = Field(default=0, strict=True, ge=0)
+    """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
+    attack: TrainingAttack

@@ -1,0 +1,134 @@
+"""Signs that an evaluation says less than it seems to; each is a warning in the record.
+
+Source of most: the automatic checks of AutoAttack (Croce and Hein 2020b) and the
+checklist of Carlini et al. 2019, "On Evaluating Adversarial Robustness".
+"""
+
+import torch
+from torch import Tensor
+
+from reproduce.attacks import AttackedNetwork, Batch, Loss, cross_entropy, margin
+from reproduce.catalogue import DatasetFacts
+from reproduce.config import AutoAttack, FABAttack
+from reproduce.specs import AttackSpec
+
+# images that the checks look at
+_SAMPLE = 64
+# relative to the largest logit; two calls on a GPU differ by rounding
+_REPEATABLE = 1e-4
+# an epsilon this many times the usual one, or a fraction of it, is worth a question
+_UNUSUAL = 4.0
+# points by which a black-box attack may beat the white-box ones
+SQUARE_MARGIN = 0.2
+
+
+def check_network(
+    network: AttackedNetwork, batch: Batch, spec: AttackSpec, facts: DatasetFacts
+) -> list[str]:
+    """Look for flaws before an attack runs.
+
+    Parameters
+    ----------
+    network : AttackedNetwork
+        The frozen network.
+    batch : Batch
+        Its first images.
+    spec : AttackSpec
+        The attack.
+    facts : DatasetFacts
+        The data set.
+
+    Returns
+    -------
+    list of str
+        What looks wrong, in words; empty if nothing does.
+    """
+    images, labels = batch.images[:_SAMPLE], batch.labels[:_SAMPLE]
+    return [
+        *_check_images(images, spec.epsilon, facts),
+        *_check_targets(spec, facts.classes),
+        *_check_logits(network, images, labels, facts.classes),
+        *_check_gradients(network, images, labels),
+    ]
+
+
+def check_black_box(white: float, black: float) -> list[str]:
+    """Compare the robust accuracy (%) under white-box attacks with that after a black-box one."""
+    if black < white - SQUARE_MARGIN:
+        return [
+            f"the black-box attack Square lowers robust accuracy from {white:.2f} to {black:.2f} "
+            "%, below all white-box attacks: their gradients may mislead"
+        ]
+    return []
+
+
+def _check_images(images: Tensor, epsilon: float, facts: DatasetFacts) -> list[str]:
+    found = []
+    low, high = images.min().item(), images.max().item()
+    if low < 0 or high > 1 or high - low < 0.1:
+        found.append(f"pixels lie in {low:.3g} to {high:.3g}, attacks expect 0 to 1")
+    if not facts.epsilon / _UNUSUAL <= epsilon <= facts.epsilon * _UNUSUAL:
+        found.append(
+            f"epsilon {epsilon:.4g} is unusual for {facts.title}, where {facts.epsilon:.4g} is; "
+            "it is in units of pixels in [0, 1]"
+        )
+    return found
+
+
+def _check_targets(spec: AttackSpec, classes: int) -> list[str]:
+    attack = spec.attack
+    targets = attack.targets if isinstance(attack, AutoAttack | FABAttack) else None
+    if targets is not None and targets > classes - 1:
+        return [f"{targets} target classes are asked for, only {classes - 1} others exist"]
+    return []
+
+
+def _check_logits(
+    network: AttackedNetwork, images: Tensor, labels: Tensor, classes: int
+) -> list[str]:
+    found = []
+    with torch.no_grad():
+        first, second = network(images), network(images)
+    largest = first.abs().max().item()
+    difference = (first - second).abs().max().item()
+    if difference > _REPEATABLE * largest:
+        found.append(
+            f"the network's output changes between two calls (by up to {difference:.3g}): attacks "
+            "need a deterministic network"
+        )
+    sums = first.sum(1)
+    if first.min() >= 0 and first.max() <= 1 and torch.allclose(sums, torch.ones_like(sums)):
+        found.append("the output looks like probabilities; attacks expect logits")
+    accuracy = (first.argmax(1) == labels).float().mean().item()
+    chance = 1 / classes
+    # three standard deviations of guessing above chance
+    if accuracy <= chance + 3 * (chance * (1 - chance) / len(labels)) ** 0.5:
+        found.append(
+            f"natural accuracy of the first {len(labels)} images is {100 * accuracy:.0f} %, no "
+            "better than chance: the network may expect other pixels than [0, 1], or other labels"
+        )
+    return found
+
+
+def _check_gradients(network: AttackedNetwork, images: Tensor, labels: Tensor) -> list[str]:
+    right = network.predict(images) == labels
+    images, labels = images[right], labels[right]
+    if not len(labels):
+        return []
+    found = []
+    losses: dict[str, Loss] = {"cross entropy": cross_entropy(labels), "margin": margin(labels)}
+    for name, loss in losses.items():
+        points = images.clone().requires_grad_(True)
+        with torch.enable_grad():
+            value = loss(network(points)).sum()
+        if value.requires_grad:
+            (gradient,) = torch.autograd.grad(value, points)
+        else:
+            gradient = torch.zeros_like(points)
+        flat = int((gradient.flatten(1).abs().amax(1) == 0).sum())
+        if flat:
+            found.append(
+                f"{flat} of {len(labels)} images have a {name} gradient of exactly zero: "
+                "gradient attacks are blind there"
+            )
+    return found

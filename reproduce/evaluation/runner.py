@@ -1,0 +1,148 @@
+"""All shards of one evaluation: in this process or in several, each shard once."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+
+from reproduce.devices import claimed, prepare_process
+from reproduce.errors import HarnessError, Stopped
+from reproduce.evaluation.shards import Shard, read_shard, shard_file
+from reproduce.evaluation.worker import Job, Worker
+from reproduce.progress import ProgressBar
+
+# the network and the images of the job that this process works on
+_WORKERS: dict[Job, Worker] = {}
+
+
+def run_shards(job: Job, images: int, say: Callable[[str], None]) -> list[Shard]:
+    """Attack every image of a job, shard by shard, and return the shards in order.
+
+    Shards that lie in the job's folder are taken as they are.  The process may be
+    killed at any moment: called again, it goes on after the last whole shard.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+    images : int
+        Number of images.
+    say : callable
+        Told what was found of an earlier run.
+
+    Raises
+    ------
+    Stopped
+        If `machine.max_minutes` are over before all shards are done.
+    HarnessError
+        If the network or the images cannot be used, or a process of the pool died.
+    """
+    sizes = [min(job.shard, images - first) for first in range(0, images, job.shard)]
+    shards: dict[int, Shard] = {}
+    for number, size in enumerate(sizes):
+        path = shard_file(job.folder, number)
+        shard = read_shard(path, job.made_for(number), size, say)
+        if shard is not None:
+            shards[number] = shard
+    missing = [number for number in range(len(sizes)) if number not in shards]
+    done = images - sum(sizes[number] for number in missing)
+    if done:
+        say(f"{job.title}: continuing after {done} of {images} images")
+    if not missing:
+        return [shards[number] for number in range(len(sizes))]
+    with ProgressBar(job.title, images, "images", done) as bar, claimed(job.machine) as device:
+        attack = _in_pool if job.machine.processes > 1 and len(missing) > 1 else _here
+        for number, shard in attack(job, missing, device, bar):
+            shards[number] = shard
+            seen = sum(sizes[other] for other in shards)
+            robust = 100 * sum(other.robust for other in shards.values()) / seen
+            bar.advance(0, f"robust {robust:.2f}")
+            if len(sizes) > 1:
+                bar.line(f"{job.title}  {seen}/{images} images  robust {robust:.2f}")
+    return [shards[number] for number in range(len(sizes))]
+
+
+def _here(
+    job: Job, missing: list[int], device: torch.device, bar: ProgressBar
+) -> Iterator[tuple[int, Shard]]:
+    check_time = _clock(job)
+    for number in missing:
+        check_time()
+        yield number, _worker(job, device).run(number, bar.advance)
+
+
+def _in_pool(
+    job: Job, missing: list[int], device: torch.device, bar: ProgressBar
+) -> Iterator[tuple[int, Shard]]:
+    check_time = _clock(job)
+    count = min(job.machine.processes, len(missing))
+    waiting = iter(missing)
+    running: dict[Future[Shard], int] = {}
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+
+        def begin(number: int | None) -> None:
+            if number is not None:
+                running[pool.submit(_attack, job, device, number)] = number
+
+        for _ in range(count):
+            begin(next(waiting))
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number = running.pop(future)
+                try:
+                    shard = future.result()
+                except BrokenProcessPool as error:
+                    raise HarnessError(
+                        f"{job.title}: a process was killed; the same command continues after "
+                        "the shards that are done"
+                    ) from error
+                bar.advance(len(shard.arrays["index"]))
+                yield number, shard
+                check_time()
+                begin(next(waiting, None))
+
+
+def _attack(job: Job, device: torch.device, number: int) -> Shard:
+    """Attack one shard in a process of a pool."""
+    if not _WORKERS:
+        # Ctrl-C ends it without a word, and so does the end of the process that began it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        prepare_process(job.machine)
+    return _worker(job, device).run(number)
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _worker(job: Job, device: torch.device) -> Worker:
+    """Return this process's worker for a job; only one is kept."""
+    if job not in _WORKERS:
+        _WORKERS.clear()
+        _WORKERS[job] = Worker(job, device)
+    return _WORKERS[job]
+
+
+def _clock(job: Job) -> Callable[[], None]:
+    """Return what raises `Stopped` once the minutes of a job are over."""
+    minutes = job.machine.max_minutes
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def check() -> None:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise Stopped(
+                f"{job.title}: stopped after {minutes:g} minutes, all finished shards are kept; "
+                "the same command continues"
+            )
+
+    return check

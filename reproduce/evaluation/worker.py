@@ -1,0 +1,235 @@
+"""One process that attacks shards: the network, the images and the parts of the attack."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from reproduce.attacks import AttackedNetwork, Batch, Part, Passes, attack_parts, frozen
+from reproduce.config import Machine
+from reproduce.costs import evaluation_passes, part_passes
+from reproduce.data import ImageStore, load_prepared, stratified_subset
+from reproduce.devices import describe
+from reproduce.errors import HarnessError
+from reproduce.evaluation.checks import check_network
+from reproduce.evaluation.shards import Shard, shard_file, write_shard
+from reproduce.files import digest
+from reproduce.models import ModelSource
+from reproduce.provenance import provenance
+from reproduce.rng import derive
+from reproduce.specs import AttackSpec
+
+# above this many passes a compiled network wins back the time it takes on a CPU
+_WORTH_COMPILING = 1_000_000
+# rounding that the packaged attacks' projections may leave
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation, as every process that works on it gets it.
+
+    Attributes
+    ----------
+    title : str
+        What is evaluated, in words.
+    spec : AttackSpec
+        The attack.
+    source : ModelSource
+        The network.
+    model_sha256, data_sha256 : str
+        Checksums of the network and of the images.
+    prepared : Path
+        The prepared images.
+    folder : Path
+        Where shards are kept until the record is written.
+    shard : int
+        Images a shard.
+    machine : Machine
+        What to run on.
+    """
+
+    title: str
+    spec: AttackSpec
+    source: ModelSource
+    model_sha256: str
+    data_sha256: str
+    prepared: Path
+    folder: Path
+    shard: int
+    machine: Machine
+
+    def made_for(self, number: int) -> str:
+        """Fingerprint everything that decides what a shard holds."""
+        return digest(
+            [self.spec.digest, self.model_sha256, self.data_sha256, self.shard, number], 32
+        )
+
+
+class Worker:
+    """Attacks shards of one job on one device.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+    device : torch.device
+        Where.
+
+    Raises
+    ------
+    HarnessError
+        If the network or the images cannot be loaded.
+    """
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        self.job, self.device = job, device
+        dataset = load_prepared(job.prepared)
+        self.facts = dataset.facts
+        test = stratified_subset(dataset.test, job.spec.images, "test")
+        self.store = ImageStore(test, dataset.facts, device)
+        if job.source.fingerprint() != job.model_sha256:
+            raise HarnessError(
+                f"{job.title}: the source gives another network each time; save its weights and "
+                "have it load them"
+            )
+        self.model = job.source.load().to(device)
+        self.network = AttackedNetwork(
+            self.model,
+            dataset.facts.classes,
+            job.machine.eval_batch,
+            compiled=_compiled(job, evaluation_passes(job.spec, dataset.facts)),
+        )
+        self.parts = attack_parts(
+            job.spec, self.network, dataset.facts.classes, device, job.machine.eval_batch
+        )
+
+    def run(self, number: int, advance: Callable[[float], object] = lambda _: None) -> Shard:
+        """Attack one shard and write its file.
+
+        Parameters
+        ----------
+        number : int
+            Which.
+        advance : callable
+            Told after each part how many images' worth of work is done.
+        """
+        job, began = self.job, time.monotonic()
+        first = number * job.shard
+        images, labels = self.store.plain(first, first + job.shard)
+        batch = Batch(images, labels, self.store.indices[first : first + job.shard].tolist())
+        seed = derive(job.spec.seed, f"{job.spec.name}/shard", number)
+        costs = part_passes(job.spec.attack, self.facts.classes)
+        with frozen(self.model):
+            warnings = []
+            if number == 0:
+                warnings = check_network(self.network, batch, job.spec, self.facts)
+            self.network.passes = Passes()
+            arrays = attack_batch(
+                self.network,
+                batch,
+                self.parts,
+                job.spec.epsilon,
+                seed,
+                lambda part: advance(len(labels) * costs[part] / sum(costs.values())),
+            )
+        passes = self.network.passes
+        about = {
+            "seconds": round(time.monotonic() - began, 3),
+            "forward": passes.forward,
+            "backward": passes.backward,
+            "warnings": warnings,
+            "piece": {**describe(self.device), **provenance(), **_package(job.spec)},
+        }
+        shard = Shard({key: value.cpu().numpy() for key, value in arrays.items()}, about)
+        write_shard(shard_file(job.folder, number), shard, job.made_for(number))
+        return shard
+
+
+def attack_batch(
+    network: AttackedNetwork,
+    batch: Batch,
+    parts: list[Part],
+    epsilon: float,
+    seed: int,
+    done: Callable[[str], object] = lambda _: None,
+) -> dict[str, torch.Tensor]:
+    """Run the parts of an attack one after the other, each on the images that still hold.
+
+    Parameters
+    ----------
+    network : AttackedNetwork
+        The frozen network.
+    batch : Batch
+        Images, labels and indices.
+    parts : list of Part
+        What to run.
+    epsilon : float
+        Radius of the ball; what a part found must lie in it.
+    seed : int
+        Seed of the packaged attacks' random numbers.
+    done : callable
+        Told the name of each part when it is over.
+
+    Returns
+    -------
+    dict of Tensor
+        index, label, clean, adversarial (predictions on x and on x'), broken_by (the
+        position of the part that broke the image, -1 if none did); shape (B,).
+
+    Raises
+    ------
+    HarnessError
+        If the network answers with anything but finite logits.
+    """
+    labels = batch.labels
+    clean = network.predict(batch.images)
+    adversarial = clean.clone()
+    broken_by = torch.full_like(labels, -1)
+    for position, part in enumerate(parts):
+        alive = (clean == labels) & (broken_by < 0)
+        rows = torch.arange(len(labels), device=labels.device)
+        rows = rows if part.every_image else rows[alive]
+        if len(rows):
+            members = batch.take(rows)
+            found = part.run(members, seed)
+            _check_ball(part.name, members.images, found, epsilon)
+            predicted = network.predict(found)
+            wrong = predicted != members.labels
+            broken_by[rows[wrong & alive[rows]]] = position
+            moved = rows if part.every_image else rows[wrong]
+            adversarial[moved] = predicted if part.every_image else predicted[wrong]
+        done(part.name)
+    index = torch.tensor(batch.indices)
+    return {
+        "index": index,
+        "label": labels,
+        "clean": clean,
+        "adversarial": adversarial,
+        "broken_by": broken_by,
+    }
+
+
+def _check_ball(name: str, images: torch.Tensor, found: torch.Tensor, epsilon: float) -> None:
+    """Refuse what lies outside the threat model: it would count as an attack and be none."""
+    far = (found - images).abs().max().item()
+    if not far <= epsilon + _SLACK or found.min() < 0 or found.max() > 1:
+        raise HarnessError(
+            f"{name} left the ball: perturbation up to {far:.6g} at epsilon {epsilon:.6g}, pixels "
+            f"{found.min():.6g} to {found.max():.6g}"
+        )
+
+
+def _package(spec: AttackSpec) -> dict[str, str]:
+    """Say which release the attack is of, if it is not ours."""
+    return {} if spec.package is None else {spec.package: version(spec.package)}
+
+
+def _compiled(job: Job, passes: float) -> bool:
+    wanted = job.machine.compile
+    if wanted == "auto":
+        return job.machine.device == "cpu" and passes > _WORTH_COMPILING
+    return wanted == "on"

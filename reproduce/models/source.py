@@ -1,0 +1,103 @@
+"""Where a network to attack comes from: a checkpoint file, or Python code."""
+
+import hashlib
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from reproduce.catalogue import dataset_facts
+from reproduce.errors import HarnessError
+from reproduce.files import sha256_of_file
+from reproduce.models.build import build_model
+from reproduce.models.weights import load_weights
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """How to get a network that classifies a data set.
+
+    Attributes
+    ----------
+    dataset : str
+        Data set whose classes it tells apart.
+    architecture : str, optional
+        Name such as ``wrn-34-10``, with `weights`.
+    weights : Path, optional
+        Checkpoint: our .safetensors, or a published .pt or .pth.
+    import_path : str, optional
+        Instead of both: ``package.module:attribute``, a `torch.nn.Module` or
+        something that returns one when called without arguments.
+    """
+
+    dataset: str
+    architecture: str | None = None
+    weights: Path | None = None
+    import_path: str | None = None
+
+    def load(self) -> nn.Module:
+        """Return the network, on the CPU.
+
+        Raises
+        ------
+        HarnessError
+            If the checkpoint cannot be read or is of another architecture, or the
+            import path leads to no network.
+        """
+        if self.import_path is not None:
+            return _import_model(self.import_path)
+        if self.architecture is None or self.weights is None:
+            raise HarnessError("a checkpoint file needs its architecture, such as wrn-34-10")
+        model = build_model(self.architecture, dataset_facts(self.dataset))
+        load_weights(model, self.weights)
+        return model
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 that tells this network from others: of the file, or of the weights.
+
+        Raises
+        ------
+        HarnessError
+            As `load`.
+        """
+        if self.weights is not None:
+            if not self.weights.is_file():
+                raise HarnessError(f"checkpoint {self.weights} does not exist")
+            return sha256_of_file(self.weights)
+        state = hashlib.sha256(str(self.import_path).encode())
+        for key, value in self.load().state_dict().items():
+            state.update(f"{key} {value.dtype} {list(value.shape)}".encode())
+            state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return state.hexdigest()
+
+
+def _import_model(path: str) -> nn.Module:
+    """Import what a path names and call it if it is no network yet."""
+    name, colon, attribute = path.partition(":")
+    if not (name and colon and attribute):
+        raise HarnessError(f"model {path!r}: expected package.module:attribute")
+    # as `python -m` does: code beside the user is found
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(name), attribute)
+    except ImportError as error:
+        raise HarnessError(f"model {path!r} cannot be imported: {error}") from error
+    except AttributeError:
+        raise HarnessError(f"model {path!r}: {name} has no {attribute!r}") from None
+    model = found
+    if isinstance(found, type) or (callable(found) and not isinstance(found, nn.Module)):
+        try:
+            model = found()
+        except Exception as error:
+            raise HarnessError(
+                f"model {path!r} cannot be called without arguments: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise HarnessError(f"model {path!r} gives a {type(model).__name__}, not a torch.nn.Module")
+    return model

@@ -1,0 +1,106 @@
+"""Networks from elsewhere: checkpoint files and Python code, attacked like a cell's."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_runs import SMALL_ATTACKS as SMALL
+from small_runs import quiet, record_of
+from torch import nn
+
+from reproduce import paths
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.evaluation.run import evaluate_cell
+from reproduce.models import ModelSource
+from reproduce.training import train_cell
+
+
+def test_a_cell_is_attacked_like_any_network(
+    tiny: Callable[..., Config], cell: Cell, tmp_path: Path
+) -> None:
+    config = tiny(*SMALL)
+    train_cell(config, cell, quiet)
+    weights = paths.model_file(paths.cell_folder(config, cell), "best-test")
+    mine = evaluate_cell(config, cell, "autoattack", 0, "best-test", quiet)
+    theirs = record_of(config, ModelSource("digits", cell.architecture, weights), "autoattack")
+    assert np.array_equal(mine.adversarial, theirs.adversarial)
+    assert mine.info["cell"] == cell.id
+    assert tmp_path in weights.parents
+
+
+def make_network() -> nn.Module:
+    """A network that tests import by its path."""
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+class Unrepeatable(nn.Module):
+    """Has other weights every time it is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(64, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.inner(images.flatten(1))
+
+
+def needs_arguments(size: int) -> nn.Module:
+    return nn.Linear(size, 10)
+
+
+NUMBER = 7
+
+
+def test_a_network_from_python_code(tiny: Callable[..., Config]) -> None:
+    config = tiny(*SMALL)
+    source = ModelSource("digits", import_path="test_foreign_models:make_network")
+    assert len(record_of(config, source, "pgd20").index) == 40
+    (folder,) = (paths.root(config) / "models" / "digits").iterdir()
+    assert folder.name.startswith("test-foreign-models-make-network-")
+    assert source.fingerprint() == source.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("test_foreign_models", "expected package.module:attribute"),
+        ("no_such_module:model", "cannot be imported"),
+        ("test_foreign_models:nothing", "has no 'nothing'"),
+        ("test_foreign_models:NUMBER", "gives a int"),
+        ("test_foreign_models:needs_arguments", "cannot be called without arguments"),
+        ("test_foreign_models:Unrepeatable", "another network each time"),
+    ],
+)
+def test_import_paths_that_lead_to_no_network(
+    tiny: Callable[..., Config], path: str, message: str
+) -> None:
+    with pytest.raises(HarnessError, match=message):
+        record_of(tiny(*SMALL), ModelSource("digits", import_path=path), "pgd20")
+
+
+def test_checkpoints_that_cannot_be_attacked(
+    tiny: Callable[..., Config], weights: Path, tmp_path: Path
+) -> None:
+    config = tiny(*SMALL)
+    for source, message in (
+        (ModelSource("digits", "wrn-10-0.25", tmp_path / "none.pt"), "does not exist"),
+        (ModelSource("digits", "wrn-10-0.5", weights), "is of another architecture"),
+        (ModelSource("digits", None, weights), "needs its architecture"),
+    ):
+        with pytest.raises(HarnessError, match=message):
+            record_of(config, source, "pgd20")
+
+
+def test_the_original_package_must_be_there(
+    tiny: Callable[..., Config], source: ModelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "autoattack", None)
+    config = tiny(*SMALL, "eval.autoattack_package=autoattack")
+    with pytest.raises(HarnessError, match="'autoattack', which is not installed"):
+        record_of(config, source, "fab")
