@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 
 def read_digits() -> dict[str, NDArray[np.uint8]]:
@@ -10,6 +9,9 @@ def read_digits() -> dict[str, NDArray[np.uint8]]:
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998.
     """
+    # takes longer to import than many a job to run, and only this one needs it
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.uint8)
