@@ -1,12 +1,11 @@
 """Tables and their comparison with the paper, on made-up records whose outcome is known."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from made_up import fill
 from scipy import stats
 
 from reproduce import paths
@@ -21,50 +20,10 @@ from reproduce.analysis import (
 from reproduce.analysis.statistics import Sample, difference_interval, sample
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.evaluation import Record, write_record
-from reproduce.experiments import Evaluation, find_experiment
+from reproduce.experiments import find_experiment
 from reproduce.files import read_json, write_json
 from reproduce.paper import published
 from reproduce.settings import load_config
-from reproduce.specs import evaluation_spec, training_spec
-
-IMAGES = 10_000
-
-
-def _write(config: Config, item: Evaluation, percent: tuple[float, float], images: int) -> None:
-    """Write a record with given robust and natural accuracy, stability 5 points above robust."""
-    labels = np.arange(images) % 10
-    robust, natural = (round(images * value / 100) for value in percent)
-    clean = np.where(np.arange(images) < natural, labels, (labels + 1) % 10)
-    moved = np.arange(images) >= robust
-    moved[natural : natural + images // 20] = False  # wrong and stable
-    adversarial = np.where(moved, (labels + 2) % 10, clean)
-    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
-    folder = paths.cell_folder(config, item.cell)
-    path = paths.record_file(folder, item.checkpoint, config.eval.label(item.attack), item.seed)
-    index, broken_by = np.arange(images), np.where(moved & (clean == labels), 0, -1)
-    info = {"digest": spec.digest, "model_sha256": f"weights of {item.cell}"}
-    write_record(path, Record(index, labels, clean, adversarial, broken_by, info))
-
-
-def _fill(
-    config: Config,
-    numbers: Callable[[Cell], tuple[float, float] | None],
-    images: int = IMAGES,
-    **data: object,
-) -> None:
-    """Make up a finished run and its record for every cell that has numbers."""
-    about = {"sha256": "0", "source": "", "official": True, "train": 50_000, "test": images}
-    for item in find_experiment(config, "table1").evaluations:
-        percent = numbers(item.cell)
-        if percent is not None:
-            run = {
-                "digest": training_spec(config, item.cell).digest,
-                "data": about | data,
-                "models": {item.checkpoint: f"weights of {item.cell}"},
-            }
-            write_json(paths.run_file(paths.cell_folder(config, item.cell)), run)
-            _write(config, item, percent, images)
 
 
 @pytest.fixture
@@ -117,7 +76,7 @@ def test_every_paper_number_is_planned() -> None:
 
 
 def test_table_of_complete_results(paper: Config) -> None:
-    _fill(paper, lambda c: (40 + c.lam + c.seed / 10, 70 - c.lam))
+    fill(paper, lambda c: (40 + c.lam + c.seed / 10, 70 - c.lam))
     experiment = find_experiment(paper, "table1")
     markdown = write_table(paper, experiment, collect(paper, experiment))
     assert "| 9   | **49.10 ± 0.10** |" in markdown
@@ -137,7 +96,7 @@ def test_table_of_complete_results(paper: Config) -> None:
 
 
 def test_table_of_what_exists(paper: Config) -> None:
-    _fill(paper, lambda c: (45.0, 70.0) if c.lam == 6 and c.seed < 2 else None)
+    fill(paper, lambda c: (45.0, 70.0) if c.lam == 6 and c.seed < 2 else None)
     experiment = find_experiment(paper, "table1")
     markdown = write_table(paper, experiment, collect(paper, experiment))
     assert "45.00 ± 0.00 (2/3)" in markdown
@@ -155,7 +114,7 @@ def test_an_empty_table(paper: Config) -> None:
 
 
 def test_outdated_and_damaged_records_are_left_out(paper: Config) -> None:
-    _fill(paper, lambda _: (45.0, 70.0))
+    fill(paper, lambda _: (45.0, 70.0))
     experiment = find_experiment(paper, "table1")
     paths_ = [
         paths.record_file(paths.cell_folder(paper, e.cell), e.checkpoint, e.attack, e.seed)
@@ -194,7 +153,7 @@ def test_verdicts(paper: Config) -> None:
         make = numbers.get((cell.architecture, int(cell.lam)))
         return None if make is None else (make(cell.seed), 76.26)
 
-    _fill(paper, made_up)
+    fill(paper, made_up)
     experiment = find_experiment(paper, "table1")
     results = collect(paper, experiment)
     assert diff_notes(paper, experiment, results) == []
@@ -215,7 +174,7 @@ def test_verdicts(paper: Config) -> None:
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     grid = "experiments.table1={architectures: [wrn-34-1], methods: {trades: [6]}, seeds: [0]}"
     config = load_config("{}", "paper", [f"results={tmp_path}", grid])
-    _fill(config, lambda _: (40.0, 76.0))
+    fill(config, lambda _: (40.0, 76.0))
     experiment = find_experiment(config, "table1")
     frame = build_diff(config, experiment, collect(config, experiment))
     row = _verdict(frame, "wrn-34-1", 6, "robust_accuracy")
@@ -227,7 +186,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
 def test_another_protocol_is_never_a_reproduction(tmp_path: Path, change: str) -> None:
     grid = "experiments.table1={architectures: [wrn-34-1], methods: {trades: [6]}, seeds: [0]}"
     config = load_config("{}", None, [f"results={tmp_path}", grid, change])
-    _fill(config, lambda _: (47.81, 76.26))
+    fill(config, lambda _: (47.81, 76.26))
     experiment = find_experiment(config, "table1")
     results = collect(config, experiment)
     assert set(build_diff(config, experiment, results)["verdict"]) == {"not a reproduction"}
@@ -235,7 +194,7 @@ def test_another_protocol_is_never_a_reproduction(tmp_path: Path, change: str) -
 
 
 def test_a_part_of_the_test_set_is_never_a_reproduction(paper: Config) -> None:
-    _fill(paper, lambda _: (47.81, 76.26), images=1000)
+    fill(paper, lambda _: (47.81, 76.26), images=1000)
     experiment = find_experiment(paper, "table1")
     results = collect(paper, experiment)
     assert diff_notes(paper, experiment, results) == [
@@ -245,14 +204,14 @@ def test_a_part_of_the_test_set_is_never_a_reproduction(paper: Config) -> None:
 
 
 def test_fewer_training_images_are_never_a_reproduction(paper: Config) -> None:
-    _fill(paper, lambda _: (47.81, 76.26), train=1000)
+    fill(paper, lambda _: (47.81, 76.26), train=1000)
     experiment = find_experiment(paper, "table1")
     frame = build_diff(paper, experiment, collect(paper, experiment))
     assert set(frame["verdict"]) == {"not a reproduction"}
 
 
 def test_images_that_are_not_verified_are_named(paper: Config) -> None:
-    _fill(paper, lambda _: (47.81, 76.26), official=False)
+    fill(paper, lambda _: (47.81, 76.26), official=False)
     experiment = find_experiment(paper, "table1")
     results = collect(paper, experiment)
     assert diff_notes(paper, experiment, results) == []
@@ -262,7 +221,7 @@ def test_images_that_are_not_verified_are_named(paper: Config) -> None:
 
 
 def test_records_of_older_weights_are_left_out(paper: Config) -> None:
-    _fill(paper, lambda _: (47.81, 76.26))
+    fill(paper, lambda _: (47.81, 76.26))
     experiment = find_experiment(paper, "table1")
     run = paths.run_file(paths.cell_folder(paper, experiment.cells[0]))
     write_json(run, read_json(run) | {"models": {"best-test": "trained again"}})
@@ -278,7 +237,7 @@ def test_records_of_older_weights_are_left_out(paper: Config) -> None:
 def test_cells_the_paper_does_not_have(tmp_path: Path) -> None:
     grid = "experiments.table1={architectures: [wrn-34-2], methods: {trades: [6]}, seeds: [0]}"
     config = load_config("{}", "paper", [f"results={tmp_path}", grid])
-    _fill(config, lambda _: (47.81, 76.26))
+    fill(config, lambda _: (47.81, 76.26))
     experiment = find_experiment(config, "table1")
     frame = build_diff(config, experiment, collect(config, experiment))
     assert set(frame["verdict"]) == {"no paper value"}

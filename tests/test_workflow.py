@@ -78,6 +78,15 @@ def test_paper_plan(tmp_path: Path) -> None:
     assert (both["train"], both["evaluate"]) == (99, 99)
 
 
+def test_paper_plan_of_table2(tmp_path: Path) -> None:
+    workflow = Workflow(_copy(tmp_path), {})
+    planned = workflow.planned("--config", "preset=paper", "--", "table2")
+    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (24, 288, 2)
+    # nine runs, and their first PGD-20, are Table 1's too
+    both = workflow.planned("--config", "preset=paper", "--", "table1", "table2")
+    assert (both["train"], both["evaluate"]) == (99 + 24 - 9, 99 + 288 - 9)
+
+
 @pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])
 def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
     assert Workflow(_copy(tmp_path), {"preset": preset}).planned()["train"] > 0
@@ -118,7 +127,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> W
     [
         "results/paper/cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json",
         "results/paper/cells/mnist/wrn-34-1/trades/lam-6/seed-0/run.json",
-        "results/paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-0/records/fab-seed0.npz",
+        "results/paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-0/records/fab-n7-seed0.npz",
         "results/paper/tables/table9.csv",
     ],
 )
@@ -251,6 +260,39 @@ def test_a_stopped_job_continues_in_the_next_run(done: Workflow) -> None:
     assert len(json.loads((cell / "run.json").read_text())["pieces"]) == 2
 
 
+def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
+    """One subset, one full attack; then a changed shard concerns the packaged attack alone."""
+    config = json.loads((done.folder / "config.yaml").read_text())
+    grid = {
+        "architectures": {"digits": ["wrn-10-0.25"]},
+        "method": "trades",
+        "lambdas": [2],
+        "attacks": ["pgd20", "fab"],
+        "attack_seeds": [0, 1],
+    }
+    attacks = config["eval"]["attacks"]
+    attacks["fab"] = {"kind": "fab", "steps": 3, "restarts": 1, "images": 20}
+    done.set(
+        experiments={**config["experiments"], "table2": grid},
+        eval={**config["eval"], "attacks": attacks},
+    )
+    planned = done.planned("--", "table2")
+    assert "train" not in planned
+    assert planned["evaluate"] == 3
+    done.run("--", "table2")
+    assert done.planned("--", "table2") == {}
+    folder = done.folder / "results/demo/cells/digits/wrn-10-0.25/trades/lam-2/seed-0/records"
+    assert {path.name for path in folder.glob("*.npz")} == {
+        "pgd20-seed0.npz",
+        "pgd20-seed1.npz",
+        "fab-n20-seed0.npz",
+        "fab-n20-seed1.npz",
+    }
+    assert "FAB (n=20)" in (done.folder / "results/demo/tables/table2.md").read_text()
+    done.set(eval={**config["eval"], "attacks": attacks, "shard": 10})
+    assert done.planned("--", "table2")["evaluate"] == 2
+
+
 def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPRODUCE_CONFIG", "")
     monkeypatch.setenv("PATH", os.environ["PATH"])
@@ -268,6 +310,9 @@ def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.Monke
     assert seeds[0] != seeds[1]
     outputs = harness.outputs("table1")
     assert len(outputs) == len(set(outputs))
+    assert [harness.attack(name) for name in ("pgd20", "fab-n100")] == ["pgd20", "fab"]
+    with pytest.raises(WorkflowError, match="unknown attack 'fab'"):
+        harness.attack("fab")
     # three forms, a diff, two files a record, six files a run with held-out images
     assert len(outputs) == 4 + 12 * (2 + 6)
     assert harness.table_digest("table1") != harness.table_digest("table2")

@@ -10,6 +10,7 @@ from reproduce import paths
 from reproduce.analysis.diff import diff_caveats
 from reproduce.analysis.layouts import Entry, Layout, lay_out, partial_notes
 from reproduce.analysis.results import Results
+from reproduce.analysis.sanity import black_box_warnings
 from reproduce.catalogue import parse_architecture
 from reproduce.config import Config
 from reproduce.experiments import Experiment
@@ -60,7 +61,7 @@ def table_notes(
             f"{results.missing} of {results.planned} evaluations have no result yet ({_MISSING}; "
             "n/N: results there and planned)."
         )
-    notes += _shortened("Warning", results.warnings)
+    notes += _shortened("Warning", [*black_box_warnings(config, results), *results.warnings])
     notes += [f"Left out: {problem}" for problem in results.problems]
     return notes
 
@@ -79,7 +80,7 @@ def _budget(config: Config, name: str) -> str:
     return f"{attack.kind} with {words}"
 
 
-def _shortened(kind: str, lines: tuple[str, ...]) -> list[str]:
+def _shortened(kind: str, lines: list[str]) -> list[str]:
     shown = [f"{kind}: {line}." for line in lines[:_MOST]]
     more = len(lines) - _MOST
     return [*shown, f"{kind}: {more} more, in the records."] if more > 0 else shown

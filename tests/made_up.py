@@ -1,0 +1,68 @@
+"""Made-up runs and records, whose tables are known beforehand."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reproduce import paths
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.evaluation import Record, write_record
+from reproduce.experiments import Evaluation, find_experiment
+from reproduce.files import write_json
+from reproduce.specs import evaluation_spec, training_spec
+
+IMAGES = 10_000
+
+
+def fill(
+    config: Config,
+    numbers: Callable[[Cell], tuple[float, float] | None],
+    images: int = IMAGES,
+    **data: object,
+) -> None:
+    """Make up a run and its Table 1 record for every cell with robust and natural accuracy."""
+    for item in find_experiment(config, "table1").evaluations:
+        percent = numbers(item.cell)
+        if percent is not None:
+            robust, natural = (np.arange(images) < round(images * p / 100) for p in percent)
+            write_run(config, item, **{"test": images, **data})
+            write_made_up(config, item, np.arange(images), robust, natural)
+
+
+def write_run(config: Config, item: Evaluation, **data: object) -> None:
+    """Make up a finished training run."""
+    about = {"sha256": "0", "source": "", "official": True, "train": 50_000, "test": IMAGES}
+    run = {
+        "digest": training_spec(config, item.cell).digest,
+        "data": about | data,
+        "models": {item.checkpoint: f"weights of {item.cell}"},
+    }
+    write_json(paths.run_file(paths.cell_folder(config, item.cell)), run)
+
+
+def write_made_up(
+    config: Config,
+    item: Evaluation,
+    index: NDArray[np.integer],
+    robust: NDArray[np.bool_],
+    natural: NDArray[np.bool_] | None = None,
+    **info: object,
+) -> None:
+    """Make up a record: which images hold, which are right; a twentieth is wrong and stable."""
+    natural = np.ones_like(robust) if natural is None else natural
+    labels = index % 10
+    clean = np.where(natural, labels, (labels + 1) % 10)
+    wrong = np.flatnonzero(~natural)[: len(index) // 20]
+    stable = robust.copy()
+    stable[wrong] = True
+    adversarial = np.where(stable, clean, (labels + 2) % 10)
+    broken_by = np.where(natural & ~robust, 0, -1)
+    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+    label, folder = config.eval.label(item.attack), paths.cell_folder(config, item.cell)
+    about = {"digest": spec.digest, "model_sha256": f"weights of {item.cell}", **info}
+    write_record(
+        paths.record_file(folder, item.checkpoint, label, item.seed),
+        Record(index, labels, clean, adversarial, broken_by, about),
+    )
