@@ -13,10 +13,12 @@ from torch import nn
 
 from reproduce import paths
 from reproduce.cells import Cell
+from reproduce.cli import main
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation.run import evaluate_cell
 from reproduce.models import ModelSource
+from reproduce.settings import CONFIG_VARIABLE
 from reproduce.training import train_cell
 
 
@@ -104,3 +106,69 @@ def test_the_original_package_must_be_there(
     config = tiny(*SMALL, "eval.autoattack_package=autoattack")
     with pytest.raises(HarnessError, match="'autoattack', which is not installed"):
         record_of(config, source, "fab")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Run `reproduce evaluate` and return its output, or its error line after the status."""
+
+    def run(config: Config, *words: str, status: int = 0) -> str:
+        monkeypatch.setenv(CONFIG_VARIABLE, config.model_dump_json())
+        monkeypatch.setattr(sys, "argv", ["reproduce", "evaluate", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        assert ended.value.code == status, shown.err
+        assert "Traceback" not in shown.err
+        return shown.out if status == 0 else shown.err
+
+    return run
+
+
+def test_the_command_takes_a_checkpoint_file(
+    command: Callable[..., str], tiny: Callable[..., Config], weights: Path
+) -> None:
+    words = ["--weights", str(weights), "--architecture", "wrn-10-0.25", "--dataset", "digits"]
+    config = tiny(*SMALL)
+    said = command(config, *words, "--attack", "autoattack", "--preview", "--images", "20")
+    assert "model-last  autoattack-preview-n20-seed0:  robust" in said
+    assert "(broken by apgd-ce " in said
+    assert "already evaluated" in command(
+        config, *words, "--attack", "autoattack", "--preview", "--images", "20"
+    )
+    assert "stability" in command(config, *words, "--seed", "3", "--processes", "2")
+    late = command(config, *words, "--seed", "4", "--max-minutes", "1e-9", status=75)
+    assert "the same command continues" in late
+
+
+def test_the_command_takes_an_import_path(
+    command: Callable[..., str], tiny: Callable[..., Config]
+) -> None:
+    words = ["--model", "test_foreign_models:make_network", "--dataset", "digits"]
+    assert "test_foreign_models:make_network  pgd20-seed0:" in command(tiny(*SMALL), *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "which network? Give a cell id, or --weights"),
+        (["--weights", "a", "--model", "b:c"], "which network?"),
+        (["--weights", "a", "--architecture", "wrn-10-1"], "--dataset is missing"),
+        (["--weights", "a", "--dataset", "digits"], "--weights needs --architecture"),
+        (["--weights", "a", "--architecture", "wrn-9-1", "--dataset", "digits"], "does not exist"),
+        (["--model", "a:b", "--dataset", "mnist"], "unknown data set 'mnist'"),
+        (["--model", "a:b", "--dataset", "digits", "--architecture", "x"], "belongs to --weights"),
+        (["--model", "a:b", "--dataset", "digits", "--attack", "x"], "unknown attack 'x'"),
+        (["--model", "a:b", "--dataset", "digits", "--images", "0"], "pgd20.images"),
+        (["--model", "a:b", "--dataset", "digits", "--images", "9999"], "there are 40 test images"),
+        (["--model", "a:b", "--dataset", "digits", "--preview"], "unknown key"),
+        (["--model", "a:b", "--dataset", "digits", "--set", "eval.epsilon=0"], "eval.epsilon"),
+        (["--model", "a:b", "--dataset", "digits", "--set", "eval.epsilon=1.1"], "eval.epsilon"),
+        (["digits/wrn-10-0.25/at/lam-1/seed-0", "--dataset", "digits"], "not several"),
+        (["digits/wrn-10-0.25/at/lam-1/seed-0"], "is not trained"),
+    ],
+)
+def test_words_that_name_no_network(
+    command: Callable[..., str], tiny: Callable[..., Config], words: list[str], message: str
+) -> None:
+    assert message in command(tiny(*SMALL), *words, status=1)

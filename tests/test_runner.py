@@ -1,5 +1,6 @@
 """The runner: shards, interruptions, processes, and the packaged attacks inside it."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from pyautoattack import AutoAttack as PlainAutoAttack
 from small_runs import SMALL_ATTACKS as SMALL
 from small_runs import record_of
 
-from reproduce import paths
+from reproduce import costs, paths
 from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
 from reproduce.config import AutoAttack, Config
 from reproduce.data import ImageStore, load_prepared
@@ -324,3 +325,62 @@ def test_time_is_up(tiny: Callable[..., Config], source: ModelSource) -> None:
     config = tiny(*SMALL, "machine.max_minutes=0.0000001")
     with pytest.raises(Stopped, match="all finished shards are kept"):
         record_of(config, source, "pgd20")
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_costs_are_counted(tiny: Callable[..., Config], source: ModelSource, attack: str) -> None:
+    """The passes that planning takes for an image that holds are those that it costs."""
+    config = tiny(*SMALL, "eval.epsilon=1e-6", "eval.attacks.fab.restarts=3")
+    record = record_of(config, source, attack)
+    held = int(record.robust.sum())
+    assert held == (record.clean == record.label).sum()
+    passes = costs.attack_passes(config.eval.attacks[attack], 10)
+    counted = record.info["forward_passes"] + record.info["backward_passes"]
+    attacked = len(record.index) if record.info["every_image"] else held
+    assert counted == len(record.index) + attacked * (passes - 1)
+
+
+def test_the_original_package_is_used_by_choice(
+    tiny: Callable[..., Config], source: ModelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the same modules; here the packaged form stands in for it."""
+    plain = record_of(tiny(*SMALL), source, "square")
+    for name in ("autopgd_base", "fab_pt", "square"):
+        module = importlib.import_module(f"pyautoattack.{name}")
+        monkeypatch.setitem(sys.modules, f"autoattack.{name}", module)
+    monkeypatch.setitem(sys.modules, "autoattack", importlib.import_module("pyautoattack"))
+    chosen = tiny(*SMALL, "eval.autoattack_package=autoattack")
+    record = record_of(chosen, source, "square")
+    assert record.info["pieces"][0]["autoattack"] == "unknown"
+    assert record.info["digest"] != plain.info["digest"]
+    assert np.array_equal(record.adversarial, plain.adversarial)
+
+
+@pytest.mark.parametrize(
+    ("sets", "compiled"),
+    [
+        (["machine.compile=on"], True),
+        (["machine.compile=off", "eval.attacks.square.queries=100000"], False),
+        (["eval.attacks.square.queries=20"], False),
+        (["eval.attacks.square.queries=100000"], True),
+    ],
+)
+def test_compiled_where_it_pays(
+    tiny: Callable[..., Config],
+    source: ModelSource,
+    monkeypatch: pytest.MonkeyPatch,
+    sets: list[str],
+    compiled: bool,
+) -> None:
+    """Forty images of five thousand queries and more are worth half a minute on a CPU."""
+
+    class Seen(Exception):  # noqa: N818
+        pass
+
+    def network(*_: object, **options: bool) -> None:
+        assert options["compiled"] == compiled
+        raise Seen
+
+    monkeypatch.setattr("reproduce.evaluation.worker.AttackedNetwork", network)
+    with pytest.raises(Seen):
+        record_of(tiny(*SMALL, *sets), source, "square")

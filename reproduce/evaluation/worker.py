@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -225,7 +225,12 @@ def _check_ball(name: str, images: torch.Tensor, found: torch.Tensor, epsilon: f
 
 def _package(spec: AttackSpec) -> dict[str, str]:
     """Say which release the attack is of, if it is not ours."""
-    return {} if spec.package is None else {spec.package: version(spec.package)}
+    if spec.package is None:
+        return {}
+    try:
+        return {spec.package: version(spec.package)}
+    except PackageNotFoundError:  # a copy on the path, not an installed release
+        return {spec.package: "unknown"}
 
 
 def _compiled(job: Job, passes: float) -> bool:

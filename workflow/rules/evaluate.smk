@@ -14,7 +14,7 @@ rule evaluate:
         HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
     conda:
         ENVIRONMENT
-    threads: HARNESS.config.machine.threads
+    threads: HARNESS.config.machine.threads * HARNESS.config.machine.processes
     resources:
         gpu=HARNESS.gpus,
     params:
