@@ -374,7 +374,7 @@ def test_compiled_where_it_pays(
 ) -> None:
     """Forty images of five thousand queries and more are worth half a minute on a CPU."""
 
-    class Seen(Exception):  # noqa: N818
+    class Seen(Exception):
         pass
 
     def network(*_: object, **options: bool) -> None:
