@@ -68,6 +68,21 @@ def test_a_network_from_python_code(tiny: Callable[..., Config]) -> None:
     assert source.fingerprint() == source.fingerprint()
 
 
+def test_edited_code_is_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are the same; what it does with them need not be."""
+    monkeypatch.syspath_prepend(tmp_path)
+    prints = []
+    for factor in (1, 2):
+        (tmp_path / "edited.py").write_text(
+            "from torch import nn\n"
+            "class Scaled(nn.Flatten):\n"
+            f"    def forward(self, x): return {factor} * super().forward(x)[:, :10]\n"
+        )
+        monkeypatch.delitem(sys.modules, "edited", raising=False)
+        prints.append(ModelSource("digits", import_path="edited:Scaled").fingerprint())
+    assert prints[0] != prints[1]
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

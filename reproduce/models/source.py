@@ -56,7 +56,11 @@ class ModelSource:
         return model
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 that tells this network from others: of the file, or of the weights.
+        """Return a SHA-256 that tells this network from others.
+
+        Of a checkpoint it is the file's.  Of Python code it covers the weights and the
+        files of the module named and of the network's class; what those import in
+        turn it does not see.
 
         Raises
         ------
@@ -68,7 +72,13 @@ class ModelSource:
                 raise HarnessError(f"checkpoint {self.weights} does not exist")
             return sha256_of_file(self.weights)
         state = hashlib.sha256(str(self.import_path).encode())
-        for key, value in self.load().state_dict().items():
+        model = self.load()
+        modules = {str(self.import_path).partition(":")[0], type(model).__module__}
+        for name in sorted(modules):
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).is_file():
+                state.update(sha256_of_file(Path(file)).encode())
+        for key, value in model.state_dict().items():
             state.update(f"{key} {value.dtype} {list(value.shape)}".encode())
             state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return state.hexdigest()
