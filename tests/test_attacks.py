@@ -230,9 +230,25 @@ class _Infinite(nn.Module):
         return images.flatten(1)[:, :10] / 0
 
 
+class _InPlace(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.sub_(0.5).flatten(1)[:, :10]
+
+
+def test_a_network_may_change_its_input() -> None:
+    images = torch.rand(4, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    kept = images.clone()
+    network = AttackedNetwork(_InPlace(), 10)
+    network.predict(images)
+    (gradient,) = torch.autograd.grad(network(images.requires_grad_(True)).sum(), images)
+    assert torch.equal(images, kept)
+    assert gradient.sum() == 40
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (nn.Conv2d(1, 3, 1), r"the network fails on torch.float32 of shape \[4, 3, 8, 8\]"),
         (nn.Flatten(), r"with \[4, 192\], expected logits of shape \[4, 10\]"),
         (_Pair(), "with tuple, expected logits"),
         (_Infinite(), "NaN or infinite"),

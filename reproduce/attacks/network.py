@@ -85,9 +85,10 @@ class AttackedNetwork(nn.Module):
         Raises
         ------
         HarnessError
-            If the network answers with anything else.
+            If the network fails, or answers with anything else.
         """
-        images = images.contiguous(memory_format=torch.channels_last)
+        # its own copy: a network that normalises in place must not change the attack's images
+        images = images.clone(memory_format=torch.channels_last)
         if self._batch_size is None or len(images) <= self._batch_size:
             return self._counted(images)
         parts = images.split(self._batch_size)
@@ -100,7 +101,13 @@ class AttackedNetwork(nn.Module):
     def _counted(self, images: Tensor) -> Tensor:
         # before the call: a part that is computed again for its gradient stops on the way
         self.passes.forward += len(images)
-        logits = self._call(images)
+        try:
+            logits = self._call(images)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise HarnessError(
+                f"the network fails on {images.dtype} of shape {list(images.shape)}: {reason}"
+            ) from error
         expected = (len(images), self._classes)
         if not isinstance(logits, Tensor) or logits.shape != expected:
             found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
