@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from reproduce.attacks import AttackedNetwork, Batch, frozen
 from reproduce.catalogue import dataset_facts
 from reproduce.config import AutoAttack, PGDAttack
-from reproduce.evaluation.checks import check_black_box, check_network
+from reproduce.evaluation.checks import check_accuracy, check_black_box, check_network
 from reproduce.specs import AttackSpec
 
 FACTS = dataset_facts("cifar10")
@@ -30,8 +30,6 @@ class Linear(nn.Module):
             return logits.round()
         if self.change == "probabilities":
             return logits.softmax(1)
-        if self.change == "other pixels":
-            return -logits
         return logits
 
 
@@ -68,7 +66,6 @@ def test_a_sound_evaluation_has_no_warning() -> None:
         ("saturated", ["40 of 40 images have a cross entropy gradient of exactly zero"]),
         ("rounded", ["cross entropy gradient of exactly zero", "margin gradient of exactly zero"]),
         ("probabilities", ["looks like probabilities"]),
-        ("other pixels", ["no better than chance"]),
     ],
 )
 def test_flawed_networks(change: str, messages: list[str]) -> None:
@@ -93,6 +90,12 @@ def test_an_epsilon_that_does_not_fit(epsilon: float) -> None:
 def test_fewer_classes_than_targets() -> None:
     (line,) = _found(spec=_spec(AutoAttack(kind="autoattack", targets=12)))
     assert line == "12 target classes are asked for, only 9 others exist"
+
+
+def test_accuracy_no_better_than_chance() -> None:
+    assert check_accuracy(correct=300, images=1000, classes=10) == []
+    (line,) = check_accuracy(correct=110, images=1000, classes=10)
+    assert line.startswith("natural accuracy is 11.00 % on 1000 images, no better than chance")
 
 
 def test_a_black_box_attack_that_wins() -> None:

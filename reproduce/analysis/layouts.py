@@ -197,20 +197,24 @@ def attack_title(config: Config, name: str) -> str:
 
 
 def partial_notes(config: Config, attacks: Sequence[str], results: Results) -> list[str]:
-    """Say which attacks saw a part of the images, or ran in part, and what that leaves."""
+    """Say which attacks ran in part, or saw a part of the images, and what that leaves."""
     notes = []
     for name in attacks:
         attack = config.eval.attacks[name]
         if isinstance(attack, AutoAttack) and attack.version == "preview":
             notes.append(f"{name} is a preview: the two APGD attacks, an upper bound.")
-        frame = results.frame[results.frame["attack"] == name]
-        for dataset, images in sorted(set(zip(frame["dataset"], frame["images"], strict=True))):
-            facts = dataset_facts(dataset)
-            interval = subset_interval(50.0, images, facts.test)
-            if interval is not None:
-                notes.append(
-                    f"{name}: {images} of {facts.test} test images of {facts.title}, every class "
-                    "in its proportion; the 95 % interval of a number for all of them is up to "
-                    f"± {(interval.high - interval.low) / 2:.1f} points (each in the csv)."
-                )
+    seen: dict[tuple[int, int], tuple[dict[str, None], dict[str, None]]] = {}
+    columns = results.frame[["dataset", "attack", "images"]]
+    for dataset, attack_name, images in columns.itertuples(index=False, name=None):
+        facts = dataset_facts(dataset)
+        names, titles = seen.setdefault((images, facts.test), ({}, {}))
+        names[attack_name] = titles[facts.title] = None
+    for (images, total), (names, titles) in seen.items():
+        interval = subset_interval(50.0, images, total)
+        if interval is not None:
+            notes.append(
+                f"{', '.join(names)} on {', '.join(titles)}: {images} of {total} test images, "
+                "every class in its proportion; the 95 % interval of a number for all is up to "
+                f"± {(interval.high - interval.low) / 2:.1f} points (each in the csv)."
+            )
     return notes

@@ -36,7 +36,7 @@ class Results:
     problems : tuple of str
         Records that exist and could not be used, with the reason.
     warnings : tuple of str
-        What the checks of the evaluations found, each once.
+        What the checks of the evaluations found, each once a network.
     """
 
     frame: pd.DataFrame
@@ -71,7 +71,7 @@ def collect(config: Config, experiment: Experiment) -> Results:
             rows.append(_row(evaluation, record, data))
             held[evaluation] = (record.index, record.robust)
             lines = record.info.get("warnings", [])
-            warnings += [f"{evaluation.cell}, {evaluation.attack}: {line}" for line in lines]
+            warnings += [f"{evaluation.cell}: {line}" for line in lines]
     return Results(
         _frame(rows),
         held,

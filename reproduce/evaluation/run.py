@@ -12,7 +12,7 @@ from reproduce.cells import Cell
 from reproduce.config import Checkpoint, Config
 from reproduce.data import load_prepared
 from reproduce.errors import HarnessError
-from reproduce.evaluation.checks import check_black_box
+from reproduce.evaluation.checks import check_accuracy, check_black_box
 from reproduce.evaluation.records import Record, read_record, write_record
 from reproduce.evaluation.runner import run_shards
 from reproduce.evaluation.shards import ARRAYS, Shard
@@ -115,7 +115,7 @@ def _evaluate(
             )
             shards = run_shards(job, images, say)
             info = {**about, **_info(job, shards), "data": dataset.about()}
-            write_record(path, _join(shards, info))
+            write_record(path, _join(shards, info, dataset.facts.classes))
             shutil.rmtree(job.folder)
             record = read_record(path)
         else:
@@ -169,10 +169,12 @@ def _existing(path: Path, spec: AttackSpec, sha256: str, say: Say) -> Record | N
     return record
 
 
-def _join(shards: list[Shard], info: dict[str, Any]) -> Record:
+def _join(shards: list[Shard], info: dict[str, Any], classes: int) -> Record:
     """Put the shards together, and look at what only all of them tell."""
     arrays = {key: np.concatenate([shard.arrays[key] for shard in shards]) for key in ARRAYS}
     record = Record(**arrays, info=info)
+    correct = int((record.clean == record.label).sum())
+    info["warnings"] += check_accuracy(correct, len(record.label), classes)
     parts = info["parts"]
     if "square" in parts[1:]:
         before = (record.clean == record.label) & (record.broken_by < 0)
