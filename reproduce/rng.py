@@ -39,6 +39,18 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
+    """Let code that draws from PyTorch's global generators start from `seed`.
+
+    For code that is not ours; the generators are put back as they were.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
 def uniform_per_image(
     seed: int, purpose: str, indices: Sequence[int], shape: tuple[int, ...]
 ) -> Tensor:

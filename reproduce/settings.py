@@ -20,6 +20,8 @@ CONFIG_VARIABLE = "REPRODUCE_CONFIG"
 # mappings of a grid that are axes, not settings
 _AXES = {"methods", "architectures"}
 
+# settings of which the paper says nothing
+_UNSAID = {"preset", "eval.shard", "eval.autoattack_package"}
 # sections that say where and on what to run, not what to compute
 _PLACES = {"results", "data.folder", "data.cifar10", "data.cifar100", "machine"}
 
@@ -64,6 +66,20 @@ def build_config(user: Tree) -> Config:
     return _validate({**merge(_preset(name), user), "preset": name})
 
 
+def override(config: Config, sets: Mapping[str, Any]) -> Config:
+    """Change single settings of a configuration, given by their dotted keys.
+
+    Raises
+    ------
+    HarnessError
+        As `load_config`.
+    """
+    tree = config.model_dump(mode="json")
+    for key, value in sets.items():
+        tree = merge(tree, _nested(key, value))
+    return _validate(tree)
+
+
 def deviations(config: Config, attacks: Collection[str] | None = None) -> list[str]:
     """List the settings by which a configuration differs from the paper's protocol.
 
@@ -85,7 +101,7 @@ def deviations(config: Config, attacks: Collection[str] | None = None) -> list[s
     for key in sorted(paper.keys() | ours.keys()):
         place = any(key == name or key.startswith(f"{name}.") for name in _PLACES)
         # another grid is another choice of cells, each of which follows the protocol or not
-        if place or key == "preset" or key.startswith("experiments."):
+        if place or key in _UNSAID or key.startswith("experiments."):
             continue
         if key.startswith("eval.attacks.") and not _counts(key, attacks, paper):
             continue
@@ -159,9 +175,13 @@ def _assignment(item: str) -> dict[str, Any]:
         tree: Any = yaml.safe_load(text)
     except yaml.YAMLError:
         raise HarnessError(f"override {item!r}: {text!r} is not a YAML value") from None
-    for part in reversed(key.split(".")):
-        tree = {part: tree}
-    return dict(tree)
+    return _nested(key, tree)
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """Write a value under a dotted key as a tree."""
+    first, dot, rest = key.partition(".")
+    return {first: _nested(rest, value) if dot else value}
 
 
 @cache
@@ -194,9 +214,9 @@ def _first_problem(error: ValidationError) -> str:
         line = f"configuration key {key!r}: kind is missing; it is pgd, fab, square or autoattack"
     else:
         reason = first["msg"].removeprefix("Value error, ")
-        # what does not fit together is no single key's value
-        where = f"configuration key {key!r}: {reason} (it is {first['input']!r})"
-        line = where if key else f"configuration: {reason}"
+        line = f"configuration key {key!r}: {reason}" if key else f"configuration: {reason}"
+        if not isinstance(first["input"], Mapping):
+            line += f" (it is {first['input']!r})"
     more = len(problems) - 1
     return line + (f"; and {more} more" if more else "")
 

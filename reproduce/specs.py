@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from reproduce.catalogue import METHODS
+from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.cells import Cell, parse_cell
 from reproduce.config import Attack, Checkpoint, Config, PGDAttack, Train
 from reproduce.errors import HarnessError
@@ -107,10 +107,16 @@ def evaluation_spec(
         raise HarnessError(
             "checkpoint best-val needs held-out training images: set train.holdout, to 1000 say"
         )
+    spec, facts = attack_spec(config, attack, seed), dataset_facts(cell.dataset)
+    if (spec.images or 0) > facts.test:
+        raise HarnessError(
+            f"eval.attacks.{attack}.images is {spec.images}, {facts.title} has {facts.test} test "
+            "images"
+        )
     return EvaluationSpec(
         training=training_spec(config, cell).digest,
         checkpoint=checkpoint,
-        **attack_spec(config, attack, seed).model_dump(),
+        **spec.model_dump(),
     )
 
 
@@ -120,12 +126,18 @@ def attack_spec(config: Config, name: str, seed: int) -> AttackSpec:
     Raises
     ------
     HarnessError
-        If the configuration has no attack of that name.
+        If the configuration has no attack of that name, or it asks for more images
+        than there are.
     """
     if name not in config.eval.attacks:
         known = ", ".join(config.eval.attacks)
         raise HarnessError(f"unknown attack {name!r}; the configuration has: {known}")
     attack = config.eval.attacks[name]
+    if attack.images and attack.images > (config.data.test_images or attack.images):
+        raise HarnessError(
+            f"eval.attacks.{name}.images is {attack.images}, but data.test_images is "
+            f"{config.data.test_images}"
+        )
     ours = isinstance(attack, PGDAttack)
     return AttackSpec(
         name=name,

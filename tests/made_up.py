@@ -61,7 +61,14 @@ def write_made_up(
     broken_by = np.where(natural & ~robust, 0, -1)
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
     label, folder = config.eval.label(item.attack), paths.cell_folder(config, item.cell)
-    about = {"digest": spec.digest, "model_sha256": f"weights of {item.cell}", **info}
+    about = {
+        "digest": spec.digest,
+        "model_sha256": f"weights of {item.cell}",
+        "parts": ["pgd"],
+        "every_image": True,
+        "warnings": [],
+        **info,
+    }
     write_record(
         paths.record_file(folder, item.checkpoint, label, item.seed),
         Record(index, labels, clean, adversarial, broken_by, about),

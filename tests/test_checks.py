@@ -24,6 +24,10 @@ class Linear(nn.Module):
         logits = 4 * images.flatten(1)[:, :10]
         if self.change == "random":
             return logits + torch.randn_like(logits)
+        if self.change == "batch":
+            return logits - logits.mean(0)
+        if self.change == "detached":
+            return logits.detach()
         if self.change == "saturated":
             return 1000 * logits
         if self.change == "rounded":
@@ -63,6 +67,8 @@ def test_a_sound_evaluation_has_no_warning() -> None:
     ("change", "messages"),
     [
         ("random", ["output changes between two calls"]),
+        ("batch", ["depends on the other images of its batch"]),
+        ("detached", ["cross entropy gradient of exactly zero", "margin gradient of exactly zero"]),
         ("saturated", ["40 of 40 images have a cross entropy gradient of exactly zero"]),
         ("rounded", ["cross entropy gradient of exactly zero", "margin gradient of exactly zero"]),
         ("probabilities", ["looks like probabilities"]),
@@ -94,6 +100,7 @@ def test_fewer_classes_than_targets() -> None:
 
 def test_accuracy_no_better_than_chance() -> None:
     assert check_accuracy(correct=300, images=1000, classes=10) == []
+    assert check_accuracy(correct=0, images=10, classes=10) == []
     (line,) = check_accuracy(correct=110, images=1000, classes=10)
     assert line.startswith("natural accuracy is 11.00 % on 1000 images, no better than chance")
 

@@ -47,6 +47,18 @@ def test_an_attack_that_tables_do_not_use_is_no_deviation() -> None:
     assert deviations(load_config("{}", None, ["eval.attacks.pgd50={kind: pgd, steps: 50}"])) == []
 
 
+def test_what_the_paper_does_not_say_is_no_deviation() -> None:
+    sets = ["eval.shard=128", "eval.autoattack_package=autoattack"]
+    assert deviations(load_config("{}", None, sets)) == []
+
+
+def test_settings_of_an_attack_are_deviations_of_its_numbers() -> None:
+    config = load_config("{}", None, ["eval.attacks.fab.steps=50", "eval.attacks.square.images=9"])
+    assert deviations(config, ["square"]) == []
+    assert deviations(config, ["fab"]) == ["eval.attacks.fab.steps is 50, the paper's is 100"]
+    assert deviations(config) == deviations(config, ["fab"])
+
+
 def test_an_override_of_the_paper_preset_is_a_deviation() -> None:
     assert deviations(load_config("{}", None, ["train.epochs=99"])) == [
         "train.epochs is 99, the paper's is 100"
@@ -100,6 +112,12 @@ WRONG = [
     ("experiments.table1.seeds=[-1]", "seeds"),
     ("experiments.table9={}", "table9"),
     ("train", "expected key=value"),
+    ("eval.attacks.x={steps: 3}", "'eval.attacks.x': kind is missing"),
+    ("eval.attacks.fab.steps=0", "'eval.attacks.fab.steps'"),
+    ("eval.attacks.x={kind: deepfool}", "expected tags: 'pgd', 'fab', 'square', 'autoattack'"),
+    ("eval.attacks.pgd20={kind: fab, loss: null, step_size: null}", "eval.attacks.pgd20"),
+    ("experiments.table2.attacks=[zzz]", "table2: unknown attack 'zzz'"),
+    ("experiments.table2.lambdas=[6, 6]", "lambdas lists a value twice"),
     ("train.epochs=[", "not a YAML value"),
 ]
 
@@ -192,5 +210,11 @@ def test_evaluation_specs_are_checked() -> None:
     config = build_config({})
     with pytest.raises(HarnessError, match="unknown attack 'cw21'"):
         evaluation_spec(config, TRADES, "cw21", 0, "best-test")
+    for sets, message in (
+        (["eval.attacks.fab.images=10001"], "CIFAR-10 has 10000 test images"),
+        (["eval.attacks.fab.images=30", "data.test_images=20"], "data.test_images is 20"),
+    ):
+        with pytest.raises(HarnessError, match=message):
+            evaluation_spec(load_config("{}", None, sets), TRADES, "fab", 0, "best-test")
     with pytest.raises(HarnessError, match="held-out"):
         evaluation_spec(config, TRADES, "pgd20", 0, "best-val")

@@ -83,6 +83,124 @@ def test_edited_code_is_another_network(tmp_path: Path, monkeypatch: pytest.Monk
     assert prints[0] != prints[1]
 
 
+def test_the_code_of_every_part_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A wrapper from another file, the most common way to normalise."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "whole.py").write_text(
+        "from torch import nn\nfrom part import Part\n"
+        "def make(): return nn.Sequential(Part(), nn.Flatten())\n"
+    )
+    prints = []
+    for number in (1, 2):
+        (tmp_path / "part.py").write_text(
+            f"from torch import nn\nclass Part(nn.Identity):\n    number = {number}\n"
+        )
+        for name in ("whole", "part"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        prints.append(ModelSource("digits", import_path="whole:make").fingerprint())
+    assert prints[0] != prints[1]
+
+
+class Viewing(nn.Module):
+    """Takes a view that channels-last tensors do not have, as many networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.linear = nn.Linear(256, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.conv(images).view(len(images), -1))
+
+
+class Halved(Viewing):
+    """Answers in half precision."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).to(torch.bfloat16)
+
+
+class Detached(Viewing):
+    """Hides its gradient."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return super().forward(images)
+
+
+class InPlace(Viewing):
+    """Normalises the very images it is given."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.sub_(0.5))
+
+
+class Random(Viewing):
+    """Adds noise."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) + torch.randn(len(images), 10)
+
+
+@pytest.mark.parametrize("attack", ["pgd20", "cw20", "fab", "square", "autoattack"])
+@pytest.mark.parametrize("name", ["Viewing", "Halved", "Detached", "InPlace", "Random"])
+def test_unusual_networks(tiny: Callable[..., Config], attack: str, name: str) -> None:
+    config = tiny(*SMALL, "machine.eval_batch=6")
+    source = ModelSource("digits", import_path=f"test_foreign_models:{name}")
+    record = record_of(config, source, attack)
+    warned = " ".join(record.info["warnings"])
+    # noise makes and unmakes the right predictions that are looked at
+    assert ("gradient of exactly zero" in warned) == (name == "Detached") or name == "Random"
+    assert ("changes between two calls" in warned) == (name == "Random")
+    for path in paths.root(config).rglob("*.npz"):
+        path.unlink()
+    assert np.array_equal(record_of(config, source, attack).adversarial, record.adversarial)
+
+
+class Raising(Viewing):
+    """Fails in its own way."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise KeyError("no such layer")
+
+
+class Integer(Viewing):
+    """Answers with whole numbers."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).long()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Raising", "the network fails on torch.float32 of shape .* KeyError: 'no such layer'"),
+        ("Integer", r"answers with torch.int64, expected real logits"),
+    ],
+)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_networks_that_fail(
+    tiny: Callable[..., Config], name: str, message: str, processes: int
+) -> None:
+    config = tiny(*SMALL, f"machine.processes={processes}")
+    with pytest.raises(HarnessError, match=message):
+        record_of(config, ModelSource("digits", import_path=f"test_foreign_models:{name}"), "fab")
+
+
+@pytest.mark.parametrize(
+    "text", ["import os os", "1 / 0", "nothing", "raise SystemExit(0)", "import os; os.nothing"]
+)
+def test_modules_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "failing", raising=False)
+    (tmp_path / "failing.py").write_text(text)
+    with pytest.raises(HarnessError, match=r"model 'failing:model' cannot be imported: \w+:"):
+        ModelSource("digits", import_path="failing:model").load()
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -114,15 +232,6 @@ def test_checkpoints_that_cannot_be_attacked(
             record_of(config, source, "pgd20")
 
 
-def test_the_original_package_must_be_there(
-    tiny: Callable[..., Config], source: ModelSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "autoattack", None)
-    config = tiny(*SMALL, "eval.autoattack_package=autoattack")
-    with pytest.raises(HarnessError, match="'autoattack', which is not installed"):
-        record_of(config, source, "fab")
-
-
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
     """Run `reproduce evaluate` and return its output, or its error line after the status."""
@@ -146,7 +255,7 @@ def test_the_command_takes_a_checkpoint_file(
     words = ["--weights", str(weights), "--architecture", "wrn-10-0.25", "--dataset", "digits"]
     config = tiny(*SMALL)
     said = command(config, *words, "--attack", "autoattack", "--preview", "--images", "20")
-    assert "model-last  autoattack-preview-n20-seed0:  robust" in said
+    assert "model-last-wrn-10-0.25  autoattack-preview-n20-seed0:  robust" in said
     assert "(broken by apgd-ce " in said
     assert "already evaluated" in command(
         config, *words, "--attack", "autoattack", "--preview", "--images", "20"
@@ -170,13 +279,15 @@ def test_the_command_takes_an_import_path(
         (["--weights", "a", "--model", "b:c"], "which network?"),
         (["--weights", "a", "--architecture", "wrn-10-1"], "--dataset is missing"),
         (["--weights", "a", "--dataset", "digits"], "--weights needs --architecture"),
-        (["--weights", "a", "--architecture", "wrn-9-1", "--dataset", "digits"], "does not exist"),
+        (["--weights", "a", "--architecture", "wrn-9-1", "--dataset", "digits"], "6n + 4"),
+        (["--weights", "a", "--architecture", "wrn-10-1", "--dataset", "digits"], "not exist"),
+        (["--model", "a:b", "--dataset", "digits", "--checkpoint", "last"], "--checkpoint picks"),
         (["--model", "a:b", "--dataset", "mnist"], "unknown data set 'mnist'"),
         (["--model", "a:b", "--dataset", "digits", "--architecture", "x"], "belongs to --weights"),
         (["--model", "a:b", "--dataset", "digits", "--attack", "x"], "unknown attack 'x'"),
         (["--model", "a:b", "--dataset", "digits", "--images", "0"], "pgd20.images"),
-        (["--model", "a:b", "--dataset", "digits", "--images", "9999"], "there are 40 test images"),
-        (["--model", "a:b", "--dataset", "digits", "--preview"], "unknown key"),
+        (["--model", "a:b", "--dataset", "digits", "--images", "9999"], "data.test_images is 40"),
+        (["--model", "a:b", "--dataset", "digits", "--preview"], "--preview is for AutoAttack"),
         (["--model", "a:b", "--dataset", "digits", "--set", "eval.epsilon=0"], "eval.epsilon"),
         (["--model", "a:b", "--dataset", "digits", "--set", "eval.epsilon=1.1"], "eval.epsilon"),
         (["digits/wrn-10-0.25/at/lam-1/seed-0", "--dataset", "digits"], "not several"),

@@ -1,6 +1,5 @@
 """The runner: shards, interruptions, processes, and the packaged attacks inside it."""
 
-import importlib
 import json
 import multiprocessing
 import os
@@ -13,22 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT
-from pyautoattack import AutoAttack as PlainAutoAttack
 from small_runs import SMALL_ATTACKS as SMALL
 from small_runs import record_of
 
-from reproduce import costs, paths
-from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
-from reproduce.config import AutoAttack, Config
-from reproduce.data import ImageStore, load_prepared
+from reproduce import paths
+from reproduce.config import Config
 from reproduce.errors import HarnessError, Stopped
 from reproduce.evaluation.run import evaluate_model
 from reproduce.evaluation.shards import shard_file
-from reproduce.evaluation.worker import Worker, attack_batch
+from reproduce.evaluation.worker import Worker
 from reproduce.models import ModelSource
-from reproduce.specs import AttackSpec
 
 ATTACKS = ("pgd20", "cw20", "fab", "square", "autoattack")
 
@@ -132,14 +126,20 @@ def test_a_killed_command_continues(tmp_path: Path, tiny: Callable, source: Mode
     assert _bytes(config) == _bytes(whole)
 
 
+@pytest.mark.parametrize("pause", [0, 0.5])
 def test_a_killed_process_of_the_pool_is_named(
-    tiny: Callable[..., Config], source: ModelSource, monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[..., Config],
+    source: ModelSource,
+    monkeypatch: pytest.MonkeyPatch,
+    pause: float,
 ) -> None:
     config = tiny(*SMALL, "eval.shard=8", "machine.processes=2", "eval.attacks.square.queries=1500")
 
     def kill_one(*_: object) -> None:
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        time.sleep(pause)
 
+    # whether the pool notices in a result or when it is given the next shard
     monkeypatch.setattr("reproduce.progress.ProgressBar.line", kill_one)
     with pytest.raises(HarnessError, match="a process was killed; the same command continues"):
         record_of(config, source, "square")
@@ -164,74 +164,6 @@ def test_the_shard_has_no_say_in_pgd(
     for record in records[1:]:
         assert np.array_equal(record.adversarial, records[0].adversarial)
         assert record.info["digest"] == records[0].info["digest"]
-
-
-@pytest.mark.parametrize("attack", ["fab", "square", "autoattack"])
-def test_the_batch_has_no_say_in_packaged_attacks(
-    tiny: Callable[..., Config], source: ModelSource, attack: str, tmp_path: Path
-) -> None:
-    records = []
-    for batch in (40, 6):
-        config = tiny(*SMALL, f"machine.eval_batch={batch}", f"results={tmp_path / str(batch)}")
-        records.append(record_of(config, source, attack))
-    # a rounding may turn an image on the boundary
-    assert (records[0].robust != records[1].robust).sum() <= 1
-
-
-def test_autoattack_is_the_packages(source: ModelSource, digits_folder: Path) -> None:
-    """The runner's parts on one shard give the verdicts of the package's own evaluation."""
-    dataset = load_prepared(digits_folder / "prepared" / "digits.npz")
-    images, labels = ImageStore(dataset.test, dataset.facts, torch.device("cpu")).plain(0, 48)
-    images = images.contiguous()
-    attack = AutoAttack(kind="autoattack", steps=10, targets=9, queries=100)
-    spec = AttackSpec(
-        name="autoattack",
-        attack=attack,
-        epsilon=0.15,
-        seed=0,
-        images=None,
-        shard=48,
-        package="pyautoattack",
-    )
-    model = source.load()
-    network = AttackedNetwork(model, 10)
-    parts = attack_parts(spec, network, 10, images.device, 48)
-    with frozen(model):
-        found = attack_batch(network, Batch(images, labels, list(range(48))), parts, 0.15, seed=77)
-    plain = PlainAutoAttack(source.load().eval(), eps=0.15, seed=77, version="standard")
-    for part in (plain.apgd, plain.apgd_targeted, plain.fab):
-        part.n_iter = 10
-    # the sizes of APGD's first checkpoint follow from its iterations
-    for part in (plain.apgd, plain.apgd_targeted):
-        part.n_iter_2, part.n_iter_min, part.size_decr = 2, 1, 1
-    plain.square.n_queries = 100
-    _, predicted = plain.run_standard_evaluation(images, labels, batch_size=48)
-    robust = (found["clean"] == labels) & (found["adversarial"] == labels)
-    assert torch.equal(robust, predicted == labels)
-    assert 5 < robust.sum() < 43
-    assert set(found["broken_by"].tolist()) >= {-1, 0}
-
-
-def test_the_package_leaves_the_global_generator_alone(
-    tiny: Callable[..., Config], source: ModelSource
-) -> None:
-    torch.manual_seed(3)
-    expected = torch.rand(4)
-    torch.manual_seed(3)
-    record_of(tiny(*SMALL), source, "autoattack")
-    assert torch.equal(torch.rand(4), expected)
-
-
-def test_records_say_which_part_broke_an_image(
-    tiny: Callable[..., Config], source: ModelSource
-) -> None:
-    record = record_of(tiny(*SMALL), source, "autoattack")
-    assert record.info["parts"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
-    right = record.clean == record.label
-    assert np.array_equal(record.broken_by >= 0, right & (record.adversarial != record.label))
-    assert record.broken_by.max() < 4
-    assert record.info["forward_passes"] > record.info["backward_passes"] > 0
-    assert record.info["shard"] == 16
 
 
 def test_other_seeds_are_other_starts(tiny: Callable[..., Config], source: ModelSource) -> None:
@@ -265,6 +197,11 @@ def test_damaged_and_foreign_shards_are_made_again(
         path.write_bytes(damage)
     done = tiny(*SMALL)
     evaluate_model(done, source, "fab", 0, said.append)
+    # finished with another size of shards, the older ones are of no use
+    other = tiny(*SMALL, "eval.shard=20")
+    _unfinished(config, source, "square")
+    evaluate_model(other, source, "square", 0, said.append)
+    assert not list(paths.root(config).rglob("*.shards"))
     name = next(name for name in _bytes(whole) if "fab" in name)
     assert _bytes(done)[name] == _bytes(whole)[name]
 
@@ -292,18 +229,25 @@ def _unfinished(config: Config, source: ModelSource, attack: str) -> Path:
     return folder
 
 
-def test_a_record_of_another_network_is_made_again(
+def test_a_record_of_something_else_is_made_again(
     tiny: Callable[..., Config], source: ModelSource
 ) -> None:
     config = tiny(*SMALL)
     record_of(config, source, "pgd20")
     (path,) = paths.root(config).rglob("pgd20-seed0.json")
     info = json.loads(path.read_text())
-    path.write_text(json.dumps(info | {"model_sha256": "another"}))
-    said: list[str] = []
-    evaluate_model(config, source, "pgd20", 0, said.append)
-    assert "is of another network: attacking again" in said[0]
-    assert json.loads(path.read_text())["model_sha256"] == info["model_sha256"]
+    for change, message in (
+        ({"model_sha256": "another"}, "is of another network: attacking again"),
+        ({"digest": "another"}, "was made with other settings: attacking again"),
+        ({"data": {"sha256": "another"}}, "is of other images than"),
+        ({"warnings": None}, "is damaged at 'warnings'"),
+        ({"parts": ["pgd", 3]}, "is damaged at 'parts.1'"),
+    ):
+        path.write_text(json.dumps(info | change))
+        said: list[str] = []
+        evaluate_model(config, source, "pgd20", 0, said.append)
+        assert message in said[0]
+        assert json.loads(path.read_text())["model_sha256"] == info["model_sha256"]
 
 
 def test_partial_records_have_other_names(tiny: Callable[..., Config], source: ModelSource) -> None:
@@ -325,62 +269,3 @@ def test_time_is_up(tiny: Callable[..., Config], source: ModelSource) -> None:
     config = tiny(*SMALL, "machine.max_minutes=0.0000001")
     with pytest.raises(Stopped, match="all finished shards are kept"):
         record_of(config, source, "pgd20")
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_costs_are_counted(tiny: Callable[..., Config], source: ModelSource, attack: str) -> None:
-    """The passes that planning takes for an image that holds are those that it costs."""
-    config = tiny(*SMALL, "eval.epsilon=1e-6", "eval.attacks.fab.restarts=3")
-    record = record_of(config, source, attack)
-    held = int(record.robust.sum())
-    assert held == (record.clean == record.label).sum()
-    passes = costs.attack_passes(config.eval.attacks[attack], 10)
-    counted = record.info["forward_passes"] + record.info["backward_passes"]
-    attacked = len(record.index) if record.info["every_image"] else held
-    assert counted == len(record.index) + attacked * (passes - 1)
-
-
-def test_the_original_package_is_used_by_choice(
-    tiny: Callable[..., Config], source: ModelSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has the same modules; here the packaged form stands in for it."""
-    plain = record_of(tiny(*SMALL), source, "square")
-    for name in ("autopgd_base", "fab_pt", "square"):
-        module = importlib.import_module(f"pyautoattack.{name}")
-        monkeypatch.setitem(sys.modules, f"autoattack.{name}", module)
-    monkeypatch.setitem(sys.modules, "autoattack", importlib.import_module("pyautoattack"))
-    chosen = tiny(*SMALL, "eval.autoattack_package=autoattack")
-    record = record_of(chosen, source, "square")
-    assert record.info["pieces"][0]["autoattack"] == "unknown"
-    assert record.info["digest"] != plain.info["digest"]
-    assert np.array_equal(record.adversarial, plain.adversarial)
-
-
-@pytest.mark.parametrize(
-    ("sets", "compiled"),
-    [
-        (["machine.compile=on"], True),
-        (["machine.compile=off", "eval.attacks.square.queries=100000"], False),
-        (["eval.attacks.square.queries=20"], False),
-        (["eval.attacks.square.queries=100000"], True),
-    ],
-)
-def test_compiled_where_it_pays(
-    tiny: Callable[..., Config],
-    source: ModelSource,
-    monkeypatch: pytest.MonkeyPatch,
-    sets: list[str],
-    compiled: bool,
-) -> None:
-    """Forty images of five thousand queries and more are worth half a minute on a CPU."""
-
-    class Seen(Exception):
-        pass
-
-    def network(*_: object, **options: bool) -> None:
-        assert options["compiled"] == compiled
-        raise Seen
-
-    monkeypatch.setattr("reproduce.evaluation.worker.AttackedNetwork", network)
-    with pytest.raises(Seen):
-        record_of(tiny(*SMALL, *sets), source, "square")

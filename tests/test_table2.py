@@ -189,6 +189,7 @@ def test_a_subset_is_marked_and_judged_as_one(paper: Callable[..., Config]) -> N
     _fill(config, lambda _: 47.9, images=1000)
     markdown = _table(config)  # made with all attacks on a thousand images ...
     assert "FAB (n=1000)" in markdown
+    assert "Worst case (n=1000)" in markdown
     config = paper("eval.attacks.fab.images=1000")
     for item in find_experiment(config, "table2").evaluations:
         images = 1000 if item.attack == "fab" else IMAGES
@@ -241,6 +242,7 @@ def test_a_preview_is_marked(paper: Callable[..., Config]) -> None:
     )
     markdown = _table(config)
     assert "AutoAttack (preview, n=500)" in markdown
+    assert "Worst case (preview, n=500)" in markdown
     assert "autoattack is a preview: the two APGD attacks, an upper bound" in markdown
     assert "eval.attacks.autoattack.version is preview, the paper's is standard" in markdown
 

@@ -1,111 +1,13 @@
 """The Snakefile, run as a user runs it: what it plans, what it runs again, and what not."""
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY
-from snakemake.exceptions import WorkflowError
-
-from reproduce.workflow import Harness
-
-SNAKEMAKE = Path(sys.executable).parent / "snakemake"
-
-
-def _copy(folder: Path) -> Path:
-    """Lay the workflow out in a folder of its own, so that results and state are the test's."""
-    for name in ("workflow", "envs"):
-        shutil.copytree(ROOT / name, folder / name)
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, folder)
-    return folder
-
-
-class Workflow:
-    """One copy of the workflow and a way to run it."""
-
-    def __init__(self, folder: Path, config: dict) -> None:
-        self.folder = folder
-        (folder / "config.yaml").write_text(json.dumps(config))
-
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        process = subprocess.run(
-            [SNAKEMAKE, "--cores", "2", *words],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
-        if check:
-            assert process.returncode == 0, process.stdout + process.stderr
-        return process
-
-    def planned(self, *words: str) -> dict[str, int]:
-        """Return the jobs of a dry run by rule."""
-        output = self.run("-n", *words)
-        text = output.stdout + output.stderr
-        stats = text.split("Job stats:")[1] if "Job stats:" in text else ""
-        return {
-            name: int(count)
-            for name, count in re.findall(r"^(\w+) +(\d+)$", stats.split("\n\n")[0], re.MULTILINE)
-            if name not in ("job", "total")
-        }
-
-    def set(self, **values: object) -> None:
-        path = self.folder / "config.yaml"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-
-def test_paper_plan(tmp_path: Path) -> None:
-    workflow = Workflow(_copy(tmp_path), {})
-    planned = workflow.planned("--config", "preset=paper", "--", "table1")
-    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (99, 99, 1)
-    output = workflow.run("-n", "--config", "preset=paper", "--", "table1").stdout
-    cells = set(re.findall(r"wildcards: cell=(\S+?)(?:,|$)", output, re.MULTILINE))
-    assert sum("/trades/" in cell for cell in cells) == 54
-    assert sum("/at/" in cell for cell in cells) == 45
-    # a second target that shares every cell adds no work
-    both = workflow.planned("--config", "preset=paper", "--", "table1", "diff", "all")
-    assert (both["train"], both["evaluate"]) == (99, 99)
-
-
-def test_paper_plan_of_table2(tmp_path: Path) -> None:
-    workflow = Workflow(_copy(tmp_path), {})
-    planned = workflow.planned("--config", "preset=paper", "--", "table2")
-    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (24, 288, 2)
-    # nine runs, and their first PGD-20, are Table 1's too
-    both = workflow.planned("--config", "preset=paper", "--", "table1", "table2")
-    assert (both["train"], both["evaluate"]) == (99 + 24 - 9, 99 + 288 - 9)
-
-
-@pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])
-def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
-    assert Workflow(_copy(tmp_path), {"preset": preset}).planned()["train"] > 0
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"preset": "papr"}, "unknown preset 'papr'"),
-        ({"train": {"epoch": 3}}, "unknown key 'train.epoch'"),
-        ({"train": {"attack": {"epsilon": -1}}}, "train.attack.epsilon"),
-        ({"experiments": {"table1": {"architectures": ["wrn-33-1"]}}}, "6n + 4"),
-    ],
-)
-def test_bad_configuration(tmp_path: Path, config: dict, message: str) -> None:
-    process = Workflow(_copy(tmp_path), config).run("-n", check=False)
-    assert process.returncode != 0
-    assert message in process.stdout + process.stderr
-    assert "Traceback" not in process.stdout + process.stderr
+from conftest import TINY
+from workflow_copy import Workflow, copy
 
 
 @pytest.fixture(scope="module")
@@ -115,27 +17,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> W
 
     config = load_config("{}", "demo", [f"data.folder={digits_folder}", *TINY])
     tree = config.model_dump(mode="json", exclude={"results"})
-    workflow = Workflow(_copy(tmp_path_factory.mktemp("workflow")), tree)
+    workflow = Workflow(copy(tmp_path_factory.mktemp("workflow")), tree)
     # the digits are prepared already; Snakemake must find its own record of that
     workflow.run("--touch", "--", str(digits_folder / "prepared" / "digits.npz"), check=False)
     workflow.run("--", "all")
     return workflow
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "results/paper/cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json",
-        "results/paper/cells/mnist/wrn-34-1/trades/lam-6/seed-0/run.json",
-        "results/paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-0/records/fab-n7-seed0.npz",
-        "results/paper/tables/table9.csv",
-    ],
-)
-def test_unknown_targets(tmp_path: Path, target: str) -> None:
-    process = Workflow(_copy(tmp_path), {}).run("-n", "--", target, check=False)
-    assert process.returncode != 0
-    said = process.stdout + process.stderr
-    assert re.search("unknown data set|6n \\+ 4|unknown attack|unknown experiment", said)
 
 
 @pytest.fixture
@@ -291,30 +177,3 @@ def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
     assert "FAB (n=20)" in (done.folder / "results/demo/tables/table2.md").read_text()
     done.set(eval={**config["eval"], "attacks": attacks, "shard": 10})
     assert done.planned("--", "table2")["evaluate"] == 2
-
-
-def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REPRODUCE_CONFIG", "")
-    monkeypatch.setenv("PATH", os.environ["PATH"])
-    harness = Harness({"preset": "mini", "results": str(tmp_path), "data": {"cifar100": "/x"}})
-    cell = "cifar10/wrn-10-1/at/lam-2/seed-1"
-    assert json.loads(os.environ["REPRODUCE_CONFIG"])["preset"] == "mini"
-    assert os.environ["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
-    assert harness.gpus == 0
-    assert Harness({"preset": "paper"}).gpus == 1
-    assert harness.source("cifar100") == "/x"
-    assert harness.source("digits") == "embedded"
-    assert harness.manifest(cell).name == "cifar10.json"
-    assert len(harness.training_digest(cell)) == 12
-    seeds = [harness.evaluation_digest(cell, "-last", "pgd20", seed) for seed in ("0", "1")]
-    assert seeds[0] != seeds[1]
-    outputs = harness.outputs("table1")
-    assert len(outputs) == len(set(outputs))
-    assert [harness.attack(name) for name in ("pgd20", "fab-n100")] == ["pgd20", "fab"]
-    with pytest.raises(WorkflowError, match="unknown attack 'fab'"):
-        harness.attack("fab")
-    # three forms, a diff, two files a record, six files a run with held-out images
-    assert len(outputs) == 4 + 12 * (2 + 6)
-    assert harness.table_digest("table1") != harness.table_digest("table2")
-    with pytest.raises(WorkflowError, match="unknown preset"):
-        Harness({"preset": "x"})

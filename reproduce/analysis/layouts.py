@@ -57,6 +57,11 @@ class Entry:
     planned: int
     interval: Interval | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether all values that were planned are there."""
+        return self.sample.n == self.planned
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -69,31 +74,38 @@ class Layout:
     notes: list[str] = field(default_factory=list)
 
     def best(self, row: int, column: int) -> bool:
-        """Say whether an entry is the highest of its column among its rivals."""
+        """Say whether an entry is the highest of its column among its rivals that are complete."""
         means = [
             entries[column].sample.mean
             for other, entries in zip(self.rows, self.entries, strict=True)
-            if other.rivals == self.rows[row].rivals
+            if other.rivals == self.rows[row].rivals and entries[column].complete
         ]
         known = [mean for mean in means if not math.isnan(mean)]
-        return len(known) > 1 and self.entries[row][column].sample.mean == max(known)
+        entry = self.entries[row][column]
+        return len(known) > 1 and entry.complete and entry.sample.mean == max(known)
 
 
 def lay_out(config: Config, experiment: Experiment, results: Results) -> Layout:
     """Arrange an experiment's numbers as the paper's table does."""
     table1, table2 = config.experiments.table1, config.experiments.table2
     if experiment.name == "table1" and table1 is not None:
-        return _table1(table1, results)
+        return _table1(config, table1, results)
     if experiment.name == "table2" and table2 is not None:
         return _table2(config, table2, results)
     raise HarnessError(f"there is no layout of {experiment.name!r}")
 
 
-def _table1(grid: Grid, results: Results) -> Layout:
+def _table1(config: Config, grid: Grid, results: Results) -> Layout:
     """Sections by method, rows by lambda, columns by metric and width."""
     total = dataset_facts(grid.dataset).test
+    mark = _mark(config, ["pgd20"])
     columns = [
-        Column(f"{_SHORT[metric]} {width(name)}", f"{metric} {name}", _LONG[metric], width(name))
+        Column(
+            f"{_SHORT[metric]} {width(name)}{mark}",
+            f"{metric} {name}",
+            _LONG[metric],
+            f"{width(name)}{mark}",
+        )
         for metric in METRICS
         for name in grid.architectures
     ]
@@ -122,7 +134,7 @@ def _table1(grid: Grid, results: Results) -> Layout:
 def _table2(config: Config, grid: AttackTable, results: Results) -> Layout:
     """Sections by data set, rows by network and lambda, columns by attack, then the worst case."""
     titles = {name: attack_title(config, name) for name in grid.attacks}
-    titles["worst case"] = "Worst case"
+    titles["worst case"] = f"Worst case{_mark(config, grid.attacks)}"
     group = _LONG["robust_accuracy"]
     columns = [Column(title, name, group, title) for name, title in titles.items()]
     rows, entries = [], []
@@ -188,12 +200,16 @@ def attack_title(config: Config, name: str) -> str:
         title = "C&W" if attack.loss == "margin" else f"PGD-{attack.steps}"
     else:
         title = {"fab": "FAB", "square": "Square", "autoattack": "AutoAttack"}[attack.kind]
-    marks = []
-    if isinstance(attack, AutoAttack) and attack.version == "preview":
-        marks.append("preview")
-    if attack.images is not None:
-        marks.append(f"n={attack.images}")
-    return f"{title} ({', '.join(marks)})" if marks else title
+    return title + _mark(config, [name])
+
+
+def _mark(config: Config, names: Sequence[str]) -> str:
+    """Return what marks numbers that some attack of several makes partial."""
+    attacks = [config.eval.attacks[name] for name in names]
+    preview = any(isinstance(a, AutoAttack) and a.version == "preview" for a in attacks)
+    images = min((a.images for a in attacks if a.images is not None), default=None)
+    marks = ["preview"] * preview + ([] if images is None else [f"n={images}"])
+    return f" ({', '.join(marks)})" if marks else ""
 
 
 def partial_notes(config: Config, attacks: Sequence[str], results: Results) -> list[str]:

@@ -70,8 +70,7 @@ def collect(config: Config, experiment: Experiment) -> Results:
             record, data = found
             rows.append(_row(evaluation, record, data))
             held[evaluation] = (record.index, record.robust)
-            lines = record.info.get("warnings", [])
-            warnings += [f"{evaluation.cell}: {line}" for line in lines]
+            warnings += [f"{evaluation.cell}: {line}" for line in record.info["warnings"]]
     return Results(
         _frame(rows),
         held,

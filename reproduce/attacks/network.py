@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from reproduce.errors import HarnessError
 
@@ -60,6 +60,8 @@ class AttackedNetwork(nn.Module):
     batch_size : int, optional
         Most images at once; larger batches go through in parts, and where a gradient
         is wanted each part is computed again for it, so that memory stays bounded.
+    channels_last : bool
+        Whether its convolutions get that memory layout, in which they are faster.
     compiled : bool
         Whether to compile it, for any batch size.
     """
@@ -70,10 +72,16 @@ class AttackedNetwork(nn.Module):
         classes: int,
         batch_size: int | None = None,
         *,
+        channels_last: bool = True,
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last:
+            model.to(memory_format=self._layout)  # type: ignore[call-overload]
+        if compiled:
+            # FAB goes backward several times through one forward pass
+            torch._functorch.config.donated_buffer = False
         self._call = torch.compile(model, dynamic=True) if compiled else model
         self._classes = classes
         self._batch_size = batch_size
@@ -87,26 +95,30 @@ class AttackedNetwork(nn.Module):
         HarnessError
             If the network fails, or answers with anything else.
         """
-        # its own copy: a network that normalises in place must not change the attack's images
-        images = images.clone(memory_format=torch.channels_last)
         if self._batch_size is None or len(images) <= self._batch_size:
             return self._counted(images)
         parts = images.split(self._batch_size)
         if torch.is_grad_enabled() and images.requires_grad:
-            return torch.cat(
-                [checkpoint(self._counted, part, use_reentrant=False) for part in parts]
-            )
-        return torch.cat([self._counted(part) for part in parts])
+            # its early stop is an exception that passes through the network
+            with set_checkpoint_early_stop(enable=False):
+                logits = [checkpoint(self._counted, part, use_reentrant=False) for part in parts]
+        else:
+            logits = [self._counted(part) for part in parts]
+        return torch.cat(logits)
 
     def _counted(self, images: Tensor) -> Tensor:
-        # before the call: a part that is computed again for its gradient stops on the way
         self.passes.forward += len(images)
+        # its own copy: a network that normalises in place must not change the attack's images
+        copy = images.clone(memory_format=self._layout)
         try:
-            logits = self._call(images)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            logits = self._call(copy)
+        except HarnessError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
             raise HarnessError(
-                f"the network fails on {images.dtype} of shape {list(images.shape)}: {reason}"
+                f"the network fails on {images.dtype} of shape {list(images.shape)}: "
+                f"{type(error).__name__}: {reason}"
             ) from error
         expected = (len(images), self._classes)
         if not isinstance(logits, Tensor) or logits.shape != expected:
@@ -115,7 +127,14 @@ class AttackedNetwork(nn.Module):
                 f"the network answers {len(images)} images with {found}, expected logits of "
                 f"shape {list(expected)}"
             )
-        if logits.requires_grad:
+        if not logits.is_floating_point():
+            raise HarnessError(f"the network answers with {logits.dtype}, expected real logits")
+        # what was made in inference mode can be neither changed nor differentiated
+        logits = (logits.clone() if logits.is_inference() else logits).to(images.dtype)
+        if images.requires_grad and torch.is_grad_enabled():
+            if not logits.requires_grad:
+                # detached on the way: a gradient of zero, of which the checks warn
+                logits = logits + (0 * images).flatten(1).sum(1, keepdim=True)
             logits.register_hook(self._count_backward)
         return logits
 

@@ -6,8 +6,7 @@ read back, and knows no shards.  Its attack classes are.
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from reproduce.config import AutoAttack, FABAttack, SquareAttack
 from reproduce.errors import HarnessError
+from reproduce.rng import own_random_numbers
 
 # (images, their labels, seed) -> images that the attack found, in the ball
 PackageAttack = Callable[[Tensor, Tensor, int], Tensor]
@@ -140,16 +140,8 @@ def _seeded(attack: Any, device: torch.device) -> PackageAttack:
         attack.seed = seed
         # the package takes views that channels-last tensors do not have
         images = images.contiguous()
-        with _own_random_numbers(device):
+        with own_random_numbers(device, seed):
             found: Tensor = attack.perturb(images, labels)
         return found.detach()
 
     return run
-
-
-@contextmanager
-def _own_random_numbers(device: torch.device) -> Iterator[None]:
-    """Keep the global generators, which the package seeds, as they were."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reproduce.catalogue import DATASETS, dataset_facts
+from reproduce.catalogue import DATASETS, dataset_facts, parse_architecture
 from reproduce.cells import EXAMPLE, parse_cell
 from reproduce.cli.app import CellArgument, ConfigOption, DeviceOption, PresetOption, SetOption
 from reproduce.cli.app import configure as _configure
+from reproduce.config import AutoAttack
 from reproduce.errors import HarnessError
 from reproduce.paths import prepared_file
+from reproduce.settings import override
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, help texts must not
     from reproduce.models import ModelSource
@@ -112,7 +114,12 @@ def evaluate(
     """
     from reproduce.evaluation.run import evaluate_cell, evaluate_model
 
-    overrides = list(sets or [])
+    settings = _configure(config, preset, sets, device)
+    if attack not in settings.eval.attacks:
+        known = ", ".join(settings.eval.attacks)
+        raise HarnessError(f"unknown attack {attack!r}; the configuration has: {known}")
+    if preview and not isinstance(settings.eval.attacks[attack], AutoAttack):
+        raise HarnessError(f"--preview is for AutoAttack; {attack!r} is another attack")
     given = {
         "eval.checkpoint": checkpoint,
         "machine.max_minutes": max_minutes,
@@ -120,19 +127,15 @@ def evaluate(
         f"eval.attacks.{attack}.images": images,
         f"eval.attacks.{attack}.version": "preview" if preview else None,
     }
-    overrides += [f"{key}={value}" for key, value in given.items() if value is not None]
-    settings = _configure(config, preset, sets, device)
-    if attack not in settings.eval.attacks:
-        known = ", ".join(settings.eval.attacks)
-        raise HarnessError(f"unknown attack {attack!r}; the configuration has: {known}")
-    settings = _configure(config, preset, overrides, device)
+    settings = override(settings, {key: v for key, v in given.items() if v is not None})
     if cell is not None:
         if weights or architecture or model or dataset:
             raise HarnessError("give a cell, or --weights, or --model, not several")
         evaluate_cell(settings, parse_cell(cell), attack, seed, settings.eval.checkpoint)
         return
-    source = _source(weights, architecture, model, dataset)
-    evaluate_model(settings, source, attack, seed)
+    if checkpoint is not None:
+        raise HarnessError("--checkpoint picks one of a cell's; a file is given by --weights")
+    evaluate_model(settings, _source(weights, architecture, model, dataset), attack, seed)
 
 
 def _source(
@@ -152,4 +155,6 @@ def _source(
         raise HarnessError("--weights needs --architecture, such as wrn-34-10")
     if model is not None and architecture is not None:
         raise HarnessError("--architecture belongs to --weights; --model says itself what it is")
+    if architecture is not None:
+        parse_architecture(architecture)
     return ModelSource(dataset_facts(dataset).name, architecture, weights, model)

@@ -53,9 +53,3 @@ class Config(Section):
             )
         if self.train.holdout >= train:
             raise ValueError(f"{table}: train.holdout leaves none of {train} training images")
-        for name, attack in self.eval.attacks.items():
-            if (attack.images or 0) > test:
-                raise ValueError(
-                    f"{table}: eval.attacks.{name}.images is {attack.images}, there are {test} "
-                    f"test images of {facts.title}"
-                )

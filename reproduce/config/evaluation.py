@@ -66,7 +66,7 @@ class SquareAttack(_Attack):
     queries: Count = 5000
     """Queries a restart may use for an image."""
     restarts: Count = 1
-    """Restarts."""
+    """Random starts; an image that one of them breaks is left out of the next."""
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class Machine(Section):
     eval_batch: Count = 500
     """Most images that go through a network at once in evaluation. FAB, Square and APGD need a
     whole shard at once: a smaller batch then costs them a second forward pass a gradient."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
     """Compile the network for an evaluation; auto does it on a CPU for more than a million
     forward passes, where the half minute it takes is won back."""
     save_minutes: Positive = 10.0

@@ -14,6 +14,8 @@ from reproduce.specs import AttackSpec
 
 # images that the checks look at
 _SAMPLE = 64
+# images below which accuracy says nothing about chance
+_ENOUGH = 30
 # relative to the largest logit; two calls on a GPU differ by rounding
 _REPEATABLE = 1e-4
 # an epsilon this many times the usual one, or a fraction of it, is worth a question
@@ -64,6 +66,8 @@ def check_black_box(white: float, black: float) -> list[str]:
 
 def check_accuracy(correct: int, images: int, classes: int) -> list[str]:
     """Ask whether a network that is right on `correct` of `images` sees what it expects."""
+    if images < _ENOUGH:
+        return []
     chance = 1 / classes
     # three standard deviations of guessing above chance
     if correct / images <= chance + 3 * (chance * (1 - chance) / images) ** 0.5:
@@ -105,6 +109,14 @@ def _check_logits(network: AttackedNetwork, images: Tensor) -> list[str]:
         found.append(
             f"the network's output changes between two calls (by up to {difference:.3g}): attacks "
             "need a deterministic network"
+        )
+    halves = images.split(max(len(images) // 2, 1))
+    with torch.no_grad():
+        apart = torch.cat([network(half) for half in halves])
+    if not found and (first - apart).abs().max().item() > _REPEATABLE * largest:
+        found.append(
+            "the output of an image depends on the other images of its batch (BatchNorm in train "
+            "mode?): attacks on it mean little"
         )
     sums = first.sum(1)
     if first.min() >= 0 and first.max() <= 1 and torch.allclose(sums, torch.ones_like(sums)):

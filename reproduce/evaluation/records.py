@@ -6,12 +6,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reproduce.errors import HarnessError
 from reproduce.evaluation.metrics import Metrics, compute_metrics
 from reproduce.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
 
 _KEYS = ("index", "label", "clean", "adversarial", "broken_by")
+
+
+class _Known(BaseModel):
+    """What every summary says, as far as anything reads it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    digest: str
+    model_sha256: str
+    parts: list[str]
+    every_image: bool
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -41,8 +54,9 @@ class Record:
     @property
     def metrics(self) -> Metrics:
         """The three metrics over all images of the record."""
-        every_image = bool(self.info.get("every_image", True))
-        return compute_metrics(self.label, self.clean, self.adversarial, every_image=every_image)
+        return compute_metrics(
+            self.label, self.clean, self.adversarial, every_image=self.info["every_image"]
+        )
 
     @property
     def robust(self) -> NDArray[np.bool_]:
@@ -93,4 +107,9 @@ def read_record(path: Path) -> Record:
         raise HarnessError(f"record {path} lacks {', '.join(missing)}")
     if len({arrays[key].shape for key in _KEYS}) != 1 or arrays["index"].ndim != 1:
         raise HarnessError(f"record {path} holds arrays of different lengths")
+    try:
+        _Known.model_validate(info)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise HarnessError(f"the summary of {path} is damaged at {key!r}; delete it") from error
     return Record(**arrays, info=info)

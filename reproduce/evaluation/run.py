@@ -17,7 +17,7 @@ from reproduce.evaluation.records import Record, read_record, write_record
 from reproduce.evaluation.runner import run_shards
 from reproduce.evaluation.shards import ARRAYS, Shard
 from reproduce.evaluation.worker import Job
-from reproduce.files import digest, exclusive, sha256_of_file
+from reproduce.files import digest, exclusive, read_json, sha256_of_file
 from reproduce.models import ModelSource
 from reproduce.runs import RunInfo, problem_with, read_run
 from reproduce.specs import AttackSpec, EvaluationSpec, attack_spec, evaluation_spec, training_spec
@@ -76,13 +76,13 @@ def evaluate_model(
     It lies under ``results/<preset>/models``, by data set, name and fingerprint of
     the network.  Parameters and errors as in `evaluate_cell`.
     """
-    sha256 = source.fingerprint()
-    given = source.import_path or Path(str(source.weights)).stem
+    spec, sha256 = attack_spec(config, attack, seed), source.fingerprint()
+    given = source.import_path or f"{Path(str(source.weights)).stem}-{source.architecture}"
     name = "".join(c if c.isalnum() or c in "-." else "-" for c in given)
     folder = paths.foreign_folder(config, source.dataset, f"{name}-{sha256[:12]}")
     path = paths.record_file(folder, "best-test", config.eval.label(attack), seed)
     about = {"model": given, "dataset": source.dataset, "architecture": source.architecture}
-    return _evaluate(config, attack_spec(config, attack, seed), source, sha256, path, about, say)
+    return _evaluate(config, spec, source, sha256, path, about, say)
 
 
 def _evaluate(
@@ -97,9 +97,9 @@ def _evaluate(
     name = about.get("cell") or about["model"]
     title = f"{name}  {path.stem}"
     with exclusive(path.with_name(f".{path.stem}.lock"), title):
-        record = _existing(path, spec, sha256, say)
+        prepared = paths.prepared_file(config, source.dataset)
+        record = _existing(path, spec, sha256, prepared, say)
         if record is None:
-            prepared = paths.prepared_file(config, source.dataset)
             dataset = load_prepared(prepared)
             images = spec.images or len(dataset.test)
             job = Job(
@@ -116,12 +116,14 @@ def _evaluate(
             shards = run_shards(job, images, say)
             info = {**about, **_info(job, shards), "data": dataset.about()}
             write_record(path, _join(shards, info, dataset.facts.classes))
-            shutil.rmtree(job.folder)
+            # with those that other settings or networks left behind
+            for unfinished in path.parent.glob(f"{path.stem}-*.shards"):
+                shutil.rmtree(unfinished)
             record = read_record(path)
         else:
             say(f"already evaluated, {path}")
     say(f"{title}:  {record.metrics}{_broken(record)}")
-    for warning in record.info.get("warnings", []):
+    for warning in record.info["warnings"]:
         say(f"Warning: {warning}")
     return record
 
@@ -151,8 +153,8 @@ def _usable_run(config: Config, spec: EvaluationSpec, cell: Cell) -> RunInfo:
     return run
 
 
-def _existing(path: Path, spec: AttackSpec, sha256: str, say: Say) -> Record | None:
-    """Return the record on disk if it is whole, of these settings and of these weights."""
+def _existing(path: Path, spec: AttackSpec, sha256: str, prepared: Path, say: Say) -> Record | None:
+    """Return the record on disk if it is whole, of these settings, weights and images."""
     if not path.is_file():
         return None
     try:
@@ -165,6 +167,11 @@ def _existing(path: Path, spec: AttackSpec, sha256: str, say: Say) -> Record | N
         return None
     if record.info.get("model_sha256") != sha256:
         say(f"{path} is of another network: attacking again")
+        return None
+    manifest = prepared.with_suffix(".json")
+    images = record.info.get("data", {}).get("sha256")
+    if manifest.is_file() and read_json(manifest).get("sha256") != images:
+        say(f"{path} is of other images than {prepared}: attacking again")
         return None
     return record
 

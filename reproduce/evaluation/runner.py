@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 
 import torch
 
+from reproduce.config import Machine
 from reproduce.devices import claimed, prepare_process
 from reproduce.errors import HarnessError, Stopped
 from reproduce.evaluation.shards import Shard, read_shard, shard_file
@@ -82,41 +84,38 @@ def _in_pool(
 ) -> Iterator[tuple[int, Shard]]:
     check_time = _clock(job)
     count = min(job.machine.processes, len(missing))
-    waiting = iter(missing)
-    running: dict[Future[Shard], int] = {}
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
-
-        def begin(number: int | None) -> None:
-            if number is not None:
+    context = multiprocessing.get_context("spawn")
+    waiting, running = iter(missing), dict[Future[Shard], int]()
+    try:
+        with ProcessPoolExecutor(count, context, _begin_process, (job.machine,)) as pool:
+            for number in islice(waiting, count):
                 running[pool.submit(_attack, job, device, number)] = number
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    number, shard = running.pop(future), future.result()
+                    bar.advance(len(shard.arrays["index"]))
+                    yield number, shard
+                    check_time()
+                    for following in islice(waiting, 1):
+                        running[pool.submit(_attack, job, device, following)] = following
+    except BrokenProcessPool as error:
+        raise HarnessError(
+            f"{job.title}: a process was killed; the same command continues after the shards that "
+            "are done"
+        ) from error
 
-        for _ in range(count):
-            begin(next(waiting))
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                number = running.pop(future)
-                try:
-                    shard = future.result()
-                except BrokenProcessPool as error:
-                    raise HarnessError(
-                        f"{job.title}: a process was killed; the same command continues after "
-                        "the shards that are done"
-                    ) from error
-                bar.advance(len(shard.arrays["index"]))
-                yield number, shard
-                check_time()
-                begin(next(waiting, None))
+
+def _begin_process(machine: Machine) -> None:
+    """Let Ctrl-C end a process of the pool without a word, and so the end of its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    prepare_process(machine)
 
 
 def _attack(job: Job, device: torch.device, number: int) -> Shard:
-    """Attack one shard in a process of a pool."""
-    if not _WORKERS:
-        # Ctrl-C ends it without a word, and so does the end of the process that began it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-        prepare_process(job.machine)
+    """Attack one shard in a process of the pool."""
     return _worker(job, device).run(number)
 
 

@@ -19,7 +19,7 @@ from reproduce.evaluation.shards import Shard, shard_file, write_shard
 from reproduce.files import digest
 from reproduce.models import ModelSource
 from reproduce.provenance import provenance
-from reproduce.rng import derive
+from reproduce.rng import derive, own_random_numbers
 from reproduce.specs import AttackSpec
 
 # above this many passes a compiled network wins back the time it takes on a CPU
@@ -101,6 +101,8 @@ class Worker:
             self.model,
             dataset.facts.classes,
             job.machine.eval_batch,
+            # code from elsewhere may take views that this layout does not have
+            channels_last=job.source.import_path is None,
             compiled=_compiled(job, evaluation_passes(job.spec, dataset.facts)),
         )
         self.parts = attack_parts(
@@ -123,7 +125,8 @@ class Worker:
         batch = Batch(images, labels, self.store.indices[first : first + job.shard].tolist())
         seed = derive(job.spec.seed, f"{job.spec.name}/shard", number)
         costs = part_passes(job.spec.attack, self.facts.classes)
-        with frozen(self.model):
+        # a network that draws random numbers draws the same ones in every run
+        with frozen(self.model), own_random_numbers(self.device, seed):
             warnings = []
             if number == 0:
                 warnings = check_network(self.network, batch, job.spec, self.facts)
@@ -237,4 +240,4 @@ def _compiled(job: Job, passes: float) -> bool:
     wanted = job.machine.compile
     if wanted == "auto":
         return job.machine.device == "cpu" and passes > _WORTH_COMPILING
-    return wanted == "on"
+    return wanted == "always"

@@ -58,9 +58,9 @@ class ModelSource:
     def fingerprint(self) -> str:
         """Return a SHA-256 that tells this network from others.
 
-        Of a checkpoint it is the file's.  Of Python code it covers the weights and the
-        files of the module named and of the network's class; what those import in
-        turn it does not see.
+        Of a checkpoint it is the file's.  Of Python code it covers the weights, the file
+        of the module named and those of the classes the network is made of; functions
+        that those import from elsewhere it does not see.
 
         Raises
         ------
@@ -73,9 +73,10 @@ class ModelSource:
             return sha256_of_file(self.weights)
         state = hashlib.sha256(str(self.import_path).encode())
         model = self.load()
-        modules = {str(self.import_path).partition(":")[0], type(model).__module__}
+        modules = {str(self.import_path).partition(":")[0]}
+        modules |= {type(part).__module__ for part in model.modules()}
         for name in sorted(modules):
-            file = getattr(sys.modules[name], "__file__", None)
+            file = getattr(sys.modules.get(name), "__file__", None)
             if file is not None and Path(file).is_file():
                 state.update(sha256_of_file(Path(file)).encode())
         for key, value in model.state_dict().items():
@@ -94,16 +95,18 @@ def _import_model(path: str) -> nn.Module:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(name), attribute)
-    except ImportError as error:
-        raise HarnessError(f"model {path!r} cannot be imported: {error}") from error
-    except AttributeError:
-        raise HarnessError(f"model {path!r}: {name} has no {attribute!r}") from None
-    model = found
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise HarnessError(
+            f"model {path!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, attribute):
+        raise HarnessError(f"model {path!r}: {name} has no {attribute!r}")
+    model = found = getattr(module, attribute)
     if isinstance(found, type) or (callable(found) and not isinstance(found, nn.Module)):
         try:
             model = found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise HarnessError(
                 f"model {path!r} cannot be called without arguments: "
                 f"{type(error).__name__}: {error}"

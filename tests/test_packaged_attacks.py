@@ -1,0 +1,171 @@
+"""FAB, Square and AutoAttack inside the runner: the package's verdicts, at its counted cost."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pyautoattack import AutoAttack as PlainAutoAttack
+from small_runs import SMALL_ATTACKS as SMALL
+from small_runs import record_of
+
+from reproduce import costs
+from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
+from reproduce.config import AutoAttack, Config
+from reproduce.data import ImageStore, load_prepared
+from reproduce.errors import HarnessError
+from reproduce.evaluation.worker import attack_batch
+from reproduce.models import ModelSource
+from reproduce.specs import AttackSpec
+
+ATTACKS = ("pgd20", "cw20", "fab", "square", "autoattack")
+
+
+@pytest.mark.parametrize("attack", ["fab", "square", "autoattack"])
+def test_the_batch_has_no_say_in_packaged_attacks(
+    tiny: Callable[..., Config], source: ModelSource, attack: str, tmp_path: Path
+) -> None:
+    records = []
+    for batch in (40, 6):
+        config = tiny(*SMALL, f"machine.eval_batch={batch}", f"results={tmp_path / str(batch)}")
+        records.append(record_of(config, source, attack))
+    # a rounding may turn an image on the boundary
+    assert (records[0].robust != records[1].robust).sum() <= 1
+
+
+def test_autoattack_is_the_packages(source: ModelSource, digits_folder: Path) -> None:
+    """The runner's parts on one shard give the verdicts of the package's own evaluation."""
+    dataset = load_prepared(digits_folder / "prepared" / "digits.npz")
+    images, labels = ImageStore(dataset.test, dataset.facts, torch.device("cpu")).plain(0, 48)
+    images = images.contiguous()
+    attack = AutoAttack(kind="autoattack", steps=10, targets=9, queries=100)
+    spec = AttackSpec(
+        name="autoattack",
+        attack=attack,
+        epsilon=0.15,
+        seed=0,
+        images=None,
+        shard=48,
+        package="pyautoattack",
+    )
+    model = source.load()
+    network = AttackedNetwork(model, 10)
+    parts = attack_parts(spec, network, 10, images.device, 48)
+    with frozen(model):
+        found = attack_batch(network, Batch(images, labels, list(range(48))), parts, 0.15, seed=77)
+    plain = PlainAutoAttack(source.load().eval(), eps=0.15, seed=77, version="standard")
+    for part in (plain.apgd, plain.apgd_targeted, plain.fab):
+        part.n_iter = 10
+    # the sizes of APGD's first checkpoint follow from its iterations
+    for part in (plain.apgd, plain.apgd_targeted):
+        part.n_iter_2, part.n_iter_min, part.size_decr = 2, 1, 1
+    plain.square.n_queries = 100
+    _, predicted = plain.run_standard_evaluation(images, labels, batch_size=48)
+    robust = (found["clean"] == labels) & (found["adversarial"] == labels)
+    assert torch.equal(robust, predicted == labels)
+    assert 5 < robust.sum() < 43
+    assert set(found["broken_by"].tolist()) >= {-1, 0}
+
+
+def test_the_package_leaves_the_global_generator_alone(
+    tiny: Callable[..., Config], source: ModelSource
+) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    record_of(tiny(*SMALL), source, "autoattack")
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_records_say_which_part_broke_an_image(
+    tiny: Callable[..., Config], source: ModelSource
+) -> None:
+    record = record_of(tiny(*SMALL), source, "autoattack")
+    assert record.info["parts"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    right = record.clean == record.label
+    assert np.array_equal(record.broken_by >= 0, right & (record.adversarial != record.label))
+    assert record.broken_by.max() < 4
+    assert record.info["forward_passes"] > record.info["backward_passes"] > 0
+    assert record.info["shard"] == 16
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_costs_are_counted(tiny: Callable[..., Config], source: ModelSource, attack: str) -> None:
+    """The passes that planning takes for an image that holds are those that it costs."""
+    config = tiny(*SMALL, "eval.epsilon=1e-6", "eval.attacks.fab.restarts=3")
+    record = record_of(config, source, attack)
+    held = int(record.robust.sum())
+    assert held == (record.clean == record.label).sum()
+    passes = costs.attack_passes(config.eval.attacks[attack], 10)
+    counted = record.info["forward_passes"] + record.info["backward_passes"]
+    attacked = len(record.index) if record.info["every_image"] else held
+    assert counted == len(record.index) + attacked * (passes - 1)
+
+
+def test_the_original_package_is_used_by_choice(
+    tiny: Callable[..., Config], source: ModelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the same modules; here the packaged form stands in for it."""
+    plain = record_of(tiny(*SMALL), source, "square")
+    for name in ("autopgd_base", "fab_pt", "square"):
+        module = importlib.import_module(f"pyautoattack.{name}")
+        monkeypatch.setitem(sys.modules, f"autoattack.{name}", module)
+    monkeypatch.setitem(sys.modules, "autoattack", importlib.import_module("pyautoattack"))
+    chosen = tiny(*SMALL, "eval.autoattack_package=autoattack")
+    record = record_of(chosen, source, "square")
+    assert record.info["pieces"][0]["autoattack"] == "unknown"
+    assert record.info["digest"] != plain.info["digest"]
+    assert np.array_equal(record.adversarial, plain.adversarial)
+
+
+def test_the_original_package_must_be_there(
+    tiny: Callable[..., Config], source: ModelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "autoattack", None)
+    config = tiny(*SMALL, "eval.autoattack_package=autoattack")
+    with pytest.raises(HarnessError, match="'autoattack', which is not installed"):
+        record_of(config, source, "fab")
+
+
+@pytest.mark.parametrize(
+    ("sets", "compiled"),
+    [
+        (["machine.compile=always"], True),
+        (["machine.compile=never", "eval.attacks.square.queries=100000"], False),
+        (["eval.attacks.square.queries=20"], False),
+        (["eval.attacks.square.queries=100000"], True),
+    ],
+)
+def test_compiled_where_it_pays(
+    tiny: Callable[..., Config],
+    source: ModelSource,
+    monkeypatch: pytest.MonkeyPatch,
+    sets: list[str],
+    compiled: bool,
+) -> None:
+    """Forty images of five thousand queries and more are worth half a minute on a CPU."""
+
+    class Seen(Exception):
+        pass
+
+    def network(*_: object, **options: bool) -> None:
+        assert options["compiled"] == compiled
+        raise Seen
+
+    monkeypatch.setattr("reproduce.evaluation.worker.AttackedNetwork", network)
+    with pytest.raises(Seen):
+        record_of(tiny(*SMALL, *sets), source, "square")
+
+
+@pytest.mark.parametrize("attack", ["fab", "autoattack"])
+def test_packaged_attacks_on_a_compiled_network(
+    tiny: Callable[..., Config], source: ModelSource, attack: str, tmp_path: Path
+) -> None:
+    records = []
+    for when in ("never", "always"):
+        config = tiny(*SMALL, f"machine.compile={when}", f"results={tmp_path / when}")
+        records.append(record_of(config, source, attack))
+    assert (records[0].robust != records[1].robust).sum() <= 1

@@ -1,0 +1,108 @@
+"""The Snakefile, asked as a user asks it what it would run; nothing is run here."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from snakemake.exceptions import WorkflowError
+from workflow_copy import Workflow, copy
+
+from reproduce.workflow import Harness
+
+
+def test_paper_plan(tmp_path: Path) -> None:
+    workflow = Workflow(copy(tmp_path), {})
+    planned = workflow.planned("--config", "preset=paper", "--", "table1")
+    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (99, 99, 1)
+    output = workflow.run("-n", "--config", "preset=paper", "--", "table1").stdout
+    cells = set(re.findall(r"wildcards: cell=(\S+?)(?:,|$)", output, re.MULTILINE))
+    assert sum("/trades/" in cell for cell in cells) == 54
+    assert sum("/at/" in cell for cell in cells) == 45
+    # a second target that shares every cell adds no work
+    both = workflow.planned("--config", "preset=paper", "--", "table1", "diff", "all")
+    # ... beside those of the other tables
+    assert (both["train"], both["evaluate"]) == (114, 378)
+
+
+def test_paper_plan_of_table2(tmp_path: Path) -> None:
+    workflow = Workflow(copy(tmp_path), {})
+    planned = workflow.planned("--config", "preset=paper", "--", "table2")
+    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (24, 288, 2)
+    # nine runs, and their first PGD-20, are Table 1's too
+    both = workflow.planned("--config", "preset=paper", "--", "table1", "table2")
+    assert (both["train"], both["evaluate"]) == (99 + 24 - 9, 99 + 288 - 9)
+
+
+@pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])
+def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
+    assert Workflow(copy(tmp_path), {"preset": preset}).planned()["train"] > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"preset": "papr"}, "unknown preset 'papr'"),
+        ({"train": {"epoch": 3}}, "unknown key 'train.epoch'"),
+        ({"train": {"attack": {"epsilon": -1}}}, "train.attack.epsilon"),
+        ({"experiments": {"table1": {"architectures": ["wrn-33-1"]}}}, "6n + 4"),
+    ],
+)
+def test_bad_configuration(tmp_path: Path, config: dict, message: str) -> None:
+    process = Workflow(copy(tmp_path), config).run("-n", check=False)
+    assert process.returncode != 0
+    assert message in process.stdout + process.stderr
+    assert "Traceback" not in process.stdout + process.stderr
+
+
+def test_a_table_may_be_left_out(tmp_path: Path) -> None:
+    workflow = Workflow(copy(tmp_path), {"preset": "demo", "experiments": {"table2": None}})
+    assert workflow.planned("--", "table1")["train"] == 16
+    process = workflow.run("-n", "--", "table2", check=False)
+    assert process.returncode != 0
+    assert "unknown experiment 'table2'" in process.stdout + process.stderr
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "results/paper/cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json",
+        "results/paper/cells/mnist/wrn-34-1/trades/lam-6/seed-0/run.json",
+        "results/paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-0/records/fab-n7-seed0.npz",
+        "results/paper/tables/table9.csv",
+    ],
+)
+def test_unknown_targets(tmp_path: Path, target: str) -> None:
+    process = Workflow(copy(tmp_path), {}).run("-n", "--", target, check=False)
+    assert process.returncode != 0
+    said = process.stdout + process.stderr
+    assert re.search("unknown data set|6n \\+ 4|unknown attack|unknown experiment", said)
+
+
+def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPRODUCE_CONFIG", "")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    harness = Harness({"preset": "mini", "results": str(tmp_path), "data": {"cifar100": "/x"}})
+    cell = "cifar10/wrn-10-1/at/lam-2/seed-1"
+    assert json.loads(os.environ["REPRODUCE_CONFIG"])["preset"] == "mini"
+    assert os.environ["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert harness.gpus == 0
+    assert Harness({"preset": "paper"}).gpus == 1
+    assert harness.source("cifar100") == "/x"
+    assert harness.source("digits") == "embedded"
+    assert harness.manifest(cell).name == "cifar10.json"
+    assert len(harness.training_digest(cell)) == 12
+    seeds = [harness.evaluation_digest(cell, "-last", "pgd20", seed) for seed in ("0", "1")]
+    assert seeds[0] != seeds[1]
+    outputs = harness.outputs("table1")
+    assert len(outputs) == len(set(outputs))
+    assert [harness.attack(name) for name in ("pgd20", "fab-n100")] == ["pgd20", "fab"]
+    with pytest.raises(WorkflowError, match="unknown attack 'fab'"):
+        harness.attack("fab")
+    # three forms, a diff, two files a record, six files a run with held-out images
+    assert len(outputs) == 4 + 12 * (2 + 6)
+    assert harness.table_digest("table1") != harness.table_digest("table2")
+    with pytest.raises(WorkflowError, match="unknown preset"):
+        Harness({"preset": "x"})

@@ -1,0 +1,60 @@
+"""A copy of the workflow in a folder of its own, and a way to run it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+
+
+def copy(folder: Path) -> Path:
+    """Lay the workflow out in a folder of its own, so that results and state are the test's."""
+    for name in ("workflow", "envs"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+class Workflow:
+    """One copy of the workflow and a way to run it."""
+
+    def __init__(self, folder: Path, config: dict) -> None:
+        self.folder = folder
+        (folder / "config.yaml").write_text(json.dumps(config))
+
+    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        process = subprocess.run(
+            [SNAKEMAKE, "--cores", "2", *words],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        if check:
+            assert process.returncode == 0, process.stdout + process.stderr
+        return process
+
+    def planned(self, *words: str) -> dict[str, int]:
+        """Return the jobs of a dry run by rule."""
+        output = self.run("-n", *words)
+        text = output.stdout + output.stderr
+        stats = text.split("Job stats:")[1] if "Job stats:" in text else ""
+        return {
+            name: int(count)
+            for name, count in re.findall(r"^(\w+) +(\d+)$", stats.split("\n\n")[0], re.MULTILINE)
+            if name not in ("job", "total")
+        }
+
+    def set(self, **values: object) -> None:
+        path = self.folder / "config.yaml"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
