@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
 from reproduce.config import AutoAttack
 from reproduce.data import ImageStore, load_prepared, stratified_subset
-from reproduce.evaluation.worker import attack_batch
+from reproduce.evaluation.batch import attack_batch
 from reproduce.models import ModelSource
 from reproduce.specs import AttackSpec
 

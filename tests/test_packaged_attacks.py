@@ -17,7 +17,7 @@ from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
 from reproduce.config import AutoAttack, Config
 from reproduce.data import ImageStore, load_prepared
 from reproduce.errors import HarnessError
-from reproduce.evaluation.worker import attack_batch
+from reproduce.evaluation.batch import attack_batch
 from reproduce.models import ModelSource
 from reproduce.specs import AttackSpec
 

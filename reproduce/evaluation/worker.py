@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
-from reproduce.attacks import AttackedNetwork, Batch, Part, Passes, attack_parts, frozen
+from reproduce.attacks import AttackedNetwork, Batch, Passes, attack_parts, frozen
 from reproduce.config import Machine
 from reproduce.costs import evaluation_passes, part_passes
 from reproduce.data import ImageStore, load_prepared, stratified_subset
 from reproduce.devices import describe
 from reproduce.errors import HarnessError
+from reproduce.evaluation.batch import attack_batch
 from reproduce.evaluation.checks import check_network
 from reproduce.evaluation.shards import Shard, shard_file, write_shard
 from reproduce.files import digest
@@ -24,8 +25,6 @@ from reproduce.specs import AttackSpec
 
 # above this many passes a compiled network wins back the time it takes on a CPU
 _WORTH_COMPILING = 1_000_000
-# rounding that the packaged attacks' projections may leave
-_SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -150,80 +149,6 @@ class Worker:
         shard = Shard({key: value.cpu().numpy() for key, value in arrays.items()}, about)
         write_shard(shard_file(job.folder, number), shard, job.made_for(number))
         return shard
-
-
-def attack_batch(
-    network: AttackedNetwork,
-    batch: Batch,
-    parts: list[Part],
-    epsilon: float,
-    seed: int,
-    done: Callable[[str], object] = lambda _: None,
-) -> dict[str, torch.Tensor]:
-    """Run the parts of an attack one after the other, each on the images that still hold.
-
-    Parameters
-    ----------
-    network : AttackedNetwork
-        The frozen network.
-    batch : Batch
-        Images, labels and indices.
-    parts : list of Part
-        What to run.
-    epsilon : float
-        Radius of the ball; what a part found must lie in it.
-    seed : int
-        Seed of the packaged attacks' random numbers.
-    done : callable
-        Told the name of each part when it is over.
-
-    Returns
-    -------
-    dict of Tensor
-        index, label, clean, adversarial (predictions on x and on x'), broken_by (the
-        position of the part that broke the image, -1 if none did); shape (B,).
-
-    Raises
-    ------
-    HarnessError
-        If the network answers with anything but finite logits.
-    """
-    labels = batch.labels
-    clean = network.predict(batch.images)
-    adversarial = clean.clone()
-    broken_by = torch.full_like(labels, -1)
-    for position, part in enumerate(parts):
-        alive = (clean == labels) & (broken_by < 0)
-        rows = torch.arange(len(labels), device=labels.device)
-        rows = rows if part.every_image else rows[alive]
-        if len(rows):
-            members = batch.take(rows)
-            found = part.run(members, seed)
-            _check_ball(part.name, members.images, found, epsilon)
-            predicted = network.predict(found)
-            wrong = predicted != members.labels
-            broken_by[rows[wrong & alive[rows]]] = position
-            moved = rows if part.every_image else rows[wrong]
-            adversarial[moved] = predicted if part.every_image else predicted[wrong]
-        done(part.name)
-    index = torch.tensor(batch.indices)
-    return {
-        "index": index,
-        "label": labels,
-        "clean": clean,
-        "adversarial": adversarial,
-        "broken_by": broken_by,
-    }
-
-
-def _check_ball(name: str, images: torch.Tensor, found: torch.Tensor, epsilon: float) -> None:
-    """Refuse what lies outside the threat model: it would count as an attack and be none."""
-    far = (found - images).abs().max().item()
-    if not far <= epsilon + _SLACK or found.min() < 0 or found.max() > 1:
-        raise HarnessError(
-            f"{name} left the ball: perturbation up to {far:.6g} at epsilon {epsilon:.6g}, pixels "
-            f"{found.min():.6g} to {found.max():.6g}"
-        )
 
 
 def _package(spec: AttackSpec) -> dict[str, str]:
