@@ -18,7 +18,7 @@ def attack_batch(
     parts: list[Part],
     epsilon: float,
     seed: int,
-    done: Callable[[str], object] = lambda _: None,
+    done: Callable[[str, int], object] = lambda _name, _held: None,
 ) -> dict[str, Tensor]:
     """Run the parts of an attack one after the other, each on the images that still hold.
 
@@ -35,7 +35,7 @@ def attack_batch(
     seed : int
         Seed of the packaged attacks' random numbers.
     done : callable
-        Told the name of each part when it is over.
+        Told the name of each part when it is over, and how many images hold by then.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def attack_batch(
             broken_by[rows[wrong & alive[rows]]] = position
             moved = rows if part.every_image else rows[wrong]
             adversarial[moved] = predicted if part.every_image else predicted[wrong]
-        done(part.name)
+        done(part.name, int(((clean == labels) & (broken_by < 0)).sum()))
     index = torch.tensor(batch.indices)
     return {
         "index": index,

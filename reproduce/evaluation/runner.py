@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 
 import torch
@@ -53,34 +54,63 @@ def run_shards(job: Job, images: int, say: Callable[[str], None]) -> list[Shard]
         if shard is not None:
             shards[number] = shard
     missing = [number for number in range(len(sizes)) if number not in shards]
-    done = images - sum(sizes[number] for number in missing)
-    if done:
-        say(f"{job.title}: continuing after {done} of {images} images")
-    if not missing:
-        return [shards[number] for number in range(len(sizes))]
-    with ProgressBar(job.title, images, "images", done) as bar, claimed(job.machine) as device:
-        attack = _in_pool if job.machine.processes > 1 and len(missing) > 1 else _here
-        for number, shard in attack(job, missing, device, bar):
-            shards[number] = shard
-            seen = sum(sizes[other] for other in shards)
-            robust = 100 * sum(other.robust for other in shards.values()) / seen
-            bar.advance(0, f"robust {robust:.2f}")
-            if len(sizes) > 1:
-                bar.line(f"{job.title}  {seen}/{images} images  robust {robust:.2f}")
+    if missing:
+        done = sum(sizes[number] for number in shards)
+        if done:
+            say(f"{job.title}: continuing after {done} of {images} images")
+        with ProgressBar(job.title, images, "images", done) as bar, claimed(job.machine) as device:
+            tally = _Tally(bar, job.title, images)
+            for shard in shards.values():
+                tally.add(shard)
+            in_pool = job.machine.processes > 1 and len(missing) > 1
+            attack = _in_pool if in_pool else _here
+            for number, shard in attack(job, missing, device, tally):
+                shards[number] = shard
+                tally.add(shard)
+                if len(sizes) > 1:
+                    tally.line()
     return [shards[number] for number in range(len(sizes))]
 
 
+class _Tally:
+    """Robust accuracy so far, beside the progress bar."""
+
+    def __init__(self, bar: ProgressBar, title: str, images: int) -> None:
+        self.bar, self.title, self.images = bar, title, images
+        self.seen = self.robust = 0
+
+    def add(self, shard: Shard) -> None:
+        """Count a whole shard."""
+        self.seen += len(shard.arrays["index"])
+        self.robust += shard.robust
+        self.bar.advance(0, self._note())
+
+    def part(self, done: float, held: int, size: int) -> None:
+        """Count a part of an attack on a shard of which `held` of `size` images still hold."""
+        robust = 100 * (self.robust + held) / (self.seen + size)
+        self.bar.advance(done, f"robust {robust:.2f} so far")
+
+    def line(self) -> None:
+        """Print a line that stays in a log."""
+        self.bar.line(f"{self.title}  {self.seen}/{self.images} images  {self._note()}")
+
+    def _note(self) -> str:
+        return f"robust {100 * self.robust / self.seen:.2f}"
+
+
 def _here(
-    job: Job, missing: list[int], device: torch.device, bar: ProgressBar
+    job: Job, missing: list[int], device: torch.device, tally: _Tally
 ) -> Iterator[tuple[int, Shard]]:
     check_time = _clock(job)
     for number in missing:
         check_time()
-        yield number, _worker(job, device).run(number, bar.advance)
+        size = min(job.shard, tally.images - number * job.shard)
+        report = partial(tally.part, size=size)
+        yield number, _worker(job, device).run(number, report)
 
 
 def _in_pool(
-    job: Job, missing: list[int], device: torch.device, bar: ProgressBar
+    job: Job, missing: list[int], device: torch.device, tally: _Tally
 ) -> Iterator[tuple[int, Shard]]:
     check_time = _clock(job)
     count = min(job.machine.processes, len(missing))
@@ -93,7 +123,7 @@ def _in_pool(
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     number, shard = running.pop(future), future.result()
-                    bar.advance(len(shard.arrays["index"]))
+                    tally.bar.advance(len(shard.arrays["index"]))
                     yield number, shard
                     check_time()
                     for following in islice(waiting, 1):

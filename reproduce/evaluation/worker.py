@@ -108,15 +108,18 @@ class Worker:
             job.spec, self.network, dataset.facts.classes, device, job.machine.eval_batch
         )
 
-    def run(self, number: int, advance: Callable[[float], object] = lambda _: None) -> Shard:
+    def run(
+        self, number: int, report: Callable[[float, int], object] = lambda _done, _held: None
+    ) -> Shard:
         """Attack one shard and write its file.
 
         Parameters
         ----------
         number : int
             Which.
-        advance : callable
-            Told after each part how many images' worth of work is done.
+        report : callable
+            Told after each part how many images' worth of work it was, and how many
+            images of the shard still hold.
         """
         job, began = self.job, time.monotonic()
         first = number * job.shard
@@ -136,7 +139,7 @@ class Worker:
                 self.parts,
                 job.spec.epsilon,
                 seed,
-                lambda part: advance(len(labels) * costs[part] / sum(costs.values())),
+                lambda part, held: report(len(labels) * costs[part] / sum(costs.values()), held),
             )
         passes = self.network.passes
         about = {
