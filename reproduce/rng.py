@@ -34,8 +34,7 @@ def generator(
 @contextmanager
 def seeded(seed: int, purpose: str) -> Iterator[None]:
     """Let PyTorch's global CPU generator draw one stream inside, and restore it after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, purpose))
+    with own_random_numbers(torch.device("cpu"), derive(seed, purpose)):
         yield
 
 

@@ -114,7 +114,7 @@ class AttackedNetwork(nn.Module):
             logits = self._call(copy)
         except HarnessError:
             raise
-        except Exception as error:
+        except Exception as error:  # a network from elsewhere may fail in any way
             reason = str(error).strip().partition("\n")[0]
             raise HarnessError(
                 f"the network fails on {images.dtype} of shape {list(images.shape)}: "

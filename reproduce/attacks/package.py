@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from reproduce.config import AutoAttack, FABAttack, SquareAttack
 from reproduce.errors import HarnessError
-from reproduce.rng import own_random_numbers
 
 # (images, their labels, seed) -> images that the attack found, in the ball
 PackageAttack = Callable[[Tensor, Tensor, int], Tensor]
@@ -67,21 +66,14 @@ def package_attacks(
     made: dict[str, Any] = {}
     match attack:
         case FABAttack():
-            targeted = attack.targets is not None
-            targets = min(attack.targets or 1, classes - 1)
-            made["fab-t" if targeted else "fab"] = modules["fab_pt"].FABAttack_PT(
-                network,
-                n_restarts=attack.restarts,
-                n_iter=attack.steps,
-                targeted=targeted,
-                n_target_classes=targets,
-                **shared,
-            )
+            targets = None if attack.targets is None else min(attack.targets, classes - 1)
+            (name,) = attack.parts
+            made[name] = _fab(modules, network, attack.steps, attack.restarts, targets, shared)
         case SquareAttack():
             made["square"] = _square(modules, network, attack.queries, attack.restarts, shared)
         case AutoAttack():
             made = _autoattack(modules, attack, network, classes, shared)
-    return {name: _seeded(made[name], device) for name in attack.parts}
+    return {name: _seeded(made[name]) for name in attack.parts}
 
 
 def _autoattack(
@@ -100,16 +92,23 @@ def _autoattack(
     return {
         "apgd-ce": base.APGDAttack(network, loss="ce", **apgd, **shared),
         "apgd-t": base.APGDAttack_targeted(network, n_target_classes=targets, **apgd, **shared),
-        "fab-t": modules["fab_pt"].FABAttack_PT(
-            network,
-            n_restarts=1,
-            n_iter=attack.steps,
-            targeted=True,
-            n_target_classes=targets,
-            **shared,
-        ),
+        "fab-t": _fab(modules, network, attack.steps, 1, targets, shared),
         "square": _square(modules, network, attack.queries, 1, shared),
     }
+
+
+def _fab(
+    modules: Mapping[str, Any],
+    network: nn.Module,
+    steps: int,
+    restarts: int,
+    targets: int | None,
+    shared: dict[str, Any],
+) -> Any:
+    targeted = {} if targets is None else {"targeted": True, "n_target_classes": targets}
+    return modules["fab_pt"].FABAttack_PT(
+        network, n_iter=steps, n_restarts=restarts, **targeted, **shared
+    )
 
 
 def _square(
@@ -135,13 +134,11 @@ def _modules(package: str) -> dict[str, Any]:
         ) from error
 
 
-def _seeded(attack: Any, device: torch.device) -> PackageAttack:
+def _seeded(attack: Any) -> PackageAttack:
     def run(images: Tensor, labels: Tensor, seed: int) -> Tensor:
         attack.seed = seed
         # the package takes views that channels-last tensors do not have
-        images = images.contiguous()
-        with own_random_numbers(device, seed):
-            found: Tensor = attack.perturb(images, labels)
+        found: Tensor = attack.perturb(images.contiguous(), labels)
         return found.detach()
 
     return run

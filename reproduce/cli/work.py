@@ -13,6 +13,7 @@ from reproduce.config import AutoAttack
 from reproduce.errors import HarnessError
 from reproduce.paths import prepared_file
 from reproduce.settings import override
+from reproduce.specs import attack_spec
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, help texts must not
     from reproduce.models import ModelSource
@@ -115,10 +116,8 @@ def evaluate(
     from reproduce.evaluation.run import evaluate_cell, evaluate_model
 
     settings = _configure(config, preset, sets, device)
-    if attack not in settings.eval.attacks:
-        known = ", ".join(settings.eval.attacks)
-        raise HarnessError(f"unknown attack {attack!r}; the configuration has: {known}")
-    if preview and not isinstance(settings.eval.attacks[attack], AutoAttack):
+    chosen = attack_spec(settings, attack, seed).attack
+    if preview and not isinstance(chosen, AutoAttack):
         raise HarnessError(f"--preview is for AutoAttack; {attack!r} is another attack")
     given = {
         "eval.checkpoint": checkpoint,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from reproduce.attacks import AttackedNetwork, Batch, Part
 from reproduce.errors import HarnessError
+from reproduce.rng import own_random_numbers
 
 # rounding that the packaged attacks' projections may leave
 _SLACK = 1e-6
@@ -33,7 +34,7 @@ def attack_batch(
     epsilon : float
         Radius of the ball; what a part found must lie in it.
     seed : int
-        Seed of the packaged attacks' random numbers.
+        Seed of all random numbers but the starts of PGD, which are each image's own.
     done : callable
         Told the name of each part when it is over, and how many images hold by then.
 
@@ -49,23 +50,25 @@ def attack_batch(
         If the network answers with anything but finite logits.
     """
     labels = batch.labels
-    clean = network.predict(batch.images)
-    adversarial = clean.clone()
-    broken_by = torch.full_like(labels, -1)
-    for position, part in enumerate(parts):
-        alive = (clean == labels) & (broken_by < 0)
-        rows = torch.arange(len(labels), device=labels.device)
-        rows = rows if part.every_image else rows[alive]
-        if len(rows):
-            members = batch.take(rows)
-            found = part.run(members, seed)
-            _check_ball(part.name, members.images, found, epsilon)
-            predicted = network.predict(found)
-            wrong = predicted != members.labels
-            broken_by[rows[wrong & alive[rows]]] = position
-            moved = rows if part.every_image else rows[wrong]
-            adversarial[moved] = predicted if part.every_image else predicted[wrong]
-        done(part.name, int(((clean == labels) & (broken_by < 0)).sum()))
+    # the packaged attacks draw from the global generators, and so may a network
+    with own_random_numbers(labels.device, seed):
+        clean = network.predict(batch.images)
+        adversarial = clean.clone()
+        broken_by = torch.full_like(labels, -1)
+        for position, part in enumerate(parts):
+            alive = (clean == labels) & (broken_by < 0)
+            rows = torch.arange(len(labels), device=labels.device)
+            rows = rows if part.every_image else rows[alive]
+            if len(rows):
+                members = batch.take(rows)
+                found = part.run(members, seed)
+                _check_ball(part.name, members.images, found, epsilon)
+                predicted = network.predict(found)
+                wrong = predicted != members.labels
+                broken_by[rows[wrong & alive[rows]]] = position
+                moved = rows if part.every_image else rows[wrong]
+                adversarial[moved] = predicted if part.every_image else predicted[wrong]
+            done(part.name, int(((clean == labels) & (broken_by < 0)).sum()))
     index = torch.tensor(batch.indices)
     return {
         "index": index,

@@ -20,7 +20,7 @@ from reproduce.evaluation.shards import Shard, shard_file, write_shard
 from reproduce.files import digest
 from reproduce.models import ModelSource
 from reproduce.provenance import provenance
-from reproduce.rng import derive, own_random_numbers
+from reproduce.rng import derive
 from reproduce.specs import AttackSpec
 
 # above this many passes a compiled network wins back the time it takes on a CPU
@@ -127,8 +127,7 @@ class Worker:
         batch = Batch(images, labels, self.store.indices[first : first + job.shard].tolist())
         seed = derive(job.spec.seed, f"{job.spec.name}/shard", number)
         costs = part_passes(job.spec.attack, self.facts.classes)
-        # a network that draws random numbers draws the same ones in every run
-        with frozen(self.model), own_random_numbers(self.device, seed):
+        with frozen(self.model):
             warnings = []
             if number == 0:
                 warnings = check_network(self.network, batch, job.spec, self.facts)
