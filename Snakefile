@@ -17,6 +17,8 @@ localrules:
     all,
     table1,
     table2,
+    table3,
+    table6,
     diff,
 
 
@@ -34,6 +36,16 @@ rule table1:
 rule table2:
     input:
         lambda _: HARNESS.outputs("table2"),
+
+
+rule table3:
+    input:
+        lambda _: HARNESS.outputs("table3"),
+
+
+rule table6:
+    input:
+        lambda _: HARNESS.outputs("table6"),
 
 
 rule diff:

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from reproduce.catalogue import dataset_facts
 from reproduce.config import TrainingAttack
 from reproduce.models import build_model
-from reproduce.objectives import Trades
+from reproduce.objectives.trades import Trades
 from reproduce.rng import generator
+from reproduce.training.recipe import Recipe
 from reproduce.training.step import train_step
 
 ATTACK = TrainingAttack(epsilon=0.031, step_size=0.007, steps=10)
@@ -70,13 +71,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     theirs = _prepare(options.architecture, options.batch, torch.contiguous_format)
+    lam = torch.tensor(LAM, dtype=torch.float64)
     model, optimizer, images, labels = _prepare(
         options.architecture, options.batch, torch.channels_last
     )
 
     def ours() -> None:
         stream = generator(0, "benchmark")
-        train_step(model, optimizer, Trades(2), images, labels, LAM, ATTACK, stream)
+        train_step(model, optimizer, Recipe(Trades(2), ATTACK), images, labels, lam, stream)
 
     def official() -> None:
         official_step(*theirs)

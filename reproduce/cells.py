@@ -24,7 +24,8 @@ class Cell:
     dataset, architecture, method : str
         Names from the catalogue.
     lam : float
-        The robust regularisation parameter lambda.
+        The robust regularisation parameter lambda; where the method adapts it, as WAR
+        does, the value it starts from.
     seed : int
         Seed of initialisation, order of the images, augmentation and attack noise.
     """

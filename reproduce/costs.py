@@ -61,19 +61,22 @@ def training_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
     An input gradient counts as one pass and a full backward as two.
     """
     train = spec.train
-    per_image = step_passes(spec)
     trained = (spec.train_images or facts.train) - train.holdout
     tested = (spec.test_images or facts.test) + train.holdout
     validation = attack_passes(spec.validation.attack, facts.classes)
-    return train.epochs * (trained * per_image + tested * validation)
+    steps = sum(step_passes(spec, epoch) for epoch in range(1, train.epochs + 1))
+    return trained * steps + train.epochs * tested * validation
 
 
-def step_passes(spec: TrainingSpec) -> int:
-    """Return the forward-pass equivalents of one training step, per image."""
+def step_passes(spec: TrainingSpec, epoch: int) -> int:
+    """Return the forward-pass equivalents of one training step of an epoch, per image."""
     method = METHODS[spec.parsed.method]
     # the third forward of the official TRADES step, and its backward
     third = 3 if method.objective == "trades" and spec.train.bn_forwards == 3 else 0
-    return 2 * spec.train.attack.steps + method.passes + third
+    terms = method.terms_passes + third
+    if spec.awp is not None and epoch >= spec.awp.first_epoch:
+        terms *= 2  # once at the weights, once where they were moved to
+    return method.target_passes + 2 * spec.train.attack.steps + terms
 
 
 def evaluation_passes(spec: AttackSpec, facts: DatasetFacts) -> float:

@@ -1,10 +1,13 @@
 """What each table needs: cells, attacks and attack seeds.  The one place that knows grids."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from reproduce.cells import Cell
-from reproduce.config import AttackTable, Checkpoint, Config, Grid
+from reproduce.config import AttackTable, Checkpoint, Config, Grid, TuningTable
 from reproduce.errors import HarnessError
+from reproduce.specs import thin_cell
 
 
 @dataclass(frozen=True)
@@ -19,17 +22,25 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table: what it is called, which metrics it shows, and what it is made from."""
+    """A table: what it is called, which metrics it shows, and what it is made from.
+
+    Attributes
+    ----------
+    name, title : str
+        The name of its target, and its heading.
+    metrics : tuple of str
+        The metrics it shows.
+    evaluations : tuple of Evaluation
+        The attacked checkpoints.
+    cells : tuple of Cell
+        Every training run behind it, those first that others are made from.
+    """
 
     name: str
     title: str
     metrics: tuple[str, ...]
     evaluations: tuple[Evaluation, ...]
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """The training runs behind the evaluations, each once."""
-        return tuple(dict.fromkeys(evaluation.cell for evaluation in self.evaluations))
+    cells: tuple[Cell, ...]
 
 
 def experiment_names(config: Config) -> tuple[str, ...]:
@@ -45,44 +56,27 @@ def find_experiment(config: Config, name: str) -> Experiment:
     HarnessError
         If the configuration has none of that name.
     """
-    table1, table2 = config.experiments.table1, config.experiments.table2
-    if name == "table1" and table1 is not None:
-        return _table1(config, table1)
-    if name == "table2" and table2 is not None:
-        return _table2(config, table2)
-    known = ", ".join(experiment_names(config))
-    raise HarnessError(f"unknown experiment {name!r}; the configuration has: {known}")
+    grid = getattr(config.experiments, name, None) if name in _TABLES else None
+    if grid is None:
+        known = ", ".join(experiment_names(config))
+        raise HarnessError(f"unknown experiment {name!r}; the configuration has: {known}")
+    table = _TABLES[name]
+    evaluations = tuple(dict.fromkeys(table.evaluations(config, grid)))
+    cells = training_runs(config, (item.cell for item in evaluations))
+    return Experiment(name, table.title, table.metrics, evaluations, cells)
 
 
-def _table1(config: Config, grid: Grid) -> Experiment:
-    """Three metrics under PGD-20 by lambda and width, over training seeds."""
-    return Experiment(
-        "table1",
-        "The three metrics under PGD-20 by lambda and width",
-        ("robust_accuracy", "natural_accuracy", "perturbation_stability"),
-        tuple(
-            Evaluation(cell, config.eval.checkpoint, "pgd20", seed=0) for cell in grid_cells(grid)
-        ),
-    )
-
-
-def _table2(config: Config, grid: AttackTable) -> Experiment:
-    """Robust accuracy of one training run each, over attacks and their random starts."""
-    return Experiment(
-        "table2",
-        "Robust accuracy under different attacks",
-        ("robust_accuracy",),
-        tuple(
-            Evaluation(cell, config.eval.checkpoint, attack, seed)
-            for cell in attack_table_cells(grid)
-            for attack in grid.attacks
-            for seed in grid.attack_seeds
-        ),
-    )
+def training_runs(config: Config, cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Return cells and the runs they need trained first, each once, those first."""
+    found: dict[Cell, None] = {}
+    for cell in cells:
+        thin = thin_cell(config, cell)
+        found |= {run: None for run in (thin, cell) if run is not None}
+    return tuple(found)
 
 
 def grid_cells(grid: Grid) -> list[Cell]:
-    """Return every combination of the axes of Table 1."""
+    """Return every combination of the axes of a table of the three metrics."""
     return [
         Cell(grid.dataset, architecture, method, lam, seed)
         for method, lams in grid.methods.items()
@@ -100,3 +94,66 @@ def attack_table_cells(grid: AttackTable) -> list[Cell]:
         for architecture in architectures
         for lam in grid.lambdas
     ]
+
+
+def untuned_cells(grid: TuningTable, architecture: str) -> list[Cell]:
+    """Return the runs of one network that take lambda over from the thin one."""
+    return [Cell(grid.dataset, architecture, "trades", grid.untuned, seed) for seed in grid.seeds]
+
+
+def searched_cells(grid: TuningTable, architecture: str, lam: float) -> list[Cell]:
+    """Return the runs of one network with one lambda of the search by hand."""
+    return [Cell(grid.dataset, architecture, "trades", lam, seed) for seed in grid.seeds]
+
+
+def war_cells(grid: TuningTable, architecture: str) -> list[Cell]:
+    """Return the runs of one network whose lambda WAR chooses, from 0 on."""
+    return [Cell(grid.dataset, architecture, "war", 0.0, seed) for seed in grid.seeds]
+
+
+def _grid_evaluations(config: Config, grid: Grid) -> list[Evaluation]:
+    checkpoint = grid.checkpoint or config.eval.checkpoint
+    return [Evaluation(cell, checkpoint, grid.attack, seed=0) for cell in grid_cells(grid)]
+
+
+def _attack_evaluations(config: Config, grid: AttackTable) -> list[Evaluation]:
+    return [
+        Evaluation(cell, config.eval.checkpoint, attack, seed)
+        for cell in attack_table_cells(grid)
+        for attack in grid.attacks
+        for seed in grid.attack_seeds
+    ]
+
+
+def _tuning_evaluations(config: Config, grid: TuningTable) -> list[Evaluation]:
+    cells = [
+        cell
+        for architecture in grid.architectures
+        for runs in (
+            untuned_cells(grid, architecture),
+            *(searched_cells(grid, architecture, lam) for lam in grid.lambdas),
+            war_cells(grid, architecture),
+        )
+        for cell in runs
+    ]
+    # the thin networks stand in the table as well: their tuning is part of the cost
+    return [
+        Evaluation(cell, config.eval.checkpoint, "pgd20", seed=0)
+        for cell in training_runs(config, cells)
+    ]
+
+
+@dataclass(frozen=True)
+class _Table:
+    title: str
+    metrics: tuple[str, ...]
+    evaluations: Callable[[Config, Any], list[Evaluation]]
+
+
+_THREE = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
+_TABLES = {
+    "table1": _Table("The three metrics by lambda and width", _THREE, _grid_evaluations),
+    "table2": _Table("Robust accuracy under different attacks", _THREE[:1], _attack_evaluations),
+    "table3": _Table("Strategies of tuning lambda", _THREE[:1], _tuning_evaluations),
+    "table6": _Table("Adversarial weight perturbation by lambda", _THREE, _grid_evaluations),
+}

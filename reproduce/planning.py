@@ -1,6 +1,6 @@
 """What an experiment asks for, what of it exists, and what the rest will cost."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reproduce import costs, paths
@@ -78,16 +78,22 @@ class Plan:
 def plan(config: Config, names: Sequence[str]) -> list[Plan]:
     """Plan experiments, and where there are several also their union as "all"."""
     speeds = load_speeds(config)
-    sets = {name: find_experiment(config, name).evaluations for name in names}
-    if len(sets) > 1:
-        together = [evaluation for evaluations in sets.values() for evaluation in evaluations]
-        sets["all"] = tuple(dict.fromkeys(together))
-    return [_plan(config, name, evaluations, speeds) for name, evaluations in sets.items()]
+    experiments = [find_experiment(config, name) for name in names]
+    plans = [_plan(config, e.name, e.cells, e.evaluations, speeds) for e in experiments]
+    if len(experiments) > 1:
+        cells = dict.fromkeys(cell for e in experiments for cell in e.cells)
+        evaluations = dict.fromkeys(item for e in experiments for item in e.evaluations)
+        plans.append(_plan(config, "all", list(cells), list(evaluations), speeds))
+    return plans
 
 
-def _plan(config: Config, name: str, evaluations: Iterable[Evaluation], speeds: Speeds) -> Plan:
-    evaluations = list(evaluations)
-    cells = list(dict.fromkeys(evaluation.cell for evaluation in evaluations))
+def _plan(
+    config: Config,
+    name: str,
+    cells: Sequence[Cell],
+    evaluations: Sequence[Evaluation],
+    speeds: Speeds,
+) -> Plan:
     hours = left = 0.0
     size = trained = evaluated = 0
     for cell in cells:

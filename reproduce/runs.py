@@ -30,6 +30,9 @@ class RunInfo(_Part):
 
     digest: str
     data: ImagesInfo
+    final_lambda: float
+    hardware: list[str]
+    seconds: float
     models: dict[Checkpoint, str]
 
 

@@ -9,16 +9,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from reproduce.config import PRESETS, Config
+from reproduce.catalogue import METHODS
+from reproduce.config import PRESETS, Config, merge
 from reproduce.errors import HarnessError
 
 Tree = Mapping[str, Any]
 
 # the Snakefile hands its jobs the configuration in this environment variable
 CONFIG_VARIABLE = "REPRODUCE_CONFIG"
-
-# mappings of a grid that are axes, not settings
-_AXES = {"methods", "architectures"}
 
 # settings of which the paper says nothing
 _UNSAID = {"preset", "eval.shard", "eval.autoattack_package"}
@@ -80,7 +78,11 @@ def override(config: Config, sets: Mapping[str, Any]) -> Config:
     return _validate(tree)
 
 
-def deviations(config: Config, attacks: Collection[str] | None = None) -> list[str]:
+def deviations(
+    config: Config,
+    attacks: Collection[str] | None = None,
+    methods: Collection[str] | None = None,
+) -> list[str]:
     """List the settings by which a configuration differs from the paper's protocol.
 
     Where to run and where files lie do not count, and on how many images an attack
@@ -94,6 +96,8 @@ def deviations(config: Config, attacks: Collection[str] | None = None) -> list[s
     attacks : collection of str, optional
         Attacks whose settings count beside those of the one that chooses checkpoints;
         all unless given.
+    methods : collection of str, optional
+        Training methods whose own settings count; all unless given.
     """
     paper = _flat(build_config({"preset": "paper"}).model_dump(mode="json"))
     ours = _flat(config.model_dump(mode="json"))
@@ -104,6 +108,8 @@ def deviations(config: Config, attacks: Collection[str] | None = None) -> list[s
         if place or key in _UNSAID or key.startswith("experiments."):
             continue
         if key.startswith("eval.attacks.") and not _counts(key, attacks, paper):
+            continue
+        if methods is not None and not _concerns(key, methods):
             continue
         if paper.get(key) != ours.get(key):
             found.append(
@@ -120,22 +126,20 @@ def _counts(key: str, attacks: Collection[str] | None, paper: Tree) -> bool:
     return chosen and setting != "images" and f"eval.attacks.{name}.kind" in paper
 
 
+def _concerns(key: str, methods: Collection[str]) -> bool:
+    """Say whether one of some methods reads a setting."""
+    section, _, rest = key.partition(".")
+    if section == "train_for":
+        return rest.partition(".")[0] in methods
+    parts: set[str] = {METHODS[name].lambda_rule for name in methods}
+    parts |= {METHODS[name].weight_perturbation for name in methods}
+    return section not in ("war", "awp") or section in parts
+
+
 def _brief(value: object) -> str:
     if value is None:
         return "all"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def merge(base: Tree, top: Tree) -> dict[str, Any]:
-    """Lay `top` over `base`, mapping by mapping; the axes of a grid are replaced whole."""
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        if key not in _AXES and isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[key] = merge(below, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 class _Loader(yaml.SafeLoader):

@@ -5,16 +5,14 @@ says whether a result on disk is the one that the configuration asks for.
 """
 
 from functools import cached_property
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import Attack, Checkpoint, Config, PGDAttack, Train
+from reproduce.config import AWP, WAR, Attack, Checkpoint, Config, PGDAttack, Train
 from reproduce.errors import HarnessError
 from reproduce.files import digest
-from reproduce.settings import merge
 
 
 class Spec(BaseModel):
@@ -40,6 +38,12 @@ class TrainingSpec(Spec):
 
     cell: str
     train: Train
+    war: WAR | None
+    """How lambda is chosen; None where it stays what the cell says."""
+    thin: str | None
+    """Digest of the run that zeta is measured from; None where it is not measured."""
+    awp: AWP | None
+    """The perturbation of the weights; None for none."""
     validation: EpochEvaluation
     train_images: int | None
     test_images: int | None
@@ -81,16 +85,30 @@ def checkpoints(train: Train) -> tuple[Checkpoint, ...]:
 def training_spec(config: Config, cell: Cell) -> TrainingSpec:
     """Resolve how a cell is trained."""
     method = METHODS[cell.method]
-    settings: dict[str, Any] = merge(config.train.model_dump(), method.train)
-    # back to the default, so that the digest does not see them
-    settings = {key: value for key, value in settings.items() if key not in method.unused}
+    # what is unused goes back to the default, so that the digest does not see it
+    settings = config.train_of(cell.method).model_dump(exclude=set(method.unused))
+    thin = thin_cell(config, cell)
+    war = config.war
+    if isinstance(war.zeta, float):
+        war = WAR(zeta=war.zeta, alpha=war.alpha)  # the thin network plays no part
     return TrainingSpec(
         cell=cell.id,
         train=Train.model_validate(settings),
+        war=war if method.lambda_rule == "war" else None,
+        thin=None if thin is None else training_spec(config, thin).digest,
+        awp=config.awp if method.weight_perturbation == "awp" else None,
         validation=EpochEvaluation(epsilon=config.eval.epsilon, attack=config.eval.validation),
         train_images=config.data.train_images,
         test_images=config.data.test_images,
     )
+
+
+def thin_cell(config: Config, cell: Cell) -> Cell | None:
+    """Return the run that a cell's zeta is measured from; None if it needs none."""
+    war = config.war
+    if METHODS[cell.method].lambda_rule != "war" or war.zeta != "measured":
+        return None
+    return Cell(cell.dataset, war.thin_architecture, "trades", war.thin_lambda, war.thin_seed)
 
 
 def evaluation_spec(

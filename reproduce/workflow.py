@@ -15,7 +15,13 @@ from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment, experiment_names, find_experiment
 from reproduce.settings import CONFIG_VARIABLE, build_config
-from reproduce.specs import checkpoints, evaluation_spec, protocol_digest, training_spec
+from reproduce.specs import (
+    checkpoints,
+    evaluation_spec,
+    protocol_digest,
+    thin_cell,
+    training_spec,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,6 +76,12 @@ class Harness:
     def images(self, cell: str) -> Path:
         """Return the prepared images of a cell's data set."""
         return paths.prepared_file(self.config, parse_cell(cell).dataset)
+
+    @_for_rules
+    def trained_first(self, cell: str) -> list[Path]:
+        """Return the traces of the runs that a cell's training measures something from."""
+        thin = thin_cell(self.config, parse_cell(cell))
+        return [] if thin is None else [paths.trace_file(self.cells / thin.id)]
 
     @_for_rules
     def manifest(self, cell: str) -> Path:

@@ -30,6 +30,8 @@ TINY = [
     "experiments.table1.methods={trades: [2], at: [1]}",
     "experiments.table1.seeds=[0, 1]",
     "experiments.table2=null",
+    "experiments.table3=null",
+    "experiments.table6=null",
 ]
 
 

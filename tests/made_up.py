@@ -38,6 +38,9 @@ def write_run(config: Config, item: Evaluation, **data: object) -> None:
         "digest": training_spec(config, item.cell).digest,
         "data": about | data,
         "models": {item.checkpoint: f"weights of {item.cell}"},
+        "final_lambda": item.cell.lam,
+        "hardware": ["made up"],
+        "seconds": 3600.0,
     }
     write_json(paths.run_file(paths.cell_folder(config, item.cell)), run)
 

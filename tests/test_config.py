@@ -40,7 +40,22 @@ def test_other_presets_deviate(preset: str) -> None:
 
 
 def test_another_preset_is_a_deviation_whatever_its_values() -> None:
-    assert deviations(load_config("{}", "short", ["train.epochs=100"])) == ["preset is short"]
+    config = load_config("{}", "short", ["train.epochs=100"])
+    assert deviations(config, methods=["trades"]) == ["preset is short"]
+
+
+def test_settings_of_a_method_are_deviations_of_its_numbers() -> None:
+    sets = ["train_for.awp-trades.epochs=100", "awp.gamma=0.01", "war.zeta=25"]
+    config = load_config("{}", None, sets)
+    assert deviations(config, methods=["trades", "at"]) == []
+    assert deviations(config, methods=["trades", "war"]) == [
+        "war.zeta is 25, the paper's is measured"
+    ]
+    assert deviations(config, methods=["awp-trades"]) == [
+        "awp.gamma is 0.01, the paper's is 0.005",
+        "train_for.awp-trades.epochs is 100, the paper's is 200",
+    ]
+    assert deviations(config) == deviations(config, methods=["awp-trades", "war"])
 
 
 def test_an_attack_that_tables_do_not_use_is_no_deviation() -> None:

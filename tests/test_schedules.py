@@ -5,11 +5,15 @@ from itertools import pairwise
 
 import pytest
 
+from reproduce.config import Train
 from reproduce.training.schedules import learning_rate
 
+ATTACK = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
 
-def _rates(schedule: str, epochs: int) -> list[float]:
-    return [learning_rate(schedule, 0.1, epoch, epochs) for epoch in range(1, epochs + 1)]
+
+def _rates(schedule: str, epochs: int, **settings: object) -> list[float]:
+    train = Train(epochs=epochs, schedule=schedule, attack=ATTACK, **settings)
+    return [learning_rate(train, epoch) for epoch in range(1, epochs + 1)]
 
 
 def test_exp_at_a_hundred_epochs() -> None:
@@ -42,6 +46,13 @@ def test_step() -> None:
     assert _rates("step", 1) == [0.1]
 
 
+def test_step_at_the_milestones_of_awp() -> None:
+    rates = _rates("step", 200, milestones=[0.5, 0.75])
+    assert rates == [0.1] * 99 + [0.1 / 10] * 50 + [0.1 / 100] * 51
+    # 0.29 * 100 is a little below 29 as a float
+    assert _rates("step", 100, milestones=[0.29]).count(0.1) == 28
+
+
 def test_cosine() -> None:
     expected = [0.05 * (1 + math.cos(math.pi * (epoch - 1) / 100)) for epoch in range(1, 101)]
     assert _rates("cosine", 100) == pytest.approx(expected)
@@ -50,4 +61,4 @@ def test_cosine() -> None:
 @pytest.mark.parametrize("epoch", [0, 11])
 def test_epochs_outside_the_run(epoch: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 10"):
-        learning_rate("exp", 0.1, epoch, 10)
+        learning_rate(Train(epochs=10, attack=ATTACK), epoch)

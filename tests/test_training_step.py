@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.catalogue import dataset_facts
-from reproduce.config import TrainingAttack
+from reproduce.config import Train, TrainingAttack
 from reproduce.models import build_model
 from reproduce.objectives import build_objective
 from reproduce.rng import generator
+from reproduce.training.recipe import Recipe
 from reproduce.training.step import train_step
 
 ATTACK = TrainingAttack(epsilon=0.031, step_size=0.007, steps=10)
 NAMES = {"trades": "trades", "at": "adversarial_training"}
 LAM, RATE, DECAY = 6.0, 0.1, 2e-4
+LAM_TENSOR = torch.tensor(LAM, dtype=torch.float64)
 CASES = [("trades", 2), ("trades", 3), ("at", 2)]
 
 
@@ -40,14 +42,19 @@ def _noise(images: Tensor) -> Tensor:
     return torch.empty_like(images).normal_(generator=generator(0, "attack", 1, 0))
 
 
+def _recipe(method: str, bn_forwards: int) -> Recipe:
+    train = Train(epochs=1, attack=ATTACK, bn_forwards=bn_forwards)
+    return Recipe(build_objective(NAMES[method], train), ATTACK)
+
+
 def _ours(
     model: nn.Module, method: str, bn_forwards: int, images: Tensor, labels: Tensor
 ) -> tuple[references.Step, nn.Module]:
     model = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
-    objective = build_objective(NAMES[method], bn_forwards)
     stream = generator(0, "attack", 1, 0)
-    result = train_step(model, optimizer, objective, images, labels, LAM, ATTACK, stream)
+    recipe = _recipe(method, bn_forwards)
+    result = train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream)
     named = dict(model.named_parameters())
     step = references.Step(
         result.natural,
@@ -189,11 +196,10 @@ def test_number_of_forward_passes(method: str, forwards: int) -> None:
     model = _Counter(_network(torch.float32))
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     images, labels = _batch(torch.float32)
-    objective = build_objective(NAMES[method], 2)
-    train_step(model, optimizer, objective, images, labels, LAM, ATTACK, generator(0, "a"))
+    train_step(model, optimizer, _recipe(method, 2), images, labels, LAM_TENSOR, generator(0, "a"))
     assert model.images == forwards * len(images)
 
 
 def test_unknown_objective() -> None:
-    with pytest.raises(KeyError):
-        build_objective("none", 2)
+    with pytest.raises(ModuleNotFoundError):
+        build_objective("none", Train(epochs=1, attack=ATTACK))

@@ -1,57 +1,79 @@
 """The training methods: a row each, as combinations of parts that exist once."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 from reproduce.errors import HarnessError
 
 
 @dataclass(frozen=True)
 class Method:
-    """One training method.
+    """One training method: an objective, and what is combined with it.
 
     Attributes
     ----------
     name, title : str
         The name in cell ids and the one in tables.
-    objective : str
-        The module of ``reproduce.objectives`` that gives its two terms and its attack.
-    passes : int
-        Cost of a step per image in forward passes, with the clean part counted once:
-        an input gradient is 1, a full backward 2.  Attack steps cost 2 each on top.
-    train : mapping
-        Settings of the configuration's ``train`` section that this method replaces.
-    unused : tuple of str
-        Settings of that section that this method never reads: changing one changes
-        no result of it.
     source : str
         Where the method was published.
+    objective : str
+        The module of ``reproduce.objectives`` that gives its two terms and its attack.
+    target_passes : int
+        Forward passes an image that the attack takes once, beside two for every step.
+    terms_passes : int
+        Cost of the two terms and their gradient per image in forward passes: a full
+        backward is two.
+    lambda_rule : {"constant", "war"}
+        Whether lambda stays as the cell names it, or starts there and follows the
+        ratio of the two terms (width adjusted regularisation).
+    weight_perturbation : {"none", "awp"}
+        Whether a step is taken at adversarially perturbed weights.
+    unused : tuple of str
+        Settings of the configuration's ``train`` section that this method never reads:
+        changing one changes no result of it.
     """
 
     name: str
     title: str
-    objective: str
-    passes: int
     source: str
-    train: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    objective: str
+    target_passes: int
+    terms_passes: int
+    lambda_rule: Literal["constant", "war"] = "constant"
+    weight_perturbation: Literal["none", "awp"] = "none"
     unused: tuple[str, ...] = ()
 
 
 METHODS = {
     method.name: method
     for method in (
-        # 1 clean forward for the attack's target, 2 forwards, 2 backwards
-        Method("trades", "TRADES", "trades", 7, "Zhang et al. 2019"),
-        # 2 forwards, 2 backwards
+        Method("trades", "TRADES", "Zhang et al. 2019", "trades", target_passes=1, terms_passes=6),
         Method(
             "at",
             "Adversarial training",
-            "adversarial_training",
-            6,
             "Madry et al. 2018, generalised in appendix D of the paper",
-            unused=("bn_forwards",),
+            "adversarial_training",
+            target_passes=0,
+            terms_passes=6,
+            unused=("bn_forwards", "bn_first"),
+        ),
+        Method(
+            "war",
+            "WAR",
+            "Algorithm 1 of the paper, on TRADES",
+            "trades",
+            target_passes=1,
+            terms_passes=6,
+            lambda_rule="war",
+        ),
+        Method(
+            "awp-trades",
+            "AWP-TRADES",
+            "Wu, Xia and Wang 2020",
+            "trades",
+            target_passes=1,
+            terms_passes=6,
+            weight_perturbation="awp",
         ),
     )
 }

@@ -96,7 +96,9 @@ def status(
     table = Table("cell", "training", "evaluations")
     evaluations: dict[Cell, list[bool]] = {}
     for name in chosen_experiments(settings, experiments):
-        for item in find_experiment(settings, name).evaluations:
+        experiment = find_experiment(settings, name)
+        evaluations |= {cell: evaluations.get(cell, []) for cell in experiment.cells}
+        for item in experiment.evaluations:
             evaluations.setdefault(item.cell, []).append(is_evaluated(settings, item))
     for cell, done in evaluations.items():
         table.add_row(cell.id, _training_status(settings, cell), f"{sum(done)}/{len(done)}")

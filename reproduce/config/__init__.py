@@ -9,13 +9,17 @@ from reproduce.config.evaluation import (
     PGDAttack,
     SquareAttack,
 )
-from reproduce.config.experiments import AttackTable, Experiments, Grid
+from reproduce.config.experiments import AttackTable, Experiments, Grid, TuningTable
 from reproduce.config.fields import PRESETS, Checkpoint, PresetName
 from reproduce.config.machine import Data, Machine
+from reproduce.config.merge import merge
+from reproduce.config.methods import AWP, WAR
 from reproduce.config.training import Train, TrainingAttack
 
 __all__ = [
+    "AWP",
     "PRESETS",
+    "WAR",
     "Attack",
     "AttackTable",
     "AutoAttack",
@@ -32,4 +36,6 @@ __all__ = [
     "SquareAttack",
     "Train",
     "TrainingAttack",
+    "TuningTable",
+    "merge",
 ]

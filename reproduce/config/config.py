@@ -1,14 +1,18 @@
 """The whole configuration, and what of it must fit together."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from reproduce.catalogue import dataset_facts
 from reproduce.config.evaluation import Eval
 from reproduce.config.experiments import Experiments
-from reproduce.config.fields import PresetName, Section
+from reproduce.config.fields import Checkpoint, MethodName, PresetName, Section
 from reproduce.config.machine import Data, Machine
+from reproduce.config.merge import merge
+from reproduce.config.methods import AWP, WAR
 from reproduce.config.training import Train
 
 
@@ -21,27 +25,52 @@ class Config(Section):
     """Folder of everything the runs make."""
     data: Data = Data()
     train: Train
+    train_for: dict[MethodName, dict[str, Any]] = Field(default={})
+    """Settings of train that single methods replace, by method."""
+    war: WAR = WAR()
+    awp: AWP = AWP()
     eval: Eval
     machine: Machine = Machine()
     experiments: Experiments
     """The grid of each experiment."""
 
+    def train_of(self, method: str) -> Train:
+        """Return the training settings of a method: those of all, and its own over them."""
+        return Train.model_validate(merge(self.train.model_dump(), self.train_for.get(method, {})))
+
     @model_validator(mode="after")
     def _possible(self) -> "Config":
-        if self.eval.checkpoint == "best-val" and not self.train.holdout:
-            raise ValueError(
-                "eval.checkpoint best-val needs held-out images: set train.holdout, to 1000 say"
-            )
-        table1, table2 = self.experiments.table1, self.experiments.table2
-        datasets = [("table1", table1.dataset)] if table1 else []
-        datasets += [("table2", name) for name in table2.architectures] if table2 else []
-        for table, dataset in datasets:
-            self._enough_images(table, dataset)
-        for attack in table2.attacks if table2 else ():
-            if attack not in self.eval.attacks:
-                known = ", ".join(self.eval.attacks)
-                raise ValueError(f"table2: unknown attack {attack!r}; eval.attacks has: {known}")
+        self._check_methods()
+        needs: list[tuple[str, Checkpoint | None]] = [("eval.checkpoint", self.eval.checkpoint)]
+        for table, grid in self.experiments:
+            needs.append((table, getattr(grid, "checkpoint", None)))
+            for dataset in _datasets(grid):
+                self._enough_images(table, dataset)
+            for attack in _attacks(grid):
+                if attack not in self.eval.attacks:
+                    known = ", ".join(self.eval.attacks)
+                    raise ValueError(
+                        f"{table}: unknown attack {attack!r}; eval.attacks has: {known}"
+                    )
+        for place, checkpoint in needs:
+            if checkpoint == "best-val" and not self.train.holdout:
+                raise ValueError(
+                    f"{place} best-val needs held-out images: set train.holdout, to 1000 say"
+                )
         return self
+
+    def _check_methods(self) -> None:
+        for method, settings in self.train_for.items():
+            if "holdout" in settings:
+                raise ValueError(f"train_for.{method}.holdout: all methods share train.holdout")
+            try:
+                self.train_of(method)
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join(map(str, first["loc"]))
+                raise ValueError(
+                    f"train_for.{method}.{key}: {first['msg']} (it is {first['input']!r})"
+                ) from None
 
     def _enough_images(self, table: str, dataset: str) -> None:
         facts = dataset_facts(dataset)
@@ -53,3 +82,18 @@ class Config(Section):
             )
         if self.train.holdout >= train:
             raise ValueError(f"{table}: train.holdout leaves none of {train} training images")
+
+
+def _datasets(grid: Any) -> Iterator[str]:
+    """Name the data sets of a table's grid, of whatever kind it is."""
+    if hasattr(grid, "dataset"):
+        yield grid.dataset
+    elif grid is not None:
+        yield from grid.architectures
+
+
+def _attacks(grid: Any) -> Iterator[str]:
+    """Name the attacks of a table's grid that its user chose."""
+    if hasattr(grid, "attack"):
+        yield grid.attack
+    yield from getattr(grid, "attacks", ())

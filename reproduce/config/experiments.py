@@ -1,17 +1,23 @@
 """The grids of the tables: which cells, which attacks, which seeds."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from reproduce.config.fields import ArchitectureName, DatasetName, Lambda, MethodName, Section
-
-Seed = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
+from reproduce.config.fields import (
+    ArchitectureName,
+    Checkpoint,
+    DatasetName,
+    Lambda,
+    MethodName,
+    Section,
+    Seed,
+)
 
 
 class Grid(Section):
-    """The training runs of Table 1: every combination of the axes."""
+    """The training runs of a table of the three metrics: every combination of the axes."""
 
     dataset: DatasetName
     """Data set: digits, cifar10 or cifar100."""
@@ -21,6 +27,10 @@ class Grid(Section):
     """Lambdas by method, in the order of the rows."""
     seeds: list[Seed] = Field(min_length=1)
     """Training seeds; tables give the mean and standard deviation over them."""
+    attack: str = "pgd20"
+    """The attack of eval.attacks that the table is of."""
+    checkpoint: Checkpoint | None = None
+    """Which checkpoint the table reports; null for eval.checkpoint."""
 
     @model_validator(mode="after")
     def _checked(self) -> "Grid":
@@ -58,6 +68,32 @@ class AttackTable(Section):
         return self
 
 
+class TuningTable(Section):
+    """The runs of Table 3: lambda untuned, tuned by hand, and chosen by WAR."""
+
+    dataset: DatasetName
+    """Data set of every run."""
+    architectures: list[ArchitectureName] = Field(min_length=1)
+    """Networks, in the order of the rows."""
+    untuned: Lambda
+    """Lambda tuned on the thin network and taken over as it is."""
+    lambdas: list[Lambda] = Field(min_length=1)
+    """Lambdas that the search by hand tries on every network."""
+    seeds: list[Seed] = Field(min_length=1)
+    """Training seeds; the table gives mean and standard deviation over them."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> "TuningTable":
+        _nothing_twice(
+            {
+                "architectures": self.architectures,
+                "lambdas": self.lambdas,
+                "seeds": self.seeds,
+            }
+        )
+        return self
+
+
 class Experiments(Section):
     """The grid of each table."""
 
@@ -65,6 +101,10 @@ class Experiments(Section):
     """Three metrics under PGD-20 by lambda and width; null to leave it out."""
     table2: AttackTable | None = None
     """Robust accuracy under several attacks; null to leave it out."""
+    table3: TuningTable | None = None
+    """Three ways to choose lambda, and what they cost; null to leave it out."""
+    table6: Grid | None = None
+    """Adversarial weight perturbation by lambda; null to leave it out."""
 
 
 def _nothing_twice(axes: Mapping[str, list[Any]]) -> None:

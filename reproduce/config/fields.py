@@ -45,6 +45,7 @@ Lambda = Annotated[
     Field(lt=1e6),
     AfterValidator(lambda value: _checked(_four_decimals, value)),
 ]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
 Epsilon = Annotated[Number, Field(gt=0, le=1)]
 DatasetName = Annotated[str, AfterValidator(partial(_checked, dataset_facts))]
 ArchitectureName = Annotated[str, AfterValidator(partial(_checked, parse_architecture))]

@@ -30,15 +30,22 @@ class Train(Section):
     learning_rate: Positive = 0.1
     """Initial learning rate of SGD."""
     momentum: Annotated[NotNegative, Field(lt=1)] = 0.9
-    """Momentum of SGD, no Nesterov."""
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Whether SGD takes Nesterov's form of momentum. Paper: no."""
     weight_decay: NotNegative = 2e-4
     """Weight decay on every parameter."""
     schedule: Literal["exp", "step", "cosine"] = "exp"
-    """exp halves the learning rate every epoch from 75 % on, step divides by 10 at 75 % and
-    90 % of the epochs, cosine follows half a cosine."""
+    """exp halves the learning rate every epoch from 75 % on, step divides it by 10 at every
+    milestone, cosine follows half a cosine."""
+    milestones: list[Annotated[Positive, Field(lt=1)]] = Field(default=[0.75, 0.9])
+    """Fractions of the epochs at which the step schedule divides the learning rate by 10."""
     bn_forwards: Literal[2, 3] = 2
-    """Train-mode forwards of a TRADES step: 2 (authors' code) or 3 (official TRADES code, whose
-    BatchNorm statistics see the clean batch twice)."""
+    """Train-mode forwards of a TRADES step: 2 (authors' code) or 3 (official TRADES and AWP codes,
+    whose BatchNorm statistics see the clean batch twice)."""
+    bn_first: Literal["clean", "adversarial"] = "clean"
+    """Which batch the BatchNorm statistics of a TRADES step see first: clean (authors' and
+    official TRADES code) or adversarial (official RST and AWP codes)."""
     holdout: int = Field(default=0, strict=True, ge=0)
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack

@@ -3,11 +3,14 @@
 from reproduce.data.batches import ImageStore
 from reproduce.data.prepare import prepare
 from reproduce.data.prepared import Dataset, Split, load_prepared
+from reproduce.data.sources import BatchSource, LabelledBatches
 from reproduce.data.subsets import hold_out, stratified_subset
 
 __all__ = [
+    "BatchSource",
     "Dataset",
     "ImageStore",
+    "LabelledBatches",
     "Split",
     "hold_out",
     "load_prepared",

@@ -1,16 +1,23 @@
-"""Training objectives: natural risk, robust regularisation, and the attack between them."""
+"""Training objectives: natural risk, robust regularisation, and the attack between them.
 
-from reproduce.objectives.adversarial_training import AdversarialTraining
+A module an objective; its function ``build`` makes it from the training settings.
+"""
+
+from importlib import import_module
+
+from reproduce.config import Train
 from reproduce.objectives.base import Objective, Terms
-from reproduce.objectives.trades import Trades
 
-__all__ = ["AdversarialTraining", "Objective", "Terms", "Trades", "build_objective"]
+__all__ = ["Objective", "Terms", "build_objective"]
 
 
-def build_objective(name: str, bn_forwards: int) -> Objective:
-    """Return the objective that a row of ``catalogue.methods`` names."""
-    if name == "trades":
-        return Trades(bn_forwards)
-    if name == "adversarial_training":
-        return AdversarialTraining()
-    raise KeyError(name)
+def build_objective(name: str, train: Train) -> Objective:
+    """Return the objective of a module of this package, which a row of the methods names.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If there is no such module.
+    """
+    objective: Objective = import_module(f"reproduce.objectives.{name}").build(train)
+    return objective

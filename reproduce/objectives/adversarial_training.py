@@ -4,10 +4,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reproduce.attacks import Loss, cross_entropy
-from reproduce.objectives.base import Terms
+from reproduce.config import Train
+from reproduce.objectives.base import Objective, Terms
 
 
-class AdversarialTraining:
+class AdversarialTraining(Objective):
     """Cross entropy on clean images, its increase under attack as robust regularisation."""
 
     def attack_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
@@ -20,3 +21,8 @@ class AdversarialTraining:
         perturbed = F.cross_entropy(model(adversarial), labels, reduction="none")
         clean = F.cross_entropy(model(images), labels, reduction="none")
         return Terms(clean.mean(), (perturbed - clean).clamp(min=0).mean())
+
+
+def build(_: Train) -> AdversarialTraining:
+    """Return the objective; no training setting touches it."""
+    return AdversarialTraining()

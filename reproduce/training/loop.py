@@ -1,28 +1,26 @@
 """The training loop: epochs of steps, metrics after each, the best checkpoints kept."""
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from reproduce.catalogue import METHODS
 from reproduce.config import Checkpoint
-from reproduce.data import ImageStore
+from reproduce.data import BatchSource, ImageStore
 from reproduce.errors import HarnessError, Stopped
 from reproduce.evaluation import Metrics, attack_images, compute_metrics
-from reproduce.objectives import build_objective
 from reproduce.progress import ProgressBar
 from reproduce.rng import generator
 from reproduce.specs import TrainingSpec
+from reproduce.training.recipe import Recipe
 from reproduce.training.schedules import learning_rate
 from reproduce.training.state import Best, RunState, save_state
 from reproduce.training.step import train_step
 from reproduce.training.stopping import StopReason
-from reproduce.training.trace import NonFiniteLossError
+from reproduce.training.trace import COLUMNS, NonFiniteLossError
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,12 @@ class TrainingLoop:
         What to compute.
     model, optimizer
         Already in the condition that `state` describes.
+    recipe : Recipe
+        How a step is taken.
+    batches : BatchSource
+        What the network is trained on, on its device.
     stores : Stores
-        Images on the device of the network.
+        The images it is measured on, on its device.
     state : RunState
         Where to begin; updated in place.
     path : Path
@@ -68,6 +70,8 @@ class TrainingLoop:
         spec: TrainingSpec,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        batches: BatchSource,
         stores: Stores,
         state: RunState,
         path: Path,
@@ -76,15 +80,16 @@ class TrainingLoop:
         self.spec = spec
         self.model = model
         self.optimizer = optimizer
+        self.recipe = recipe
+        self.batches = batches
         self.stores = stores
         self.state = state
         self.path = path
         self.pace = pace
         self.cell = spec.parsed
-        method = METHODS[self.cell.method]
-        self.objective = build_objective(method.objective, spec.train.bn_forwards)
-        self.steps_per_epoch = math.ceil(len(stores.train) / spec.train.batch_size)
         self.device = next(model.parameters()).device
+        lam = state.trace.rows[-1][COLUMNS.index("lambda")] if state.trace.rows else self.cell.lam
+        self._lam = torch.tensor(lam, dtype=torch.float64, device=self.device)
         self._saved_at = time.monotonic()
         # a piece too short for one validation must not stop in it again and again
         self._has_stepped = False
@@ -106,8 +111,9 @@ class TrainingLoop:
         """
         self._on_piece = on_piece
         state, epochs = self.state, self.spec.train.epochs
-        done = (state.epoch - 1) * self.steps_per_epoch + state.step
-        bar = ProgressBar(self.cell.id, epochs * self.steps_per_epoch, "steps", done)
+        steps = [self.batches.steps(epoch) for epoch in range(1, epochs + 1)]
+        done = sum(steps[: state.epoch - 1]) + state.step
+        bar = ProgressBar(self.cell.id, sum(steps), "steps", done)
         try:
             with bar:
                 while state.epoch <= epochs:
@@ -118,40 +124,32 @@ class TrainingLoop:
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         """Run the steps of the current epoch that are not done yet."""
-        state, train = self.state, self.spec.train
-        rate = learning_rate(train.schedule, train.learning_rate, state.epoch, train.epochs)
+        state = self.state
+        rate = learning_rate(self.spec.train, state.epoch)
+        recipe = self._recipe_of(state.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        order = self.stores.train.order(self.cell.seed, state.epoch)
-        while state.step < self.steps_per_epoch:
+        while state.step < self.batches.steps(state.epoch):
             self._stop_or_save()
-            first = state.step * train.batch_size
-            rows = order[first : first + train.batch_size]
-            images, labels = self._batch(rows)
+            images, labels = self.batches.batch(state.epoch, state.step)
             stream = generator(
                 self.cell.seed, "attack", state.epoch, state.step, device=self.device
             )
             result = train_step(
-                self.model,
-                self.optimizer,
-                self.objective,
-                images,
-                labels,
-                self.cell.lam,
-                train.attack,
-                stream,
+                self.model, self.optimizer, recipe, images, labels, self._lam, stream
             )
-            state.trace.add(state.epoch, self.cell.lam, rate, result)
+            self._lam = result.lam
+            state.trace.add(state.epoch, rate, result)
             state.step += 1
             self._has_stepped = True
             bar.advance(1, self._note())
         state.trace.flush()
 
-    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the augmented images and labels of the current step."""
-        store, state = self.stores.train, self.state
-        draws = store.draws(len(rows), self.cell.seed, state.epoch, state.step)
-        return store.augmented(rows, draws), store.labels[rows]
+    def _recipe_of(self, epoch: int) -> Recipe:
+        """Return how steps are taken in an epoch: the weights are perturbed from some epoch on."""
+        awp = self.spec.awp
+        waits = awp is not None and epoch < awp.first_epoch
+        return replace(self.recipe, gamma=0.0) if waits else self.recipe
 
     def _end_epoch(self, bar: ProgressBar) -> None:
         """Measure the network, keep it where it is the best, and begin the next epoch.
@@ -244,6 +242,8 @@ class TrainingLoop:
         trace, epochs = self.state.trace, self.state.epochs
         natural, robust = trace.latest("natural_risk"), trace.latest("robust_regularization")
         note = f"nat {natural:.3f} rob {robust:.4f}"
+        if self.spec.war is not None:
+            note += f" lambda {trace.latest('lambda', 1):.2f}"
         if epochs:
             last = epochs[-1]
             note += (

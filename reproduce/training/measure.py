@@ -5,14 +5,14 @@ import time
 
 import torch
 
-from reproduce.catalogue import METHODS, dataset_facts
+from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.costs import step_passes
 from reproduce.models import build_model
-from reproduce.objectives import build_objective
 from reproduce.rng import generator
 from reproduce.specs import training_spec
+from reproduce.training.recipe import build_recipe
 from reproduce.training.step import train_step
 
 # on a processor the batch is cut so that a step takes about this long
@@ -30,12 +30,13 @@ def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
         after one that warms up.
     """
     spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
-    method = METHODS[cell.method]
-    passes = step_passes(spec)
+    passes = step_passes(spec, spec.train.epochs)
     model = build_model(cell.architecture, facts)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=spec.train.momentum)
-    objective = build_objective(method.objective, spec.train.bn_forwards)
+    # any zeta: what a step costs does not depend on it
+    recipe = build_recipe(spec, zeta=1.0)
+    lam = torch.tensor(cell.lam, dtype=torch.float64, device=device)
 
     def step(batch: int) -> float:
         stream = generator(0, "measure", device=device)
@@ -44,9 +45,7 @@ def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
         images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.zeros(batch, dtype=torch.int64, device=device)
         began = time.perf_counter()
-        result = train_step(
-            model, optimizer, objective, images, labels, cell.lam, spec.train.attack, stream
-        )
+        result = train_step(model, optimizer, recipe, images, labels, lam, stream)
         result.natural.item()  # waits for the device
         return time.perf_counter() - began
 

@@ -1,5 +1,6 @@
 """One training run from a cell's name to its files."""
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,7 +13,14 @@ from reproduce import paths
 from reproduce.catalogue import METHODS
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.data import Dataset, ImageStore, hold_out, load_prepared, stratified_subset
+from reproduce.data import (
+    Dataset,
+    ImageStore,
+    LabelledBatches,
+    hold_out,
+    load_prepared,
+    stratified_subset,
+)
 from reproduce.devices import claimed, describe
 from reproduce.files import exclusive, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights
@@ -20,9 +28,11 @@ from reproduce.provenance import provenance
 from reproduce.runs import damaged_model, problem_with, read_run
 from reproduce.specs import TrainingSpec, training_spec
 from reproduce.training.loop import Pace, Stores, TrainingLoop
+from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.state import RunState, load_state, state_file
 from reproduce.training.stopping import StopReason, stop_requests
 from reproduce.training.trace import write_epochs
+from reproduce.training.zeta import find_zeta
 
 
 def train_cell(
@@ -49,8 +59,9 @@ def train_cell(
     Stopped
         If the run was asked to stop and can be continued.
     HarnessError
-        If the cell is locked by another process, its data are missing or damaged,
-        a GPU is missing, the disk is full, or the loss becomes NaN.
+        If the network its zeta is measured from is not trained, the cell is locked by
+        another process, its data are missing or damaged, a GPU is missing, the disk is
+        full, or the loss becomes NaN.
     """
     spec = training_spec(config, cell)
     folder = paths.cell_folder(config, cell)
@@ -85,12 +96,7 @@ def _train(
     stores = load_stores(spec, dataset, device)
     model = build_model(spec.parsed.architecture, dataset.facts, spec.parsed.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=spec.train.learning_rate,
-        momentum=spec.train.momentum,
-        weight_decay=spec.train.weight_decay,
-    )
+    optimizer = build_optimizer(model, spec.train)
     path = state_file(folder, spec.digest)
     state = RunState()
     hardware = describe(device)
@@ -101,6 +107,7 @@ def _train(
         if before != device.type:
             say(f"{spec.cell}: begun on {before}; {device.type} draws other random numbers")
     else:
+        state.zeta = find_zeta(config, spec.parsed)
         say(f"{spec.cell}: {spec.train.epochs} epochs on {hardware['name']}")
     began = time.monotonic()
     piece: dict[str, Any] = {
@@ -115,7 +122,9 @@ def _train(
         piece["seconds"] = round(time.monotonic() - began, 3)
 
     pace = Pace(config.machine.eval_batch, config.machine.save_minutes, stop)
-    loop = TrainingLoop(spec, model, optimizer, stores, state, path, pace)
+    batches = LabelledBatches(stores.train, spec.train.batch_size, spec.parsed.seed)
+    recipe = build_recipe(spec, state.zeta)
+    loop = TrainingLoop(spec, model, optimizer, recipe, batches, stores, state, path, pace)
     loop.run(update_piece)
     update_piece()
     _write_results(spec, folder, dataset, model, state)
@@ -152,6 +161,7 @@ def _write_results(
     seconds = sum(piece["seconds"] for piece in state.pieces)
     on_gpu = sum(piece["seconds"] for piece in state.pieces if piece["device"] == "cuda")
     chosen = {choice: best.epoch for choice, best in state.best.items()}
+    lambdas = state.trace.of_epoch("lambda", spec.train.epochs)
     write_json(
         paths.run_file(folder),
         {
@@ -160,10 +170,14 @@ def _write_results(
             "spec": spec.model_dump(mode="json"),
             "checkpoint_epochs": chosen | {"last": spec.train.epochs},
             "final_metrics": state.epochs[-1],
+            # the mean over the last epoch, as the paper reports WAR's
+            "final_lambda": math.fsum(lambdas) / len(lambdas),
+            "zeta": state.zeta,
             "data": dataset.about(),
             "models": {
                 choice: sha256_of_file(paths.model_file(folder, choice)) for choice in weights
             },
+            "hardware": sorted({piece["name"] for piece in state.pieces}),
             "seconds": round(seconds, 3),
             "gpu_hours": round(on_gpu / 3600, 4),
             "pieces": state.pieces,

@@ -1,40 +1,46 @@
 """Learning rates by epoch; epochs count from 1 and a rate holds for a whole epoch."""
 
 import math
-from typing import Literal
 
-Schedule = Literal["exp", "step", "cosine"]
+from reproduce.config import Train
 
 
-def learning_rate(schedule: Schedule, base: float, epoch: int, epochs: int) -> float:
+def learning_rate(train: Train, epoch: int) -> float:
     """Return the learning rate of an epoch.
 
     Parameters
     ----------
-    schedule : {"exp", "step", "cosine"}
-        ``exp``: the paper's, halved every epoch once three quarters are over;
-        ``step``: divided by 10 after three quarters and by 100 after nine tenths
-        (TRADES; the paper's Figure 3); ``cosine``: half a cosine (Table 4).
-    base : float
-        Initial learning rate.
-    epoch, epochs : int
-        The epoch, from 1, and their number.
+    train : Train
+        Schedule, initial rate, number of epochs, milestones.  ``exp``: the paper's,
+        halved every epoch once three quarters are over; ``step``: divided by 10 at every
+        milestone (at 0.75 and 0.9 it is TRADES' and the paper's Figure 3, at 0.5 and
+        0.75 AWP's); ``cosine``: half a cosine (Table 4).
+    epoch : int
+        The epoch, from 1.
 
     Examples
     --------
-    >>> [learning_rate("exp", 0.1, epoch, 100) for epoch in (74, 75, 76)]
+    >>> attack = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
+    >>> train = Train(epochs=100, attack=attack)
+    >>> [learning_rate(train, epoch) for epoch in (74, 75, 76)]
     [0.1, 0.05, 0.025]
     """
+    base, epochs = train.learning_rate, train.epochs
     if not 1 <= epoch <= epochs:
         raise ValueError(f"epoch {epoch} is not between 1 and {epochs}")
-    if schedule == "cosine":
+    if train.schedule == "cosine":
         return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
-    # at least the first epoch runs at the full rate, however short the run
-    late = max(2, int(0.75 * epochs))
-    if schedule == "step":
-        latest = max(late, int(0.9 * epochs))
-        return base / (100 if epoch >= latest else 10 if epoch >= late else 1)
+    if train.schedule == "step":
+        passed = sum(epoch >= _late(share, epochs) for share in train.milestones)
+        return base / float(10**passed)
+    late = _late(0.75, epochs)
     return base * 0.5 ** (_halvings(epoch, epochs, late) if epoch >= late else 0)
+
+
+def _late(share: float, epochs: int) -> int:
+    """Return the first epoch after a share of a run: never the first, however short the run."""
+    # a product such as 0.29 * 100 lies a little below its whole number
+    return max(2, int(share * epochs + 1e-9))
 
 
 def _halvings(epoch: int, epochs: int, first: int) -> int:

@@ -54,6 +54,8 @@ class RunState:
         Best checkpoints by name.
     pieces : list of dict
         Seconds and hardware of every process that worked on the run.
+    zeta : float or None
+        The ratio that WAR steers to, the same for all pieces; None for other methods.
     """
 
     epoch: int = 1
@@ -62,6 +64,7 @@ class RunState:
     epochs: list[dict[str, float]] = field(default_factory=list)
     best: dict[Checkpoint, Best] = field(default_factory=dict)
     pieces: list[dict[str, Any]] = field(default_factory=list)
+    zeta: float | None = None
 
 
 def state_file(folder: Path, digest: str) -> Path:
@@ -108,6 +111,7 @@ def save_state(
             for choice, best in state.best.items()
         },
         "pieces": state.pieces,
+        "zeta": state.zeta,
         "data": data,
     }
     write_atomically(path, lambda part: save_file(plain, part, {"progress": json.dumps(progress)}))
@@ -144,6 +148,7 @@ def load_state(
             progress["epochs"],
             best,
             progress["pieces"],
+            progress["zeta"],
         )
     except (
         SafetensorError,

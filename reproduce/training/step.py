@@ -1,13 +1,13 @@
 """One step of adversarial training."""
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks import PGDResult, frozen, pgd
-from reproduce.config import TrainingAttack
-from reproduce.objectives import Objective
+from reproduce.training.recipe import Recipe
+from reproduce.training.weight_perturbation import perturbed_weights
 
 
 class StepResult(NamedTuple):
@@ -19,43 +19,23 @@ class StepResult(NamedTuple):
         Natural risk and robust regularisation, batch means.
     lipschitz : Tensor
         Batch mean of the largest l1 norm of the input gradient over the attack steps.
+    lam : Tensor
+        The lambda of the step, float64.
     """
 
     natural: Tensor
     robust: Tensor
     lipschitz: Tensor
-
-
-def perturb(
-    model: nn.Module,
-    objective: Objective,
-    images: Tensor,
-    labels: Tensor,
-    attack: TrainingAttack,
-    stream: torch.Generator,
-) -> PGDResult:
-    """Attack a batch in eval mode, from a small Gaussian start around each image."""
-    noise = torch.empty_like(images).normal_(generator=stream)
-    with frozen(model):
-        return pgd(
-            model,
-            images,
-            objective.attack_loss(model, images, labels),
-            images + attack.start_sigma * noise,
-            epsilon=attack.epsilon,
-            step_size=attack.step_size,
-            steps=attack.steps,
-        )
+    lam: Tensor
 
 
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    objective: Objective,
+    recipe: Recipe,
     images: Tensor,
     labels: Tensor,
-    lam: float,
-    attack: TrainingAttack,
+    lam: Tensor,
     stream: torch.Generator,
 ) -> StepResult:
     """Attack a batch and take one optimiser step on natural + lambda * robust.
@@ -66,22 +46,27 @@ def train_step(
         Left in train mode.
     optimizer : torch.optim.Optimizer
         Over the network's parameters.
-    objective : Objective
-        Gives the two terms and the attack's loss.
+    recipe : Recipe
+        The method's parts.
     images, labels : Tensor
         Augmented images in [0, 1], shape (B, channels, H, W), and classes, shape (B,).
-    lam : float
-        Robust regularisation parameter lambda.
-    attack : TrainingAttack
-        The attack's settings.
+    lam : Tensor
+        Lambda of the step before, or the first one; float64 scalar on the device.
     stream : torch.Generator
         Draws the attack's start; on the device of the images.
     """
-    found = perturb(model, objective, images, labels, attack, stream)
+    objective = recipe.objective
+    adversarial, norms = objective.perturb(model, images, labels, recipe.attack, stream)
     model.train()
-    terms = objective.terms(model, images, found.images, labels)
-    loss = terms.natural + lam * terms.robust
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return StepResult(terms.natural.detach(), terms.robust.detach(), found.gradient_norm.mean())
+
+    def loss() -> Tensor:
+        terms = objective.terms(model, images, adversarial, labels)
+        return terms.natural + lam.to(terms.natural.dtype) * terms.robust
+
+    with perturbed_weights(model, loss, recipe.gamma) if recipe.gamma else nullcontext():
+        terms = objective.terms(model, images, adversarial, labels)
+        lam = recipe.rule(lam, terms)
+        optimizer.zero_grad(set_to_none=True)
+        (terms.natural + lam.to(terms.natural.dtype) * terms.robust).backward()
+        optimizer.step()
+    return StepResult(terms.natural.detach(), terms.robust.detach(), norms.mean(), lam)

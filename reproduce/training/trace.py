@@ -46,9 +46,9 @@ class Trace:
 
     def __init__(self, rows: list[list[float]] | None = None) -> None:
         self.rows = rows or []
-        self._pending: list[tuple[int, float, float, StepResult]] = []
+        self._pending: list[tuple[int, float, StepResult]] = []
 
-    def add(self, epoch: int, lam: float, rate: float, step: StepResult) -> None:
+    def add(self, epoch: int, rate: float, step: StepResult) -> None:
         """Add a row, and check the loss of what has been added every few iterations.
 
         Raises
@@ -56,7 +56,7 @@ class Trace:
         NonFiniteLossError
             Naming the first iteration whose terms are not finite.
         """
-        self._pending.append((epoch, lam, rate, step))
+        self._pending.append((epoch, rate, step))
         if len(self._pending) >= _PENDING or step.natural.device.type == "cpu":
             self.flush()
 
@@ -71,9 +71,9 @@ class Trace:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        values = torch.stack([torch.stack(step) for *_, step in pending]).tolist()
-        for (epoch, lam, rate, _), (natural, robust, lipschitz) in zip(
-            pending, values, strict=True
+        steps = [torch.stack([value.double() for value in step]) for *_, step in pending]
+        for (epoch, rate, _), (natural, robust, lipschitz, lam) in zip(
+            pending, torch.stack(steps).tolist(), strict=True
         ):
             if not (math.isfinite(natural) and math.isfinite(robust)):
                 raise NonFiniteLossError(len(self.rows) + 1, epoch)
@@ -84,6 +84,11 @@ class Trace:
         index = COLUMNS.index(column)
         rows = self.rows[-count:]
         return math.fsum(row[index] for row in rows) / len(rows) if rows else math.nan
+
+    def of_epoch(self, column: str, epoch: int) -> list[float]:
+        """Return the values of a column in one epoch."""
+        index = COLUMNS.index(column)
+        return [row[index] for row in self.rows if row[0] == epoch]
 
     def as_tensor(self) -> Tensor:
         """Return the rows as float64, shape (iterations, columns)."""

@@ -6,6 +6,8 @@ rule train:
     input:
         images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
         manifest=lambda wildcards: HARNESS.manifest(wildcards.cell),
+        # the digest covers their settings; made again with the same, they are the same
+        trained_first=lambda wildcards: ancient(HARNESS.trained_first(wildcards.cell)),
     output:
         update(HARNESS.run_files(HARNESS.cells / "{cell}")),
     log:
