@@ -1,6 +1,6 @@
 """From a preset, a config.yaml and overrides to a validated configuration."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -99,23 +99,39 @@ def deviations(
     methods : collection of str, optional
         Training methods whose own settings count; all unless given.
     """
-    paper = _flat(build_config({"preset": "paper"}).model_dump(mode="json"))
-    ours = _flat(config.model_dump(mode="json"))
+    reference = build_config({"preset": "paper"})
+    paper, ours = (_flat(c.model_dump(mode="json")) for c in (reference, config))
     found = [] if config.preset == "paper" else [f"preset is {config.preset}"]
     for key in sorted(paper.keys() | ours.keys()):
         place = any(key == name or key.startswith(f"{name}.") for name in _PLACES)
         # another grid is another choice of cells, each of which follows the protocol or not
-        if place or key in _UNSAID or key.startswith("experiments."):
+        if place or key in _UNSAID or key.startswith(("experiments.", "train.", "train_for.")):
             continue
         if key.startswith("eval.attacks.") and not _counts(key, attacks, paper):
             continue
-        if methods is not None and not _concerns(key, methods):
-            continue
-        if paper.get(key) != ours.get(key):
-            found.append(
-                f"{key} is {_brief(ours.get(key))}, the paper's is {_brief(paper.get(key))}"
-            )
+        if _concerns(key, METHODS if methods is None else methods):
+            found += _difference(key, ours.get(key), paper.get(key))
+    for method in METHODS if methods is None else methods:
+        found += _of_training(config, reference, method)
+    return list(dict.fromkeys(found))
+
+
+def _of_training(config: Config, reference: Config, method: str) -> list[str]:
+    """List the training settings of a method that differ."""
+    ours, paper = (
+        _flat(c.train_of(method).model_dump(mode="json", exclude=set(METHODS[method].unused)))
+        for c in (config, reference)
+    )
+    own = {key for c in (config, reference) for key in _flat(c.train_for.get(method, {}))}
+    found = []
+    for key in sorted(paper):
+        name = f"train_for.{method}.{key}" if key in own else f"train.{key}"
+        found += _difference(name, ours[key], paper[key])
     return found
+
+
+def _difference(key: str, ours: object, paper: object) -> list[str]:
+    return [] if ours == paper else [f"{key} is {_brief(ours)}, the paper's is {_brief(paper)}"]
 
 
 def _counts(key: str, attacks: Collection[str] | None, paper: Tree) -> bool:
@@ -126,13 +142,11 @@ def _counts(key: str, attacks: Collection[str] | None, paper: Tree) -> bool:
     return chosen and setting != "images" and f"eval.attacks.{name}.kind" in paper
 
 
-def _concerns(key: str, methods: Collection[str]) -> bool:
-    """Say whether one of some methods reads a setting."""
-    section, _, rest = key.partition(".")
-    if section == "train_for":
-        return rest.partition(".")[0] in methods
-    parts: set[str] = {METHODS[name].lambda_rule for name in methods}
-    parts |= {METHODS[name].weight_perturbation for name in methods}
+def _concerns(key: str, methods: Iterable[str]) -> bool:
+    """Say whether one of some methods reads a setting; all read what belongs to no part."""
+    section = key.partition(".")[0]
+    rows = [METHODS[name] for name in methods]
+    parts = {part for row in rows for part in (row.lambda_rule, row.weight_perturbation)}
     return section not in ("war", "awp") or section in parts
 
 

@@ -55,7 +55,17 @@ def test_settings_of_a_method_are_deviations_of_its_numbers() -> None:
         "awp.gamma is 0.01, the paper's is 0.005",
         "train_for.awp-trades.epochs is 100, the paper's is 200",
     ]
-    assert deviations(config) == deviations(config, methods=["awp-trades", "war"])
+    assert deviations(config) == deviations(config, methods=["war", "awp-trades"])
+    assert len(deviations(config)) == 3
+
+
+def test_a_deviation_of_a_method_is_that_of_the_settings_it_resolves_to() -> None:
+    config = load_config("{}", None, ["train.weight_decay=1e-3", "train.bn_forwards=3"])
+    # AWP has a weight decay of its own, adversarial training does not read bn_forwards
+    assert deviations(config, methods=["awp-trades"]) == []
+    assert deviations(config, methods=["at"]) == [
+        "train.weight_decay is 0.001, the paper's is 0.0002"
+    ]
 
 
 def test_an_attack_that_tables_do_not_use_is_no_deviation() -> None:

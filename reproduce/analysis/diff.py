@@ -13,8 +13,10 @@ from reproduce.analysis.statistics import (
     sample,
     subset_interval,
 )
+from reproduce.analysis.tuning import compare_strategies
 from reproduce.catalogue import dataset_facts
-from reproduce.config import Config
+from reproduce.config import Config, TuningTable
+from reproduce.evaluation import METRICS
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
 from reproduce.paper import published
@@ -63,24 +65,30 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
         subset
             only a part of the test images was attacked; `interval` is then the half
             width of the 95 % interval that this leaves;
+        for information
+            a lambda or a number of GPU-hours: there is no telling how near is near;
         not a reproduction
             the settings, or the images, are not the paper's.
     """
-    ours = _ours(experiment, results)
+    grid = getattr(config.experiments, experiment.name)
+    if isinstance(grid, TuningTable):
+        ours = _strategies(config, grid, results)
+    else:
+        ours = _evaluations(experiment, results)
     frame = ours.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
     frame["difference"] = frame["ours"] - frame["mean"]
-    reasons = {
-        key: _reasons(config, results, *key)
-        for key in set(zip(frame["dataset"], frame["attack"], strict=True))
-    }
-    judged = [_judge(row, reasons[row.dataset, row.attack]) for row in frame.itertuples()]
+    keys = set(zip(frame["dataset"], frame["attack"], frame["method"], strict=True))
+    reasons = {key: _reasons(config, results, *key) for key in keys}
+    judged = [
+        _judge(row, reasons[row.dataset, row.attack, row.method]) for row in frame.itertuples()
+    ]
     frame[["interval", "verdict"]] = pd.DataFrame(judged, index=frame.index)
     return frame.rename(columns={"mean": "paper", "std": "paper_std"})[DIFF_COLUMNS]
 
 
 def diff_notes(config: Config, experiment: Experiment, results: Results) -> list[str]:
     """Say why results may not be called a reproduction; empty if they may."""
-    keys = dict.fromkeys((e.cell.dataset, e.attack) for e in experiment.evaluations)
+    keys = dict.fromkeys((e.cell.dataset, e.attack, e.cell.method) for e in experiment.evaluations)
     notes = [reason for key in keys for reason in _reasons(config, results, *key)]
     return list(dict.fromkeys(notes))
 
@@ -93,9 +101,11 @@ def diff_caveats(results: Results) -> list[str]:
     return [f"the {name} images were given as an .npz: not verified by md5" for name in copies]
 
 
-def _reasons(config: Config, results: Results, dataset: str, attack: str) -> list[str]:
-    """Say why the numbers of one attack on one data set may not be called a reproduction."""
-    reasons = deviations(config, [attack])
+def _reasons(config: Config, results: Results, dataset: str, attack: str, method: str) -> list[str]:
+    """Say why one attack's numbers of one method may not be called a reproduction."""
+    # both other strategies of tuning train with TRADES
+    trained = "trades" if method in ("untuned", "manual") else method
+    reasons = deviations(config, [attack], [trained])
     frame = results.frame[results.frame["dataset"] == dataset]
     facts = dataset_facts(dataset)
     for train, test in _seen(frame, "train_images", "test_images"):
@@ -130,6 +140,8 @@ def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
         verdict = "no paper value"
     elif not row.seeds:
         verdict = "missing"
+    elif row.metric not in METRICS:
+        half, verdict = math.nan, "for information"
     elif reasons:
         verdict = "not a reproduction"
     elif left is not None:
@@ -141,7 +153,7 @@ def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
     return half, verdict
 
 
-def _ours(experiment: Experiment, results: Results) -> pd.DataFrame:
+def _evaluations(experiment: Experiment, results: Results) -> pd.DataFrame:
     """Return mean, deviation, seeds and images of every planned number, NaN where missing."""
     keys = dict.fromkeys(
         (e.cell.dataset, e.cell.architecture, e.cell.method, e.cell.lam, e.attack)
@@ -155,4 +167,15 @@ def _ours(experiment: Experiment, results: Results) -> pd.DataFrame:
         for metric in experiment.metrics:
             entry = sample([] if group is None else group[metric].tolist())
             rows.append((*key, metric, entry.mean, entry.std, entry.n, images))
+    return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])
+
+
+def _strategies(config: Config, grid: TuningTable, results: Results) -> pd.DataFrame:
+    """Return the same for the strategies of tuning lambda; the method is the strategy's name."""
+    rows = []
+    for found in compare_strategies(config, grid, results):
+        key = (grid.dataset, found.architecture, found.name, math.nan, "pgd20")
+        hours = sample([] if math.isnan(found.hours) else [found.hours])
+        named = {"lambda": found.lam, "robust_accuracy": found.robust, "gpu_hours": hours}
+        rows += [(*key, metric, *entry, found.images) for metric, entry in named.items()]
     return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])

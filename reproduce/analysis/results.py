@@ -14,7 +14,7 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation import METRICS, Record, read_record
 from reproduce.experiments import Evaluation, Experiment
-from reproduce.runs import ImagesInfo, read_run
+from reproduce.runs import RunInfo, read_run
 from reproduce.specs import evaluation_spec
 
 
@@ -27,7 +27,8 @@ class Results:
     frame : pandas.DataFrame
         A row an evaluation that has a record: dataset, architecture, method,
         lambda, attack, training_seed, attack_seed, images (attacked), train_images and
-        test_images (of the data set), official (md5 checked), the three metrics.
+        test_images (of the data set), official (md5 checked), final_lambda (the mean over
+        the last epoch), hours (of training) and hardware, the three metrics.
     held : mapping
         For the same evaluations the positions of their images in the test set and
         whether each was robust.
@@ -67,8 +68,8 @@ def collect(config: Config, experiment: Experiment) -> Results:
             problems.append(str(error))
             continue
         if found is not None:
-            record, data = found
-            rows.append(_row(evaluation, record, data))
+            record, run = found
+            rows.append(_row(evaluation, record, run))
             held[evaluation] = (record.index, record.robust)
             warnings += [f"{evaluation.cell}: {line}" for line in record.info["warnings"]]
     return Results(
@@ -80,8 +81,8 @@ def collect(config: Config, experiment: Experiment) -> Results:
     )
 
 
-def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, ImagesInfo] | None:
-    """Return the record of one evaluation and its images, or None if there is none yet.
+def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, RunInfo] | None:
+    """Return the record of one evaluation and its run, or None if there is none yet.
 
     Raises
     ------
@@ -101,7 +102,7 @@ def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, Ima
     run = read_run(folder)
     if run is None or run.models.get(checkpoint) != record.info.get("model_sha256"):
         raise HarnessError(f"{path} is of other weights than the run's")
-    return record, run.data
+    return record, run
 
 
 _KEYS = (
@@ -116,10 +117,13 @@ _KEYS = (
     "train_images",
     "test_images",
     "official",
+    "final_lambda",
+    "hours",
+    "hardware",
 )
 
 
-def _row(evaluation: Evaluation, record: Record, data: ImagesInfo) -> tuple[object, ...]:
+def _row(evaluation: Evaluation, record: Record, run: RunInfo) -> tuple[object, ...]:
     cell = evaluation.cell
     metrics = record.metrics
     values = metrics.as_dict()
@@ -132,9 +136,12 @@ def _row(evaluation: Evaluation, record: Record, data: ImagesInfo) -> tuple[obje
         cell.seed,
         evaluation.seed,
         metrics.images,
-        data.train,
-        data.test,
-        data.official,
+        run.data.train,
+        run.data.test,
+        run.data.official,
+        run.final_lambda,
+        run.seconds / 3600,
+        " and ".join(run.hardware),
         *(math.nan if values[name] is None else values[name] for name in METRICS),
     )
 

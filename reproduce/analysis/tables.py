@@ -52,7 +52,8 @@ def table_notes(
         *layout.notes,
         *partial_notes(config, attacks, results),
     ]
-    changed = deviations(config, attacks)
+    methods = list(dict.fromkeys(cell.method for cell in experiment.cells))
+    changed = deviations(config, attacks, methods)
     if changed:
         notes.append(f"Not the paper's protocol: {'; '.join(changed)}.")
     notes += [f"Note: {caveat}." for caveat in diff_caveats(results)]
@@ -115,9 +116,9 @@ def _text(entry: Entry, plus_minus: str) -> str:
     mean, std, n = entry.sample
     if not n:
         return _MISSING
-    text = f"{mean:.2f}"
+    text = f"{mean:.{entry.digits}f}"
     if not math.isnan(std):
-        text += f" {plus_minus} {std:.2f}"
+        text += f" {plus_minus} {std:.{entry.digits}f}"
     return text if n == entry.planned else f"{text} ({n}/{entry.planned})"
 
 

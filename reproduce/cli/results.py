@@ -51,7 +51,7 @@ def diff(
         shown.add_row(
             f"{row['dataset']} {row['architecture']}",
             row["method"],
-            f"{row['lambda']:g}",
+            "–" if row["lambda"] != row["lambda"] else f"{row['lambda']:g}",
             row["attack"],
             row["metric"].removesuffix("_accuracy").removeprefix("perturbation_"),
             _number(row["paper"], row["paper_std"]),

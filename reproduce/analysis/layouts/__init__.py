@@ -4,8 +4,9 @@ from reproduce.analysis.layouts.attacks import attacks_layout
 from reproduce.analysis.layouts.grid import grid_layout
 from reproduce.analysis.layouts.layout import Entry, Layout
 from reproduce.analysis.layouts.partial import attack_title, partial_notes
+from reproduce.analysis.layouts.tuning import tuning_layout
 from reproduce.analysis.results import Results
-from reproduce.config import AttackTable, Config, Grid
+from reproduce.config import AttackTable, Config, Grid, TuningTable
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment
 
@@ -19,4 +20,6 @@ def lay_out(config: Config, experiment: Experiment, results: Results) -> Layout:
             return grid_layout(config, grid, results)
         case AttackTable() as table:
             return attacks_layout(config, table, results)
+        case TuningTable() as tuning:
+            return tuning_layout(config, tuning, results)
     raise HarnessError(f"there is no layout of {experiment.name!r}")

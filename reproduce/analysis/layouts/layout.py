@@ -40,6 +40,8 @@ class Column:
     key: str
     group: str
     member: str
+    # whether the highest entry is marked as the best
+    ranked: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Entry:
     sample: Sample
     planned: int
     interval: Interval | None = None
+    # decimals in which it is written
+    digits: int = 2
 
     @property
     def complete(self) -> bool:
@@ -75,7 +79,8 @@ class Layout:
         ]
         known = [mean for mean in means if not math.isnan(mean)]
         entry = self.entries[row][column]
-        return len(known) > 1 and entry.complete and entry.sample.mean == max(known)
+        ranked = self.columns[column].ranked and len(known) > 1
+        return ranked and entry.complete and entry.sample.mean == max(known)
 
 
 def metric_entry(frame: pd.DataFrame, metric: str, planned: int, total: int) -> Entry:
