@@ -4,12 +4,10 @@ Straight from the formulas: no shared code with the package, one line for one st
 clean prediction computed again wherever it is used, BatchNorm and SGD spelt out.
 """
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def kl(clean_logits: Tensor, logits: Tensor) -> Tensor:
@@ -41,72 +39,6 @@ def attack(
         current = torch.min(torch.max(current, images - epsilon), images + epsilon)
         current = torch.clamp(current, 0.0, 1.0)
     return current, torch.stack(norms).max(0).values
-
-
-@dataclass
-class Step:
-    """Everything a training step leaves behind."""
-
-    natural: Tensor
-    robust: Tensor
-    lipschitz: Tensor
-    adversarial: Tensor
-    gradients: dict[str, Tensor]
-    state: dict[str, Tensor]
-    momentum: dict[str, Tensor]
-
-
-def training_step(
-    model: nn.Module,
-    method: str,
-    images: Tensor,
-    labels: Tensor,
-    noise: Tensor,
-    *,
-    lam: float,
-    bn_forwards: int,
-    epsilon: float,
-    step_size: float,
-    steps: int,
-    rate: float,
-    weight_decay: float,
-) -> Step:
-    """One step of TRADES ("trades") or generalised adversarial training ("at") from rest."""
-    model = copy.deepcopy(model).eval()
-    loss = {
-        "trades": lambda x: kl(model(images).detach(), model(x)),
-        "at": lambda x: cross_entropy(model(x), labels),
-    }[method]
-    start = images + 0.001 * noise
-    adversarial, norms = attack(loss, images, start, epsilon, step_size, steps)
-    model.train()
-    if method == "trades":
-        clean = model(images)
-        perturbed = model(adversarial)
-        target = clean if bn_forwards == 2 else model(images)
-        natural = cross_entropy(clean, labels).mean()
-        robust = kl(target, perturbed).mean()
-    else:
-        perturbed = cross_entropy(model(adversarial), labels)
-        clean = cross_entropy(model(images), labels)
-        natural = clean.mean()
-        robust = torch.max(perturbed - clean, torch.zeros_like(clean)).mean()
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    gradients = torch.autograd.grad(natural + lam * robust, parameters)
-    velocity = {}
-    with torch.no_grad():
-        for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
-            velocity[name] = gradient + weight_decay * parameter
-            parameter -= rate * velocity[name]
-    return Step(
-        natural.detach(),
-        robust.detach(),
-        norms.mean(),
-        adversarial,
-        dict(zip(names, gradients, strict=True)),
-        model.state_dict(),
-        velocity,
-    )
 
 
 def batch_norm_after(

@@ -75,6 +75,15 @@ METHODS = {
             terms_passes=6,
             weight_perturbation="awp",
         ),
+        Method(
+            "mart",
+            "MART",
+            "Wang et al. 2020",
+            "mart",
+            target_passes=0,
+            terms_passes=6,
+            unused=("bn_forwards", "bn_first"),
+        ),
     )
 }
 

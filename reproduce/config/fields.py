@@ -1,5 +1,6 @@
 """Types of single settings: numbers with their ranges, names checked in the catalogue."""
 
+import math
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
@@ -36,6 +37,18 @@ def _checked(check: Any, value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+def _zeta(value: Any) -> Any:
+    if value == "measured":
+        return value
+    number = _number(value)
+    if not (isinstance(number, int | float) and 0 < number < math.inf):
+        raise ValueError("it is 'measured' or a number above 0")
+    return float(number)
+
+
+Zeta = Annotated[Literal["measured"] | float, BeforeValidator(_zeta)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]

@@ -1,7 +1,5 @@
 """What single methods need beside the training settings that all share."""
 
-from typing import Literal
-
 from reproduce.config.fields import (
     ArchitectureName,
     Count,
@@ -9,13 +7,14 @@ from reproduce.config.fields import (
     Positive,
     Section,
     Seed,
+    Zeta,
 )
 
 
 class WAR(Section):
     """Width adjusted regularisation (Algorithm 1 of the paper)."""
 
-    zeta: Literal["measured"] | Positive = "measured"
+    zeta: Zeta = "measured"
     """Ratio of natural risk to robust regularisation that lambda is steered to: a number, or
     measured, over the last epoch of the tuned thin network. Paper: measured, about 30."""
     alpha: Positive = 0.1

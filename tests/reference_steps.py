@@ -1,0 +1,126 @@
+"""Whole training steps written out plainly, in whatever precision the tensors have.
+
+No shared code with the package: BatchNorm's batches in their order, the perturbation of
+the weights, SGD with momentum and weight decay spelt out.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from references import attack, cross_entropy, kl
+from torch import Tensor, nn
+
+
+@dataclass
+class Step:
+    """Everything a training step leaves behind."""
+
+    natural: Tensor
+    robust: Tensor
+    lipschitz: Tensor
+    adversarial: Tensor
+    gradients: dict[str, Tensor]
+    state: dict[str, Tensor]
+    momentum: dict[str, Tensor]
+
+
+def terms(
+    method: str, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, order: str
+) -> tuple[Tensor, Tensor]:
+    """Both terms of TRADES ("trades"), generalised adversarial training ("at") or MART.
+
+    `order` names the train-mode forwards: c a clean batch, a an adversarial one; the
+    last clean one is the target of the divergence.
+    """
+    outputs: dict[str, list[Tensor]] = {"a": [], "c": []}
+    for letter in order:
+        outputs[letter].append(model(images if letter == "c" else adversarial))
+    (perturbed,), clean, rows = outputs["a"], outputs["c"][0], range(len(labels))
+    if method == "trades":
+        target = outputs["c"][-1]
+        return cross_entropy(clean, labels).mean(), kl(target, perturbed).mean()
+    if method == "at":
+        rise = cross_entropy(perturbed, labels) - cross_entropy(clean, labels)
+        return cross_entropy(clean, labels).mean(), torch.max(rise, torch.zeros_like(rise)).mean()
+    boosted, weighted = [], []
+    for row, label in zip(rows, labels.tolist(), strict=True):
+        p, q = torch.softmax(clean[row], 0), torch.softmax(perturbed[row], 0)
+        other = max(q[k] for k in range(len(q)) if k != label)
+        boosted.append(-torch.log(q[label]) - torch.log(1.0001 - other))
+        weighted.append((p * (p.log() - q.log())).sum() * (1 - p[label]))
+    return torch.stack(boosted).mean(), torch.stack(weighted).mean()
+
+
+def training_step(
+    model: nn.Module,
+    method: str,
+    images: Tensor,
+    labels: Tensor,
+    noise: Tensor,
+    *,
+    lam: float,
+    order: str,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    rate: float,
+    weight_decay: float,
+    gamma: float = 0.0,
+) -> Step:
+    """One step from rest; with `gamma` at adversarially perturbed weights."""
+    model = copy.deepcopy(model).eval()
+    loss = {
+        "trades": lambda x: kl(model(images).detach(), model(x)),
+        "at": lambda x: cross_entropy(model(x), labels),
+        "mart": lambda x: cross_entropy(model(x), labels),
+    }[method]
+    start = images + 0.001 * noise
+    adversarial, norms = attack(loss, images, start, epsilon, step_size, steps)
+    model.train()
+    move = weight_move(model, method, images, adversarial, labels, lam, order, gamma)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    with torch.no_grad():
+        for name, parameter in zip(names, parameters, strict=True):
+            parameter += move[name]
+    natural, robust = terms(method, model, images, adversarial, labels, order)
+    gradients = torch.autograd.grad(natural + lam * robust, parameters)
+    velocity = {}
+    with torch.no_grad():
+        for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
+            velocity[name] = gradient + weight_decay * parameter
+            parameter -= rate * velocity[name]
+            parameter -= move[name]
+    return Step(
+        natural.detach(),
+        robust.detach(),
+        norms.mean(),
+        adversarial,
+        dict(zip(names, gradients, strict=True)),
+        model.state_dict(),
+        velocity,
+    )
+
+
+def weight_move(
+    model: nn.Module,
+    method: str,
+    images: Tensor,
+    adversarial: Tensor,
+    labels: Tensor,
+    lam: float,
+    order: str,
+    gamma: float,
+) -> dict[str, Tensor]:
+    """AWP: a proxy takes a step of plain ascent; its difference, scaled tensor by tensor."""
+    proxy = copy.deepcopy(model).train()
+    natural, robust = terms(method, proxy, images, adversarial, labels, order)
+    gradients = torch.autograd.grad(natural + lam * robust, list(proxy.parameters()))
+    moves = {}
+    for (name, weight), gradient in zip(model.named_parameters(), gradients, strict=True):
+        difference = (weight + 0.01 * gradient) - weight
+        if weight.dim() > 1:
+            moves[name] = gamma * weight.norm() / difference.norm() * difference
+        else:
+            moves[name] = torch.zeros_like(weight)
+    return {name: move.detach() for name, move in moves.items()}

@@ -1,0 +1,140 @@
+"""Width adjusted regularisation: lambda by hand, zeta measured, runs that continue."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from small_runs import never, quiet, results, stop_at
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError, Stopped
+from reproduce.files import read_json
+from reproduce.objectives import Terms
+from reproduce.specs import thin_cell, training_spec
+from reproduce.training import train_cell
+from reproduce.training.lambda_rules import WidthAdjusted
+
+CELL = parse_cell("digits/wrn-10-0.5/war/lam-0/seed-0")
+THIN = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
+WAR = "war={thin_architecture: wrn-10-0.25, thin_lambda: 2}"
+
+
+def _terms(natural: float, robust: float) -> Terms:
+    return Terms(torch.tensor(natural), torch.tensor(robust))
+
+
+def test_a_sequence_of_lambdas_computed_by_hand() -> None:
+    """zeta 30, alpha 0.1: 0 + 0.1 (30 - 2 / 0.1) = 1, + 0.1 (30 - 20) = 2, and so on."""
+    rule = WidthAdjusted(zeta=30.0, alpha=0.1)
+    steps = [
+        ((2.0, 0.1), 1.0),
+        ((1.0, 0.05), 2.0),
+        ((1.5, 0.0375), 1.0),  # ratio 40
+        ((2.0, 0.02), 0.0),  # ratio 100: 1 - 7, kept from falling below 0
+        ((0.9, 0.036), 0.5),  # ratio 25
+        ((0.9, 0.03), 0.5),  # ratio 30: there is nothing to adjust
+    ]
+    lam = torch.tensor(0.0, dtype=torch.float64)
+    for (natural, robust), expected in steps:
+        lam = rule(lam, _terms(natural, robust))
+        assert lam.item() == pytest.approx(expected, abs=1e-5)
+        assert lam.dtype == torch.float64
+
+
+@pytest.mark.parametrize("natural", [0.0, 2.3])
+def test_a_robust_term_of_zero(natural: float) -> None:
+    """The ratio has no value then; lambda takes the limit, and is no NaN."""
+    lam = WidthAdjusted(30.0, 0.1)(torch.tensor(6.0, dtype=torch.float64), _terms(natural, 0.0))
+    assert lam.item() == 0.0
+
+
+def test_no_gradient_flows_through_lambda() -> None:
+    robust = torch.tensor(0.1, requires_grad=True)
+    lam = WidthAdjusted(30.0, 0.1)(torch.tensor(6.0), Terms(robust * 20, robust))
+    assert not lam.requires_grad
+
+
+def test_a_run_follows_algorithm_1(tiny: Callable[..., Config]) -> None:
+    """The trace's lambdas are those of the rule on the trace's own terms, from 0 on."""
+    config = tiny("war={zeta: 2000, alpha: 0.1}")
+    train_cell(config, CELL, quiet, never)
+    folder = paths.cell_folder(config, CELL)
+    trace = pd.read_parquet(paths.trace_file(folder))
+    lam = 0.0
+    for row in trace.itertuples():
+        lam = max(lam + 0.1 * (2000 - row.natural_risk / row.robust_regularization), 0)
+        assert trace.loc[row.Index, "lambda"] == pytest.approx(lam, rel=1e-3, abs=1e-3)
+    assert trace["lambda"].max() > 0
+    run, last = read_json(paths.run_file(folder)), trace[trace["epoch"] == trace["epoch"].max()]
+    assert run["final_lambda"] == pytest.approx(last["lambda"].mean(), rel=1e-5)
+    assert run["zeta"] == 2000
+
+
+def test_zeta_is_measured_from_the_thin_network(tiny: Callable[..., Config]) -> None:
+    config = tiny(WAR)
+    assert thin_cell(config, CELL) == THIN
+    with pytest.raises(HarnessError, match=f"measured from {THIN}, which is not trained"):
+        train_cell(config, CELL, quiet, never)
+    train_cell(config, THIN, quiet, never)
+    train_cell(config, CELL, quiet, never)
+    trace = pd.read_parquet(paths.trace_file(paths.cell_folder(config, THIN)))
+    last = trace[trace["epoch"] == trace["epoch"].max()]
+    expected = last["natural_risk"].sum() / last["robust_regularization"].sum()
+    run = read_json(paths.run_file(paths.cell_folder(config, CELL)))
+    assert run["zeta"] == pytest.approx(expected, rel=1e-5)
+    assert math.isfinite(run["final_lambda"])
+
+
+def test_the_thin_network_is_part_of_the_settings(tiny: Callable[..., Config]) -> None:
+    measured = training_spec(tiny(WAR), CELL)
+    assert measured.thin == training_spec(tiny(WAR), THIN).digest
+    # whatever changes the thin network changes what zeta is measured from
+    assert training_spec(tiny(WAR, "war.thin_lambda=3"), CELL).digest != measured.digest
+    given = training_spec(tiny("war.zeta=30"), CELL)
+    assert given.thin is None
+    # a given zeta does not depend on a network that nobody trains
+    assert training_spec(tiny("war.zeta=30", "war.thin_lambda=3"), CELL) == given
+    # nor does another method on any of it
+    trades = parse_cell("digits/wrn-10-0.5/trades/lam-6/seed-0")
+    other = tiny("war.zeta=3", "war.alpha=0.5", "awp.gamma=1")
+    assert training_spec(other, trades) == training_spec(tiny(), trades)
+
+
+@pytest.mark.parametrize("asked", [1, 2, 5])
+def test_a_stopped_run_ends_with_the_same_bits(
+    tiny: Callable[..., Config], tmp_path: Path, asked: int
+) -> None:
+    whole, parts = tiny("war.zeta=2000", f"results={tmp_path}/whole"), tiny("war.zeta=2000")
+    train_cell(whole, CELL, quiet, never)
+    with pytest.raises(Stopped):
+        train_cell(parts, CELL, quiet, stop_at(asked))
+    train_cell(parts, CELL, quiet, never)
+    assert results(whole, CELL) == results(parts, CELL)
+
+
+def test_zeta_stays_what_it_was_when_a_run_continues(tiny: Callable[..., Config]) -> None:
+    """The thin network may be trained again meanwhile, on hardware that rounds otherwise."""
+    config = tiny(WAR)
+    train_cell(config, THIN, quiet, never)
+    with pytest.raises(Stopped):
+        train_cell(config, CELL, quiet, stop_at(2))
+    file = paths.trace_file(paths.cell_folder(config, THIN))
+    trace = pd.read_parquet(file)
+    trace["natural_risk"] *= 2
+    expected = trace[trace["epoch"] == trace["epoch"].max()].mean()
+    trace.to_parquet(file)
+    train_cell(config, CELL, quiet, never)
+    zeta = read_json(paths.run_file(paths.cell_folder(config, CELL)))["zeta"]
+    ratio = expected["natural_risk"] / 2 / expected["robust_regularization"]
+    assert zeta == pytest.approx(ratio, rel=1e-5)
+
+
+@pytest.mark.parametrize("zeta", ["0", "-3", ".nan", "guessed", "1e400"])
+def test_a_zeta_that_is_not_positive(tiny: Callable[..., Config], zeta: str) -> None:
+    with pytest.raises(HarnessError, match=r"war\.zeta"):
+        tiny(f"war.zeta={zeta}")

@@ -1,0 +1,124 @@
+"""Adversarial weight perturbation: perturb, gradient, step, restore, by the formula."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import reference_steps
+import torch
+from small_runs import EPOCHS, STEPS, never, quiet, results, stop_at
+from test_training_step import ATTACK, DECAY, LAM, LAM_TENSOR, NAMES, RATE, batch, network, noise_of
+
+from reproduce.cells import parse_cell
+from reproduce.config import Config, Train
+from reproduce.errors import Stopped
+from reproduce.objectives import build_objective
+from reproduce.rng import generator
+from reproduce.training import train_cell
+from reproduce.training.recipe import Recipe
+from reproduce.training.step import train_step
+from reproduce.training.weight_perturbation import perturbed_weights
+
+GAMMA = 0.005
+CELL = parse_cell("digits/wrn-10-0.25/awp-trades/lam-2/seed-0")
+
+
+@pytest.mark.parametrize(("method", "order"), [("trades", "acc"), ("at", "ac"), ("mart", "ca")])
+def test_a_step_leaves_the_weights_of_the_formula(method: str, order: str) -> None:
+    """Whatever the objective: weights, momentum, gradients and BatchNorm in float64."""
+    model, (images, labels) = network(torch.float64), batch(torch.float64)
+    expected = reference_steps.training_step(
+        model,
+        method,
+        images,
+        labels,
+        noise_of(images),
+        lam=LAM,
+        order=order,
+        epsilon=ATTACK.epsilon,
+        step_size=ATTACK.step_size,
+        steps=ATTACK.steps,
+        rate=RATE,
+        weight_decay=DECAY,
+        gamma=GAMMA,
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
+    first = "clean" if order[0] == "c" else "adversarial"
+    train = Train(epochs=1, attack=ATTACK, bn_forwards=max(len(order), 2), bn_first=first)
+    recipe = Recipe(build_objective(NAMES[method], train), ATTACK, gamma=GAMMA)
+    plain = copy.deepcopy(model)
+    stream = generator(0, "attack", 1, 0)
+    train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream)
+    exact = {"rtol": 1e-8, "atol": 1e-11}
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected.gradients[name], **exact)
+        momentum = optimizer.state[parameter]["momentum_buffer"]
+        torch.testing.assert_close(momentum, expected.momentum[name], **exact)
+    for name, value in expected.state.items():
+        torch.testing.assert_close(model.state_dict()[name], value, **exact)
+    # the comparison is sharp: a step without the perturbation is another
+    recipe = Recipe(recipe.objective, ATTACK)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
+    stream = generator(0, "attack", 1, 0)
+    train_step(plain, optimizer, recipe, images, labels, LAM_TENSOR, stream)
+    assert (plain.fc.weight - model.fc.weight).abs().max() > 1e-6
+
+
+def test_the_perturbation_is_as_long_as_it_says_and_climbs() -> None:
+    model, (images, labels) = network(torch.float64).train(), batch(torch.float64)
+    before = copy.deepcopy(model.state_dict())
+
+    def loss() -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(model(images), labels)
+
+    low = copy.deepcopy(loss().detach())
+    model.load_state_dict(before)
+    with perturbed_weights(model, loss, GAMMA):
+        for name, weight in model.named_parameters():
+            moved = (weight.detach() - before[name]).norm()
+            expected = GAMMA * before[name].norm() if weight.dim() > 1 else 0.0
+            assert moved.item() == pytest.approx(float(expected), rel=1e-9)
+        statistics = model.block1.layer[0].bn1.running_mean
+        torch.testing.assert_close(
+            statistics, before["block1.layer.0.bn1.running_mean"], rtol=0, atol=0
+        )
+        assert loss() > low
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight, before[name], rtol=1e-12, atol=1e-14)
+
+
+def test_weights_are_restored_if_the_block_fails() -> None:
+    model, images = network(torch.float64).train(), batch(torch.float64)[0]
+    before = copy.deepcopy(model.fc.weight)
+    with (
+        pytest.raises(RuntimeError, match="in the block"),
+        perturbed_weights(model, lambda: model(images).square().mean(), GAMMA),
+    ):
+        raise RuntimeError("in the block")
+    torch.testing.assert_close(model.fc.weight, before, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("asked", [1, STEPS + 2])
+def test_a_stopped_run_ends_with_the_same_bits(
+    tiny: Callable[..., Config], tmp_path: Path, asked: int
+) -> None:
+    whole = tiny("awp.first_epoch=2", f"results={tmp_path}/whole")
+    parts = tiny("awp.first_epoch=2")
+    train_cell(whole, CELL, quiet, never)
+    with pytest.raises(Stopped):
+        train_cell(parts, CELL, quiet, stop_at(asked))
+    train_cell(parts, CELL, quiet, never)
+    assert results(whole, CELL) == results(parts, CELL)
+
+
+def test_it_begins_with_its_first_epoch(tiny: Callable[..., Config]) -> None:
+    """Never reached, it is TRADES to the bit; reached, it is not."""
+    trades = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
+    config = tiny(f"awp.first_epoch={EPOCHS + 1}")
+    train_cell(config, CELL, quiet, never)
+    train_cell(config, trades, quiet, never)
+    assert results(config, CELL)["trace.parquet"] == results(config, trades)["trace.parquet"]
+    late = tiny(f"awp.first_epoch={EPOCHS}")
+    train_cell(late, CELL, quiet, never)
+    assert results(late, CELL)["trace.parquet"] != results(config, trades)["trace.parquet"]
