@@ -31,16 +31,22 @@ def fill(
             write_made_up(config, item, np.arange(images), robust, natural)
 
 
-def write_run(config: Config, item: Evaluation, **data: object) -> None:
+def write_run(
+    config: Config,
+    item: Evaluation,
+    final_lambda: float | None = None,
+    seconds: float = 3600.0,
+    **data: object,
+) -> None:
     """Make up a finished training run."""
     about = {"sha256": "0", "source": "", "official": True, "train": 50_000, "test": IMAGES}
     run = {
         "digest": training_spec(config, item.cell).digest,
         "data": about | data,
         "models": {item.checkpoint: f"weights of {item.cell}"},
-        "final_lambda": item.cell.lam,
+        "final_lambda": item.cell.lam if final_lambda is None else final_lambda,
         "hardware": ["made up"],
-        "seconds": 3600.0,
+        "seconds": seconds,
     }
     write_json(paths.run_file(paths.cell_folder(config, item.cell)), run)
 

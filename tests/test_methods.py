@@ -1,0 +1,80 @@
+"""The table of methods: every row can be built, planned and trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from small_runs import never, quiet
+
+from reproduce import paths
+from reproduce.catalogue import METHODS, dataset_facts
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.costs import step_passes, training_passes
+from reproduce.files import read_json
+from reproduce.settings import load_config
+from reproduce.specs import training_spec
+from reproduce.training import train_cell
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains(tiny: Callable[..., Config], name: str) -> None:
+    config = tiny("war.zeta=2000", "awp.first_epoch=2")
+    cell = Cell("digits", "wrn-10-0.25", name, 2.0, 0)
+    train_cell(config, cell, quiet, never)
+    folder = paths.cell_folder(config, cell)
+    run, trace = read_json(paths.run_file(folder)), pd.read_parquet(paths.trace_file(folder))
+    assert run["method"] == METHODS[name].title
+    assert len(trace) == 9
+    adapts = METHODS[name].lambda_rule == "war"
+    assert (trace["lambda"] == 2).all() != adapts
+    assert (run["zeta"] == 2000) == adapts
+
+
+def _spec(method: str, *sets: str):
+    cell = Cell("cifar10", "wrn-34-10", method, 6.0, 0)
+    return training_spec(load_config("{}", "paper", list(sets)), cell)
+
+
+@pytest.mark.parametrize(
+    ("method", "epoch", "passes"),
+    [
+        ("trades", 1, 27),
+        ("war", 1, 27),
+        ("at", 1, 26),
+        ("mart", 1, 26),
+        # the paper preset's AWP has three forwards in its terms, and takes them twice from epoch 10
+        ("awp-trades", 9, 30),
+        ("awp-trades", 10, 39),
+    ],
+)
+def test_cost_of_a_step(method: str, epoch: int, passes: int) -> None:
+    assert step_passes(_spec(method), epoch) == passes
+
+
+def test_cost_of_a_run_with_weight_perturbation() -> None:
+    facts = dataset_facts("cifar10")
+    plain = training_passes(_spec("awp-trades", "awp.first_epoch=201"), facts)
+    whole = training_passes(_spec("awp-trades"), facts)
+    assert whole - plain == 50_000 * 9 * 191
+
+
+def test_the_official_procedure_of_awp() -> None:
+    train = _spec("awp-trades").train
+    assert (train.epochs, train.weight_decay, train.schedule) == (200, 5e-4, "step")
+    assert (train.milestones, train.bn_forwards, train.bn_first) == ([0.5, 0.75], 3, "adversarial")
+    assert (train.attack.epsilon, train.attack.step_size) == (8 / 255, 2 / 255)
+    assert (train.batch_size, train.learning_rate, train.momentum) == (128, 0.1, 0.9)
+
+
+def test_the_page_on_adding_a_method_speaks_of_the_code_as_it_is() -> None:
+    page = (ROOT / "docs" / "adding-a-method.md").read_text()
+    row = METHODS["mart"]
+    for words in (f'"{row.source}"', f"target_passes={row.target_passes},", "mart.py"):
+        assert words in page
+    assert f"terms_passes={row.terms_passes}," in page
+    for word in page.split("`"):
+        if word.startswith(("reproduce/", "tests/")):
+            assert (Path(ROOT) / word).exists(), word
