@@ -11,6 +11,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
 
 
 localrules:
@@ -26,6 +27,7 @@ rule all:
     default_target: True
     input:
         [HARNESS.outputs(name) for name in HARNESS.experiments],
+        [HARNESS.figure(name) for name in HARNESS.figures],
 
 
 rule table1:

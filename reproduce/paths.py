@@ -79,6 +79,11 @@ def diff_file(config: Config, name: str) -> Path:
     return root(config) / "diff" / f"{name}.csv"
 
 
+def figure_file(config: Config, name: str, suffix: str) -> Path:
+    """Return one form (svg, png, csv) of a figure."""
+    return root(config) / "figures" / f"{name}.{suffix}"
+
+
 def prepared_file(config: Config, dataset: str) -> Path:
     """Return the prepared images of a data set; the .json beside them says what they are."""
     return config.data.folder / "prepared" / f"{dataset}.npz"

@@ -67,6 +67,7 @@ class Harness:
         self.prepared = self.config.data.folder / "prepared"
         self.gpus = 0 if self.config.machine.device == "cpu" else 1
         self.experiments = experiment_names(self.config)
+        self.figures = ("war",) if "table3" in self.experiments else ()
 
     def source(self, dataset: str) -> str:
         """Return where a data set comes from; another source prepares it again."""
@@ -110,6 +111,10 @@ class Harness:
         """Return the forms of a table; `experiment` may be a wildcard."""
         forms = ("csv", "md", "tex")
         return [paths.table_file(self.config, experiment, suffix) for suffix in forms]
+
+    def figure(self, name: str) -> list[Path]:
+        """Return the forms of a figure."""
+        return [paths.figure_file(self.config, name, suffix) for suffix in ("svg", "png", "csv")]
 
     def diff(self, experiment: str) -> Path:
         """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""

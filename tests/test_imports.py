@@ -22,6 +22,7 @@ LAYERS = [
     {"training"},
     {"experiments", "planning"},
     {"analysis"},
+    {"figures"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -2,10 +2,10 @@
 
 from reproduce.cli.app import app, main
 from reproduce.cli.inspect import plan, status
-from reproduce.cli.results import diff, table
+from reproduce.cli.results import diff, figure, table
 from reproduce.cli.work import evaluate, prepare, train
 
-for command in (plan, status, prepare, train, evaluate, table, diff):
+for command in (plan, status, prepare, train, evaluate, table, diff, figure):
     app.command()(command)
 
 __all__ = ["app", "main"]

@@ -1,5 +1,8 @@
-"""Commands that aggregate: table, diff."""
+"""Commands that aggregate: table, diff, figure."""
 
+from typing import Annotated
+
+import typer
 from rich.table import Table
 
 from reproduce import paths
@@ -67,6 +70,23 @@ def diff(
     for line in [*diff_caveats(results), *results.problems]:
         print(f"Note: {line}")
     print(f"Written: {paths.diff_file(settings, chosen.name)}")
+
+
+def figure(
+    name: Annotated[str, typer.Argument(metavar="FIGURE", help="Name of a figure, such as war.")],
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Draw a figure from whatever runs are finished: SVG, PNG and the numbers as CSV.
+
+    Example: reproduce figure war --preset demo
+    """
+    from reproduce.figures import draw
+
+    settings = _configure(config, preset, sets)
+    draw(settings, name)
+    print(f"Written: {paths.figure_file(settings, name, 'svg')}, .png and .csv")
 
 
 def _number(mean: float, std: float) -> str:
