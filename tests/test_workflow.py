@@ -177,3 +177,25 @@ def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
     assert "FAB (n=20)" in (done.folder / "results/demo/tables/table2.md").read_text()
     done.set(eval={**config["eval"], "attacks": attacks, "shard": 10})
     assert done.planned("--", "table2")["evaluate"] == 2
+
+
+def test_war_and_weight_perturbation_share_what_is_there(done: Workflow) -> None:
+    """Tables 3 and 6 add a run each; the thin network is a run of Table 1."""
+    config = json.loads((done.folder / "config.yaml").read_text())
+    tiny = {"dataset": "digits", "architectures": ["wrn-10-0.25"], "seeds": [0]}
+    experiments = {
+        **config["experiments"],
+        "table3": {**tiny, "untuned": 2, "lambdas": [2]},
+        "table6": {**tiny, "methods": {"awp-trades": [2]}},
+    }
+    war = {"thin_architecture": "wrn-10-0.25", "thin_lambda": 2}
+    done.set(experiments=experiments, war=war)
+    assert done.planned("--", "table3", "table6")["train"] == 2
+    done.run("--", "table3", "table6", "figure_war")
+    root = done.folder / "results/demo"
+    assert "WAR" in (root / "tables/table3.md").read_text()
+    assert "AWP-TRADES" in (root / "tables/table6.md").read_text()
+    assert (root / "figures/war.svg").exists()
+    run = json.loads((root / "cells/digits/wrn-10-0.25/war/lam-0/seed-0/run.json").read_text())
+    assert run["zeta"] > 0
+    assert done.planned("--", "table3", "table6", "figure_war") == {}

@@ -36,6 +36,25 @@ def test_paper_plan_of_table2(tmp_path: Path) -> None:
     assert (both["train"], both["evaluate"]) == (99 + 24 - 9, 99 + 288 - 9)
 
 
+def test_paper_plan_of_tables_3_and_6(tmp_path: Path) -> None:
+    workflow = Workflow(copy(tmp_path), {})
+    planned = workflow.planned("--config", "preset=paper", "--", "table3")
+    assert (planned["train"], planned["evaluate"]) == (54 + 9 + 1, 54 + 9 + 1)
+    planned = workflow.planned("--config", "preset=paper", "--", "table6")
+    assert (planned["train"], planned["evaluate"]) == (3, 3)
+    # all of Table 3 but WAR and its thin network is Table 1's
+    both = workflow.planned("--config", "preset=paper", "--", "table1", "table3")
+    assert (both["train"], both["evaluate"]) == (99 + 10, 99 + 10)
+
+
+def test_a_run_of_war_plans_its_thin_network(tmp_path: Path) -> None:
+    workflow = Workflow(copy(tmp_path), {})
+    run = "results/paper/cells/cifar10/wrn-34-1/war/lam-0/seed-2/run.json"
+    assert workflow.planned("--", run)["train"] == 2
+    workflow.set(war={"zeta": 30})
+    assert workflow.planned("--", run)["train"] == 1
+
+
 @pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])
 def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
     assert Workflow(copy(tmp_path), {"preset": preset}).planned()["train"] > 0
