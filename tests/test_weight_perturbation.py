@@ -5,19 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import reference_steps
 import torch
 from small_runs import EPOCHS, STEPS, never, quiet, results, stop_at
-from test_training_step import ATTACK, DECAY, LAM, LAM_TENSOR, NAMES, RATE, batch, network, noise_of
+from step_cases import batch, network, noise_of, our_step, reference_step
 
 from reproduce.cells import parse_cell
-from reproduce.config import Config, Train
+from reproduce.config import Config
 from reproduce.errors import Stopped
-from reproduce.objectives import build_objective
-from reproduce.rng import generator
 from reproduce.training import train_cell
-from reproduce.training.recipe import Recipe
-from reproduce.training.step import train_step
 from reproduce.training.weight_perturbation import perturbed_weights
 
 GAMMA = 0.005
@@ -28,41 +23,18 @@ CELL = parse_cell("digits/wrn-10-0.25/awp-trades/lam-2/seed-0")
 def test_a_step_leaves_the_weights_of_the_formula(method: str, order: str) -> None:
     """Whatever the objective: weights, momentum, gradients and BatchNorm in float64."""
     model, (images, labels) = network(torch.float64), batch(torch.float64)
-    expected = reference_steps.training_step(
-        model,
-        method,
-        images,
-        labels,
-        noise_of(images),
-        lam=LAM,
-        order=order,
-        epsilon=ATTACK.epsilon,
-        step_size=ATTACK.step_size,
-        steps=ATTACK.steps,
-        rate=RATE,
-        weight_decay=DECAY,
-        gamma=GAMMA,
-    )
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
-    first = "clean" if order[0] == "c" else "adversarial"
-    train = Train(epochs=1, attack=ATTACK, bn_forwards=max(len(order), 2), bn_first=first)
-    recipe = Recipe(build_objective(NAMES[method], train), ATTACK, gamma=GAMMA)
-    plain = copy.deepcopy(model)
-    stream = generator(0, "attack", 1, 0)
-    train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream)
+    noise = noise_of(images)
+    expected = reference_step(model, method, order, images, labels, noise, GAMMA)
+    ours, _ = our_step(model, method, order, images, labels, GAMMA)
     exact = {"rtol": 1e-8, "atol": 1e-11}
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected.gradients[name], **exact)
-        momentum = optimizer.state[parameter]["momentum_buffer"]
-        torch.testing.assert_close(momentum, expected.momentum[name], **exact)
+    for name, gradient in expected.gradients.items():
+        torch.testing.assert_close(ours.gradients[name], gradient, **exact)
+        torch.testing.assert_close(ours.momentum[name], expected.momentum[name], **exact)
     for name, value in expected.state.items():
-        torch.testing.assert_close(model.state_dict()[name], value, **exact)
+        torch.testing.assert_close(ours.state[name], value, **exact)
     # the comparison is sharp: a step without the perturbation is another
-    recipe = Recipe(recipe.objective, ATTACK)
-    optimizer = torch.optim.SGD(plain.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
-    stream = generator(0, "attack", 1, 0)
-    train_step(plain, optimizer, recipe, images, labels, LAM_TENSOR, stream)
-    assert (plain.fc.weight - model.fc.weight).abs().max() > 1e-6
+    plain, _ = our_step(model, method, order, images, labels)
+    assert (plain.state["fc.weight"] - ours.state["fc.weight"]).abs().max() > 1e-6
 
 
 def test_the_perturbation_is_as_long_as_it_says_and_climbs() -> None:

@@ -1,0 +1,97 @@
+"""One step of each method on a small network and batch, ours and the reference's."""
+
+import copy
+
+import reference_steps
+import torch
+from torch import Tensor, nn
+
+from reproduce.catalogue import METHODS, dataset_facts
+from reproduce.config import Train, TrainingAttack
+from reproduce.models import build_model
+from reproduce.objectives import build_objective
+from reproduce.rng import generator
+from reproduce.training.recipe import Recipe
+from reproduce.training.step import train_step
+
+ATTACK = TrainingAttack(epsilon=0.031, step_size=0.007, steps=10)
+LAM, RATE, DECAY = 6.0, 0.1, 2e-4
+LAM_TENSOR = torch.tensor(LAM, dtype=torch.float64)
+
+
+def network(dtype: torch.dtype) -> nn.Module:
+    """Build a small WideResNet whose BatchNorm statistics are not those of a fresh one."""
+    model = build_model("wrn-10-0.5", dataset_facts("cifar10"), seed=1)
+    with torch.no_grad():
+        for index in range(3):
+            model(batch(torch.float32, seed=10 + index)[0])
+    return model.to(dtype).to(memory_format=torch.channels_last)
+
+
+def batch(dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(seed)
+    images = torch.rand(8, 3, 16, 16, generator=stream)
+    labels = torch.randint(10, (8,), generator=stream)
+    return images.to(dtype), labels
+
+
+def noise_of(images: Tensor) -> Tensor:
+    return torch.empty_like(images).normal_(generator=generator(0, "attack", 1, 0))
+
+
+def recipe_of(method: str, order: str, gamma: float = 0.0) -> Recipe:
+    first = "clean" if order[0] == "c" else "adversarial"
+    train = Train(epochs=1, attack=ATTACK, bn_forwards=len(order), bn_first=first)
+    return Recipe(build_objective(METHODS[method].objective, train), ATTACK, gamma=gamma)
+
+
+def our_step(
+    model: nn.Module,
+    method: str,
+    order: str,
+    images: Tensor,
+    labels: Tensor,
+    gamma: float = 0.0,
+) -> tuple[reference_steps.Step, nn.Module]:
+    model = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
+    stream = generator(0, "attack", 1, 0)
+    recipe = recipe_of(method, order, gamma)
+    result = train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream)
+    named = dict(model.named_parameters())
+    step = reference_steps.Step(
+        result.natural,
+        result.robust,
+        result.lipschitz,
+        torch.empty(0),
+        {name: parameter.grad for name, parameter in named.items()},
+        model.state_dict(),
+        {name: optimizer.state[parameter]["momentum_buffer"] for name, parameter in named.items()},
+    )
+    return step, model
+
+
+def reference_step(
+    model: nn.Module,
+    method: str,
+    order: str,
+    images: Tensor,
+    labels: Tensor,
+    noise: Tensor,
+    gamma: float = 0.0,
+) -> reference_steps.Step:
+    return reference_steps.training_step(
+        model,
+        method,
+        images,
+        labels,
+        noise,
+        lam=LAM,
+        order=order,
+        epsilon=ATTACK.epsilon,
+        step_size=ATTACK.step_size,
+        steps=ATTACK.steps,
+        rate=RATE,
+        weight_decay=DECAY,
+        gamma=gamma,
+    )
