@@ -1,6 +1,7 @@
-"""One TRADES step, ours against the official formulation, in pairs."""
+"""One step of TRADES or AWP-TRADES, ours against the official formulation, in pairs."""
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -19,12 +20,17 @@ from reproduce.training.step import train_step
 
 ATTACK = TrainingAttack(epsilon=0.031, step_size=0.007, steps=10)
 LAM = 6.0
+GAMMA = 0.005
 
 
 def official_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    proxy: nn.Module | None = None,
 ) -> None:
-    """Take the step as Zhang et al. 2019 formulate it."""
+    """Take the step as Zhang et al. 2019 formulate it; with a proxy, as Wu et al. 2020 do."""
     model.eval()
     adversarial = images + 0.001 * torch.randn_like(images)
     for _ in range(ATTACK.steps):
@@ -38,13 +44,47 @@ def official_step(
             torch.max(adversarial, images - ATTACK.epsilon), images + ATTACK.epsilon
         ).clamp(0, 1)
     model.train()
+    moves = {} if proxy is None else official_moves(model, proxy, images, adversarial, labels)
+    _add(model, moves, GAMMA)
     optimizer.zero_grad()
+    official_loss(model, images, adversarial, labels).backward()
+    optimizer.step()
+    _add(model, moves, -GAMMA)
+
+
+def official_loss(model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Tensor:
+    """Compute the loss of TRADES with three forwards, as both codes do."""
     natural = F.cross_entropy(model(images), labels)
     robust = F.kl_div(
         F.log_softmax(model(adversarial), 1), F.softmax(model(images), 1), reduction="batchmean"
     )
-    (natural + LAM * robust).backward()
+    return natural + LAM * robust
+
+
+def official_moves(
+    model: nn.Module, proxy: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """Let a copy of the network climb the loss once; scale how far each tensor went."""
+    proxy.load_state_dict(model.state_dict())
+    proxy.train()
+    optimizer = torch.optim.SGD(proxy.parameters(), lr=0.1)
+    optimizer.zero_grad()
+    (-official_loss(proxy, images, adversarial, labels)).backward()
     optimizer.step()
+    weights = dict(model.named_parameters())
+    moves = {}
+    for name, moved in proxy.named_parameters():
+        if moved.dim() > 1:
+            difference = (moved - weights[name]).detach()
+            moves[name] = weights[name].norm().detach() / difference.norm() * difference
+    return moves
+
+
+def _add(model: nn.Module, moves: dict[str, Tensor], factor: float) -> None:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in moves:
+                weight.add_(factor * moves[name])
 
 
 def _prepare(architecture: str, batch: int, layout: torch.memory_format) -> tuple:
@@ -66,6 +106,7 @@ def main() -> None:
     """Time both and print the ratio of each pair, its median and range."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="wrn-34-1")
+    parser.add_argument("--awp", action="store_true", help="AWP-TRADES instead of TRADES")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
@@ -76,12 +117,15 @@ def main() -> None:
         options.architecture, options.batch, torch.channels_last
     )
 
+    recipe = Recipe(Trades(2), ATTACK, gamma=GAMMA if options.awp else 0.0)
+    proxy = copy.deepcopy(theirs[0]) if options.awp else None
+
     def ours() -> None:
         stream = generator(0, "benchmark")
-        train_step(model, optimizer, Recipe(Trades(2), ATTACK), images, labels, lam, stream)
+        train_step(model, optimizer, recipe, images, labels, lam, stream)
 
     def official() -> None:
-        official_step(*theirs)
+        official_step(*theirs, proxy)
 
     official(), ours()  # warm-up
     ratios = []
@@ -89,8 +133,9 @@ def main() -> None:
         ratios.append(_seconds(official) / _seconds(ours))
         print(f"official / ours: {ratios[-1]:.2f}", flush=True)
     middle = statistics.median(ratios)
+    method = "AWP-TRADES" if options.awp else "TRADES"
     print(
-        f"{options.architecture}, batch {options.batch}, {options.pairs} pairs: "
+        f"{method}, {options.architecture}, batch {options.batch}, {options.pairs} pairs: "
         f"median {middle:.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
     )
 
