@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from reproduce.catalogue import extra_facts
 from reproduce.cells import Cell
-from reproduce.config import Checkpoint, Config
+from reproduce.config import Checkpoint, Config, Data
 
 # best-test is the paper's checkpoint and goes by the plain name
 _SUFFIX: dict[Checkpoint, str] = {"best-test": "", "last": "-last", "best-val": "-best-val"}
@@ -87,6 +88,18 @@ def figure_file(config: Config, name: str, suffix: str) -> Path:
 def prepared_file(config: Config, dataset: str) -> Path:
     """Return the prepared images of a data set; the .json beside them says what they are."""
     return config.data.folder / "prepared" / f"{dataset}.npz"
+
+
+def extra_source(data: Data, name: str) -> Path:
+    """Return where the published file of extra images is looked for."""
+    extra = extra_facts(name)
+    given: Path | None = getattr(data, extra.setting)
+    return data.folder / extra.file if given is None else given.expanduser()
+
+
+def zoo_folder(data: Data) -> Path:
+    """Return the folder of published checkpoints."""
+    return data.folder / "zoo" if data.zoo is None else data.zoo.expanduser()
 
 
 def throughput_file(config: Config) -> Path:

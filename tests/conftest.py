@@ -11,10 +11,11 @@ import torch
 
 from reproduce import paths
 from reproduce.cells import Cell, parse_cell
+from reproduce.cli import main
 from reproduce.config import Config
 from reproduce.data import prepare
 from reproduce.models import ModelSource
-from reproduce.settings import load_config
+from reproduce.settings import CONFIG_VARIABLE, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY_CELL = "digits/wrn-10-0.25/trades/lam-2/seed-0"
@@ -59,6 +60,25 @@ def tiny(tmp_path: Path, digits_folder: Path) -> Callable[..., Config]:
         return load_config("{}", "demo", [*places, *TINY, *sets])
 
     return make
+
+
+@pytest.fixture
+def run_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Callable[..., str]:
+    """Run the command line in this process: its output, or its error line if it has a status."""
+
+    def run(config: Config, *words: str, status: int = 0) -> str:
+        monkeypatch.setenv(CONFIG_VARIABLE, config.model_dump_json())
+        monkeypatch.setattr(sys, "argv", ["reproduce", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        assert ended.value.code == status, shown.err
+        assert "Traceback" not in shown.err
+        return shown.out if status == 0 else shown.err
+
+    return run
 
 
 @pytest.fixture

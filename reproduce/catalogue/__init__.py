@@ -5,15 +5,20 @@ Facts only, no torch: the command line and the Snakefile read them in millisecon
 
 from reproduce.catalogue.architectures import Architecture, parse_architecture
 from reproduce.catalogue.datasets import DATASETS, DatasetFacts, dataset_facts
+from reproduce.catalogue.extra import EXTRA, ExtraFacts, extra_facts, extra_of
 from reproduce.catalogue.methods import METHODS, Method, find_method
 
 __all__ = [
     "DATASETS",
+    "EXTRA",
     "METHODS",
     "Architecture",
     "DatasetFacts",
+    "ExtraFacts",
     "Method",
     "dataset_facts",
+    "extra_facts",
+    "extra_of",
     "find_method",
     "parse_architecture",
 ]

@@ -17,6 +17,16 @@ class Data(Section):
     """"download", or the path of an official folder, archive or .npz file."""
     cifar100: str = "download"
     """The same for CIFAR-100."""
+    cifar10_extra: Path | None = None
+    """File of pseudo-labelled extra images, for methods that train with them; null for
+    ti_500K_pseudo_labeled.pickle in data.folder."""
+    extra_images: Count | None = None
+    """Use only this many extra images, every class in its proportion; null for all."""
+    zoo: Path | None = None
+    """Folder of published checkpoints in RobustBench's layout, <data set>/Linf/<id>.pt; null for
+    zoo in data.folder."""
+    zoo_download: bool = Field(default=False, strict=True)
+    """Whether RobustBench may download a published checkpoint that is not there."""
     train_images: Count | None = None
     """Use only this many training images, every class in its proportion; null for all."""
     test_images: Count | None = None

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reproduce.catalogue import dataset_facts
+from reproduce.catalogue import EXTRA, dataset_facts
 from reproduce.config import Data
 from reproduce.data import cifar
 from reproduce.data.digits import read_digits
+from reproduce.data.extra import prepare_extra
 from reproduce.data.prepared import KEYS, save_prepared
 from reproduce.errors import HarnessError
 from reproduce.files import read_npz
+from reproduce.paths import extra_source
 
 
 def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = print) -> None:
@@ -23,7 +25,7 @@ def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = p
     data : Data
         The configuration's data section.
     dataset : str
-        Name of the data set.
+        Name of the data set, or of extra images such as ``cifar10-extra``.
     path : Path
         The .npz to write; a manifest with the checksum is put beside it.
     say : callable
@@ -34,6 +36,9 @@ def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = p
     HarnessError
         If the source is missing, damaged or of another form.
     """
+    if dataset in EXTRA:
+        prepare_extra(dataset, extra_source(data, dataset), path)
+        return
     facts = dataset_facts(dataset)
     arrays, source, official = _read(data, dataset, say)
     save_prepared(path, facts, arrays, source, official)

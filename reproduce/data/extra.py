@@ -1,0 +1,240 @@
+"""Extra images with pseudo-labels: the published file, and its prepared form.
+
+The file is a pickle.  It is read by an unpickler that knows numpy arrays and nothing
+else, so that it cannot run code, and every array is checked before anything is written.
+"""
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reproduce.catalogue import DatasetFacts, ExtraFacts, dataset_facts, extra_facts
+from reproduce.data.prepared import Split
+from reproduce.errors import HarnessError
+from reproduce.files import md5_of_file, read_json, read_npz, write_atomically, write_json
+
+_IMAGES, _LABELS = "data", "extrapolated_targets"
+
+
+@dataclass(frozen=True)
+class ExtraImages:
+    """Pseudo-labelled images, prepared.
+
+    Attributes
+    ----------
+    facts : ExtraFacts
+        What is fixed about them.
+    split : Split
+        Images and pseudo-labels; indices are places in the published file.
+    sha256 : str
+        Checksum of images and pseudo-labels.
+    source_md5 : str
+        MD5 of the file they were read from.
+    """
+
+    facts: ExtraFacts
+    split: Split
+    sha256: str
+    source_md5: str
+
+    def about(self) -> dict[str, Any]:
+        """Return what a run says of the extra images it was trained with."""
+        return {
+            "name": self.facts.name,
+            "images": len(self.split),
+            "sha256": self.sha256,
+            "source_md5": self.source_md5,
+        }
+
+
+def prepare_extra(name: str, source: Path, path: Path) -> None:
+    """Read published extra images and write their prepared form.
+
+    Parameters
+    ----------
+    name : str
+        Name of the extra images, such as ``cifar10-extra``.
+    source : Path
+        The published pickle.
+    path : Path
+        The .npz to write; a manifest with the checksum is put beside it.
+
+    Raises
+    ------
+    HarnessError
+        If the file is missing (saying where it comes from), cut short, holds anything
+        but plain arrays, or other images and labels than the data set's.
+    """
+    extra = extra_facts(name)
+    if not source.is_file():
+        raise HarnessError(
+            f"{name}: {source} does not exist; {extra.title} are not downloaded: get {extra.file} "
+            f"from {extra.address} (linked at {extra.home}), and put it there or name it in "
+            f"data.{extra.setting}"
+        )
+    images, labels = _checked(read_pickled_arrays(source), dataset_facts(extra.dataset), source)
+    md5 = md5_of_file(source)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as handle:
+            np.savez(
+                handle, allow_pickle=False, images=images, labels=labels, source_md5=np.array(md5)
+            )
+
+    write_atomically(path, write)
+    manifest = {"extra": name, "images": len(labels), "sha256": _checksum(images, labels)}
+    write_json(path.with_suffix(".json"), manifest)
+
+
+def load_extra(path: Path) -> ExtraImages:
+    """Read prepared extra images and check every byte of them.
+
+    Parameters
+    ----------
+    path : Path
+        The .npz written by `prepare_extra`; its name is that of the extra images.
+
+    Raises
+    ------
+    HarnessError
+        If it is missing, damaged or does not match its manifest.
+    """
+    extra = extra_facts(path.stem)
+    if not path.exists():
+        raise HarnessError(f"{path} is missing; run `reproduce prepare {extra.name}` first")
+    manifest = read_json(path.with_suffix(".json"))
+    arrays = read_npz(path, ("images", "labels", "source_md5"))
+    again = f"delete it and run `reproduce prepare {extra.name}`"
+    if len(arrays) < 3:
+        raise HarnessError(f"{path} is not a prepared file of extra images; {again}")
+    found = _checksum(arrays["images"], arrays["labels"])
+    if manifest.get("sha256") != found:
+        raise HarnessError(f"{path} does not match its checksum; {again}")
+    split = Split(arrays["images"], arrays["labels"], np.arange(len(arrays["labels"])))
+    return ExtraImages(extra, split, found, str(arrays["source_md5"]))
+
+
+def read_pickled_arrays(path: Path) -> dict[Any, Any]:
+    """Read a pickled mapping of numpy arrays and plain values; run nothing that it holds.
+
+    Pickles of Python 2 and 3 and of numpy 1 and 2 are understood.
+
+    Raises
+    ------
+    HarnessError
+        If the file is cut short, is no pickle, or asks for anything but numpy arrays.
+    """
+    try:
+        with path.open("rb") as handle:
+            content = _ArrayUnpickler(handle).load()
+    except HarnessError as error:
+        raise HarnessError(f"{path}: {error}") from None
+    except OSError as error:
+        raise HarnessError(f"{path} cannot be read: {error.strerror or error}") from error
+    # a damaged pickle makes the unpickler fail in any of these ways
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise HarnessError(f"{path} is cut short or no pickle of arrays: {reason}") from error
+    if not isinstance(content, dict):
+        raise HarnessError(f"{path} holds a {type(content).__name__}, expected a mapping of arrays")
+    return content
+
+
+class _Encode:
+    """Stands for ``_codecs.encode``, by which Python 3 writes bytes into old pickles.
+
+    It knows the one codec that is needed, and has no attribute that a pickle could set.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, text: str, codec: str) -> bytes:
+        if codec not in ("latin1", "latin-1"):
+            raise HarnessError(f"the pickle encodes text as {codec!r}, only arrays are read")
+        return text.encode("latin1")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows what numpy arrays are made of, and refuses every other name."""
+
+    _MODULES = ("numpy.core", "numpy._core")  # numpy 1 and 2
+    _MADE_BY = (
+        ("multiarray", "_reconstruct"),
+        ("multiarray", "scalar"),
+        ("numeric", "_frombuffer"),
+    )
+
+    def __init__(self, handle: BinaryIO) -> None:
+        # bytes of Python 2 pickles come as text, one character a byte
+        super().__init__(handle, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names, if it belongs to arrays."""
+        if (module, name) == ("_codecs", "encode"):
+            return _Encode()
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        package, _, last = module.rpartition(".")
+        if package in self._MODULES and (last, name) in self._MADE_BY:
+            # numpy's own table leads from the old place to the one of today
+            return super().find_class(f"numpy._core.{last}", name)
+        raise HarnessError(
+            f"the pickle asks for {module}.{name}, only numpy arrays are read; nothing was run"
+        )
+
+
+def _checked(
+    content: dict[Any, Any], facts: DatasetFacts, path: Path
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return images and labels of a published file, or say in what they are not that."""
+    for key in (_IMAGES, _LABELS):
+        if not isinstance(content.get(key), np.ndarray):
+            known = ", ".join(map(repr, content)) or "nothing"
+            raise HarnessError(f"{path} has no array {key!r}; it holds {known}")
+    images, labels = content[_IMAGES], content[_LABELS]
+    if images.dtype != np.uint8:
+        raise HarnessError(f"{path}: {_IMAGES} has dtype {images.dtype}, expected uint8")
+    shape = (facts.size, facts.size, facts.channels)
+    if images.ndim != 4 or images.shape[1:] != shape or not len(images):
+        raise HarnessError(
+            f"{path}: {_IMAGES} has shape {images.shape}, expected (N, "
+            f"{', '.join(map(str, shape))})"
+        )
+    if labels.dtype.kind not in "iu":
+        raise HarnessError(f"{path}: {_LABELS} has dtype {labels.dtype}, expected whole numbers")
+    if labels.shape != (len(images),):
+        raise HarnessError(
+            f"{path}: {_LABELS} has shape {labels.shape}, expected ({len(images)},), one an image"
+        )
+    for value in (labels.min(), labels.max()):
+        if not 0 <= value < facts.classes:
+            raise HarnessError(
+                f"{path}: {_LABELS} holds {value}, {facts.title} has labels 0 to "
+                f"{facts.classes - 1}"
+            )
+    # no copy of images that lie in one piece
+    return np.ascontiguousarray(images), labels.astype(np.uint8)
+
+
+def _checksum(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> str:
+    """Return one SHA-256 over images and labels."""
+    state = hashlib.sha256()
+    for array in (images, labels):
+        state.update(f"{array.dtype} {array.shape}".encode())
+        state.update(np.ascontiguousarray(array).data)
+    return state.hexdigest()
