@@ -11,16 +11,16 @@ PACKAGE = Path(reproduce.__file__).parent
 
 # from the bottom to the top; a module may import from its own row and from those before it
 LAYERS = [
-    {"errors", "catalogue", "vision"},
+    {"errors", "catalogue", "tensors", "vision"},
     {"config", "cells", "files", "rng", "provenance", "progress"},
     {"settings", "specs", "paths", "costs", "devices", "paper"},
-    {"runs"},
+    {"runs", "zoo"},
     {"data", "models"},
     {"attacks"},
     {"objectives"},
     {"evaluation"},
     {"training"},
-    {"experiments", "planning"},
+    {"experiments", "export", "planning"},
     {"analysis"},
     {"figures"},
     {"cli", "workflow", "__main__"},

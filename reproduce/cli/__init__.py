@@ -3,9 +3,9 @@
 from reproduce.cli.app import app, main
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.results import diff, figure, table
-from reproduce.cli.work import evaluate, prepare, train
+from reproduce.cli.work import evaluate, export, prepare, train
 
-for command in (plan, status, prepare, train, evaluate, table, diff, figure):
+for command in (plan, status, prepare, train, evaluate, table, diff, figure, export):
     app.command()(command)
 
 __all__ = ["app", "main"]

@@ -1,4 +1,4 @@
-"""Commands that compute: prepare, train, evaluate."""
+"""Commands that compute: prepare, train, evaluate; and export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +9,9 @@ from reproduce.catalogue import DATASETS, dataset_facts, parse_architecture
 from reproduce.cells import EXAMPLE, parse_cell
 from reproduce.cli.app import CellArgument, ConfigOption, DeviceOption, PresetOption, SetOption
 from reproduce.cli.app import configure as _configure
-from reproduce.config import AutoAttack
+from reproduce.config import AutoAttack, Config
 from reproduce.errors import HarnessError
-from reproduce.paths import prepared_file
+from reproduce.paths import prepared_file, zoo_folder
 from reproduce.settings import override
 from reproduce.specs import attack_spec
 
@@ -25,7 +25,7 @@ MinutesOption = Annotated[
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="digits, cifar10 or cifar100.")],
+    dataset: Annotated[str, typer.Argument(help="digits, cifar10, cifar100 or cifar10-extra.")],
     config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
@@ -89,6 +89,13 @@ def evaluate(
             "one; it must take pixels in [0, 1]. Needs --dataset."
         ),
     ] = None,
+    zoo: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a cell: a checkpoint of RobustBench's l_inf zoo by its id, such as "
+            "Carmon2019Unlabeled, from the folder data.zoo. Needs --dataset."
+        ),
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="digits, cifar10 or cifar100.")] = None,
     images: Annotated[
         int | None, typer.Option(help="Attack only this many test images, classes in proportion.")
@@ -107,9 +114,9 @@ def evaluate(
 ) -> None:
     """Attack a network and write what happened to every image.
 
-    The network is a trained cell's, a checkpoint file's or one that Python code
-    makes.  Stopped at any time, the same command continues.  Ends with status 75 if
-    --max-minutes were over first.
+    The network is a trained cell's, a checkpoint file's, a published one of
+    RobustBench's zoo or one that Python code makes.  Stopped at any time, the same
+    command continues.  Ends with status 75 if --max-minutes were over first.
 
     Example: reproduce evaluate cifar10/wrn-34-1/trades/lam-6/seed-0 --attack autoattack
     """
@@ -128,32 +135,69 @@ def evaluate(
     }
     settings = override(settings, {key: v for key, v in given.items() if v is not None})
     if cell is not None:
-        if weights or architecture or model or dataset:
-            raise HarnessError("give a cell, or --weights, or --model, not several")
+        if weights or architecture or model or zoo or dataset:
+            raise HarnessError("give a cell, or --weights, or --zoo, or --model, not several")
         evaluate_cell(settings, parse_cell(cell), attack, seed, settings.eval.checkpoint)
         return
     if checkpoint is not None:
         raise HarnessError("--checkpoint picks one of a cell's; a file is given by --weights")
-    evaluate_model(settings, _source(weights, architecture, model, dataset), attack, seed)
+    source = _source(settings, weights, architecture, model, zoo, dataset)
+    evaluate_model(settings, source, attack, seed)
+
+
+def export(
+    cell: CellArgument,
+    name: Annotated[str, typer.Option(help="Id of the model, such as Wu2020Do.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; it becomes a zoo.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="best-test, last or best-val; else the configuration's.")
+    ] = None,
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Write a trained checkpoint and its model card as RobustBench keeps them.
+
+    RobustBench's own network class loads the weights, and so does `reproduce evaluate
+    --zoo NAME` with data.zoo set to the folder.
+
+    Example: reproduce export cifar10/wrn-34-10/trades/lam-6/seed-0 --name Wu2020Do --out zoo
+    """
+    from reproduce.export import export_cell
+
+    settings = _configure(config, preset, sets)
+    if checkpoint is not None:
+        settings = override(settings, {"eval.checkpoint": checkpoint})
+    export_cell(settings, parse_cell(cell), settings.eval.checkpoint, name, out)
 
 
 def _source(
-    weights: Path | None, architecture: str | None, model: str | None, dataset: str | None
+    config: Config,
+    weights: Path | None,
+    architecture: str | None,
+    model: str | None,
+    zoo: str | None,
+    dataset: str | None,
 ) -> "ModelSource":
     """Check which network the options of `evaluate` name."""
     from reproduce.models import ModelSource
+    from reproduce.zoo import ZooCheckpoint
 
-    if (weights is None) == (model is None):
+    if [weights, model, zoo].count(None) != 2:
         raise HarnessError(
             "which network? Give a cell id, or --weights FILE --architecture NAME --dataset NAME, "
-            "or --model package.module:attribute --dataset NAME"
+            "or --zoo ID --dataset NAME, or --model package.module:attribute --dataset NAME"
         )
     if dataset is None:
         raise HarnessError(f"--dataset is missing; known: {', '.join(DATASETS)}")
     if weights is not None and architecture is None:
         raise HarnessError("--weights needs --architecture, such as wrn-34-10")
-    if model is not None and architecture is not None:
-        raise HarnessError("--architecture belongs to --weights; --model says itself what it is")
+    if weights is None and architecture is not None:
+        raise HarnessError(
+            "--architecture belongs to --weights; others say themselves what they are"
+        )
     if architecture is not None:
         parse_architecture(architecture)
-    return ModelSource(dataset_facts(dataset).name, architecture, weights, model)
+    name = dataset_facts(dataset).name
+    published = None if zoo is None else ZooCheckpoint(zoo, name, zoo_folder(config.data))
+    return ModelSource(name, architecture, weights, model, published)

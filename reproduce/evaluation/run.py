@@ -20,7 +20,7 @@ from reproduce.evaluation.worker import Job
 from reproduce.files import digest, exclusive, read_json, sha256_of_file
 from reproduce.models import ModelSource
 from reproduce.runs import RunInfo, problem_with, read_run
-from reproduce.specs import AttackSpec, EvaluationSpec, attack_spec, evaluation_spec, training_spec
+from reproduce.specs import AttackSpec, attack_spec, evaluation_spec, training_spec
 
 Say = Callable[[str], None]
 
@@ -60,7 +60,7 @@ def evaluate_cell(
     """
     spec = evaluation_spec(config, cell, attack, seed, checkpoint)
     folder = paths.cell_folder(config, cell)
-    run = _usable_run(config, spec, cell)
+    run = usable_run(config, cell, checkpoint)
     weights = paths.model_file(folder, checkpoint)
     source = ModelSource(cell.dataset, cell.architecture, weights)
     path = paths.record_file(folder, checkpoint, config.eval.label(attack), seed)
@@ -76,8 +76,10 @@ def evaluate_model(
     It lies under ``results/<preset>/models``, by data set, name and fingerprint of
     the network.  Parameters and errors as in `evaluate_cell`.
     """
-    spec, sha256 = attack_spec(config, attack, seed), source.fingerprint()
-    given = source.import_path or f"{Path(str(source.weights)).stem}-{source.architecture}"
+    spec = attack_spec(config, attack, seed)
+    if source.zoo is not None:
+        source.zoo.obtain(download=config.data.zoo_download, say=say)
+    sha256, given = source.fingerprint(), source.name
     name = "".join(c if c.isalnum() or c in "-." else "-" for c in given)
     folder = paths.foreign_folder(config, source.dataset, f"{name}-{sha256[:12]}")
     path = paths.record_file(folder, "best-test", config.eval.label(attack), seed)
@@ -137,15 +139,22 @@ def _broken(record: Record) -> str:
     return f"  (broken by {', '.join(counts)})"
 
 
-def _usable_run(config: Config, spec: EvaluationSpec, cell: Cell) -> RunInfo:
-    """Return the run to attack; refuse one that is missing, outdated or damaged."""
+def usable_run(config: Config, cell: Cell, checkpoint: Checkpoint) -> RunInfo:
+    """Return the run whose checkpoint is to be used.
+
+    Raises
+    ------
+    HarnessError
+        If the cell is not trained, or with other settings or images, or the checkpoint
+        is damaged.
+    """
     folder = paths.cell_folder(config, cell)
     run = read_run(folder)
     problem = problem_with(config, training_spec(config, cell), run)
     if run is None or problem is not None:
         raise HarnessError(f"{cell} {problem}; run `reproduce train {cell}` first")
-    weights = paths.model_file(folder, spec.checkpoint)
-    if run.models.get(spec.checkpoint) != sha256_of_file(weights):
+    weights = paths.model_file(folder, checkpoint)
+    if run.models.get(checkpoint) != sha256_of_file(weights):
         raise HarnessError(
             f"checkpoint {weights} does not match its checksum in run.json; "
             f"run `reproduce train {cell}` to train it again"

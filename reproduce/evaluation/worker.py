@@ -101,7 +101,7 @@ class Worker:
             dataset.facts.classes,
             job.machine.eval_batch,
             # code from elsewhere may take views that this layout does not have
-            channels_last=job.source.import_path is None,
+            channels_last=job.source.ours,
             compiled=_compiled(job, evaluation_passes(job.spec, dataset.facts)),
         )
         self.parts = attack_parts(

@@ -1,4 +1,4 @@
-"""Where a network to attack comes from: a checkpoint file, or Python code."""
+"""Where a network to attack comes from: a checkpoint file, RobustBench's zoo, or Python code."""
 
 import hashlib
 import importlib
@@ -14,6 +14,7 @@ from reproduce.errors import HarnessError
 from reproduce.files import sha256_of_file
 from reproduce.models.build import build_model
 from reproduce.models.weights import load_weights
+from reproduce.zoo import ZooCheckpoint
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,27 @@ class ModelSource:
     import_path : str, optional
         Instead of both: ``package.module:attribute``, a `torch.nn.Module` or
         something that returns one when called without arguments.
+    zoo : ZooCheckpoint, optional
+        Instead of all of them: a checkpoint of RobustBench's zoo.
     """
 
     dataset: str
     architecture: str | None = None
     weights: Path | None = None
     import_path: str | None = None
+    zoo: ZooCheckpoint | None = None
+
+    @property
+    def name(self) -> str:
+        """What results of this network go by."""
+        if self.zoo is not None:
+            return self.zoo.name
+        return self.import_path or f"{Path(str(self.weights)).stem}-{self.architecture}"
+
+    @property
+    def ours(self) -> bool:
+        """Whether its architecture is built here, not by code from elsewhere."""
+        return self.import_path is None and self.zoo is None
 
     def load(self) -> nn.Module:
         """Return the network, on the CPU.
@@ -47,6 +63,8 @@ class ModelSource:
             If the checkpoint cannot be read or is of another architecture, or the
             import path leads to no network.
         """
+        if self.zoo is not None:
+            return self.zoo.load()
         if self.import_path is not None:
             return _import_model(self.import_path)
         if self.architecture is None or self.weights is None:
@@ -58,15 +76,18 @@ class ModelSource:
     def fingerprint(self) -> str:
         """Return a SHA-256 that tells this network from others.
 
-        Of a checkpoint it is the file's.  Of Python code it covers the weights, the file
-        of the module named and those of the classes the network is made of; functions
-        that those import from elsewhere it does not see.
+        Of a checkpoint it is the file's, of one of the zoo also of its id.  Of Python
+        code it covers the weights, the file of the module named and those of the
+        classes the network is made of; functions that those import from elsewhere it
+        does not see.
 
         Raises
         ------
         HarnessError
             As `load`.
         """
+        if self.zoo is not None:
+            return self.zoo.fingerprint()
         if self.weights is not None:
             if not self.weights.is_file():
                 raise HarnessError(f"checkpoint {self.weights} does not exist")

@@ -1,7 +1,6 @@
 """Weights on disk: safetensors of our own, and state dicts that others published."""
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from reproduce.errors import HarnessError
 from reproduce.files import write_atomically
+from reproduce.tensors import read_tensors
 
 # built by the official WideResNet class and never called
 _UNUSED = "sub_block1."
@@ -47,11 +47,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except (SafetensorError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise HarnessError(f"checkpoint {path} is cut short or damaged: {reason}") from error
-    return _plain_state(content, path)
+    return _plain_state(read_tensors(path), path)
 
 
 def _plain_state(content: Any, path: Path) -> dict[str, Tensor]:

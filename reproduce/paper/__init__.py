@@ -1,5 +1,6 @@
-"""The numbers that the paper published."""
+"""The numbers that the paper published, and those of the models it compares with."""
 
 from reproduce.paper.published import published
+from reproduce.paper.zoo import PublishedModel, published_models
 
-__all__ = ["published"]
+__all__ = ["PublishedModel", "published", "published_models"]

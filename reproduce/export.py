@@ -1,0 +1,182 @@
+"""A trained checkpoint in RobustBench's layout: its weights, and the card its leaderboard reads."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from reproduce import paths
+from reproduce.catalogue import Architecture, dataset_facts, parse_architecture
+from reproduce.cells import Cell
+from reproduce.config import AutoAttack, Checkpoint, Config
+from reproduce.errors import HarnessError
+from reproduce.evaluation import Record, read_record
+from reproduce.evaluation.run import usable_run
+from reproduce.files import read_json, write_atomically, write_json
+from reproduce.models import ModelSource
+from reproduce.runs import RunInfo
+from reproduce.specs import evaluation_spec
+from reproduce.zoo import ZooCheckpoint
+from reproduce.zoo.checkpoint import wide_resnet
+
+# the paper that these runs reproduce
+_PAPER = {
+    "link": "https://arxiv.org/abs/2010.01279",
+    "name": "Do Wider Neural Networks Really Help Adversarial Robustness?",
+    "authors": "Boxi Wu, Jinghui Chen, Deng Cai, Xiaofei He, Quanquan Gu",
+    "venue": "NeurIPS 2021",
+}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+# two formulations of one network differ by the order of their sums
+_TOLERANCE = 1e-4
+
+
+def export_cell(
+    config: Config,
+    cell: Cell,
+    checkpoint: Checkpoint,
+    name: str,
+    folder: Path,
+    say: Callable[[str], None] = print,
+) -> ZooCheckpoint:
+    """Write a checkpoint of a cell as RobustBench keeps its models, and check that it loads.
+
+    The weights are a plain state dict for RobustBench's own WideResNet class; the card
+    beside them has the fields of its ``model_info``, null where nothing is known.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    cell : Cell
+        A trained cell.
+    checkpoint : {"best-test", "last", "best-val"}
+        Which of its weights.
+    name : str
+        Id of the model, by RobustBench's custom author, year and first word of the title.
+    folder : Path
+        Where to write ``<data set>/Linf/<name>.pt`` and ``model_info/...``; a zoo.
+    say : callable
+        Told what was written and what the card lacks.
+
+    Raises
+    ------
+    HarnessError
+        If RobustBench has no class for the network or is not installed, or the cell is
+        not trained with these settings.
+    """
+    shape = _exportable(cell)
+    if _NAME.fullmatch(name) is None:
+        raise HarnessError(
+            f"name {name!r}: expected letters, digits, '_', '-' and '.', such as Wu2020Do"
+        )
+    run = usable_run(config, cell, checkpoint)
+    weights = paths.model_file(paths.cell_folder(config, cell), checkpoint)
+    model = ModelSource(cell.dataset, cell.architecture, weights).load()
+    facts = dataset_facts(cell.dataset)
+    theirs = wide_resnet(shape.depth, int(shape.width), facts.classes)
+    theirs.load_state_dict(model.state_dict())
+    _check_same(model, theirs.eval(), name)
+    target = ZooCheckpoint(name, cell.dataset, folder)
+    write_atomically(target.path, lambda part: torch.save(model.state_dict(), part))
+    card = _card(config, cell, checkpoint, run, shape)
+    write_json(target.card, card)
+    say(f"Written: {target.path}")
+    say(f"Written: {target.card}")
+    unknown = [key for key, value in card.items() if value is None]
+    if unknown:
+        full = facts.test
+        say(
+            f"Not known, null in the card: {', '.join(unknown)}; accuracies come from records of "
+            f"all {full} test images (`reproduce evaluate {cell} --checkpoint {checkpoint} "
+            "--attack autoattack`)"
+        )
+    return target
+
+
+def _exportable(cell: Cell) -> Architecture:
+    """Return the shape of a cell's network, if RobustBench has a class for it."""
+    shape = parse_architecture(cell.architecture)
+    facts = dataset_facts(cell.dataset)
+    if (facts.size, facts.channels) != (32, 3):
+        raise HarnessError(
+            f"{cell} cannot be exported: RobustBench's networks take 32 x 32 colour images, "
+            f"{facts.title} has {facts.size} x {facts.size} in {facts.channels} channel"
+        )
+    if shape.family != "wrn":
+        raise HarnessError(
+            f"{cell} cannot be exported: RobustBench has no {shape.title} class; attack its "
+            "weights with `reproduce evaluate --weights` instead"
+        )
+    if shape.width != int(shape.width):
+        raise HarnessError(
+            f"{cell} cannot be exported: RobustBench's WideResNet takes whole widths, not "
+            f"{shape.width:g}"
+        )
+    return shape
+
+
+def _check_same(ours: nn.Module, theirs: nn.Module, name: str) -> None:
+    """Compare the two networks' logits on a few images."""
+    images = torch.linspace(0, 1, 4 * 3 * 32 * 32).reshape(4, 3, 32, 32)
+    with torch.no_grad():
+        apart = float((ours.eval()(images) - theirs(images)).abs().max())
+    if not apart < _TOLERANCE:
+        raise HarnessError(
+            f"{name}: RobustBench's network gives logits that differ by {apart:.2g}; nothing was "
+            "written"
+        )
+
+
+def _card(
+    config: Config, cell: Cell, checkpoint: Checkpoint, run: RunInfo, shape: Architecture
+) -> dict[str, Any]:
+    """Fill the fields of RobustBench's model_info, numbers as text, as they stand there."""
+    about = read_json(paths.run_file(paths.cell_folder(config, cell)))
+    records = _full_records(config, cell, checkpoint, run)
+    standard = config.eval.attacks.get("autoattack") == AutoAttack(kind="autoattack")
+    autoattack = records.get("autoattack") if standard else None
+    robust = None if autoattack is None else f"{autoattack.metrics.robust_accuracy:.2f}"
+    clean = {f"{record.metrics.natural_accuracy:.2f}" for record in records.values()}
+    return {
+        **_PAPER,
+        "additional_data": "extra" in about["data"],
+        "number_forward_passes": 1,
+        "dataset": cell.dataset,
+        "architecture": f"WideResNet-{shape.depth}-{shape.width:g}",
+        "eps": _epsilon(config.eval.epsilon),
+        "clean_acc": min(clean, default=None),
+        "reported": robust,
+        "autoattack_acc": robust,
+        "unreliable": None if autoattack is None else bool(autoattack.info["warnings"]),
+        "footnote": (
+            f"A reproduction, not the authors' weights: {cell.id}, checkpoint {checkpoint}."
+        ),
+    }
+
+
+def _full_records(
+    config: Config, cell: Cell, checkpoint: Checkpoint, run: RunInfo
+) -> dict[str, Record]:
+    """Return by attack the first record of these weights that covers every test image."""
+    folder, found = paths.cell_folder(config, cell), {}
+    for attack in config.eval.attacks:
+        digest = evaluation_spec(config, cell, attack, 0, checkpoint).digest
+        path = paths.record_file(folder, checkpoint, config.eval.label(attack), 0)
+        if not path.is_file():
+            continue
+        record = read_record(path)
+        ours = record.info["model_sha256"] == run.models[checkpoint]
+        every = len(record.index) == dataset_facts(cell.dataset).test
+        if ours and every and record.info["digest"] == digest:
+            found[attack] = record
+    return found
+
+
+def _epsilon(epsilon: float) -> str:
+    """Write a radius as the leaderboard does: in 255ths where it is a whole number of them."""
+    levels = round(255 * epsilon)
+    return f"{levels}/255" if levels / 255 == epsilon else f"{epsilon:g}"

@@ -1,0 +1,72 @@
+"""Loader of zoo.csv: what RobustBench's leaderboard says of published models."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A published checkpoint, as its card on the leaderboard describes it.
+
+    Attributes
+    ----------
+    id : str
+        RobustBench's id.
+    method, source : str
+        Short name of its training method, and whose it is.
+    dataset, architecture : str
+        Data set, and network in the leaderboard's words.
+    extra_data : bool
+        Whether it was trained with images beyond the data set's.
+    epsilon : float
+        Radius at which the leaderboard's number was measured, pixels in [0, 1].
+    natural, autoattack, reported : float
+        Percent: natural and AutoAttack accuracy on the leaderboard, and the robust
+        accuracy that its own paper reports.
+    title, link : str
+        The paper.
+    """
+
+    id: str
+    method: str
+    source: str
+    dataset: str
+    architecture: str
+    extra_data: bool
+    epsilon: float
+    natural: float
+    autoattack: float
+    reported: float
+    title: str
+    link: str
+
+
+@cache
+def published_models() -> dict[str, PublishedModel]:
+    """Return the published models of Table 4 and Figure 6 by their id.
+
+    Source: RobustBench's model_info, March 2025.
+    """
+    with files("reproduce").joinpath("paper", "zoo.csv").open(encoding="utf-8") as handle:
+        rows = pd.read_csv(handle, dtype=str).to_dict("records")
+    found = {}
+    for row in rows:
+        above, slash, below = row["epsilon"].partition("/")
+        found[row["id"]] = PublishedModel(
+            id=row["id"],
+            method=row["method"],
+            source=f"{row['authors']} et al. {row['year']}",
+            dataset=row["dataset"],
+            architecture=row["architecture"],
+            extra_data=row["extra_data"] == "yes",
+            epsilon=float(above) / float(below) if slash else float(above),
+            natural=float(row["natural"]),
+            autoattack=float(row["autoattack"]),
+            reported=float(row["reported"]),
+            title=row["title"],
+            link=row["link"],
+        )
+    return found

@@ -1,0 +1,152 @@
+"""From a trained cell to RobustBench's layout, and back through its own network class."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cifar_runs import cifar_config
+from made_up import write_made_up, write_run
+from small_runs import quiet
+
+from reproduce import paths
+from reproduce.catalogue import dataset_facts
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.evaluation.run import evaluate_cell, evaluate_model
+from reproduce.experiments import Evaluation
+from reproduce.export import export_cell
+from reproduce.files import read_json, sha256_of_file
+from reproduce.models import ModelSource, build_model, save_weights
+from reproduce.settings import override
+from reproduce.training import train_cell
+from reproduce.zoo import ZooCheckpoint
+
+CELL = parse_cell("cifar10/wrn-10-2/trades/lam-6/seed-0")
+
+
+def test_a_round_trip_gives_the_same_network_and_the_same_record(
+    tmp_path: Path, run_command: Callable[..., str]
+) -> None:
+    config = cifar_config(tmp_path)
+    train_cell(config, CELL, quiet)
+    words = ["export", CELL.id, "--checkpoint", "last", "--name", "Wu2020Do"]
+    said = run_command(config, *words, "--out", str(tmp_path / "zoo"))
+    zoo = ZooCheckpoint("Wu2020Do", "cifar10", tmp_path / "zoo")
+    assert f"Written: {zoo.path}" in said
+    assert "null in the card: clean_acc, reported, autoattack_acc, unreliable;" in said
+    card = read_json(zoo.card)
+    assert card["architecture"] == "WideResNet-10-2"
+    assert (card["eps"], card["dataset"], card["additional_data"]) == ("8/255", "cifar10", False)
+    assert card["autoattack_acc"] is None
+    # plain tensors under RobustBench's names
+    state = torch.load(zoo.path, weights_only=True)
+    assert "block1.layer.0.convShortcut.weight" in state
+
+    weights = paths.model_file(paths.cell_folder(config, CELL), "last")
+    ours, theirs = (
+        ModelSource("cifar10", CELL.architecture, weights),
+        ModelSource("cifar10", zoo=zoo),
+    )
+    images = torch.rand(8, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.load()(images), ours.load().eval()(images))
+    mine = evaluate_cell(config, CELL, "pgd20", 0, "last", quiet)
+    again = evaluate_model(config, theirs, "pgd20", 0, quiet)
+    for key in ("index", "label", "clean", "adversarial", "broken_by"):
+        assert np.array_equal(getattr(mine, key), getattr(again, key))
+
+
+def _trained(config: Config, attacks: dict[str, int]) -> None:
+    """Make up a trained cell, and records of all 10,000 images with so many that hold."""
+    for attack, held in attacks.items():
+        item = Evaluation(CELL, checkpoint="best-test", attack=attack, seed=0)
+        write_run(config, item)
+        index = np.arange(10_000)
+        write_made_up(config, item, index, index < held, index < 8767)
+    folder = paths.cell_folder(config, CELL)
+    model = build_model(CELL.architecture, dataset_facts("cifar10"))
+    weights = paths.model_file(folder, "best-test")
+    save_weights(weights, model.state_dict(), {})
+    for path in (
+        paths.model_file(folder, "last"),
+        paths.trace_file(folder),
+        paths.epochs_file(folder),
+    ):
+        path.write_bytes(b"")
+    sha256 = sha256_of_file(weights)
+    for path in [paths.run_file(folder), *folder.glob("records/*.json")]:
+        told = path.read_text().replace(f"weights of {CELL}", sha256)
+        path.write_text(told)
+
+
+def _card(config: Config, folder: Path) -> dict[str, object]:
+    return read_json(export_cell(config, CELL, "best-test", "Wu2020Do", folder, quiet).card)
+
+
+def test_the_card_is_filled_from_full_records(tmp_path: Path) -> None:
+    config = _paper(tmp_path)
+    _trained(config, {"autoattack": 6065, "pgd20": 6300})
+    card = _card(config, tmp_path / "zoo")
+    known = {"clean_acc": "87.67", "autoattack_acc": "60.65", "reported": "60.65"}
+    assert known.items() <= card.items()
+    assert card["unreliable"] is False
+    assert None not in card.values()
+    # fields and their order are those of the leaderboard's own cards
+    assert list(card)[:4] == ["link", "name", "authors", "venue"]
+
+
+def test_what_is_not_standard_autoattack_is_not_claimed(tmp_path: Path) -> None:
+    config = _paper(tmp_path)
+    weak = override(config, {"eval.attacks.autoattack.steps": 5})
+    _trained(weak, {"autoattack": 6065})
+    card = _card(weak, tmp_path / "zoo")
+    assert card["autoattack_acc"] is None
+    # and a record of other settings than the configuration's is none at all
+    assert _card(config, tmp_path / "zoo")["clean_acc"] is None
+
+
+def _paper(folder: Path) -> Config:
+    from reproduce.settings import load_config
+
+    return load_config("{}", "paper", [f"results={folder}", f"data.folder={folder}"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (
+            "cifar10/densenet-bc-40-12/trades/lam-6/seed-0",
+            "RobustBench has no DenseNet-BC-40 class",
+        ),
+        ("cifar10/wrn-10-0.5/trades/lam-6/seed-0", "takes whole widths, not 0.5"),
+        ("digits/wrn-10-1/trades/lam-6/seed-0", "Digits has 8 x 8 in 1 channel"),
+        ("cifar10/wrn-10-2/trades/lam-6/seed-0", "is not trained; run `reproduce train"),
+    ],
+)
+def test_what_cannot_be_exported(tmp_path: Path, cell: str, message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        export_cell(_paper(tmp_path), parse_cell(cell), "last", "Wu2020Do", tmp_path, quiet)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("name", ["", "../Wu2020Do", "Wu 2020", "/tmp/x"])
+def test_names_that_are_no_ids(tmp_path: Path, name: str) -> None:
+    with pytest.raises(HarnessError, match="expected letters, digits"):
+        export_cell(_paper(tmp_path), CELL, "last", name, tmp_path, quiet)
+
+
+def test_a_card_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    config = _paper(tmp_path)
+    _trained(config, {"autoattack": 6065})
+    zoo = export_cell(config, CELL, "best-test", "Wu2020Do", tmp_path / "zoo", quiet)
+    told = zoo.card.read_text()
+    for architecture, message in (
+        ("ResNet-50", "'ResNet-50' is not a WideResNet"),
+        ("WideResNet-10-1", "does not fit RobustBench's network for Wu2020Do"),
+    ):
+        zoo.card.write_text(told.replace("WideResNet-10-2", architecture))
+        with pytest.raises(HarnessError, match=message):
+            zoo.load()
