@@ -15,6 +15,13 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
+class ExtraInfo(_Part):
+    """The extra images a run was trained with."""
+
+    images: int
+    sha256: str
+
+
 class ImagesInfo(_Part):
     """The images a run was trained and validated with."""
 
@@ -23,6 +30,7 @@ class ImagesInfo(_Part):
     official: bool
     train: int
     test: int
+    extra: ExtraInfo | None = None
 
 
 class RunInfo(_Part):
@@ -63,9 +71,13 @@ def problem_with(config: Config, spec: TrainingSpec, run: RunInfo | None) -> str
         return "is not trained"
     if run.digest != spec.digest:
         return "was trained with other settings"
-    manifest = paths.prepared_file(config, spec.parsed.dataset).with_suffix(".json")
-    if manifest.is_file() and read_json(manifest).get("sha256") != run.data.sha256:
-        return f"was trained with other images than {manifest.with_suffix('.npz')}"
+    images = {spec.parsed.dataset: run.data.sha256}
+    if spec.extra is not None:
+        images[spec.extra.name] = "" if run.data.extra is None else run.data.extra.sha256
+    for name, sha256 in images.items():
+        manifest = paths.prepared_file(config, name).with_suffix(".json")
+        if manifest.is_file() and read_json(manifest).get("sha256") != sha256:
+            return f"was trained with other images than {manifest.with_suffix('.npz')}"
     folder = paths.cell_folder(config, spec.parsed)
     for path in paths.run_files(folder, checkpoints(spec.train)):
         if not path.is_file():

@@ -21,7 +21,16 @@ CONFIG_VARIABLE = "REPRODUCE_CONFIG"
 # settings of which the paper says nothing
 _UNSAID = {"preset", "eval.shard", "eval.autoattack_package"}
 # sections that say where and on what to run, not what to compute
-_PLACES = {"results", "data.folder", "data.cifar10", "data.cifar100", "machine"}
+_PLACES = {
+    "results",
+    "data.folder",
+    "data.cifar10",
+    "data.cifar100",
+    "data.cifar10_extra",
+    "data.zoo",
+    "data.zoo_download",
+    "machine",
+}
 
 
 def load_config(source: Path | str, preset: str | None = None, sets: Sequence[str] = ()) -> Config:
@@ -146,8 +155,12 @@ def _concerns(key: str, methods: Iterable[str]) -> bool:
     """Say whether one of some methods reads a setting; all read what belongs to no part."""
     section = key.partition(".")[0]
     rows = [METHODS[name] for name in methods]
-    parts = {part for row in rows for part in (row.lambda_rule, row.weight_perturbation)}
-    return section not in ("war", "awp") or section in parts
+    parts = {
+        part for row in rows for part in (row.lambda_rule, row.weight_perturbation, row.batches)
+    }
+    if key == "data.extra_images":
+        section = "mixed"
+    return section not in ("war", "awp", "mixed") or section in parts
 
 
 def _brief(value: object) -> str:

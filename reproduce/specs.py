@@ -8,9 +8,9 @@ from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict
 
-from reproduce.catalogue import METHODS, dataset_facts
+from reproduce.catalogue import METHODS, ExtraFacts, dataset_facts, extra_of
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import AWP, WAR, Attack, Checkpoint, Config, PGDAttack, Train
+from reproduce.config import AWP, WAR, Attack, Checkpoint, Config, Mixed, PGDAttack, Train
 from reproduce.errors import HarnessError
 from reproduce.files import digest
 
@@ -44,6 +44,10 @@ class TrainingSpec(Spec):
     """Digest of the run that zeta is measured from; None where it is not measured."""
     awp: AWP | None
     """The perturbation of the weights; None for none."""
+    mixed: Mixed | None
+    """How batches are mixed with extra images; None where there are none of those."""
+    extra_images: int | None
+    """Number of extra images; None for all, or where there are none."""
     validation: EpochEvaluation
     train_images: int | None
     test_images: int | None
@@ -52,6 +56,11 @@ class TrainingSpec(Spec):
     def parsed(self) -> Cell:
         """The cell that is trained."""
         return parse_cell(self.cell)
+
+    @property
+    def extra(self) -> ExtraFacts | None:
+        """The extra images that the cell is trained with; None for none."""
+        return None if self.mixed is None else extra_of(self.parsed.dataset)
 
 
 class AttackSpec(Spec):
@@ -83,10 +92,19 @@ def checkpoints(train: Train) -> tuple[Checkpoint, ...]:
 
 
 def training_spec(config: Config, cell: Cell) -> TrainingSpec:
-    """Resolve how a cell is trained."""
+    """Resolve how a cell is trained.
+
+    Raises
+    ------
+    HarnessError
+        If its method trains with extra images and there are none for its data set.
+    """
     method = METHODS[cell.method]
     # what is unused goes back to the default, so that the digest does not see it
     settings = config.train_of(cell.method).model_dump(exclude=set(method.unused))
+    mixed = config.mixed if method.batches == "mixed" else None
+    if mixed is not None:
+        extra_of(cell.dataset)
     thin = thin_cell(config, cell)
     war = config.war
     if isinstance(war.zeta, float):
@@ -97,6 +115,8 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
         war=war if method.lambda_rule == "war" else None,
         thin=None if thin is None else training_spec(config, thin).digest,
         awp=config.awp if method.weight_perturbation == "awp" else None,
+        mixed=mixed,
+        extra_images=None if mixed is None else config.data.extra_images,
         validation=EpochEvaluation(epsilon=config.eval.epsilon, attack=config.eval.validation),
         train_images=config.data.train_images,
         test_images=config.data.test_images,
@@ -171,6 +191,8 @@ def attack_spec(config: Config, name: str, seed: int) -> AttackSpec:
 def protocol_digest(config: Config, experiment: str) -> str:
     """Fingerprint everything that the text of a table depends on beside its records."""
     settings = config.model_dump(mode="json", exclude={"machine", "results", "experiments"})
-    settings["data"] = {key: settings["data"][key] for key in ("train_images", "test_images")}
+    settings["data"] = {
+        key: settings["data"][key] for key in ("train_images", "test_images", "extra_images")
+    }
     grids = config.model_dump(mode="json")["experiments"]
     return digest([settings, grids.get(experiment)])

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from snakemake.exceptions import WorkflowError
 
 from reproduce import paths
+from reproduce.catalogue import EXTRA
 from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment, experiment_names, find_experiment
@@ -69,9 +70,11 @@ class Harness:
         self.experiments = experiment_names(self.config)
         self.figures = ("war",) if "table3" in self.experiments else ()
 
-    def source(self, dataset: str) -> str:
-        """Return where a data set comes from; another source prepares it again."""
-        return str(getattr(self.config.data, dataset, "embedded"))
+    def source(self, name: str) -> str:
+        """Return where images come from; another source prepares them again."""
+        if name in EXTRA:
+            return str(paths.extra_source(self.config.data, name))
+        return str(getattr(self.config.data, name, "embedded"))
 
     @_for_rules
     def images(self, cell: str) -> Path:
@@ -83,6 +86,16 @@ class Harness:
         """Return the traces of the runs that a cell's training measures something from."""
         thin = thin_cell(self.config, parse_cell(cell))
         return [] if thin is None else [paths.trace_file(self.cells / thin.id)]
+
+    @_for_rules
+    def extra_images(self, cell: str) -> list[Path]:
+        """Return the prepared extra images of a cell, if it is trained with some."""
+        extra = training_spec(self.config, parse_cell(cell)).extra
+        return [] if extra is None else [paths.prepared_file(self.config, extra.name)]
+
+    def extra_manifest(self, cell: str) -> list[Path]:
+        """Return the small file that changes exactly when the extra images do."""
+        return [path.with_suffix(".json") for path in self.extra_images(cell)]
 
     @_for_rules
     def manifest(self, cell: str) -> Path:

@@ -1,6 +1,7 @@
 """Made-up images of CIFAR's shape, runs on them, and stand-ins for published checkpoints."""
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from reproduce import paths
+from reproduce.catalogue import EXTRA
 from reproduce.config import Config
 from reproduce.data import prepare
 from reproduce.settings import load_config
@@ -42,6 +44,23 @@ def write_images(path: Path, images: int = IMAGES) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
     return path
+
+
+def write_extra(folder: Path, images: int = 40, seed: int = 5) -> Path:
+    """Write a stand-in for the published file of extra images, where it is looked for."""
+    stream = np.random.default_rng(seed)
+    labels = np.arange(images) % 10
+    noise = stream.integers(0, 60, (images, 32, 32, 3)) + 19 * labels[:, None, None, None]
+    content = {"data": noise.astype(np.uint8), "extrapolated_targets": labels}
+    path = folder / EXTRA["cifar10-extra"].file
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+def prepare_extra(config: Config, **given: int) -> None:
+    """Make up extra images and prepare them."""
+    write_extra(config.data.folder, **given)
+    prepare(config.data, "cifar10-extra", paths.prepared_file(config, "cifar10-extra"))
 
 
 def cifar_config(folder: Path, *sets: str) -> Config:

@@ -19,7 +19,8 @@ from reproduce.specs import training_spec
 from reproduce.training import train_cell
 
 
-@pytest.mark.parametrize("name", METHODS)
+# those with extra images: test_extra_training.py
+@pytest.mark.parametrize("name", [m.name for m in METHODS.values() if m.batches == "labelled"])
 def test_every_method_trains(tiny: Callable[..., Config], name: str) -> None:
     config = tiny("war.zeta=2000", "awp.first_epoch=2")
     cell = Cell("digits", "wrn-10-0.25", name, 2.0, 0)
@@ -45,6 +46,8 @@ def _spec(method: str, *sets: str):
         ("war", 1, 27),
         ("at", 1, 26),
         ("mart", 1, 26),
+        ("rst", 1, 27),
+        ("rst-war", 1, 27),
         # the paper preset's AWP has three forwards in its terms, and takes them twice from epoch 10
         ("awp-trades", 9, 30),
         ("awp-trades", 10, 39),

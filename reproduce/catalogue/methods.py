@@ -28,6 +28,9 @@ class Method:
         ratio of the two terms (width adjusted regularisation).
     weight_perturbation : {"none", "awp"}
         Whether a step is taken at adversarially perturbed weights.
+    batches : {"labelled", "mixed"}
+        What it trains on: the data set, or the data set and pseudo-labelled extra images,
+        both in every batch.
     unused : tuple of str
         Settings of the configuration's ``train`` section that this method never reads:
         changing one changes no result of it.
@@ -41,6 +44,7 @@ class Method:
     terms_passes: int
     lambda_rule: Literal["constant", "war"] = "constant"
     weight_perturbation: Literal["none", "awp"] = "none"
+    batches: Literal["labelled", "mixed"] = "labelled"
     unused: tuple[str, ...] = ()
 
 
@@ -83,6 +87,25 @@ METHODS = {
             target_passes=0,
             terms_passes=6,
             unused=("bn_forwards", "bn_first"),
+        ),
+        Method(
+            "rst",
+            "RST",
+            "Carmon et al. 2019: TRADES with pseudo-labelled extra images",
+            "trades",
+            target_passes=1,
+            terms_passes=6,
+            batches="mixed",
+        ),
+        Method(
+            "rst-war",
+            "WAR with extra images",
+            "Table 4 of the paper: WAR on RST",
+            "trades",
+            target_passes=1,
+            terms_passes=6,
+            lambda_rule="war",
+            batches="mixed",
         ),
     )
 }

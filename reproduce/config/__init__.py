@@ -13,7 +13,7 @@ from reproduce.config.experiments import AttackTable, Experiments, Grid, TuningT
 from reproduce.config.fields import PRESETS, Checkpoint, PresetName
 from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import merge
-from reproduce.config.methods import AWP, WAR
+from reproduce.config.methods import AWP, WAR, Mixed
 from reproduce.config.training import Train, TrainingAttack
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "FABAttack",
     "Grid",
     "Machine",
+    "Mixed",
     "PGDAttack",
     "PresetName",
     "SquareAttack",

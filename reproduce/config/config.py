@@ -12,7 +12,7 @@ from reproduce.config.experiments import Experiments
 from reproduce.config.fields import Checkpoint, MethodName, PresetName, Section
 from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import merge
-from reproduce.config.methods import AWP, WAR
+from reproduce.config.methods import AWP, WAR, Mixed
 from reproduce.config.training import Train
 
 
@@ -29,6 +29,7 @@ class Config(Section):
     """Settings of train that single methods replace, by method."""
     war: WAR = WAR()
     awp: AWP = AWP()
+    mixed: Mixed = Mixed()
     eval: Eval
     machine: Machine = Machine()
     experiments: Experiments

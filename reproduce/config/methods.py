@@ -1,9 +1,14 @@
 """What single methods need beside the training settings that all share."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from reproduce.config.fields import (
     ArchitectureName,
     Count,
     Lambda,
+    NotNegative,
     Positive,
     Section,
     Seed,
@@ -34,3 +39,10 @@ class AWP(Section):
     """Size of the perturbation of a weight tensor as a fraction of its norm. Official: 0.005."""
     first_epoch: Count = 10
     """Epoch, from 1, with which the perturbation begins. Official: 10."""
+
+
+class Mixed(Section):
+    """Batches of labelled and of pseudo-labelled extra images (RST, Carmon et al. 2019)."""
+
+    extra_fraction: Annotated[NotNegative, Field(lt=1)] = 0.5
+    """Part of a batch that comes from the extra images. Official: 0.5."""

@@ -45,12 +45,12 @@ class ImageStore:
     def __init__(self, split: Split, facts: DatasetFacts, device: torch.device) -> None:
         self.labels = torch.from_numpy(split.labels.astype(np.int64)).to(device)
         self.indices = split.indices
-        self._facts = facts
+        self.facts = facts
         images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
         pad = facts.padding
         # padded once, so that crop, flip and the choice of the batch are a single gather
         self._padded = F.pad(images, (0, 0, pad, pad, pad, pad))
-        self._device = device
+        self.device = device
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,7 +58,7 @@ class ImageStore:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image, (channels, height, width)."""
-        return self._facts.channels, self._facts.size, self._facts.size
+        return self.facts.channels, self.facts.size, self.facts.size
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return images `start` to `stop`, unaugmented, with their labels.
@@ -70,23 +70,23 @@ class ImageStore:
         labels : Tensor
             int64, shape (B,).
         """
-        pad, size = self._facts.padding, self._facts.size
+        pad, size = self.facts.padding, self.facts.size
         crop = self._padded[start:stop, pad : pad + size, pad : pad + size]
         return _to_float(crop), self.labels[start:stop]
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Return the order in which an epoch visits the images, int64 on the device."""
-        stream = generator(seed, "shuffle", epoch, device=self._device)
-        return torch.randperm(len(self), generator=stream, device=self._device)
+        stream = generator(seed, "shuffle", epoch, device=self.device)
+        return torch.randperm(len(self), generator=stream, device=self.device)
 
     def draws(self, count: int, seed: int, epoch: int, step: int) -> Draws:
         """Draw the augmentation of one batch of `count` images."""
-        stream = generator(seed, "augment", epoch, step, device=self._device)
+        stream = generator(seed, "augment", epoch, step, device=self.device)
         offsets = torch.randint(
-            2 * self._facts.padding + 1, (2, count), generator=stream, device=self._device
+            2 * self.facts.padding + 1, (2, count), generator=stream, device=self.device
         )
-        coins = torch.rand(count, generator=stream, device=self._device) < 0.5
-        return Draws(offsets[0], offsets[1], coins if self._facts.flip else torch.zeros_like(coins))
+        coins = torch.rand(count, generator=stream, device=self.device) < 0.5
+        return Draws(offsets[0], offsets[1], coins if self.facts.flip else torch.zeros_like(coins))
 
     def augmented(self, rows: Tensor, draws: Draws) -> Tensor:
         """Return the images `rows`, cropped and flipped as drawn.
@@ -98,7 +98,7 @@ class ImageStore:
         Tensor
             float32 in [0, 1], shape (B, channels, height, width), channels-last.
         """
-        pixel = torch.arange(self._facts.size, device=self._device)
+        pixel = torch.arange(self.facts.size, device=self.device)
         down = draws.top[:, None] + pixel
         across = draws.left[:, None] + torch.where(draws.flip[:, None], pixel.flip(0), pixel)
         crop = self._padded[rows[:, None, None], down[:, :, None], across[:, None, :]]

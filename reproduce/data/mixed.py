@@ -72,7 +72,7 @@ class MixedBatches:
         labels : Tensor
             int64, shape (B,): labels and pseudo-labels.
         """
-        first, device = step * self._from_labelled, self.labelled.labels.device
+        first, device = step * self._from_labelled, self.labelled.device
         rows = self._epoch_order(epoch)[first : first + self._from_labelled]
         # at fraction 0 the last batch is smaller, as it is without extra images
         full = self._from_labelled < self.batch_size

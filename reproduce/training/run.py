@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from reproduce.config import Config
 from reproduce.data import (
     Dataset,
     ImageStore,
-    LabelledBatches,
     hold_out,
     load_prepared,
     stratified_subset,
@@ -27,6 +27,7 @@ from reproduce.models import build_model, save_weights
 from reproduce.provenance import provenance
 from reproduce.runs import damaged_model, problem_with, read_run
 from reproduce.specs import TrainingSpec, training_spec
+from reproduce.training.batches import build_batches
 from reproduce.training.loop import Pace, Stores, TrainingLoop
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.state import RunState, load_state, state_file
@@ -94,6 +95,9 @@ def _train(
 ) -> None:
     dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
     stores = load_stores(spec, dataset, device)
+    batches, extra = build_batches(config, spec, stores.train)
+    if extra is not None:
+        stores = replace(stores, checksum=f"{stores.checksum} {extra['sha256']}")
     model = build_model(spec.parsed.architecture, dataset.facts, spec.parsed.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, spec.train)
@@ -122,12 +126,12 @@ def _train(
         piece["seconds"] = round(time.monotonic() - began, 3)
 
     pace = Pace(config.machine.eval_batch, config.machine.save_minutes, stop)
-    batches = LabelledBatches(stores.train, spec.train.batch_size, spec.parsed.seed)
     recipe = build_recipe(spec, state.zeta)
     loop = TrainingLoop(spec, model, optimizer, recipe, batches, stores, state, path, pace)
     loop.run(update_piece)
     update_piece()
-    _write_results(spec, folder, dataset, model, state)
+    images = dataset.about() | ({} if extra is None else {"extra": extra})
+    _write_results(spec, folder, images, model, state)
     path.unlink(missing_ok=True)
 
 
@@ -148,7 +152,11 @@ def load_stores(spec: TrainingSpec, dataset: Dataset, device: torch.device) -> S
 
 
 def _write_results(
-    spec: TrainingSpec, folder: Path, dataset: Dataset, model: torch.nn.Module, state: RunState
+    spec: TrainingSpec,
+    folder: Path,
+    images: dict[str, Any],
+    model: torch.nn.Module,
+    state: RunState,
 ) -> None:
     """Write the files of a finished run; run.json comes last and says that all are there."""
     header = {"cell": spec.cell, "digest": spec.digest}
@@ -173,7 +181,7 @@ def _write_results(
             # the mean over the last epoch, as the paper reports WAR's
             "final_lambda": math.fsum(lambdas) / len(lambdas),
             "zeta": state.zeta,
-            "data": dataset.about(),
+            "data": images,
             "models": {
                 choice: sha256_of_file(paths.model_file(folder, choice)) for choice in weights
             },

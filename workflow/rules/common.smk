@@ -9,6 +9,8 @@ ENVIRONMENT = "../../envs/gpu.yaml"
 
 wildcard_constraints:
     dataset="[a-z0-9]+",
+    # a data set, or the extra images of one
+    source="[a-z0-9]+(-extra)?",
     cell=r"[^/]+/[^/]+/[^/]+/lam-[0-9.]+/seed-[0-9]+",
     choice="|-last|-best-val",
     attack="[a-z0-9-]+",

@@ -5,14 +5,14 @@ localrules:
 
 rule prepare:
     output:
-        images=HARNESS.prepared / "{dataset}.npz",
+        images=HARNESS.prepared / "{source}.npz",
         # small, so that Snakemake compares its content: the same images again change nothing
-        manifest=HARNESS.prepared / "{dataset}.json",
+        manifest=HARNESS.prepared / "{source}.json",
     log:
-        HARNESS.logs / "prepare" / "{dataset}.log",
+        HARNESS.logs / "prepare" / "{source}.log",
     conda:
         ENVIRONMENT
     params:
-        source=lambda wildcards: HARNESS.source(wildcards.dataset),
+        source=lambda wildcards: HARNESS.source(wildcards.source),
     shell:
-        "python -m reproduce prepare {wildcards.dataset} > {log} 2>&1"
+        "python -m reproduce prepare {wildcards.source} > {log} 2>&1"

@@ -6,6 +6,9 @@ rule train:
     input:
         images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
         manifest=lambda wildcards: HARNESS.manifest(wildcards.cell),
+        # of the methods that train with extra images
+        extra=lambda wildcards: ancient(HARNESS.extra_images(wildcards.cell)),
+        extra_manifest=lambda wildcards: HARNESS.extra_manifest(wildcards.cell),
         # the digest covers their settings; made again with the same, they are the same
         trained_first=lambda wildcards: ancient(HARNESS.trained_first(wildcards.cell)),
     output:

@@ -1,0 +1,153 @@
+"""Runs that train with extra images: what they use, that they continue, and what outdates them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cifar_runs import IMAGES, cifar_config, prepare_extra
+from small_runs import quiet, results, stop_at
+from workflow_copy import Workflow, copy
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError, Stopped
+from reproduce.files import read_json
+from reproduce.runs import problem_with, read_run
+from reproduce.settings import build_config, deviations, override
+from reproduce.specs import training_spec
+from reproduce.training import train_cell
+from reproduce.training.batches import build_batches
+from reproduce.training.run import load_stores
+
+RST = parse_cell("cifar10/wrn-10-0.5/rst/lam-6/seed-0")
+RST_WAR = parse_cell("cifar10/wrn-10-0.5/rst-war/lam-0/seed-0")
+TRADES = parse_cell("cifar10/wrn-10-0.5/trades/lam-6/seed-0")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    config = cifar_config(tmp_path, "train.epochs=2", "war.zeta=3")
+    prepare_extra(config)
+    return config
+
+
+@pytest.mark.parametrize("cell", [RST, RST_WAR], ids=["rst", "rst-war"])
+def test_a_stopped_run_continues_with_the_same_bits(
+    config: Config, tmp_path: Path, cell: object
+) -> None:
+    train_cell(config, cell, quiet)
+    whole = results(config, cell)
+    elsewhere = override(config, {"results": str(tmp_path / "again")})
+    for asked in (1, 4):
+        with pytest.raises(Stopped):
+            train_cell(elsewhere, cell, quiet, stop_at(asked))
+    train_cell(elsewhere, cell, quiet)
+    assert results(elsewhere, cell) == whole
+
+
+def test_a_run_says_what_it_was_trained_with(config: Config) -> None:
+    train_cell(config, RST, quiet)
+    about = read_json(paths.run_file(paths.cell_folder(config, RST)))["data"]
+    manifest = read_json(paths.prepared_file(config, "cifar10-extra").with_suffix(".json"))
+    assert about["extra"]["sha256"] == manifest["sha256"]
+    assert about["extra"]["images"] == 40
+    assert len(about["extra"]["source_md5"]) == 32
+    train_cell(config, TRADES, quiet)
+    assert "extra" not in read_json(paths.run_file(paths.cell_folder(config, TRADES)))["data"]
+
+
+def test_batches_are_half_extra_images(config: Config) -> None:
+    spec = training_spec(config, RST)
+    from reproduce.data import load_prepared
+
+    dataset = load_prepared(paths.prepared_file(config, "cifar10"))
+    stores = load_stores(spec, dataset, torch.device("cpu"))
+    batches, _ = build_batches(config, spec, stores.train)
+    assert batches.steps(1) == IMAGES // 8
+    assert len(batches.batch(1, 0)[1]) == 8
+    few = training_spec(override(config, {"data.extra_images": 20}), RST)
+    assert few.digest != spec.digest
+    smaller, about = build_batches(config, few, stores.train)
+    assert len(smaller.extra) == 20
+    assert about is not None
+    assert about["images"] == 40
+    with pytest.raises(HarnessError, match="50 extra images are asked for, there are 40"):
+        build_batches(
+            config, training_spec(override(config, {"data.extra_images": 50}), RST), stores.train
+        )
+
+
+def test_other_extra_images_outdate_the_runs_that_used_them(config: Config) -> None:
+    for cell in (RST, TRADES):
+        train_cell(config, cell, quiet)
+    prepare_extra(config, seed=6)
+    problems = {
+        cell: problem_with(
+            config, training_spec(config, cell), read_run(paths.cell_folder(config, cell))
+        )
+        for cell in (RST, TRADES)
+    }
+    assert problems[TRADES] is None
+    assert "with other images than" in str(problems[RST])
+    assert "cifar10-extra.npz" in str(problems[RST])
+
+
+def test_a_saved_state_does_not_continue_with_other_extra_images(config: Config) -> None:
+    with pytest.raises(Stopped):
+        train_cell(config, RST, quiet, stop_at(2))
+    prepare_extra(config, seed=6)
+    with pytest.raises(HarnessError, match="was made with other images"):
+        train_cell(config, RST, quiet)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    config = cifar_config(tmp_path)
+    with pytest.raises(HarnessError, match="run `reproduce prepare cifar10-extra` first"):
+        train_cell(config, RST, quiet)
+    with pytest.raises(HarnessError, match="no extra images are known for 'cifar100'"):
+        training_spec(config, parse_cell("cifar100/wrn-10-1/rst/lam-6/seed-0"))
+
+
+def test_settings_of_extra_images_concern_the_methods_that_use_them() -> None:
+    paper = build_config({"preset": "paper"})
+    for change in ({"mixed.extra_fraction": 0.25}, {"data.extra_images": 7}):
+        changed = override(paper, change)
+        (said,) = deviations(changed, ["pgd20"], ["rst"])
+        assert next(iter(change)) in said
+        assert deviations(changed, ["pgd20"], ["trades", "war"]) == []
+        assert training_spec(changed, TRADES) == training_spec(paper, TRADES)
+    moved = override(paper, {"data.cifar10_extra": "elsewhere", "data.zoo": "zoo"})
+    assert deviations(moved) == []
+    assert training_spec(moved, RST) == training_spec(paper, RST)
+
+
+def test_the_papers_settings_are_the_official_ones() -> None:
+    spec = training_spec(build_config({"preset": "paper"}), RST_WAR)
+    train = spec.train
+    assert (train.epochs, train.batch_size, train.weight_decay) == (200, 256, 5e-4)
+    assert (train.schedule, train.nesterov, train.bn_first) == ("cosine", True, "adversarial")
+    assert train.attack.epsilon == 0.031
+    assert (spec.mixed, spec.war) != (None, None)
+    assert spec.extra is not None
+
+
+def test_snakemake_prepares_the_extra_images_first(config: Config, tmp_path: Path) -> None:
+    tree = json.loads(config.model_dump_json(exclude={"results"}))
+    for path in paths.prepared_file(config, "cifar10-extra").parent.glob("cifar10-extra*"):
+        path.unlink()
+    workflow = Workflow(copy(tmp_path / "workflow"), tree)
+    wanted = f"results/mini/cells/{RST.id}/run.json"
+    planned = workflow.planned("--", wanted)
+    # CIFAR itself is prepared already
+    assert planned == {"train": 1, "prepare": 1}
+    assert workflow.planned("--", wanted.replace("/rst/", "/trades/")) == {"train": 1}
+    workflow.run("--", wanted)
+    assert workflow.planned("--", wanted) == {}
+    (tmp_path / "ti_500K_pseudo_labeled.pickle").unlink()
+    for path in paths.prepared_file(config, "cifar10-extra").parent.glob("cifar10-extra*"):
+        path.unlink()
+    other = wanted.replace(RST.id, RST_WAR.id)
+    failed = workflow.run("--show-failed-logs", "--", other, check=False)
+    assert "put it there or name it in data.cifar10_extra" in failed.stdout + failed.stderr
