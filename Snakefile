@@ -19,6 +19,7 @@ localrules:
     table1,
     table2,
     table3,
+    table4,
     table6,
     diff,
 
@@ -43,6 +44,11 @@ rule table2:
 rule table3:
     input:
         lambda _: HARNESS.outputs("table3"),
+
+
+rule table4:
+    input:
+        lambda _: HARNESS.outputs("table4"),
 
 
 rule table6:

@@ -4,8 +4,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from reproduce.cells import Cell
-from reproduce.config import AttackTable, Checkpoint, Config, Grid, TuningTable
+from reproduce.cells import Cell, parse_cell
+from reproduce.config import (
+    AttackTable,
+    Checkpoint,
+    ComparisonTable,
+    Config,
+    Grid,
+    TuningTable,
+)
 from reproduce.errors import HarnessError
 from reproduce.specs import thin_cell
 
@@ -16,6 +23,16 @@ class Evaluation:
 
     cell: Cell
     checkpoint: Checkpoint
+    attack: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class PublishedEvaluation:
+    """One attack on a published checkpoint of RobustBench's zoo."""
+
+    name: str
+    dataset: str
     attack: str
     seed: int
 
@@ -34,6 +51,8 @@ class Experiment:
         The attacked checkpoints.
     cells : tuple of Cell
         Every training run behind it, those first that others are made from.
+    published : tuple of PublishedEvaluation
+        The attacked checkpoints that come from elsewhere.
     """
 
     name: str
@@ -41,6 +60,7 @@ class Experiment:
     metrics: tuple[str, ...]
     evaluations: tuple[Evaluation, ...]
     cells: tuple[Cell, ...]
+    published: tuple[PublishedEvaluation, ...] = ()
 
 
 def experiment_names(config: Config) -> tuple[str, ...]:
@@ -63,7 +83,8 @@ def find_experiment(config: Config, name: str) -> Experiment:
     table = _TABLES[name]
     evaluations = tuple(dict.fromkeys(table.evaluations(config, grid)))
     cells = training_runs(config, (item.cell for item in evaluations))
-    return Experiment(name, table.title, table.metrics, evaluations, cells)
+    published = published_evaluations(grid) if isinstance(grid, ComparisonTable) else ()
+    return Experiment(name, table.title, table.metrics, evaluations, cells, published)
 
 
 def training_runs(config: Config, cells: Iterable[Cell]) -> tuple[Cell, ...]:
@@ -143,6 +164,21 @@ def _tuning_evaluations(config: Config, grid: TuningTable) -> list[Evaluation]:
     ]
 
 
+def published_evaluations(grid: ComparisonTable) -> tuple[PublishedEvaluation, ...]:
+    """Return the attacks on published checkpoints of Table 4, row by row."""
+    return tuple(
+        PublishedEvaluation(name, grid.dataset, grid.attack, seed=0) for name in grid.published
+    )
+
+
+def comparison_evaluations(_: Config, grid: ComparisonTable) -> list[Evaluation]:
+    """Return the attacks on runs of this harness of Table 4, row by row."""
+    return [
+        Evaluation(parse_cell(cell), checkpoint, grid.attack, seed=0)
+        for cell, checkpoint in grid.trained.items()
+    ]
+
+
 @dataclass(frozen=True)
 class _Table:
     title: str
@@ -155,5 +191,6 @@ _TABLES = {
     "table1": _Table("The three metrics by lambda and width", _THREE, _grid_evaluations),
     "table2": _Table("Robust accuracy under different attacks", _THREE[:1], _attack_evaluations),
     "table3": _Table("Strategies of tuning lambda", _THREE[:1], _tuning_evaluations),
+    "table4": _Table("Comparison under AutoAttack", _THREE[:1], comparison_evaluations),
     "table6": _Table("Adversarial weight perturbation by lambda", _THREE, _grid_evaluations),
 }

@@ -97,6 +97,22 @@ def extra_source(data: Data, name: str) -> Path:
     return data.folder / extra.file if given is None else given.expanduser()
 
 
+def zoo_file(zoo: Path, dataset: str, name: str) -> Path:
+    """Return where RobustBench's layout has a published checkpoint in a zoo."""
+    return zoo / dataset / "Linf" / f"{name}.pt"
+
+
+def published_outcome(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
+    """Return the small file that says what came of attacking a published checkpoint."""
+    return foreign_folder(config, dataset, name) / f"{label}-seed{seed}.json"
+
+
+def published_record(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
+    """Return the record of an attack on a published checkpoint."""
+    folder = foreign_folder(config, dataset, name)
+    return record_file(folder, "best-test", label, seed)
+
+
 def zoo_folder(data: Data) -> Path:
     """Return the folder of published checkpoints."""
     return data.folder / "zoo" if data.zoo is None else data.zoo.expanduser()

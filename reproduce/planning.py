@@ -8,10 +8,11 @@ from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.experiments import Evaluation, find_experiment
+from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
 from reproduce.files import read_json
+from reproduce.paper import published_models
 from reproduce.runs import problem_with, read_run
-from reproduce.specs import TrainingSpec, evaluation_spec, training_spec
+from reproduce.specs import AttackSpec, TrainingSpec, attack_spec, evaluation_spec, training_spec
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,15 @@ def plan(config: Config, names: Sequence[str]) -> list[Plan]:
     """Plan experiments, and where there are several also their union as "all"."""
     speeds = load_speeds(config)
     experiments = [find_experiment(config, name) for name in names]
-    plans = [_plan(config, e.name, e.cells, e.evaluations, speeds) for e in experiments]
+    plans = [
+        _plan(config, e.name, e.cells, [*e.evaluations, *e.published], speeds) for e in experiments
+    ]
     if len(experiments) > 1:
         cells = dict.fromkeys(cell for e in experiments for cell in e.cells)
-        evaluations = dict.fromkeys(item for e in experiments for item in e.evaluations)
-        plans.append(_plan(config, "all", list(cells), list(evaluations), speeds))
+        items: dict[Evaluation | PublishedEvaluation, None] = {}
+        for e in experiments:
+            items |= dict.fromkeys((*e.evaluations, *e.published))
+        plans.append(_plan(config, "all", list(cells), list(items), speeds))
     return plans
 
 
@@ -91,7 +96,7 @@ def _plan(
     config: Config,
     name: str,
     cells: Sequence[Cell],
-    evaluations: Sequence[Evaluation],
+    evaluations: Sequence[Evaluation | PublishedEvaluation],
     speeds: Speeds,
 ) -> Plan:
     hours = left = 0.0
@@ -104,14 +109,28 @@ def _plan(
         hours, left = hours + cost, left + (0 if done else cost)
         size, trained = size + costs.training_bytes(spec, facts), trained + done
     for item in evaluations:
-        cell, facts = item.cell, dataset_facts(item.cell.dataset)
-        wanted = evaluation_spec(config, cell, item.attack, item.seed, item.checkpoint)
+        dataset, architecture, wanted = _attacked(config, item)
+        facts = dataset_facts(dataset)
         passes = costs.evaluation_passes(wanted, facts)
-        cost = passes * speeds.seconds(cell.dataset, cell.architecture) / 3600
+        # of a published network of another family nobody knows the speed
+        pace = 0.0 if architecture is None else speeds.seconds(dataset, architecture)
+        cost = passes * pace / 3600
         done = is_evaluated(config, item)
         hours, left = hours + cost, left + (0 if done else cost)
         size, evaluated = size + costs.evaluation_bytes(wanted, facts), evaluated + done
     return Plan(name, len(cells), trained, len(evaluations), evaluated, hours, left, size)
+
+
+def _attacked(
+    config: Config, item: Evaluation | PublishedEvaluation
+) -> tuple[str, str | None, AttackSpec]:
+    """Return data set, architecture and attack of an evaluation."""
+    if isinstance(item, PublishedEvaluation):
+        card = published_models().get(item.name)
+        network = None if card is None else card.network
+        return item.dataset, network, attack_spec(config, item.attack, item.seed)
+    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+    return item.cell.dataset, item.cell.architecture, spec
 
 
 def is_finished(config: Config, spec: TrainingSpec) -> bool:
@@ -123,8 +142,10 @@ def is_finished(config: Config, spec: TrainingSpec) -> bool:
         return False
 
 
-def is_evaluated(config: Config, item: Evaluation) -> bool:
+def is_evaluated(config: Config, item: Evaluation | PublishedEvaluation) -> bool:
     """Say whether an evaluation has a record of these settings and the run's weights."""
+    if isinstance(item, PublishedEvaluation):
+        return _is_published_evaluated(config, item)
     folder = paths.cell_folder(config, item.cell)
     label = config.eval.label(item.attack)
     record = paths.record_file(folder, item.checkpoint, label, item.seed)
@@ -140,6 +161,16 @@ def is_evaluated(config: Config, item: Evaluation) -> bool:
         and info.get("digest") == spec.digest
         and info.get("model_sha256") == run.models.get(item.checkpoint)
     )
+
+
+def _is_published_evaluated(config: Config, item: PublishedEvaluation) -> bool:
+    label = config.eval.label(item.attack)
+    record = paths.published_record(config, item.dataset, item.name, label, item.seed)
+    try:
+        info = read_json(record.with_suffix(".json")) if record.is_file() else {}
+    except HarnessError:  # damaged: `table` says so
+        return False
+    return bool(info.get("digest") == attack_spec(config, item.attack, item.seed).digest)
 
 
 def representative_cells(config: Config, names: Sequence[str]) -> list[Cell]:

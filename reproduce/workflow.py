@@ -15,8 +15,10 @@ from reproduce.catalogue import EXTRA
 from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment, experiment_names, find_experiment
+from reproduce.files import read_json
 from reproduce.settings import CONFIG_VARIABLE, build_config
 from reproduce.specs import (
+    attack_spec,
     checkpoints,
     evaluation_spec,
     protocol_digest,
@@ -64,6 +66,7 @@ class Harness:
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.root = paths.root(self.config)
         self.cells = self.root / "cells"
+        self.models = self.root / "models"
         self.logs = self.root / "logs"
         self.prepared = self.config.data.folder / "prepared"
         self.gpus = 0 if self.config.machine.device == "cpu" else 1
@@ -111,6 +114,42 @@ class Harness:
         """Return the records that an experiment is made from."""
         return self._records(find_experiment(self.config, experiment))
 
+    def _outcomes(self, experiment: Experiment) -> list[Path]:
+        """Return the files that say what came of attacking published checkpoints."""
+        return [
+            paths.published_outcome(
+                self.config, e.dataset, e.name, self.config.eval.label(e.attack), e.seed
+            )
+            for e in experiment.published
+        ]
+
+    @_for_rules
+    def published_digest(self, attack: str, seed: str) -> str:
+        """Return what changes exactly when a setting that touches such an attack does."""
+        return attack_spec(self.config, self.attack(attack), int(seed)).digest
+
+    def published_state(self, dataset: str, name: str, attack: str, seed: str) -> str:
+        """Return what changes when attacking a published checkpoint is worth another try.
+
+        That is when it could not be had and now its file lies there, or may be downloaded,
+        and when its record was lost.
+        """
+        place = (self.config, dataset, name, attack, int(seed))
+        outcome = paths.published_outcome(*place)
+        if not outcome.is_file():
+            return ""
+        try:
+            done = read_json(outcome).get("evaluated")
+        except HarnessError:
+            done = False
+        data = self.config.data
+        hopeful = (
+            data.zoo_download or paths.zoo_file(paths.zoo_folder(data), dataset, name).is_file()
+        )
+        if (done and not paths.published_record(*place).is_file()) or (not done and hopeful):
+            return f"again after {outcome.stat().st_mtime_ns}"
+        return ""
+
     def _records(self, experiment: Experiment) -> list[Path]:
         arrays = [
             paths.record_file(
@@ -118,7 +157,8 @@ class Harness:
             )
             for e in experiment.evaluations
         ]
-        return [*arrays, *(path.with_suffix(".json") for path in arrays)]
+        summaries = [path.with_suffix(".json") for path in arrays]
+        return [*arrays, *summaries, *self._outcomes(experiment)]
 
     def table(self, experiment: str) -> list[Path]:
         """Return the forms of a table; `experiment` may be a wildcard."""

@@ -14,12 +14,12 @@ from reproduce.analysis.statistics import (
     subset_interval,
 )
 from reproduce.analysis.tuning import compare_strategies
-from reproduce.catalogue import dataset_facts
+from reproduce.catalogue import METHODS, dataset_facts, extra_of
 from reproduce.config import Config, TuningTable
 from reproduce.evaluation import METRICS
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
-from reproduce.paper import published
+from reproduce.paper import published, published_models
 from reproduce.settings import deviations
 
 # the paper's ± is over three training seeds (Table 1) or three attack seeds (Table 2)
@@ -74,7 +74,7 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
     if isinstance(grid, TuningTable):
         ours = _strategies(config, grid, results)
     else:
-        ours = _evaluations(experiment, results)
+        ours = pd.concat([_published(experiment, results), _evaluations(experiment, results)])
     frame = ours.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
     frame["difference"] = frame["ours"] - frame["mean"]
     keys = set(zip(frame["dataset"], frame["attack"], frame["method"], strict=True))
@@ -88,16 +88,21 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
 
 def diff_notes(config: Config, experiment: Experiment, results: Results) -> list[str]:
     """Say why results may not be called a reproduction; empty if they may."""
-    keys = dict.fromkeys((e.cell.dataset, e.attack, e.cell.method) for e in experiment.evaluations)
+    keys = dict.fromkeys(
+        [(e.dataset, e.attack, e.name) for e in experiment.published]
+        + [(e.cell.dataset, e.attack, e.cell.method) for e in experiment.evaluations]
+    )
     notes = [reason for key in keys for reason in _reasons(config, results, *key)]
     return list(dict.fromkeys(notes))
 
 
 def diff_caveats(results: Results) -> list[str]:
     """Say what a reader of the verdicts must know; empty if there is nothing."""
-    copies = [
-        dataset for dataset, official in _seen(results.frame, "dataset", "official") if not official
-    ]
+    seen = set(_seen(results.frame, "dataset", "official")) | {
+        (item.dataset, record.info["data"]["official"])
+        for item, record in results.published.items()
+    }
+    copies = sorted(dataset for dataset, official in seen if not official)
     return [f"the {name} images were given as an .npz: not verified by md5" for name in copies]
 
 
@@ -105,16 +110,31 @@ def _reasons(config: Config, results: Results, dataset: str, attack: str, method
     """Say why one attack's numbers of one method may not be called a reproduction."""
     # both other strategies of tuning train with TRADES
     trained = "trades" if method in ("untuned", "manual") else method
-    reasons = deviations(config, [attack], [trained])
+    # a published checkpoint was trained elsewhere
+    methods = [trained] if trained in METHODS else []
+    reasons = deviations(config, [attack], methods)
     frame = results.frame[results.frame["dataset"] == dataset]
     facts = dataset_facts(dataset)
-    for train, test in _seen(frame, "train_images", "test_images"):
+    for train, test in sorted(
+        {*_seen(frame, "train_images", "test_images"), *_sizes(results, dataset)}
+    ):
         if (train, test) != (facts.train, facts.test):
             reasons.append(
                 f"{dataset} has {train} training and {test} test images here, "
                 f"officially {facts.train} and {facts.test}"
             )
+    for (images,) in _seen(frame[frame["method"] == method], "extra_images"):
+        if images and images != (known := extra_of(dataset).images):
+            reasons.append(f"{dataset} has {images} extra images here, published are {known}")
     return reasons
+
+
+def _sizes(results: Results, dataset: str) -> set[tuple[Any, ...]]:
+    """Return the sizes of a data set as published checkpoints were attacked on it."""
+    images = [
+        record.info["data"] for item, record in results.published.items() if item.dataset == dataset
+    ]
+    return {(data["train"], data["test"]) for data in images}
 
 
 def _seen(frame: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
@@ -167,6 +187,21 @@ def _evaluations(experiment: Experiment, results: Results) -> pd.DataFrame:
         for metric in experiment.metrics:
             entry = sample([] if group is None else group[metric].tolist())
             rows.append((*key, metric, entry.mean, entry.std, entry.n, images))
+    return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])
+
+
+def _published(experiment: Experiment, results: Results) -> pd.DataFrame:
+    """Return the same for published checkpoints; the method is RobustBench's id."""
+    rows = []
+    for item in experiment.published:
+        card, record = published_models().get(item.name), results.published.get(item)
+        values = {} if record is None else record.metrics.as_dict()
+        for metric in experiment.metrics:
+            network = "" if card is None else card.network or card.architecture
+            key = (item.dataset, network, item.name, math.nan, item.attack, metric)
+            entry = sample([] if record is None else [values[metric]])
+            images = 0 if record is None else len(record.index)
+            rows.append((*key, *entry, images))
     return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,10 @@ from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation import METRICS, Record, read_record
-from reproduce.experiments import Evaluation, Experiment
+from reproduce.experiments import Evaluation, Experiment, PublishedEvaluation
+from reproduce.files import read_json
 from reproduce.runs import RunInfo, read_run
-from reproduce.specs import evaluation_spec
+from reproduce.specs import attack_spec, evaluation_spec
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Results:
     frame : pandas.DataFrame
         A row an evaluation that has a record: dataset, architecture, method,
         lambda, attack, training_seed, attack_seed, images (attacked), train_images and
-        test_images (of the data set), official (md5 checked), final_lambda (the mean over
+        test_images (of the data set), official (md5 checked), extra_images (of the
+        file it was trained with, 0 for none), final_lambda (the mean over
         the last epoch), hours (of training) and hardware, the three metrics.
     held : mapping
         For the same evaluations the positions of their images in the test set and
@@ -38,6 +40,10 @@ class Results:
         Records that exist and could not be used, with the reason.
     warnings : tuple of str
         What the checks of the evaluations found, each once a network.
+    published : mapping
+        The records of published checkpoints.
+    unavailable : mapping
+        Of those that could not be had, the reason.
     """
 
     frame: pd.DataFrame
@@ -45,11 +51,22 @@ class Results:
     planned: int
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    published: Mapping[PublishedEvaluation, Record] = field(default_factory=dict)
+    unavailable: Mapping[PublishedEvaluation, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> int:
         """Number of evaluations without a usable record."""
-        return self.planned - len(self.frame)
+        return self.planned - len(self.frame) - len(self.published)
+
+    def attacked(self) -> list[tuple[str, str, int]]:
+        """Return data set, attack and number of images of every record."""
+        columns = self.frame[["dataset", "attack", "images"]]
+        ours = list(columns.itertuples(index=False, name=None))
+        return ours + [
+            (item.dataset, item.attack, len(record.index))
+            for item, record in self.published.items()
+        ]
 
     def of_cell(
         self, cell: Cell
@@ -61,6 +78,8 @@ class Results:
 def collect(config: Config, experiment: Experiment) -> Results:
     """Read the records of an experiment; damaged and outdated ones are named and left out."""
     rows, held, problems, warnings = [], {}, [], []
+    published: dict[PublishedEvaluation, Record] = {}
+    unavailable: dict[PublishedEvaluation, str] = {}
     for evaluation in experiment.evaluations:
         try:
             found = read_evaluation(config, evaluation)
@@ -72,12 +91,25 @@ def collect(config: Config, experiment: Experiment) -> Results:
             rows.append(_row(evaluation, record, run))
             held[evaluation] = (record.index, record.robust)
             warnings += [f"{evaluation.cell}: {line}" for line in record.info["warnings"]]
+    for item in experiment.published:
+        try:
+            theirs, reason = read_published(config, item)
+        except HarnessError as error:
+            problems.append(str(error))
+            continue
+        if theirs is not None:
+            published[item] = theirs
+            warnings += [f"{item.name}: {line}" for line in theirs.info["warnings"]]
+        elif reason is not None:
+            unavailable[item] = reason
     return Results(
         _frame(rows),
         held,
-        len(experiment.evaluations),
+        len(experiment.evaluations) + len(experiment.published),
         tuple(problems),
         tuple(dict.fromkeys(warnings)),
+        published,
+        unavailable,
     )
 
 
@@ -105,6 +137,29 @@ def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, Run
     return record, run
 
 
+def read_published(config: Config, item: PublishedEvaluation) -> tuple[Record | None, str | None]:
+    """Return the record of a published checkpoint, or the reason why it could not be had.
+
+    Both are None before it was tried.
+
+    Raises
+    ------
+    HarnessError
+        If the record is damaged or was made with other settings.
+    """
+    place = (config, item.dataset, item.name, config.eval.label(item.attack), item.seed)
+    path, outcome = paths.published_record(*place), paths.published_outcome(*place)
+    if path.is_file():
+        record = read_record(path)
+        if record.info["digest"] != attack_spec(config, item.attack, item.seed).digest:
+            raise HarnessError(f"{path} was made with other settings than the configuration's")
+        return record, None
+    if not outcome.is_file():
+        return None, None
+    reason = read_json(outcome).get("reason")
+    return None, None if reason is None else str(reason)
+
+
 _KEYS = (
     "dataset",
     "architecture",
@@ -117,6 +172,7 @@ _KEYS = (
     "train_images",
     "test_images",
     "official",
+    "extra_images",
     "final_lambda",
     "hours",
     "hardware",
@@ -139,6 +195,7 @@ def _row(evaluation: Evaluation, record: Record, run: RunInfo) -> tuple[object, 
         run.data.train,
         run.data.test,
         run.data.official,
+        0 if run.data.extra is None else run.data.extra.images,
         run.final_lambda,
         run.seconds / 3600,
         " and ".join(run.hardware),

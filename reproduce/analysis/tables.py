@@ -11,7 +11,7 @@ from reproduce.analysis.diff import diff_caveats
 from reproduce.analysis.layouts import Entry, Layout, lay_out, partial_notes
 from reproduce.analysis.results import Results
 from reproduce.analysis.sanity import black_box_warnings
-from reproduce.catalogue import parse_architecture
+from reproduce.catalogue import METHODS, parse_architecture
 from reproduce.config import Config
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
@@ -44,15 +44,16 @@ def table_notes(
     config: Config, experiment: Experiment, results: Results, layout: Layout
 ) -> list[str]:
     """Say under a table what its numbers are: protocol, seeds, images, and what is missing."""
-    attacks = list(dict.fromkeys(item.attack for item in experiment.evaluations))
+    methods = list(dict.fromkeys(cell.method for cell in experiment.cells))
+    named = [item.attack for item in experiment.evaluations]
+    attacks = list(dict.fromkeys([*named, *(item.attack for item in experiment.published)]))
     notes = [
-        f"Preset {config.preset}: {config.train.epochs} epochs, checkpoint "
+        f"Preset {config.preset}: {_epochs(config, methods)}, checkpoint "
         f"{config.eval.checkpoint}, epsilon {config.eval.epsilon:.4g}.",
         *(f"{name}: {_budget(config, name)}." for name in attacks),
         *layout.notes,
         *partial_notes(config, attacks, results),
     ]
-    methods = list(dict.fromkeys(cell.method for cell in experiment.cells))
     changed = deviations(config, attacks, methods)
     if changed:
         notes.append(f"Not the paper's protocol: {'; '.join(changed)}.")
@@ -65,6 +66,14 @@ def table_notes(
     notes += _shortened("Warning", [*black_box_warnings(config, results), *results.warnings])
     notes += [f"Left out: {problem}" for problem in results.problems]
     return notes
+
+
+def _epochs(config: Config, methods: list[str]) -> str:
+    """Say how long the runs of some methods train."""
+    epochs = {METHODS[name].title: config.train_of(name).epochs for name in methods}
+    if len(set(epochs.values())) == 1:
+        return f"{next(iter(epochs.values()))} epochs"
+    return ", ".join(f"{title} {count}" for title, count in epochs.items()) + " epochs"
 
 
 def _budget(config: Config, name: str) -> str:

@@ -15,6 +15,8 @@ class ExtraFacts:
         The name in commands and files, and what they are in words.
     dataset : str
         The data set whose training images they extend.
+    images : int
+        Number of images.
     file : str
         Name of the published file.
     address, home : str
@@ -24,6 +26,7 @@ class ExtraFacts:
     name: str
     title: str
     dataset: str
+    images: int
     file: str
     address: str
     home: str
@@ -42,6 +45,7 @@ EXTRA = {
             "the 500,000 images from 80 Million Tiny Images with pseudo-labels of Carmon et al. "
             "2019 (RST)",
             "cifar10",
+            500_000,
             "ti_500K_pseudo_labeled.pickle",
             "https://drive.google.com/open?id=1LTw3Sb5QoiCCN-6Y5PEKkq9C9W60w-Hi",
             "https://github.com/yaircarmon/semisup-adv",

@@ -95,13 +95,18 @@ def status(
     settings = _configure(config, preset, sets)
     table = Table("cell", "training", "evaluations")
     evaluations: dict[Cell, list[bool]] = {}
+    published: dict[str, list[bool]] = {}
     for name in chosen_experiments(settings, experiments):
         experiment = find_experiment(settings, name)
         evaluations |= {cell: evaluations.get(cell, []) for cell in experiment.cells}
         for item in experiment.evaluations:
             evaluations.setdefault(item.cell, []).append(is_evaluated(settings, item))
+        for theirs in experiment.published:
+            published.setdefault(theirs.name, []).append(is_evaluated(settings, theirs))
     for cell, done in evaluations.items():
         table.add_row(cell.id, _training_status(settings, cell), f"{sum(done)}/{len(done)}")
+    for name, done in published.items():
+        table.add_row(name, "published", f"{sum(done)}/{len(done)}")
     console().print(table)
 
 

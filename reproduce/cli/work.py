@@ -97,6 +97,13 @@ def evaluate(
         ),
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="digits, cifar10 or cifar100.")] = None,
+    optional: Annotated[
+        bool,
+        typer.Option(
+            "--optional",
+            help="With --zoo: end well where the checkpoint cannot be had; tables say why.",
+        ),
+    ] = False,
     images: Annotated[
         int | None, typer.Option(help="Attack only this many test images, classes in proportion.")
     ] = None,
@@ -120,6 +127,7 @@ def evaluate(
 
     Example: reproduce evaluate cifar10/wrn-34-1/trades/lam-6/seed-0 --attack autoattack
     """
+    from reproduce.evaluation.published import evaluate_published
     from reproduce.evaluation.run import evaluate_cell, evaluate_model
 
     settings = _configure(config, preset, sets, device)
@@ -142,6 +150,11 @@ def evaluate(
     if checkpoint is not None:
         raise HarnessError("--checkpoint picks one of a cell's; a file is given by --weights")
     source = _source(settings, weights, architecture, model, zoo, dataset)
+    if optional and source.zoo is None:
+        raise HarnessError("--optional belongs to --zoo")
+    if source.zoo is not None:
+        evaluate_published(settings, source.zoo, attack, seed, optional=optional)
+        return
     evaluate_model(settings, source, attack, seed)
 
 

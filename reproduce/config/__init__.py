@@ -9,7 +9,13 @@ from reproduce.config.evaluation import (
     PGDAttack,
     SquareAttack,
 )
-from reproduce.config.experiments import AttackTable, Experiments, Grid, TuningTable
+from reproduce.config.experiments import (
+    AttackTable,
+    ComparisonTable,
+    Experiments,
+    Grid,
+    TuningTable,
+)
 from reproduce.config.fields import PRESETS, Checkpoint, PresetName
 from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import merge
@@ -24,6 +30,7 @@ __all__ = [
     "AttackTable",
     "AutoAttack",
     "Checkpoint",
+    "ComparisonTable",
     "Config",
     "Data",
     "Eval",

@@ -45,6 +45,7 @@ class Config(Section):
         needs: list[tuple[str, Checkpoint | None]] = [("eval.checkpoint", self.eval.checkpoint)]
         for table, grid in self.experiments:
             needs.append((table, getattr(grid, "checkpoint", None)))
+            needs += [(table, choice) for choice in getattr(grid, "trained", {}).values()]
             for dataset in _datasets(grid):
                 self._enough_images(table, dataset)
             for attack in _attacks(grid):

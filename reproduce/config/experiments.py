@@ -7,12 +7,14 @@ from pydantic import Field, model_validator
 
 from reproduce.config.fields import (
     ArchitectureName,
+    CellName,
     Checkpoint,
     DatasetName,
     Lambda,
     MethodName,
     Section,
     Seed,
+    ZooName,
 )
 
 
@@ -94,6 +96,29 @@ class TuningTable(Section):
         return self
 
 
+class ComparisonTable(Section):
+    """The rows of Table 4: published checkpoints, and runs of this harness."""
+
+    dataset: DatasetName
+    """Data set of every row."""
+    published: list[ZooName] = Field(default=[])
+    """Checkpoints of RobustBench's zoo by their ids, in the order of the rows."""
+    trained: dict[CellName, Checkpoint] = Field(default={})
+    """Runs by their cell ids, in the order of the rows, and the checkpoint that each reports."""
+    attack: str = "autoattack"
+    """The attack of eval.attacks that the table is of."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> "ComparisonTable":
+        if not self.published and not self.trained:
+            raise ValueError("published and trained are both empty; the table has no rows")
+        _nothing_twice({"published": self.published})
+        for cell in self.trained:
+            if not cell.startswith(f"{self.dataset}/"):
+                raise ValueError(f"trained: {cell} is not of dataset {self.dataset}")
+        return self
+
+
 class Experiments(Section):
     """The grid of each table."""
 
@@ -103,6 +128,8 @@ class Experiments(Section):
     """Robust accuracy under several attacks; null to leave it out."""
     table3: TuningTable | None = None
     """Three ways to choose lambda, and what they cost; null to leave it out."""
+    table4: ComparisonTable | None = None
+    """AutoAttack on published checkpoints and on runs beside them; null to leave it out."""
     table6: Grid | None = None
     """Adversarial weight perturbation by lambda; null to leave it out."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from reproduce.catalogue import dataset_facts, find_method, parse_architecture
+from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 
 PresetName = Literal["paper", "short", "mini", "demo"]
@@ -63,6 +64,11 @@ Epsilon = Annotated[Number, Field(gt=0, le=1)]
 DatasetName = Annotated[str, AfterValidator(partial(_checked, dataset_facts))]
 ArchitectureName = Annotated[str, AfterValidator(partial(_checked, parse_architecture))]
 MethodName = Annotated[str, AfterValidator(partial(_checked, find_method))]
+
+
+CellName = Annotated[str, AfterValidator(partial(_checked, parse_cell))]
+# RobustBench's ids; whether there is one of that name, RobustBench says
+ZooName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 def _four_decimals(value: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 Tree = Mapping[str, Any]
 
 # mappings of a grid that are axes, not settings
-_AXES = {"methods", "architectures"}
+_AXES = {"methods", "architectures", "trained"}
 
 
 def merge(base: Tree, top: Tree) -> dict[str, Any]:

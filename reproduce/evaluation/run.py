@@ -74,14 +74,15 @@ def evaluate_model(
     """Attack any network and write the record, or return the one there is.
 
     It lies under ``results/<preset>/models``, by data set, name and fingerprint of
-    the network.  Parameters and errors as in `evaluate_cell`.
+    the network; one of the zoo by its id.  Parameters and errors as in `evaluate_cell`.
     """
-    spec = attack_spec(config, attack, seed)
+    spec, sha256 = attack_spec(config, attack, seed), source.fingerprint()
+    given = source.name
+    name = "".join(c if c.isalnum() or c in "-." else "-" for c in given) + f"-{sha256[:12]}"
     if source.zoo is not None:
-        source.zoo.obtain(download=config.data.zoo_download, say=say)
-    sha256, given = source.fingerprint(), source.name
-    name = "".join(c if c.isalnum() or c in "-." else "-" for c in given)
-    folder = paths.foreign_folder(config, source.dataset, f"{name}-{sha256[:12]}")
+        # ids are unique, and tables look for records by them
+        name = given
+    folder = paths.foreign_folder(config, source.dataset, name)
     path = paths.record_file(folder, "best-test", config.eval.label(attack), seed)
     about = {"model": given, "dataset": source.dataset, "architecture": source.architecture}
     return _evaluate(config, spec, source, sha256, path, about, say)

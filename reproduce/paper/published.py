@@ -21,7 +21,7 @@ def published(table: str) -> pd.DataFrame:
     Parameters
     ----------
     table : str
-        "table1" or "table2".
+        Name of a table of the paper, such as "table1".
 
     Returns
     -------
@@ -29,7 +29,8 @@ def published(table: str) -> pd.DataFrame:
         Columns dataset, architecture, method, lambda, attack, metric, mean, std,
         note.  A number that cannot be read in the source has NaN and a note.
 
-    Source: Wu et al. 2021, tables 1 and 2.
+    Source: Wu et al. 2021, tables 1 to 4 and 6; of Table 4 the method is RobustBench's id where
+    the number is a published checkpoint's.
     """
     frame = _all()
     return frame[frame["table"] == table].drop(columns="table").reset_index(drop=True)

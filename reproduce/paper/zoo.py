@@ -1,5 +1,6 @@
 """Loader of zoo.csv: what RobustBench's leaderboard says of published models."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -42,6 +43,12 @@ class PublishedModel:
     reported: float
     title: str
     link: str
+
+    @property
+    def network(self) -> str | None:
+        """The architecture as cells name it, such as wrn-34-10; None if there is no such."""
+        found = re.fullmatch(r"WideResNet-(\d+-\d+)", self.architecture)
+        return None if found is None else f"wrn-{found[1]}"
 
 
 @cache

@@ -13,6 +13,7 @@ from torch import nn
 
 from reproduce.errors import HarnessError
 from reproduce.files import read_json, sha256_of_file, write_atomically
+from reproduce.paths import zoo_file
 from reproduce.tensors import numpy_numbers, read_tensors
 from reproduce.zoo.package import robustbench
 
@@ -46,7 +47,7 @@ class ZooCheckpoint:
     @property
     def path(self) -> Path:
         """The file of a checkpoint that is one network."""
-        return self.folder / self.dataset / THREAT_MODEL / f"{self.name}.pt"
+        return zoo_file(self.folder, self.dataset, self.name)
 
     def files(self) -> dict[Path, str]:
         """Return the file, or the files of an ensemble, each with its id at the file host.

@@ -13,6 +13,8 @@ wildcard_constraints:
     source="[a-z0-9]+(-extra)?",
     cell=r"[^/]+/[^/]+/[^/]+/lam-[0-9.]+/seed-[0-9]+",
     choice="|-last|-best-val",
+    # ids of RobustBench's models
+    zoo="[A-Za-z0-9][A-Za-z0-9_.-]*",
     attack="[a-z0-9-]+",
     seed="[0-9]+",
     table="table[0-9]+",

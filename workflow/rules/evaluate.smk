@@ -26,3 +26,39 @@ rule evaluate:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
         " > {log} 2>&1 && touch -c {output}"
+
+
+# One attack on a published checkpoint.  The job succeeds also where the checkpoint cannot be
+# had: its output says whether it could, and why not, and the table says it too.  Records are no
+# declared outputs for that reason; a lost one changes `state`, and so does a checkpoint that was
+# missing and may now be had.
+rule evaluate_published:
+    input:
+        images=ancient(HARNESS.prepared / "{dataset}.npz"),
+        manifest=HARNESS.prepared / "{dataset}.json",
+    output:
+        HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json",
+    log:
+        HARNESS.logs
+        / "evaluate-published"
+        / "{dataset}"
+        / "{zoo}"
+        / "{attack}-seed{seed}.log",
+    conda:
+        ENVIRONMENT
+    threads: HARNESS.config.machine.threads * HARNESS.config.machine.processes
+    resources:
+        gpu=HARNESS.gpus,
+    params:
+        preset=HARNESS.config.preset,
+        attack=lambda wildcards: HARNESS.attack(wildcards.attack),
+        digest=lambda wildcards: HARNESS.published_digest(
+            wildcards.attack, wildcards.seed
+        ),
+        state=lambda wildcards: HARNESS.published_state(
+            wildcards.dataset, wildcards.zoo, wildcards.attack, wildcards.seed
+        ),
+    shell:
+        "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
+        " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
+        " > {log} 2>&1"

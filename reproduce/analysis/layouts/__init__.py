@@ -1,12 +1,13 @@
 """What stands where in each table: the paper's rows and columns, filled with samples."""
 
 from reproduce.analysis.layouts.attacks import attacks_layout
+from reproduce.analysis.layouts.comparison import comparison_layout
 from reproduce.analysis.layouts.grid import grid_layout
 from reproduce.analysis.layouts.layout import Entry, Layout
 from reproduce.analysis.layouts.partial import attack_title, partial_notes
 from reproduce.analysis.layouts.tuning import tuning_layout
 from reproduce.analysis.results import Results
-from reproduce.config import AttackTable, Config, Grid, TuningTable
+from reproduce.config import AttackTable, ComparisonTable, Config, Grid, TuningTable
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment
 
@@ -22,4 +23,6 @@ def lay_out(config: Config, experiment: Experiment, results: Results) -> Layout:
             return attacks_layout(config, table, results)
         case TuningTable() as tuning:
             return tuning_layout(config, tuning, results)
+        case ComparisonTable() as comparison:
+            return comparison_layout(config, comparison, results)
     raise HarnessError(f"there is no layout of {experiment.name!r}")

@@ -35,8 +35,7 @@ def partial_notes(config: Config, attacks: Sequence[str], results: Results) -> l
         if isinstance(attack, AutoAttack) and attack.version == "preview":
             notes.append(f"{name} is a preview: the two APGD attacks, an upper bound.")
     seen: dict[tuple[int, int], tuple[dict[str, None], dict[str, None]]] = {}
-    columns = results.frame[["dataset", "attack", "images"]]
-    for dataset, attack_name, images in columns.itertuples(index=False, name=None):
+    for dataset, attack_name, images in results.attacked():
         facts = dataset_facts(dataset)
         names, titles = seen.setdefault((images, facts.test), ({}, {}))
         names[attack_name] = titles[facts.title] = None

@@ -1,0 +1,144 @@
+"""Published checkpoints and our runs under AutoAttack: Table 4."""
+
+import math
+
+from reproduce.analysis.layouts.layout import Column, Entry, Layout, Row
+from reproduce.analysis.layouts.partial import attack_title
+from reproduce.analysis.results import Results
+from reproduce.analysis.statistics import Sample, sample, subset_interval
+from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
+from reproduce.config import ComparisonTable, Config
+from reproduce.evaluation import Metrics
+from reproduce.experiments import (
+    Evaluation,
+    PublishedEvaluation,
+    comparison_evaluations,
+    published_evaluations,
+)
+from reproduce.paper import published, published_models
+
+_PLAIN, _EXTRA = "Without extra images", "With extra images"
+
+
+def comparison_layout(config: Config, grid: ComparisonTable, results: Results) -> Layout:
+    """Sections by training images, rows by network; measured beside what others report."""
+    attack = attack_title(config, grid.attack)
+    columns = [
+        Column("Natural", "natural_accuracy", "Measured (%)", "Natural", ranked=False),
+        Column(attack, grid.attack, "Measured (%)", attack),
+        Column("Paper", "paper", "Reported (%)", "Paper", ranked=False),
+        Column("Leaderboard", "leaderboard", "Reported (%)", "Leaderboard", ranked=False),
+        Column("Own attack", "reported", "Reported (%)", "Own attack", ranked=False),
+    ]
+    lines = [_published(grid, item, results) for item in published_evaluations(grid)]
+    lines += [_trained(item, results) for item in comparison_evaluations(config, grid)]
+    # published ones first in each section, as the paper has them
+    lines.sort(key=lambda line: line[0].section != _PLAIN)
+    return Layout(
+        ("Method", "Network"),
+        [row for row, _ in lines],
+        columns,
+        [entries for _, entries in lines],
+        _notes(config, grid, results),
+    )
+
+
+def _published(
+    grid: ComparisonTable, item: PublishedEvaluation, results: Results
+) -> tuple[Row, list[Entry]]:
+    """Return the row of a published checkpoint; its card may not be known here."""
+    card = published_models().get(item.name)
+    extra = card is not None and card.extra_data
+    section = _EXTRA if extra else _PLAIN
+    title = item.name if card is None else f"{card.method}, {card.source}"
+    network = "–" if card is None else card.architecture
+    keys = {"method": item.name, "architecture": network, "extra_images": extra}
+    record = results.published.get(item)
+    metrics = None if record is None else record.metrics
+    reported = () if card is None else (card.autoattack, card.reported)
+    paper = _paper(grid.dataset, item.name, None)
+    entries = [
+        *_measured(metrics, grid.dataset),
+        *(Entry(sample([value]), 1) for value in (paper, *reported)),
+    ]
+    return Row(section, (title, network), keys, section), _filled(entries)
+
+
+def _trained(item: Evaluation, results: Results) -> tuple[Row, list[Entry]]:
+    """Return the row of a run of this harness."""
+    cell, shape = item.cell, parse_architecture(item.cell.architecture)
+    method = METHODS[cell.method]
+    extra = method.batches == "mixed"
+    section = _EXTRA if extra else _PLAIN
+    keys = {"method": cell.id, "architecture": cell.architecture, "extra_images": extra}
+    # WAR chooses lambda itself
+    lam = "" if method.lambda_rule == "war" else f", λ={cell.lam:g}"
+    labels = (f"{method.title}{lam} ({item.checkpoint})", f"{shape.title}-{shape.width:g}")
+    frame = results.frame
+    frame = frame[
+        (frame["architecture"] == cell.architecture)
+        & (frame["method"] == cell.method)
+        & (frame["lambda"] == cell.lam)
+        & (frame["training_seed"] == cell.seed)
+    ]
+    metrics = None
+    if len(frame):
+        found = frame.iloc[0]
+        metrics = Metrics(
+            found["robust_accuracy"], found["natural_accuracy"], None, 0, int(found["images"])
+        )
+    paper = _paper(cell.dataset, cell.method, cell.architecture)
+    entries = [*_measured(metrics, cell.dataset), Entry(sample([paper]), 1)]
+    return Row(section, labels, keys, section), _filled(entries)
+
+
+def _measured(metrics: Metrics | None, dataset: str) -> list[Entry]:
+    """Return natural accuracy and accuracy under attack; empty where nothing is measured."""
+    if metrics is None:
+        return [_empty(), _empty()]
+    total = dataset_facts(dataset).test
+    return [
+        Entry(sample([value]), 1, subset_interval(value, metrics.images, total))
+        for value in (metrics.natural_accuracy, metrics.robust_accuracy)
+    ]
+
+
+def _filled(entries: list[Entry]) -> list[Entry]:
+    """Put empty entries where a row has no number, and behind the last it has."""
+    known = [_empty() if math.isnan(entry.sample.mean) else entry for entry in entries]
+    return known + [_empty() for _ in range(5 - len(known))]
+
+
+def _empty() -> Entry:
+    return Entry(Sample(math.nan, math.nan, 0), 1)
+
+
+def _paper(dataset: str, method: str, architecture: str | None) -> float:
+    """Return the paper's number of a row; NaN where it has none."""
+    table = published("table4")
+    rows = table[(table["dataset"] == dataset) & (table["method"] == method)]
+    if architecture is not None:
+        rows = rows[rows["architecture"] == architecture]
+    return float(rows["mean"].iloc[0]) if len(rows) else math.nan
+
+
+def _notes(config: Config, grid: ComparisonTable, results: Results) -> list[str]:
+    """Say what the columns are, where radii differ, and which checkpoints could not be had."""
+    notes = [
+        "Published checkpoints are RobustBench's, attacked here; the others are runs of this "
+        "harness, with their checkpoint in brackets. Paper: Table 4, which takes the published "
+        "ones from the leaderboard. Leaderboard: RobustBench's AutoAttack. Own attack: what their "
+        "own papers report, under attacks of their own. Bold: best of a section.",
+    ]
+    models = published_models()
+    radii = {name: models[name].epsilon for name in grid.published if name in models}
+    notes += [
+        f"{name}: the leaderboard's number, and so the paper's, is at epsilon {radius:.4g}; "
+        f"measured here at {config.eval.epsilon:.4g}."
+        for name, radius in radii.items()
+        if not math.isclose(radius, config.eval.epsilon)
+    ]
+    notes += [
+        f"{item.name} could not be had: {reason}." for item, reason in results.unavailable.items()
+    ]
+    return notes

@@ -1,0 +1,71 @@
+"""Published checkpoints, attacked where they can be had; where not, a file says why."""
+
+from collections.abc import Callable
+
+from reproduce import paths
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.evaluation.records import Record
+from reproduce.evaluation.run import evaluate_model
+from reproduce.files import write_json
+from reproduce.models import ModelSource
+from reproduce.zoo import ZooCheckpoint
+
+
+def evaluate_published(
+    config: Config,
+    checkpoint: ZooCheckpoint,
+    attack: str,
+    seed: int,
+    *,
+    optional: bool = False,
+    say: Callable[[str], None] = print,
+) -> Record | None:
+    """Attack a published checkpoint and write the record, or return the one there is.
+
+    What came of it, a record or the reason why there is none, also goes into a small
+    file that tables read.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    checkpoint : ZooCheckpoint
+        The checkpoint; downloaded where the configuration allows it.
+    attack : str
+        Name of an attack of the configuration.
+    seed : int
+        Seed of the attack's random start.
+    optional : bool
+        Whether a checkpoint that cannot be had is no error.
+    say : callable
+        Told the outcome.
+
+    Returns
+    -------
+    Record or None
+        None if the checkpoint cannot be had, and `optional`.
+
+    Raises
+    ------
+    Stopped
+        If `machine.max_minutes` are over before all images are attacked.
+    HarnessError
+        If the checkpoint cannot be had, unless `optional`, or the evaluation fails.
+    """
+    label, dataset, name = config.eval.label(attack), checkpoint.dataset, checkpoint.name
+    outcome = paths.published_outcome(config, dataset, name, label, seed)
+    source = ModelSource(dataset, zoo=checkpoint)
+    try:
+        checkpoint.obtain(download=config.data.zoo_download, say=say)
+        # a file for another network is as good as none
+        source.load()
+    except HarnessError as error:
+        write_json(outcome, {"model": name, "evaluated": False, "reason": str(error)})
+        if not optional:
+            raise
+        say(f"{name} cannot be had: {error}")
+        return None
+    record = evaluate_model(config, source, attack, seed, say)
+    write_json(outcome, {"model": name, "evaluated": True, "reason": None})
+    return record
