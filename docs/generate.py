@@ -70,6 +70,8 @@ def _value(tree: dict[str, Any], key: str) -> str:
     """Return a preset's value; for an attack of some kind, that of the first of its kind."""
     value: Any = tree
     for part in key.split("."):
+        if value is None:
+            break  # a section that is left out
         if part.startswith("<"):
             value = next(entry for entry in value.values() if entry["kind"] == part[1:-1])
         else:

@@ -23,8 +23,9 @@ def test_paper_plan(tmp_path: Path) -> None:
     assert sum("/at/" in cell for cell in cells) == 45
     # a second target that shares every cell adds no work
     both = workflow.planned("--config", "preset=paper", "--", "table1", "diff", "all")
-    # ... beside those of the other tables: 15 of Table 2, 9 WAR and their thin network, 3 AWP
-    assert (both["train"], both["evaluate"]) == (99 + 15 + 10 + 3, 378 + 10 + 3)
+    # ... beside those of the other tables: 15 of Table 2, 9 WAR and their thin network, 3 with
+    # extra images, 3 AWP
+    assert (both["train"], both["evaluate"]) == (99 + 15 + 10 + 3 + 3, 378 + 10 + 4 + 3)
 
 
 def test_paper_plan_of_table2(tmp_path: Path) -> None:
@@ -53,6 +54,14 @@ def test_a_run_of_war_plans_its_thin_network(tmp_path: Path) -> None:
     assert workflow.planned("--", run)["train"] == 2
     workflow.set(war={"zeta": 30})
     assert workflow.planned("--", run)["train"] == 1
+
+
+def test_paper_plan_of_table4(tmp_path: Path) -> None:
+    planned = Workflow(copy(tmp_path), {}).planned("--", "table4")
+    # two WAR networks, RST and WAR of one width, and the thin network of their ratio
+    assert (planned["train"], planned["evaluate"]) == (5, 4)
+    # CIFAR-10 and the extra images
+    assert (planned["evaluate_published"], planned["prepare"]) == (7, 2)
 
 
 @pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])

@@ -14,6 +14,7 @@ from reproduce import paths
 from reproduce.config import AutoAttack
 from reproduce.errors import HarnessError
 from reproduce.evaluation import read_record
+from reproduce.files import read_json
 from reproduce.models import ModelSource
 from reproduce.paper import published_models
 from reproduce.zoo import ZooCheckpoint, robustbench
@@ -172,7 +173,7 @@ def test_the_command_attacks_a_published_checkpoint(
     assert "put RobustBench's file there" in run_command(config, *words, status=1)
     network = write_checkpoint(tmp_path / "zoo")
     assert f"{LIGHT}  pgd20-n10-seed0:  robust" in run_command(config, *words)
-    (path,) = (paths.root(config) / "models" / "cifar10").glob(f"{LIGHT}-*/records/*.npz")
+    (path,) = (paths.root(config) / "models" / "cifar10").glob(f"{LIGHT}/records/*.npz")
     record = read_record(path)
     images = np.load(tmp_path / "images.npz")["test_images"][record.index]
     batch = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
@@ -183,6 +184,29 @@ def test_the_command_attacks_a_published_checkpoint(
         assert "which network?" in run_command(config, *words, *more, status=1)
     said = run_command(config, *words, "--architecture", "wrn-10-1", status=1)
     assert "--architecture belongs to --weights" in said
+
+
+def test_the_command_ends_well_without_a_checkpoint_where_it_may(
+    tmp_path: Path, run_command: Callable[..., str]
+) -> None:
+    config = cifar_config(tmp_path)
+    path = _zoo(tmp_path / "zoo").path
+    path.parent.mkdir(parents=True)
+    words = ["evaluate", "--zoo", LIGHT, "--dataset", "cifar10", "--images", "10"]
+    outcome = paths.published_outcome(config, "cifar10", LIGHT, "pgd20-n10", 0)
+    for content, reason in ((None, "put RobustBench's file there"), (PAGE, "is a web page")):
+        if content is not None:
+            path.write_text(content)
+        assert f"{LIGHT} cannot be had" in run_command(config, *words, "--optional")
+        assert reason in read_json(outcome)["reason"]
+        assert reason in run_command(config, *words, status=1)
+    write_checkpoint(tmp_path / "zoo")
+    assert "robust" in run_command(config, *words, "--optional")
+    assert read_json(outcome) == {"model": LIGHT, "evaluated": True, "reason": None}
+    said = run_command(
+        config, "evaluate", "--optional", "--model", "a:b", "--dataset", "cifar10", status=1
+    )
+    assert "--optional belongs to --zoo" in said
 
 
 def test_the_id_is_part_of_the_fingerprint(tmp_path: Path) -> None:
