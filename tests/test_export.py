@@ -12,7 +12,7 @@ from small_runs import quiet
 
 from reproduce import paths
 from reproduce.catalogue import dataset_facts
-from reproduce.cells import parse_cell
+from reproduce.cells import Cell, parse_cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation.run import evaluate_cell, evaluate_model
@@ -59,15 +59,15 @@ def test_a_round_trip_gives_the_same_network_and_the_same_record(
         assert np.array_equal(getattr(mine, key), getattr(again, key))
 
 
-def _trained(config: Config, attacks: dict[str, int]) -> None:
+def _trained(config: Config, attacks: dict[str, int], cell: Cell = CELL, **data: object) -> None:
     """Make up a trained cell, and records of all 10,000 images with so many that hold."""
     for attack, held in attacks.items():
-        item = Evaluation(CELL, checkpoint="best-test", attack=attack, seed=0)
-        write_run(config, item)
+        item = Evaluation(cell, checkpoint="best-test", attack=attack, seed=0)
+        write_run(config, item, **data)
         index = np.arange(10_000)
         write_made_up(config, item, index, index < held, index < 8767)
-    folder = paths.cell_folder(config, CELL)
-    model = build_model(CELL.architecture, dataset_facts("cifar10"))
+    folder = paths.cell_folder(config, cell)
+    model = build_model(cell.architecture, dataset_facts("cifar10"))
     weights = paths.model_file(folder, "best-test")
     save_weights(weights, model.state_dict(), {})
     for path in (
@@ -78,7 +78,7 @@ def _trained(config: Config, attacks: dict[str, int]) -> None:
         path.write_bytes(b"")
     sha256 = sha256_of_file(weights)
     for path in [paths.run_file(folder), *folder.glob("records/*.json")]:
-        told = path.read_text().replace(f"weights of {CELL}", sha256)
+        told = path.read_text().replace(f"weights of {cell}", sha256)
         path.write_text(told)
 
 
@@ -96,6 +96,14 @@ def test_the_card_is_filled_from_full_records(tmp_path: Path) -> None:
     assert None not in card.values()
     # fields and their order are those of the leaderboard's own cards
     assert list(card)[:4] == ["link", "name", "authors", "venue"]
+
+
+def test_the_card_tells_of_extra_images(tmp_path: Path) -> None:
+    config = _paper(tmp_path)
+    cell = parse_cell("cifar10/wrn-10-2/rst/lam-6/seed-0")
+    _trained(config, {"pgd20": 6300}, cell, extra={"images": 500_000, "sha256": "0"})
+    card = export_cell(config, cell, "best-test", "Wu2020Do", tmp_path / "zoo", quiet).card
+    assert read_json(card)["additional_data"] is True
 
 
 def test_what_is_not_standard_autoattack_is_not_claimed(tmp_path: Path) -> None:

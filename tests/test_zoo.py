@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,7 @@ def test_the_command_attacks_a_published_checkpoint(
     assert f"{LIGHT}  pgd20-n10-seed0:  robust" in run_command(config, *words)
     (path,) = (paths.root(config) / "models" / "cifar10").glob(f"{LIGHT}/records/*.npz")
     record = read_record(path)
+    assert record.info["pieces"][0]["robustbench"] == version("robustbench")
     images = np.load(tmp_path / "images.npz")["test_images"][record.index]
     batch = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():

@@ -146,21 +146,24 @@ class Worker:
             "forward": passes.forward,
             "backward": passes.backward,
             "warnings": warnings,
-            "piece": {**describe(self.device), **provenance(), **_package(job.spec)},
+            "piece": {**describe(self.device), **provenance(), **_packages(job)},
         }
         shard = Shard({key: value.cpu().numpy() for key, value in arrays.items()}, about)
         write_shard(shard_file(job.folder, number), shard, job.made_for(number))
         return shard
 
 
-def _package(spec: AttackSpec) -> dict[str, str]:
-    """Say which release the attack is of, if it is not ours."""
-    if spec.package is None:
-        return {}
-    try:
-        return {spec.package: version(spec.package)}
-    except PackageNotFoundError:  # a copy on the path, not an installed release
-        return {spec.package: "unknown"}
+def _packages(job: Job) -> dict[str, str]:
+    """Say of which release the attack and the network's code are, if they are not ours."""
+    names = [job.spec.package, None if job.source.zoo is None else "robustbench"]
+    found = {}
+    for name in names:
+        if name is not None:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:  # a copy on the path, not an installed release
+                found[name] = "unknown"
+    return found
 
 
 def _compiled(job: Job, passes: float) -> bool:
