@@ -20,6 +20,7 @@ localrules:
     table2,
     table3,
     table4,
+    table5,
     table6,
     diff,
 
@@ -49,6 +50,11 @@ rule table3:
 rule table4:
     input:
         lambda _: HARNESS.outputs("table4"),
+
+
+rule table5:
+    input:
+        lambda _: HARNESS.outputs("table5"),
 
 
 rule table6:

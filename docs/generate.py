@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from reproduce.config import PRESETS, Config
 from reproduce.settings import build_config
 
@@ -25,7 +27,7 @@ def schema() -> str:
 
 def document() -> str:
     """Return the reference of all settings with their values in every preset."""
-    presets = {name: build_config({"preset": name}).model_dump(mode="json") for name in PRESETS}
+    presets = {name: build_config({"preset": name}) for name in PRESETS}
     lines = [INTRODUCTION]
     heads = ("key", "meaning", *PRESETS)
     lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
@@ -66,16 +68,17 @@ def _references(field: dict[str, Any]) -> list[str]:
     return [choice["$ref"] for choice in choices if "$ref" in choice]
 
 
-def _value(tree: dict[str, Any], key: str) -> str:
+def _value(config: Config, key: str) -> str:
     """Return a preset's value; for an attack of some kind, that of the first of its kind."""
-    value: Any = tree
+    value: Any = config
     for part in key.split("."):
         if value is None:
             break  # a section that is left out
         if part.startswith("<"):
-            value = next(entry for entry in value.values() if entry["kind"] == part[1:-1])
-        else:
-            value = value[part]
+            value = next((one for one in value.values() if one.kind == part[1:-1]), None)
+        elif value is not None:
+            value = value[part] if isinstance(value, dict) else getattr(value, part)
+    value = to_jsonable_python(value)
     if isinstance(value, float):
         return f"{value:.4g}"
     text = json.dumps(value) if value is not None else "–"

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from reproduce.catalogue import dataset_facts, find_method, parse_architecture
+from reproduce.catalogue import check_lambda, dataset_facts, find_method, parse_architecture
 from reproduce.errors import HarnessError
 
 FORM = "DATASET/ARCHITECTURE/METHOD/lam-LAMBDA/seed-SEED"
@@ -46,14 +46,26 @@ class Cell:
         return self.id
 
 
+def check_cell(cell: Cell) -> None:
+    """Refuse a run whose parts do not go together.
+
+    Raises
+    ------
+    HarnessError
+        If the network is not made for such images, or the method has another lambda.
+    """
+    dataset_facts(cell.dataset).check_architecture(parse_architecture(cell.architecture))
+    check_lambda(cell.method, cell.lam)
+
+
 def parse_cell(cell_id: str) -> Cell:
     """Read a cell id such as ``cifar10/wrn-34-5/trades/lam-12/seed-0``.
 
     Raises
     ------
     HarnessError
-        If the form or one of the names in it is unknown, or it is not the one
-        spelling of its cell.
+        If the form or one of the names in it is unknown, the network is not made for
+        such images, or it is not the one spelling of its cell.
     """
     match = _ID.fullmatch(cell_id)
     if match is None:
@@ -68,6 +80,7 @@ def parse_cell(cell_id: str) -> Cell:
         float(match["lam"]),
         int(match["seed"]),
     )
+    check_cell(cell)
     if cell.id != cell_id:
         raise HarnessError(f"unknown cell id {cell_id!r}; that cell is spelt {cell.id!r}")
     return cell

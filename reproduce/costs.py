@@ -1,6 +1,7 @@
 """What a run costs before it is run: operations, seconds, bytes.  No torch needed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from reproduce.catalogue import METHODS, Architecture, DatasetFacts, parse_architecture
@@ -60,12 +61,26 @@ def training_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
 
     An input gradient counts as one pass and a full backward as two.
     """
-    train = spec.train
+    train, attack = spec.train, spec.validation.attack
     trained = (spec.train_images or facts.train) - train.holdout
     tested = (spec.test_images or facts.test) + train.holdout
-    validation = attack_passes(spec.validation.attack, facts.classes)
-    steps = sum(step_passes(spec, epoch) for epoch in range(1, train.epochs + 1))
+    validation = 1 if attack is None else attack_passes(attack, facts.classes)
+    steps = sum(
+        step_passes(spec, epoch) * _relative_size(spec, epoch, facts)
+        for epoch in range(1, train.epochs + 1)
+    )
     return trained * steps + train.epochs * tested * validation
+
+
+def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float:
+    """Return the cost of a pass in an epoch as a fraction of that of an image as it is tested."""
+    phases = spec.train.phases
+    if not phases:
+        return 1.0
+    crops = [phase.crop for phase in phases for _ in range(phase.epochs)]
+    name = spec.parsed.architecture
+    cut = replace(facts, size=crops[epoch - 1])
+    return forward_operations(name, cut) / forward_operations(name, facts)
 
 
 def step_passes(spec: TrainingSpec, epoch: int) -> int:
@@ -98,7 +113,9 @@ def part_passes(attack: Attack, classes: int) -> dict[str, int]:
     """
     match attack:
         case PGDAttack():
-            return {"pgd": 2 * attack.steps + 1}
+            # with several starts what each found is predicted once more
+            again = attack.restarts if attack.restarts > 1 else 0
+            return {"pgd": 2 * attack.steps * attack.restarts + again + 1}
         case FABAttack() if attack.targets is None:
             # a gradient for every class, and the prediction on the new point
             return {"fab": 2 + attack.restarts * (attack.steps * (classes + 2) + 2)}
@@ -131,17 +148,22 @@ def training_bytes(spec: TrainingSpec, facts: DatasetFacts) -> int:
     kept = 3 if spec.train.holdout else 2
     weights = _FLOAT * parameters(spec.parsed.architecture, facts)
     trained = (spec.train_images or facts.train) - spec.train.holdout
-    rows = spec.train.epochs * -(-trained // spec.train.batch_size)
+    whole = [(spec.train.epochs, spec.train.batch_size)]
+    parts = [(phase.epochs, phase.batch_size) for phase in spec.train.phases] or whole
+    rows = sum(epochs * -(-trained // size) for epochs, size in parts)
     return kept * weights + rows * 5 * _FLOAT + 10_000
 
 
 def evaluation_bytes(spec: AttackSpec, facts: DatasetFacts) -> int:
-    """Return at most how much disk a record takes: eleven bytes an image, and its summary."""
-    return (spec.images or facts.test) * 11 + 3_000
+    """Return at most how much disk a record takes: some bytes an image, and its summary."""
+    return (spec.images or facts.test) * (11 + facts.top5) + 3_000
 
 
 def _layers(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:
-    if shape.family == "wrn":
+    facts.check_architecture(shape)
+    if shape.bottleneck:
+        yield from _resnet50(shape, facts)
+    elif shape.family == "wrn":
         yield from _wide_resnet(shape, facts)
     else:
         yield from _densenet(shape, facts)
@@ -195,4 +217,27 @@ def _densenet(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:
             yield _conv(channels, channels // 2, 1, size)
             channels, size = channels // 2, size // 2
     yield _norm(channels)
+    yield _linear(channels, facts.classes)
+
+
+def _resnet50(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:
+    # the stem and its pooling halve the map twice
+    channels, size = 64, -(-facts.size // 2)
+    yield _conv(facts.channels, channels, 7, size)
+    yield _norm(channels)
+    size = -(-size // 2)
+    for blocks, base, stride in ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2)):
+        inner, outputs = int(base * shape.width), 4 * base
+        for block in range(blocks):
+            step = stride if block == 0 else 1
+            yield _conv(channels, inner, 1, size)
+            size = -(-size // step)
+            yield _conv(inner, inner, 3, size)
+            yield _conv(inner, outputs, 1, size)
+            norms = [inner, inner, outputs]
+            if block == 0:
+                yield _conv(channels, outputs, 1, size)
+                norms.append(outputs)
+            yield from map(_norm, norms)
+            channels = outputs
     yield _linear(channels, facts.classes)

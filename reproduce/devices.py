@@ -12,23 +12,25 @@ import torch
 from filelock import FileLock, Timeout
 
 from reproduce.config import Machine
+from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
 
 _POLL_SECONDS = 1.0
 
 
 @contextmanager
-def claimed(machine: Machine) -> Iterator[torch.device]:
+def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
     """Hold a device for the length of a job.
 
     ``cuda:K`` takes a free slot of that GPU and ``cuda`` one of any visible GPU,
     `machine.jobs_per_gpu` to each, and both wait while all are taken: that is how
-    several GPU jobs of one machine spread over its GPUs.
+    several GPU jobs of one machine spread over its GPUs.  Every process of a `group`
+    takes a GPU of its own.
 
     Raises
     ------
     HarnessError
-        If a GPU is asked for where there is none.
+        If a GPU is asked for where there is none, or a group for more than there are.
     """
     prepare_process(machine)
     if machine.device == "cpu":
@@ -47,8 +49,16 @@ def claimed(machine: Machine) -> Iterator[torch.device]:
         allowed = [named]
     else:
         allowed = list(range(count))
-    index, lock = _free_slot(allowed, count, machine.jobs_per_gpu)
+    if group.count > len(allowed):
+        raise HarnessError(
+            f"{group.count} processes were started for {len(allowed)} GPU(s), machine.device is "
+            f"{machine.device!r}"
+        )
+    slots = machine.jobs_per_gpu if group.count == 1 else 1
+    index, lock = _free_slot(allowed, count, slots)
     try:
+        # what NCCL and PyTorch's object collectives take for the device of this process
+        torch.cuda.set_device(index)
         yield torch.device("cuda", index)
     finally:
         lock.release()

@@ -27,6 +27,7 @@ _PLACES = {
     "data.cifar10",
     "data.cifar100",
     "data.cifar10_extra",
+    "data.imagenet",
     "data.zoo",
     "data.zoo_download",
     "machine",
@@ -110,13 +111,16 @@ def deviations(
     """
     reference = build_config({"preset": "paper"})
     paper, ours = (_flat(c.model_dump(mode="json")) for c in (reference, config))
+    counted = attacks
+    if attacks is not None and any(METHODS[m].validation == "attack" for m in methods or METHODS):
+        counted = {*attacks, "pgd20"}
     found = [] if config.preset == "paper" else [f"preset is {config.preset}"]
     for key in sorted(paper.keys() | ours.keys()):
         place = any(key == name or key.startswith(f"{name}.") for name in _PLACES)
         # another grid is another choice of cells, each of which follows the protocol or not
         if place or key in _UNSAID or key.startswith(("experiments.", "train.", "train_for.")):
             continue
-        if key.startswith("eval.attacks.") and not _counts(key, attacks, paper):
+        if key.startswith("eval.attacks.") and not _counts(key, counted, ours, paper):
             continue
         if _concerns(key, METHODS if methods is None else methods):
             found += _difference(key, ours.get(key), paper.get(key))
@@ -133,28 +137,35 @@ def _of_training(config: Config, reference: Config, method: str) -> list[str]:
     )
     own = {key for c in (config, reference) for key in _flat(c.train_for.get(method, {}))}
     found = []
-    for key in sorted(paper):
+    for key in sorted(paper.keys() | ours.keys()):
         name = f"train_for.{method}.{key}" if key in own else f"train.{key}"
-        found += _difference(name, ours[key], paper[key])
+        found += _difference(name, ours.get(key), paper.get(key))
     return found
 
 
 def _difference(key: str, ours: object, paper: object) -> list[str]:
-    return [] if ours == paper else [f"{key} is {_brief(ours)}, the paper's is {_brief(paper)}"]
+    return (
+        []
+        if ours == paper
+        else [f"{key} is {_brief(key, ours)}, the paper's is {_brief(key, paper)}"]
+    )
 
 
-def _counts(key: str, attacks: Collection[str] | None, paper: Tree) -> bool:
+def _counts(key: str, attacks: Collection[str] | None, ours: Tree, paper: Tree) -> bool:
     """Say whether a setting of an attack changes a number of the paper."""
     name, _, setting = key.removeprefix("eval.attacks.").partition(".")
-    chosen = attacks is None or name in {*attacks, "pgd20"}
-    # an attack of the user's own has no number in the paper
-    return chosen and setting != "images" and f"eval.attacks.{name}.kind" in paper
+    chosen = attacks is None or name in attacks
+    # an attack of the user's own has no number in the paper, one that is not there none of ours
+    both = all(f"eval.attacks.{name}.kind" in tree for tree in (ours, paper))
+    return chosen and setting != "images" and both
 
 
 def _concerns(key: str, methods: Iterable[str]) -> bool:
     """Say whether one of some methods reads a setting; all read what belongs to no part."""
     section = key.partition(".")[0]
     rows = [METHODS[name] for name in methods]
+    if key == "data.imagenet_crop":
+        return any(row.objective == "fast" for row in rows)
     parts = {
         part for row in rows for part in (row.lambda_rule, row.weight_perturbation, row.batches)
     }
@@ -163,9 +174,9 @@ def _concerns(key: str, methods: Iterable[str]) -> bool:
     return section not in ("war", "awp", "mixed") or section in parts
 
 
-def _brief(value: object) -> str:
+def _brief(key: str, value: object) -> str:
     if value is None:
-        return "all"
+        return "all" if key.endswith("images") else "not set"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -6,13 +6,16 @@ says whether a result on disk is the one that the configuration asks for.
 
 from functools import cached_property
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from reproduce.catalogue import METHODS, ExtraFacts, dataset_facts, extra_of
-from reproduce.cells import Cell, parse_cell
+from reproduce.cells import Cell, check_cell, parse_cell
 from reproduce.config import AWP, WAR, Attack, Checkpoint, Config, Mixed, PGDAttack, Train
 from reproduce.errors import HarnessError
 from reproduce.files import digest
+
+# settings of the data section that change results; the others say where images come from
+_IMAGES = ("train_images", "test_images", "extra_images", "imagenet_crop")
 
 
 class Spec(BaseModel):
@@ -29,8 +32,11 @@ class Spec(BaseModel):
 class EpochEvaluation(Spec):
     """The attack that measures a network after every epoch and so picks its checkpoints."""
 
-    epsilon: float
-    attack: PGDAttack
+    epsilon: float | None
+    attack: PGDAttack | None
+    """None where only natural accuracy is measured."""
+    crop: int | None = Field(default=None, exclude_if=lambda crop: crop is None)
+    """What is cut from the middle of a folder's images, in pixels."""
 
 
 class TrainingSpec(Spec):
@@ -76,6 +82,8 @@ class AttackSpec(Spec):
     """Images that share a seed; None where every image has its own."""
     package: str | None
     """Where the attack comes from, if it is not ours."""
+    crop: int | None = Field(default=None, exclude_if=lambda crop: crop is None)
+    """What is cut from the middle of a folder's images, in pixels."""
 
 
 class EvaluationSpec(AttackSpec):
@@ -100,8 +108,17 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
         If its method trains with extra images and there are none for its data set.
     """
     method = METHODS[cell.method]
+    check_cell(cell)
+    train, facts = config.train_of(cell.method), dataset_facts(cell.dataset)
+    if train.phases and facts.storage == "arrays":
+        raise HarnessError(
+            f"{cell}: train.phases are for a folder of images; {facts.title} has images of one size"
+        )
     # what is unused goes back to the default, so that the digest does not see it
-    settings = config.train_of(cell.method).model_dump(exclude=set(method.unused))
+    unused = set(method.unused)
+    unused |= {"batch_size"} if train.phases else set()
+    unused |= {"learning_rate"} if train.schedule == "linear" else {"rates"}
+    settings = train.model_dump(exclude=unused)
     mixed = config.mixed if method.batches == "mixed" else None
     if mixed is not None:
         extra_of(cell.dataset)
@@ -117,10 +134,23 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
         awp=config.awp if method.weight_perturbation == "awp" else None,
         mixed=mixed,
         extra_images=None if mixed is None else config.data.extra_images,
-        validation=EpochEvaluation(epsilon=config.eval.epsilon, attack=config.eval.validation),
+        validation=_validation(config, cell),
         train_images=config.data.train_images,
         test_images=config.data.test_images,
     )
+
+
+def _validation(config: Config, cell: Cell) -> EpochEvaluation:
+    """Resolve how every epoch is measured."""
+    crop = _crop(config, cell.dataset)
+    if METHODS[cell.method].validation == "natural":
+        return EpochEvaluation(epsilon=None, attack=None, crop=crop)
+    epsilon = config.eval.epsilon_of("pgd20")
+    return EpochEvaluation(epsilon=epsilon, attack=config.eval.validation, crop=crop)
+
+
+def _crop(config: Config, dataset: str) -> int | None:
+    return config.data.imagenet_crop if dataset_facts(dataset).storage == "folder" else None
 
 
 def thin_cell(config: Config, cell: Cell) -> Cell | None:
@@ -145,7 +175,8 @@ def evaluation_spec(
         raise HarnessError(
             "checkpoint best-val needs held-out training images: set train.holdout, to 1000 say"
         )
-    spec, facts = attack_spec(config, attack, seed), dataset_facts(cell.dataset)
+    facts = dataset_facts(cell.dataset)
+    spec = attack_spec(config, attack, seed, cell.dataset)
     if (spec.images or 0) > facts.test:
         raise HarnessError(
             f"eval.attacks.{attack}.images is {spec.images}, {facts.title} has {facts.test} test "
@@ -158,8 +189,8 @@ def evaluation_spec(
     )
 
 
-def attack_spec(config: Config, name: str, seed: int) -> AttackSpec:
-    """Resolve how any network is attacked.
+def attack_spec(config: Config, name: str, seed: int, dataset: str | None = None) -> AttackSpec:
+    """Resolve how any network is attacked, on images of a data set.
 
     Raises
     ------
@@ -180,19 +211,18 @@ def attack_spec(config: Config, name: str, seed: int) -> AttackSpec:
     return AttackSpec(
         name=name,
         attack=attack,
-        epsilon=config.eval.epsilon,
+        epsilon=config.eval.epsilon_of(name),
         seed=seed,
         images=attack.images or config.data.test_images,
         shard=None if ours else config.eval.shard,
         package=None if ours else config.eval.autoattack_package,
+        crop=None if dataset is None else _crop(config, dataset),
     )
 
 
 def protocol_digest(config: Config, experiment: str) -> str:
     """Fingerprint everything that the text of a table depends on beside its records."""
     settings = config.model_dump(mode="json", exclude={"machine", "results", "experiments"})
-    settings["data"] = {
-        key: settings["data"][key] for key in ("train_images", "test_images", "extra_images")
-    }
+    settings["data"] = {key: settings["data"][key] for key in _IMAGES}
     grids = config.model_dump(mode="json")["experiments"]
     return digest([settings, grids.get(experiment)])

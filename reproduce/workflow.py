@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from snakemake.exceptions import WorkflowError
 
 from reproduce import paths
-from reproduce.catalogue import EXTRA
+from reproduce.catalogue import EXTRA, dataset_facts
 from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment, experiment_names, find_experiment
@@ -70,14 +70,41 @@ class Harness:
         self.logs = self.root / "logs"
         self.prepared = self.config.data.folder / "prepared"
         self.gpus = 0 if self.config.machine.device == "cpu" else 1
-        self.experiments = experiment_names(self.config)
+        self.experiments = self._with_images()
         self.figures = ("war",) if "table3" in self.experiments else ()
+
+    def _with_images(self) -> tuple[str, ...]:
+        """Name the experiments whose images can be had; the others only run if asked for."""
+        names = []
+        for name in experiment_names(self.config):
+            cells = find_experiment(self.config, name).cells
+            data = self.config.data
+            lacking = {c.dataset for c in cells if getattr(data, c.dataset, "embedded") is None}
+            if lacking:
+                keys = ", ".join(f"data.{dataset}" for dataset in sorted(lacking))
+                print(f"{name} is left out of `all` and `diff`: {keys} is not set", file=sys.stderr)
+            else:
+                names.append(name)
+        return tuple(names)
 
     def source(self, name: str) -> str:
         """Return where images come from; another source prepares them again."""
         if name in EXTRA:
             return str(paths.extra_source(self.config.data, name))
         return str(getattr(self.config.data, name, "embedded"))
+
+    @_for_rules
+    def gpus_of(self, cell: str) -> int:
+        """Return how many GPUs train one network; several share batches of image files."""
+        several = dataset_facts(parse_cell(cell).dataset).storage == "folder"
+        return self.gpus * (self.config.machine.gpus_per_cell if several else 1)
+
+    @_for_rules
+    def launcher(self, cell: str) -> str:
+        """Return what starts the training of one network, on as many GPUs as it has."""
+        count = self.gpus_of(cell)
+        several = f"torch.distributed.run --standalone --nproc-per-node {count} -m "
+        return f"python -m {several if count > 1 else ''}reproduce"
 
     @_for_rules
     def images(self, cell: str) -> Path:

@@ -124,3 +124,54 @@ def weight_move(
         else:
             moves[name] = torch.zeros_like(weight)
     return {name: move.detach() for name, move in moves.items()}
+
+
+def fast_attack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    noise: Tensor,
+    epsilon: float,
+    step_size: float,
+) -> tuple[Tensor, Tensor]:
+    """Fast-AT's attack (Wong et al. 2020) and the gradient of its mean loss, in train mode."""
+    delta = noise.clone().requires_grad_(True)
+    loss = cross_entropy(model(torch.clamp(images + delta, 0, 1)), labels).mean()
+    gradient = torch.autograd.grad(loss, delta)[0]
+    delta = noise + step_size * torch.sign(gradient)
+    delta = torch.clamp(delta, -epsilon, epsilon)
+    return torch.clamp(images + delta, 0, 1), gradient
+
+
+class FastAT:
+    """Fast-AT's training step with SGD spelt out; BatchNorm's parameters do not decay."""
+
+    def __init__(self, model: nn.Module, momentum: float, weight_decay: float) -> None:
+        self.model, self.momentum = model.train(), momentum
+        self.velocity = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        kind = {name: type(module).__name__ for name, module in model.named_modules()}
+        self.decay = {
+            name: 0.0 if "BatchNorm" in kind[name.rpartition(".")[0]] else weight_decay
+            for name in self.velocity
+        }
+
+    def step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        noise: Tensor,
+        epsilon: float,
+        step_size: float,
+        rate: float,
+    ) -> Tensor:
+        """One attack and one update; returns the loss under attack before the update."""
+        adversarial, _ = fast_attack(self.model, images, labels, noise, epsilon, step_size)
+        loss = cross_entropy(self.model(adversarial), labels).mean()
+        named = dict(self.model.named_parameters())
+        gradients = torch.autograd.grad(loss, list(named.values()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
+                whole = gradient + self.decay[name] * parameter
+                self.velocity[name] = self.momentum * self.velocity[name] + whole
+                parameter -= rate * self.velocity[name]
+        return loss.detach()

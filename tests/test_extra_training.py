@@ -19,7 +19,7 @@ from reproduce.settings import build_config, deviations, override
 from reproduce.specs import training_spec
 from reproduce.training import train_cell
 from reproduce.training.batches import build_batches
-from reproduce.training.run import load_stores
+from reproduce.training.images import cut
 
 RST = parse_cell("cifar10/wrn-10-0.5/rst/lam-6/seed-0")
 RST_WAR = parse_cell("cifar10/wrn-10-0.5/rst-war/lam-0/seed-0")
@@ -63,20 +63,19 @@ def test_batches_are_half_extra_images(config: Config) -> None:
     from reproduce.data import load_prepared
 
     dataset = load_prepared(paths.prepared_file(config, "cifar10"))
-    stores = load_stores(spec, dataset, torch.device("cpu"))
-    batches, _ = build_batches(config, spec, stores.train)
+    train, cpu = cut(spec, dataset).train, torch.device("cpu")
+    batches, _ = build_batches(config, spec, train, dataset.facts, cpu)
     assert batches.steps(1) == IMAGES // 8
     assert len(batches.batch(1, 0)[1]) == 8
     few = training_spec(override(config, {"data.extra_images": 20}), RST)
     assert few.digest != spec.digest
-    smaller, about = build_batches(config, few, stores.train)
+    smaller, about = build_batches(config, few, train, dataset.facts, cpu)
     assert len(smaller.extra) == 20
     assert about is not None
     assert about["images"] == 40
     with pytest.raises(HarnessError, match="50 extra images are asked for, there are 40"):
-        build_batches(
-            config, training_spec(override(config, {"data.extra_images": 50}), RST), stores.train
-        )
+        many = training_spec(override(config, {"data.extra_images": 50}), RST)
+        build_batches(config, many, train, dataset.facts, cpu)
 
 
 def test_other_extra_images_outdate_the_runs_that_used_them(config: Config) -> None:

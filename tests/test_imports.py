@@ -12,7 +12,7 @@ PACKAGE = Path(reproduce.__file__).parent
 # from the bottom to the top; a module may import from its own row and from those before it
 LAYERS = [
     {"errors", "catalogue", "tensors", "vision"},
-    {"config", "cells", "files", "rng", "provenance", "progress"},
+    {"config", "cells", "files", "rng", "provenance", "progress", "distributed"},
     {"settings", "specs", "paths", "costs", "devices", "paper"},
     {"runs", "zoo"},
     {"data", "models"},

@@ -22,15 +22,16 @@ from reproduce.training import train_cell
 # those with extra images: test_extra_training.py
 @pytest.mark.parametrize("name", [m.name for m in METHODS.values() if m.batches == "labelled"])
 def test_every_method_trains(tiny: Callable[..., Config], name: str) -> None:
-    config = tiny("war.zeta=2000", "awp.first_epoch=2")
-    cell = Cell("digits", "wrn-10-0.25", name, 2.0, 0)
+    config = tiny("war.zeta=2000", "awp.first_epoch=2", "train_for.fast-at.attack={steps: 1}")
+    lam = METHODS[name].only_lambda or 2.0
+    cell = Cell("digits", "wrn-10-0.25", name, lam, 0)
     train_cell(config, cell, quiet, never)
     folder = paths.cell_folder(config, cell)
     run, trace = read_json(paths.run_file(folder)), pd.read_parquet(paths.trace_file(folder))
     assert run["method"] == METHODS[name].title
     assert len(trace) == 9
     adapts = METHODS[name].lambda_rule == "war"
-    assert (trace["lambda"] == 2).all() != adapts
+    assert (trace["lambda"] == lam).all() != adapts
     assert (run["zeta"] == 2000) == adapts
 
 
@@ -55,6 +56,24 @@ def _spec(method: str, *sets: str):
 )
 def test_cost_of_a_step(method: str, epoch: int, passes: int) -> None:
     assert step_passes(_spec(method), epoch) == passes
+
+
+def test_the_official_procedure_of_fast_at() -> None:
+    cell = Cell("imagenet", "wrn-50-1", "fast-at", 1.0, 0)
+    spec = training_spec(load_config("{}", "paper"), cell)
+    # forward and input gradient of the attack, forward and full backward under it
+    assert step_passes(spec, 1) == 5
+    train = spec.train
+    assert (train.epochs, train.weight_decay, train.decay_norm) == (15, 1e-4, False)
+    assert (train.attack.epsilon, train.attack.step_size) == (4 / 255, 5 / 255)
+    sizes = [(p.epochs, p.resize, p.crop, p.batch_size) for p in train.phases]
+    assert sizes == [(6, 160, 128, 512), (6, 352, 224, 224), (3, None, 288, 128)]
+    rates = {0.0: 0.0, 1.0: 0.4, 6.0: 0.04, 12.0: 0.004, 15.0: 0.0004}
+    assert dict(train.rates) == rates
+    assert (spec.validation.attack, spec.validation.crop) == (None, 288)
+    # most of the passes are of images smaller than those of the test
+    facts = dataset_facts("imagenet")
+    assert training_passes(spec, facts) < 15 * (facts.train * 5 + facts.test)
 
 
 def test_cost_of_a_run_with_weight_perturbation() -> None:

@@ -1,5 +1,6 @@
 """Networks: counts of parameters and operations, published state dicts, damaged files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,32 +9,52 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reproduce import costs
 from reproduce.catalogue import dataset_facts
+from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 from reproduce.models import build_model, load_weights, read_weights, save_weights
 from reproduce.models.wide_resnet import WideResNet
+from reproduce.rng import seeded
+from reproduce.vision import torchvision
 
 CIFAR = dataset_facts("cifar10")
 DIGITS = dataset_facts("digits")
+IMAGENET = dataset_facts("imagenet")
 
 
 def _count(architecture: str) -> int:
     with torch.device("meta"):
-        model = build_model(architecture, CIFAR)
+        model = build_model(architecture, IMAGENET if architecture[:6] == "wrn-50" else CIFAR)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(
     ("architecture", "millions"),
-    [("wrn-34-10", 46.16), ("densenet-bc-40-12", 0.18), ("densenet-bc-40-64", 4.85)],
+    [
+        ("wrn-34-10", 46.16),
+        ("densenet-bc-40-12", 0.18),
+        ("densenet-bc-40-64", 4.85),
+        ("wrn-50-1", 25.56),
+        ("wrn-50-2", 68.88),
+    ],
 )
 def test_published_counts(architecture: str, millions: float) -> None:
     assert round(_count(architecture) / 1e6, 2) == millions
 
 
+SMALL = ["wrn-10-0.0625", "wrn-16-0.5", "wrn-34-1", "wrn-28-10", "densenet-bc-40-12"]
+
+
 @pytest.mark.parametrize(
-    "architecture", ["wrn-10-0.0625", "wrn-16-0.5", "wrn-34-1", "wrn-28-10", "densenet-bc-40-12"]
+    ("architecture", "facts"),
+    [
+        *((name, facts) for name in SMALL for facts in (CIFAR, DIGITS)),
+        ("wrn-50-1", IMAGENET),
+        ("wrn-50-2", IMAGENET),
+        # of an odd size, where every halving rounds
+        ("wrn-50-0.25", replace(IMAGENET, size=37, classes=7)),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("facts", [CIFAR, DIGITS], ids=lambda facts: facts.name)
 def test_costs_agree_with_the_network(architecture: str, facts) -> None:
     with torch.device("meta"):
         model = build_model(architecture, facts).eval()
@@ -77,6 +98,31 @@ def test_average_pool_is_the_published_one() -> None:
     features = model.block3(model.block2(model.block1(model.conv1(images))))
     pooled = torch.nn.functional.avg_pool2d(torch.relu(model.bn1(features)), 8).flatten(1)
     torch.testing.assert_close(model(images), model.fc(pooled))
+
+
+@pytest.mark.parametrize(("width", "name"), [(1, "resnet50"), (2, "wide_resnet50_2")])
+def test_networks_of_imagenet_are_torchvisions(width: int, name: str) -> None:
+    """Names, shapes and function are those of the published network behind the normalisation."""
+    ours = build_model(f"wrn-50-{width}", IMAGENET, seed=1).eval()
+    models, transforms = torchvision("torchvision.models"), torchvision("torchvision.transforms")
+    theirs = getattr(models, name)().eval()
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.rand(2, 3, 40, 40)
+    normalise = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    torch.testing.assert_close(ours(images), theirs(normalise(images)))
+    with seeded(1, "initialisation"):
+        fresh = getattr(models, name)().state_dict()
+    assert all(torch.equal(fresh[key], value) for key, value in ours.state_dict().items())
+
+
+def test_networks_and_images_must_be_of_one_kind() -> None:
+    with pytest.raises(HarnessError, match=r"'wrn-50-1' is the one for ImageNet; CIFAR-10 takes"):
+        build_model("wrn-50-1", CIFAR)
+    with pytest.raises(HarnessError, match=r"'wrn-34-1' is for images of 32 pixels; ImageNet"):
+        costs.parameters("wrn-34-1", IMAGENET)
+    with pytest.raises(HarnessError, match="takes wrn-50-WIDTH, such as wrn-50-2"):
+        parse_cell("imagenet/densenet-bc-40-12/at/lam-1/seed-0")
+    assert parse_cell("imagenet/wrn-50-2/at/lam-1/seed-0").architecture == "wrn-50-2"
 
 
 class _OfficialLayout(torch.nn.Module):

@@ -3,10 +3,11 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from reproduce.config import Train
-from reproduce.training.schedules import learning_rate
+from reproduce.training.schedules import learning_rate, piecewise_rate
 
 ATTACK = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
 
@@ -62,3 +63,25 @@ def test_cosine() -> None:
 def test_epochs_outside_the_run(epoch: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 10"):
         learning_rate(Train(epochs=10, attack=ATTACK), epoch)
+
+
+# one after the other in the official code, each phase with its own (Wong et al. 2020)
+FAST_AT = [([0, 1, 6], [0, 0.4, 0.04]), ([6, 12], [0.04, 0.004]), ([12, 15], [0.004, 0.0004])]
+
+
+@pytest.mark.parametrize("steps", [1, 7, 2503])
+def test_piecewise_is_the_rule_of_fast_at(steps: int) -> None:
+    """One list of points gives what the three phases interpolate with numpy."""
+    points = [(0, 0.0), (1, 0.4), (6, 0.04), (12, 0.004), (15, 0.0004)]
+    for epoch in range(15):
+        epochs, values = next(phase for phase in FAST_AT if epoch < phase[0][-1])
+        for step in {0, steps // 2, steps - 1}:
+            expected = np.interp(epoch + (step + 1) / steps, epochs, values)
+            assert piecewise_rate(points, epoch + 1, step, steps) == pytest.approx(expected)
+
+
+def test_piecewise_at_its_ends() -> None:
+    points = [(1.0, 0.2), (2.0, 0.1)]
+    assert piecewise_rate(points, 1, 0, 2) == 0.2
+    assert piecewise_rate(points, 2, 0, 2) == pytest.approx(0.15)
+    assert piecewise_rate(points, 3, 0, 2) == 0.1

@@ -24,7 +24,7 @@ from reproduce.errors import Stopped
 from reproduce.files import sha256_of_file
 from reproduce.specs import training_spec
 from reproduce.training import train_cell
-from reproduce.training.run import load_stores
+from reproduce.training.images import cut
 from reproduce.training.stopping import stop_requests
 
 
@@ -194,13 +194,13 @@ def test_a_real_process_stops_on_a_signal(
 def test_images_of_a_run(tiny: Callable[..., Config], cell: Cell) -> None:
     config = tiny()
     dataset = load_prepared(paths.prepared_file(config, "digits"))
-    stores = load_stores(training_spec(config, cell), dataset, torch.device("cpu"))
-    assert stores.val is not None
-    assert (len(stores.train), len(stores.val), len(stores.test)) == (80, 20, 40)
+    parts = cut(training_spec(config, cell), dataset)
+    assert parts.val is not None
+    assert (len(parts.train), len(parts.val), len(parts.test)) == (80, 20, 40)
     subset = stratified_subset(dataset.train, 100, "train")
-    together = np.sort(np.concatenate([stores.train.indices, stores.val.indices]))
+    together = np.sort(np.concatenate([parts.train.indices, parts.val.indices]))
     assert np.array_equal(together, subset.indices)
-    none = load_stores(training_spec(tiny("train.holdout=0"), cell), dataset, torch.device("cpu"))
+    none = cut(training_spec(tiny("train.holdout=0"), cell), dataset)
     assert none.val is None
 
 

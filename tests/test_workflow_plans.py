@@ -64,6 +64,12 @@ def test_paper_plan_of_table4(tmp_path: Path) -> None:
     assert (planned["evaluate_published"], planned["prepare"]) == (7, 2)
 
 
+def test_paper_plan_of_table5(tmp_path: Path) -> None:
+    workflow = Workflow(copy(tmp_path), {"data": {"imagenet": "images"}})
+    planned = workflow.planned("--config", "preset=paper", "--", "table5")
+    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (2, 2, 1)
+
+
 @pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])
 def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
     assert Workflow(copy(tmp_path), {"preset": preset}).planned()["train"] > 0

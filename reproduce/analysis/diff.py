@@ -16,7 +16,7 @@ from reproduce.analysis.statistics import (
 from reproduce.analysis.tuning import compare_strategies
 from reproduce.catalogue import METHODS, dataset_facts, extra_of
 from reproduce.config import Config, TuningTable
-from reproduce.evaluation import METRICS
+from reproduce.evaluation import ALL_METRICS
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
 from reproduce.paper import published, published_models
@@ -98,12 +98,18 @@ def diff_notes(config: Config, experiment: Experiment, results: Results) -> list
 
 def diff_caveats(results: Results) -> list[str]:
     """Say what a reader of the verdicts must know; empty if there is nothing."""
-    seen = set(_seen(results.frame, "dataset", "official")) | {
-        (item.dataset, record.info["data"]["official"])
-        for item, record in results.published.items()
-    }
-    copies = sorted(dataset for dataset, official in seen if not official)
-    return [f"the {name} images were given as an .npz: not verified by md5" for name in copies]
+    seen = set(_seen(results.frame, "dataset", "official", "train_images", "test_images"))
+    for item, record in results.published.items():
+        data = record.info["data"]
+        seen.add((item.dataset, data["official"], data["train"], data["test"]))
+    caveats = []
+    for name, official, train, test in sorted(seen):
+        if not official and dataset_facts(name).storage == "folder":
+            held = f"{train} training and {test} test images"
+            caveats.append(f"the {name} images are not ILSVRC2012 by names and numbers ({held})")
+        elif not official:
+            caveats.append(f"the {name} images were given as an .npz: not verified by md5")
+    return list(dict.fromkeys(caveats))
 
 
 def _reasons(config: Config, results: Results, dataset: str, attack: str, method: str) -> list[str]:
@@ -160,7 +166,7 @@ def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
         verdict = "no paper value"
     elif not row.seeds:
         verdict = "missing"
-    elif row.metric not in METRICS:
+    elif row.metric not in ALL_METRICS:
         half, verdict = math.nan, "for information"
     elif reasons:
         verdict = "not a reproduction"

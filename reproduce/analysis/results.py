@@ -12,7 +12,7 @@ from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import METRICS, Record, read_record
+from reproduce.evaluation import ALL_METRICS, Record, read_record
 from reproduce.experiments import Evaluation, Experiment, PublishedEvaluation
 from reproduce.files import read_json
 from reproduce.runs import RunInfo, read_run
@@ -30,7 +30,8 @@ class Results:
         lambda, attack, training_seed, attack_seed, images (attacked), train_images and
         test_images (of the data set), official (md5 checked), extra_images (of the
         file it was trained with, 0 for none), final_lambda (the mean over
-        the last epoch), hours (of training) and hardware, the three metrics.
+        the last epoch), hours (of training) and hardware, the three metrics and, NaN
+        where there is none, top-5 natural accuracy.
     held : mapping
         For the same evaluations the positions of their images in the test set and
         whether each was robust.
@@ -59,12 +60,12 @@ class Results:
         """Number of evaluations without a usable record."""
         return self.planned - len(self.frame) - len(self.published)
 
-    def attacked(self) -> list[tuple[str, str, int]]:
-        """Return data set, attack and number of images of every record."""
-        columns = self.frame[["dataset", "attack", "images"]]
+    def attacked(self) -> list[tuple[str, str, int, int]]:
+        """Return data set, attack and number of images of every record, and of its data set."""
+        columns = self.frame[["dataset", "attack", "images", "test_images"]]
         ours = list(columns.itertuples(index=False, name=None))
         return ours + [
-            (item.dataset, item.attack, len(record.index))
+            (item.dataset, item.attack, len(record.index), record.info["data"]["test"])
             for item, record in self.published.items()
         ]
 
@@ -199,9 +200,9 @@ def _row(evaluation: Evaluation, record: Record, run: RunInfo) -> tuple[object, 
         run.final_lambda,
         run.seconds / 3600,
         " and ".join(run.hardware),
-        *(math.nan if values[name] is None else values[name] for name in METRICS),
+        *(math.nan if values.get(name) is None else values[name] for name in ALL_METRICS),
     )
 
 
 def _frame(rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=[*_KEYS, *METRICS])
+    return pd.DataFrame(list(rows), columns=[*_KEYS, *ALL_METRICS])

@@ -48,8 +48,7 @@ def table_notes(
     named = [item.attack for item in experiment.evaluations]
     attacks = list(dict.fromkeys([*named, *(item.attack for item in experiment.published)]))
     notes = [
-        f"Preset {config.preset}: {_epochs(config, methods)}, checkpoint "
-        f"{config.eval.checkpoint}, epsilon {config.eval.epsilon:.4g}.",
+        f"Preset {config.preset}: {_protocol(config, experiment, methods, attacks)}.",
         *(f"{name}: {_budget(config, name)}." for name in attacks),
         *layout.notes,
         *partial_notes(config, attacks, results),
@@ -74,6 +73,20 @@ def _epochs(config: Config, methods: list[str]) -> str:
     if len(set(epochs.values())) == 1:
         return f"{next(iter(epochs.values()))} epochs"
     return ", ".join(f"{title} {count}" for title, count in epochs.items()) + " epochs"
+
+
+def _protocol(
+    config: Config, experiment: Experiment, methods: list[str], attacks: list[str]
+) -> str:
+    """Say how long the networks were trained, which of them is shown, and the radius."""
+    shown = dict.fromkeys(item.checkpoint for item in experiment.evaluations)
+    radii = dict.fromkeys(f"{config.eval.epsilon_of(name):.4g}" for name in attacks)
+    clean = [METHODS[m].title for m in methods if METHODS[m].validation == "natural"]
+    by = f" (of {', '.join(clean)}: by natural accuracy)" if clean else ""
+    return (
+        f"{_epochs(config, methods)}, checkpoint {' or '.join(shown)}{by}, "
+        f"epsilon {' or '.join(radii)}"
+    )
 
 
 def _budget(config: Config, name: str) -> str:

@@ -1,7 +1,13 @@
 """Attacks within an l_inf ball around images in [0, 1]."""
 
+from reproduce.attacks.fgsm import fgsm
 from reproduce.attacks.losses import Loss, cross_entropy, kl_divergence, margin
-from reproduce.attacks.network import AttackedNetwork, Passes, frozen
+from reproduce.attacks.network import (
+    AttackedNetwork,
+    Passes,
+    frozen,
+    without_parameter_gradients,
+)
 from reproduce.attacks.package import package_attacks
 from reproduce.attacks.parts import Batch, Part, attack_parts, pgd_loss
 from reproduce.attacks.pgd import PGDResult, pgd
@@ -15,10 +21,12 @@ __all__ = [
     "Passes",
     "attack_parts",
     "cross_entropy",
+    "fgsm",
     "frozen",
     "kl_divergence",
     "margin",
     "package_attacks",
     "pgd",
     "pgd_loss",
+    "without_parameter_gradients",
 ]

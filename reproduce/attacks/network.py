@@ -19,8 +19,19 @@ def frozen(model: nn.Module) -> Iterator[None]:
     statistic moves.
     """
     modes = [(module, module.training) for module in model.modules()]
-    parameters = [p for p in model.parameters() if p.requires_grad]
     model.eval()
+    try:
+        with without_parameter_gradients(model):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def without_parameter_gradients(model: nn.Module) -> Iterator[None]:
+    """Ask for no gradients of the parameters; the network stays in the mode it is in."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
@@ -28,8 +39,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-        for module, training in modes:
-            module.training = training
 
 
 @dataclass
@@ -149,9 +158,18 @@ class AttackedNetwork(nn.Module):
         HarnessError
             If a logit is NaN or infinite.
         """
+        return self.logits(images).argmax(1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits without a gradient, float of shape (B, classes).
+
+        Raises
+        ------
+        HarnessError
+            If one is NaN or infinite.
+        """
         with torch.no_grad():
-            logits = self(images)
+            logits: Tensor = self(images)
         if not torch.isfinite(logits).all():
             raise HarnessError("the network's logits are NaN or infinite")
-        predicted: Tensor = logits.argmax(1)
-        return predicted
+        return logits

@@ -103,26 +103,58 @@ def _on_batch(attack: PackageAttack) -> Callable[[Batch, int], Tensor]:
 def _pgd(
     spec: AttackSpec, attack: PGDAttack, network: nn.Module, batch_size: int
 ) -> Callable[[Batch, int], Tensor]:
-    def run(batch: Batch, _: int) -> Tensor:
+    def start(batch: Batch, restart: int) -> Tensor:
+        # the first one's name says nothing of restarts, so their number does not change it
+        purpose = spec.name if restart == 0 else f"{spec.name}/restart-{restart}"
         shape = tuple(batch.images.shape[1:])
-        found = []
-        for first in range(0, len(batch.labels), batch_size):
-            members = slice(first, first + batch_size)
-            images, labels = batch.images[members], batch.labels[members]
-            noise = uniform_per_image(spec.seed, spec.name, batch.indices[members], shape)
-            result = pgd(
-                network,
-                images,
-                pgd_loss(attack, labels),
-                images + spec.epsilon * noise.to(images.device),
-                epsilon=spec.epsilon,
-                step_size=attack.step_size,
-                steps=attack.steps,
-            )
-            found.append(result.images)
-        return torch.cat(found)
+        noise = uniform_per_image(spec.seed, purpose, batch.indices, shape)
+        return batch.images + spec.epsilon * noise.to(batch.images.device)
+
+    def once(batch: Batch, restart: int) -> Tensor:
+        return pgd(
+            network,
+            batch.images,
+            pgd_loss(attack, batch.labels),
+            start(batch, restart),
+            epsilon=spec.epsilon,
+            step_size=attack.step_size,
+            steps=attack.steps,
+        ).images
+
+    def run(batch: Batch, _: int) -> Tensor:
+        groups = [batch.take(r) for r in torch.arange(len(batch.labels)).split(batch_size)]
+        return torch.cat(
+            [_from_several_starts(network, once, group, attack.restarts) for group in groups]
+        )
 
     return run
+
+
+def _from_several_starts(
+    network: nn.Module, once: Callable[[Batch, int], Tensor], batch: Batch, restarts: int
+) -> Tensor:
+    """Attack again and again what still holds; an image that holds keeps its first x'."""
+    found = once(batch, 0)
+    if restarts == 1:
+        return found
+    rows = _holding(network, found, batch.labels)
+    for restart in range(1, restarts):
+        if not len(rows):
+            break
+        members = batch.take(rows)
+        latest = once(members, restart)
+        held = _holding(network, latest, members.labels)
+        broken = torch.ones_like(rows, dtype=torch.bool).index_fill_(0, held, value=False)
+        found[rows[broken]] = latest[broken]
+        rows = rows[held]
+    return found
+
+
+def _holding(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the rows of the images that are predicted right."""
+    with torch.no_grad():
+        held: Tensor = network(images).argmax(1) == labels
+    return held.nonzero()[:, 0]
 
 
 def pgd_loss(attack: PGDAttack, labels: Tensor) -> Loss:

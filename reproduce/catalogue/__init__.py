@@ -6,7 +6,7 @@ Facts only, no torch: the command line and the Snakefile read them in millisecon
 from reproduce.catalogue.architectures import Architecture, parse_architecture
 from reproduce.catalogue.datasets import DATASETS, DatasetFacts, dataset_facts
 from reproduce.catalogue.extra import EXTRA, ExtraFacts, extra_facts, extra_of
-from reproduce.catalogue.methods import METHODS, Method, find_method
+from reproduce.catalogue.methods import METHODS, Method, check_lambda, find_method
 
 __all__ = [
     "DATASETS",
@@ -16,6 +16,7 @@ __all__ = [
     "DatasetFacts",
     "ExtraFacts",
     "Method",
+    "check_lambda",
     "dataset_facts",
     "extra_facts",
     "extra_of",

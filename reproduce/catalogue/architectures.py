@@ -6,6 +6,8 @@ from typing import Literal
 
 from reproduce.errors import HarnessError
 
+# not of the form 6n + 4, so no network of the other kind has it
+_IMAGENET_DEPTH = 50
 _NAME = re.compile(r"(?P<family>wrn|densenet-bc)-(?P<depth>\d{1,4})-(?P<width>\d{1,4}(\.\d{1,4})?)")
 
 
@@ -18,7 +20,7 @@ class Architecture:
     family : {"wrn", "densenet-bc"}
         WideResNet (Zagoruyko and Komodakis 2016) or DenseNet-BC (Huang et al. 2017).
     depth : int
-        Number of layers, 6n + 4 for both families.
+        Number of layers: 6n + 4, or 50 for the network of ImageNet.
     width : float
         Widen factor of a WideResNet, growth rate of a DenseNet.
     """
@@ -42,6 +44,14 @@ class Architecture:
         return f"{kind}-{self.depth}"
 
     @property
+    def bottleneck(self) -> bool:
+        """Whether this is ResNet-50 with wider bottlenecks, the network of ImageNet.
+
+        Width 1 is ResNet-50 and width 2 Wide-ResNet-50-2, as the paper counts.
+        """
+        return self.family == "wrn" and self.depth == _IMAGENET_DEPTH
+
+    @property
     def blocks(self) -> int:
         """Residual blocks a group, or bottlenecks a dense block."""
         return (self.depth - 4) // 6
@@ -53,7 +63,7 @@ def parse_architecture(name: str) -> Architecture:
     Raises
     ------
     HarnessError
-        If the name has another form, the depth is not 6n + 4, or the width leaves
+        If the name has another form, the depth is none there is, or the width leaves
         a layer without channels.
 
     Examples
@@ -68,7 +78,8 @@ def parse_architecture(name: str) -> Architecture:
             "for example wrn-34-10 or densenet-bc-40-12"
         )
     depth, width = int(match["depth"]), float(match["width"])
-    if depth < 10 or (depth - 4) % 6:
+    imagenet = match["family"] == "wrn" and depth == _IMAGENET_DEPTH
+    if not imagenet and (depth < 10 or (depth - 4) % 6):
         raise HarnessError(
             f"architecture {name!r}: depth {depth} is not 6n + 4 with n >= 1 "
             "(10, 16, 22, 28, 34, 40 ...)"

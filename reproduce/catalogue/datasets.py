@@ -1,7 +1,9 @@
 """The data sets: sizes of their images and the augmentation they are trained with."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from reproduce.catalogue.architectures import Architecture
 from reproduce.errors import HarnessError
 
 
@@ -16,17 +18,25 @@ class DatasetFacts:
     classes : int
         Number of classes; labels run from 0 to classes - 1.
     size : int
-        Height and width of an image in pixels.
+        Height and width of an image in pixels; of a folder's images that of the centre
+        crop they are evaluated on.
     channels : int
         1 for grey images, 3 for colour.
     train, test : int
         Number of images in the official splits.
     padding : int
-        Zero padding of the random crop in training, in pixels.
+        Zero padding of the random crop in training, in pixels; a folder's images are
+        cut out of what there is instead.
     flip : bool
         Whether training flips images left to right.
     epsilon : float
         Radius of the l_inf ball that is usual for it, pixels in [0, 1].
+    storage : {"arrays", "folder"}
+        Images of one size that fit in memory, or files of any size in a folder a class,
+        decoded when they are needed.  How many and of how many classes a folder really
+        holds stands in its index.
+    top5 : bool
+        Whether records keep if the true class is among the five most likely ones.
     """
 
     name: str
@@ -39,6 +49,27 @@ class DatasetFacts:
     padding: int
     flip: bool
     epsilon: float
+    storage: Literal["arrays", "folder"] = "arrays"
+    top5: bool = False
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        """Refuse a network that is not made for images of this size.
+
+        Raises
+        ------
+        HarnessError
+            Naming a network that is.
+        """
+        if architecture.bottleneck and self.storage == "arrays":
+            raise HarnessError(
+                f"architecture {str(architecture)!r} is the one for ImageNet; {self.title} takes "
+                "wrn-DEPTH-WIDTH with a depth of 6n + 4, such as wrn-34-10"
+            )
+        if not architecture.bottleneck and self.storage == "folder":
+            raise HarnessError(
+                f"architecture {str(architecture)!r} is for images of 32 pixels; {self.title} "
+                "takes wrn-50-WIDTH, such as wrn-50-2"
+            )
 
 
 DATASETS = {
@@ -60,6 +91,21 @@ DATASETS = {
             padding=4,
             flip=True,
             epsilon=8 / 255,
+        ),
+        # evaluated as Wong et al. 2020 do: 288 pixels cut from the middle, nothing resized
+        DatasetFacts(
+            "imagenet",
+            "ImageNet",
+            1000,
+            288,
+            3,
+            1_281_167,
+            50_000,
+            padding=0,
+            flip=True,
+            epsilon=4 / 255,
+            storage="folder",
+            top5=True,
         ),
     )
 }

@@ -31,6 +31,12 @@ class Method:
     batches : {"labelled", "mixed"}
         What it trains on: the data set, or the data set and pseudo-labelled extra images,
         both in every batch.
+    validation : {"attack", "natural"}
+        Whether epochs are measured under attack, and the one with the highest robust
+        accuracy is reported, or on clean images only, and it is the one with the
+        highest natural accuracy.
+    only_lambda : float, optional
+        The one lambda there is, for a method without a second term to weigh.
     unused : tuple of str
         Settings of the configuration's ``train`` section that this method never reads:
         changing one changes no result of it.
@@ -45,6 +51,8 @@ class Method:
     lambda_rule: Literal["constant", "war"] = "constant"
     weight_perturbation: Literal["none", "awp"] = "none"
     batches: Literal["labelled", "mixed"] = "labelled"
+    validation: Literal["attack", "natural"] = "attack"
+    only_lambda: float | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -107,8 +115,35 @@ METHODS = {
             lambda_rule="war",
             batches="mixed",
         ),
+        Method(
+            "fast-at",
+            "Fast-AT",
+            "Wong, Rice and Kolter 2020",
+            "fast",
+            target_passes=0,
+            # only under attack: one forward pass and a full backward
+            terms_passes=3,
+            validation="natural",
+            only_lambda=1.0,
+            unused=("bn_forwards", "bn_first", "milestones"),
+        ),
     )
 }
+
+
+def check_lambda(method: str, lam: float) -> None:
+    """Refuse a lambda for a method that has but one.
+
+    Raises
+    ------
+    HarnessError
+        Naming the one there is.
+    """
+    only = METHODS[method].only_lambda
+    if only is not None and lam != only:
+        raise HarnessError(
+            f"{method} has no second term for a lambda of {lam:g} to weigh; it is {only:g}"
+        )
 
 
 def find_method(name: str) -> Method:

@@ -25,7 +25,9 @@ MinutesOption = Annotated[
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="digits, cifar10, cifar100 or cifar10-extra.")],
+    dataset: Annotated[
+        str, typer.Argument(help="digits, cifar10, cifar100, cifar10-extra or imagenet.")
+    ],
     config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
@@ -96,7 +98,9 @@ def evaluate(
             "Carmon2019Unlabeled, from the folder data.zoo. Needs --dataset."
         ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="digits, cifar10 or cifar100.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="digits, cifar10, cifar100 or imagenet.")
+    ] = None,
     optional: Annotated[
         bool,
         typer.Option(

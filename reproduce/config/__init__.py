@@ -20,6 +20,7 @@ from reproduce.config.fields import PRESETS, Checkpoint, PresetName
 from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import merge
 from reproduce.config.methods import AWP, WAR, Mixed
+from reproduce.config.phases import Phase
 from reproduce.config.training import Train, TrainingAttack
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Machine",
     "Mixed",
     "PGDAttack",
+    "Phase",
     "PresetName",
     "SquareAttack",
     "Train",

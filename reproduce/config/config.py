@@ -69,10 +69,12 @@ class Config(Section):
                 self.train_of(method)
             except ValidationError as error:
                 first = error.errors()[0]
-                key = ".".join(map(str, first["loc"]))
-                raise ValueError(
-                    f"train_for.{method}.{key}: {first['msg']} (it is {first['input']!r})"
-                ) from None
+                key = ".".join(["train_for", method, *map(str, first["loc"])])
+                if not first["loc"]:  # of several settings together
+                    raise ValueError(
+                        f"{key}: {first['msg'].removeprefix('Value error, ')}"
+                    ) from None
+                raise ValueError(f"{key}: {first['msg']} (it is {first['input']!r})") from None
 
     def _enough_images(self, table: str, dataset: str) -> None:
         facts = dataset_facts(dataset)

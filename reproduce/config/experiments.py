@@ -22,7 +22,7 @@ class Grid(Section):
     """The training runs of a table of the three metrics: every combination of the axes."""
 
     dataset: DatasetName
-    """Data set: digits, cifar10 or cifar100."""
+    """Data set: digits, cifar10, cifar100 or imagenet."""
     architectures: list[ArchitectureName] = Field(min_length=1)
     """Networks, in the order of the columns."""
     methods: dict[MethodName, list[Lambda]] = Field(min_length=1)
@@ -130,6 +130,8 @@ class Experiments(Section):
     """Three ways to choose lambda, and what they cost; null to leave it out."""
     table4: ComparisonTable | None = None
     """AutoAttack on published checkpoints and on runs beside them; null to leave it out."""
+    table5: Grid | None = None
+    """Fast-AT on ImageNet by width, with top-5 natural accuracy; null to leave it out."""
     table6: Grid | None = None
     """Adversarial weight perturbation by lambda; null to leave it out."""
 

@@ -27,6 +27,11 @@ class Data(Section):
     zoo in data.folder."""
     zoo_download: bool = Field(default=False, strict=True)
     """Whether RobustBench may download a published checkpoint that is not there."""
+    imagenet: str | None = None
+    """Folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG; ImageNet cannot be downloaded."""
+    imagenet_crop: Count = 288
+    """Height and width of what is cut from the middle of ImageNet's images for evaluation, in
+    pixels; nothing is resized before. Fast-AT: 288."""
     train_images: Count | None = None
     """Use only this many training images, every class in its proportion; null for all."""
     test_images: Count | None = None
@@ -48,6 +53,11 @@ class Machine(Section):
     """CPU threads a job computes with."""
     processes: Count = 1
     """Processes an evaluation spreads its shards over."""
+    gpus_per_cell: Count = 1
+    """GPUs that Snakemake gives the training of one network on a folder of images."""
+    loaders: Annotated[int, Field(strict=True, ge=0)] = 8
+    """Processes that decode the images of a folder ahead of training, for each GPU, and threads
+    that do it in evaluation; 0 decodes them when they are needed."""
     eval_batch: Count = 500
     """Most images that go through a network at once in evaluation. FAB, Square and APGD need a
     whole shard at once: a smaller batch then costs them a second forward pass a gradient."""

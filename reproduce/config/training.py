@@ -1,10 +1,12 @@
 """How a network is trained."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reproduce.config.fields import Count, Epsilon, NotNegative, Positive, Section
+from reproduce.config.phases import Phase
 
 
 class TrainingAttack(Section):
@@ -17,7 +19,8 @@ class TrainingAttack(Section):
     steps: Count
     """Number of steps. Paper's code: 10."""
     start_sigma: NotNegative = 0.001
-    """Standard deviation of the Gaussian start around the image, pixels in [0, 1]."""
+    """Standard deviation of the Gaussian start around the image, pixels in [0, 1]. Fast-AT starts
+    uniformly in the ball instead."""
 
 
 class Train(Section):
@@ -35,9 +38,14 @@ class Train(Section):
     """Whether SGD takes Nesterov's form of momentum. Paper: no."""
     weight_decay: NotNegative = 2e-4
     """Weight decay on every parameter."""
-    schedule: Literal["exp", "step", "cosine"] = "exp"
+    decay_norm: bool = True
+    """Whether the parameters of BatchNorm decay as well. Fast-AT on ImageNet: no."""
+    schedule: Literal["exp", "step", "cosine", "linear"] = "exp"
     """exp halves the learning rate every epoch from 75 % on, step divides it by 10 at every
-    milestone, cosine follows half a cosine."""
+    milestone, cosine follows half a cosine, linear goes from one of `rates` to the next by
+    iterations."""
+    rates: list[tuple[NotNegative, NotNegative]] = Field(default=[])
+    """Points of the linear schedule: epochs that are over, and the learning rate then."""
     milestones: list[Annotated[Positive, Field(lt=1)]] = Field(default=[0.75, 0.9])
     """Fractions of the epochs at which the step schedule divides the learning rate by 10."""
     bn_forwards: Literal[2, 3] = 2
@@ -46,6 +54,24 @@ class Train(Section):
     bn_first: Literal["clean", "adversarial"] = "clean"
     """Which batch the BatchNorm statistics of a TRADES step see first: clean (authors' and
     official TRADES code) or adversarial (official RST and AWP codes)."""
+    phases: list[Phase] = Field(default=[])
+    """Sizes of images and batches, one after the other, for a folder of images; they replace
+    batch_size. None: one phase of whole images."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of forward and backward passes in training: float32, or bf16, which keeps weights, loss and
+    BatchNorm in float32. Evaluation is always in float32."""
     holdout: int = Field(default=0, strict=True, ge=0)
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Train":
+        over = sum(phase.epochs for phase in self.phases)
+        if self.phases and over != self.epochs:
+            raise ValueError(f"phases have {over} epochs together, epochs is {self.epochs}")
+        if self.schedule == "linear":
+            if not self.rates:
+                raise ValueError("the linear schedule needs rates, such as [[0, 0.1], [10, 0]]")
+            if any(before >= after for (before, _), (after, _) in pairwise(self.rates)):
+                raise ValueError("rates must be in the order of their epochs")
+        return self

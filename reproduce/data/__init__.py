@@ -2,23 +2,34 @@
 
 from reproduce.data.batches import ImageStore
 from reproduce.data.extra import ExtraImages, load_extra
+from reproduce.data.load import load_prepared
 from reproduce.data.mixed import MixedBatches
 from reproduce.data.prepare import prepare
-from reproduce.data.prepared import Dataset, Split, load_prepared
 from reproduce.data.sources import BatchSource, LabelledBatches
+from reproduce.data.splits import Dataset, FileSplit, Split
+from reproduce.data.stores import EvaluationStore, FolderStore, StorePart, open_store
+from reproduce.data.stream import DECODER_LOST, FolderBatches, Share
 from reproduce.data.subsets import hold_out, stratified_subset
 
 __all__ = [
+    "DECODER_LOST",
     "BatchSource",
     "Dataset",
+    "EvaluationStore",
     "ExtraImages",
+    "FileSplit",
+    "FolderBatches",
+    "FolderStore",
     "ImageStore",
     "LabelledBatches",
     "MixedBatches",
+    "Share",
     "Split",
+    "StorePart",
     "hold_out",
     "load_extra",
     "load_prepared",
+    "open_store",
     "prepare",
     "stratified_subset",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reproduce.catalogue import DatasetFacts
-from reproduce.data.prepared import Split
+from reproduce.data.splits import Split
 from reproduce.rng import generator
 
 
@@ -72,7 +72,7 @@ class ImageStore:
         """
         pad, size = self.facts.padding, self.facts.size
         crop = self._padded[start:stop, pad : pad + size, pad : pad + size]
-        return _to_float(crop), self.labels[start:stop]
+        return to_float(crop), self.labels[start:stop]
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Return the order in which an epoch visits the images, int64 on the device."""
@@ -102,9 +102,9 @@ class ImageStore:
         down = draws.top[:, None] + pixel
         across = draws.left[:, None] + torch.where(draws.flip[:, None], pixel.flip(0), pixel)
         crop = self._padded[rows[:, None, None], down[:, :, None], across[:, None, :]]
-        return _to_float(crop)
+        return to_float(crop)
 
 
-def _to_float(pixels: Tensor) -> Tensor:
+def to_float(pixels: Tensor) -> Tensor:
     """Turn uint8 (B, H, W, C) into float32 (B, C, H, W) in [0, 1], channels-last in memory."""
     return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)

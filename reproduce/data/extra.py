@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reproduce.catalogue import DatasetFacts, ExtraFacts, dataset_facts, extra_facts
-from reproduce.data.prepared import Split
+from reproduce.data.splits import Split
 from reproduce.errors import HarnessError
 from reproduce.files import md5_of_file, read_json, read_npz, write_atomically, write_json
 

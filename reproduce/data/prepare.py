@@ -11,6 +11,7 @@ from reproduce.config import Data
 from reproduce.data import cifar
 from reproduce.data.digits import read_digits
 from reproduce.data.extra import prepare_extra
+from reproduce.data.folder import prepare_folder
 from reproduce.data.prepared import KEYS, save_prepared
 from reproduce.errors import HarnessError
 from reproduce.files import read_npz
@@ -27,9 +28,10 @@ def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = p
     dataset : str
         Name of the data set, or of extra images such as ``cifar10-extra``.
     path : Path
-        The .npz to write; a manifest with the checksum is put beside it.
+        The .npz to write, of a folder its index; a manifest with the checksum is put
+        beside it.
     say : callable
-        Told about downloads that are tried again.
+        Told about downloads that are tried again, and what takes long.
 
     Raises
     ------
@@ -40,6 +42,9 @@ def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = p
         prepare_extra(dataset, extra_source(data, dataset), path)
         return
     facts = dataset_facts(dataset)
+    if facts.storage == "folder":
+        prepare_folder(getattr(data, dataset), facts, path, say)
+        return
     arrays, source, official = _read(data, dataset, say)
     save_prepared(path, facts, arrays, source, official)
 

@@ -1,82 +1,19 @@
-"""The one prepared form of every data set: uint8 arrays in an .npz, with checksums."""
+"""The prepared form of images of one size: uint8 arrays in an .npz, with checksums."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reproduce.catalogue import DatasetFacts, dataset_facts
+from reproduce.catalogue import DatasetFacts
+from reproduce.data.splits import Dataset, Split
 from reproduce.errors import HarnessError
-from reproduce.files import read_json, read_npz, write_atomically, write_json
+from reproduce.files import read_npz, write_atomically, write_json
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images and labels that belong together.
-
-    Attributes
-    ----------
-    images : ndarray
-        uint8, shape (N, height, width, channels).
-    labels : ndarray
-        uint8, shape (N,).
-    indices : ndarray
-        int64, shape (N,): positions in the official split, in rising order.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    indices: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, rows: NDArray[np.int64]) -> "Split":
-        """Return the rows given, in rising order."""
-        rows = np.sort(rows)
-        return Split(self.images[rows], self.labels[rows], self.indices[rows])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A whole data set.
-
-    Attributes
-    ----------
-    facts : DatasetFacts
-        What is fixed about it.
-    train, test : Split
-        The official splits.
-    sha256 : str
-        Checksum over the four arrays.
-    source : str
-        Where the images came from, in words.
-    official : bool
-        Whether they are the official files by their md5 sums.
-    """
-
-    facts: DatasetFacts
-    train: Split
-    test: Split
-    sha256: str
-    source: str
-    official: bool
-
-    def about(self) -> dict[str, str | int | bool]:
-        """Say what images these are, for run.json and records."""
-        return {
-            "sha256": self.sha256,
-            "source": self.source,
-            "official": self.official,
-            "train": len(self.train),
-            "test": len(self.test),
-        }
 
 
 def check_arrays(facts: DatasetFacts, arrays: Mapping[str, Any], where: str) -> None:
@@ -147,32 +84,29 @@ def save_prepared(
             np.savez(handle, allow_pickle=False, **kept, **origin)
 
     write_atomically(path, write)
+    train, test = len(kept["train_labels"]), len(kept["test_labels"])
+    save_manifest(path, facts, train, test, checksum(kept))
+
+
+def save_manifest(path: Path, facts: DatasetFacts, train: int, test: int, sha256: str) -> None:
+    """Write beside a prepared data set what it holds: numbers of images and their checksum."""
     manifest = {
         "dataset": facts.name,
-        "train_images": len(kept["train_labels"]),
-        "test_images": len(kept["test_labels"]),
-        "sha256": checksum(kept),
+        "train_images": train,
+        "test_images": test,
+        "sha256": sha256,
     }
     write_json(path.with_suffix(".json"), manifest)
 
 
-def load_prepared(path: Path) -> Dataset:
-    """Read a prepared data set and check every byte of it.
-
-    Parameters
-    ----------
-    path : Path
-        The .npz written by `save_prepared`; its name is the data set's.
+def load_arrays(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) -> Dataset:
+    """Read what `save_prepared` wrote and check every byte of it.
 
     Raises
     ------
     HarnessError
-        If it is missing, damaged or does not match its manifest.
+        If it is damaged or does not match its manifest.
     """
-    facts = dataset_facts(path.stem)
-    if not path.exists():
-        raise HarnessError(f"{path} is missing; run `reproduce prepare {facts.name}` first")
-    manifest = read_json(path.with_suffix(".json"))
     arrays = read_npz(path, (*KEYS, "source", "official"))
     check_arrays(facts, arrays, str(path))
     found = checksum(arrays)

@@ -1,21 +1,25 @@
 """Parts of a split that every run takes alike: balanced subsets and held-out images."""
 
+from typing import TypeVar
+
 import numpy as np
 
-from reproduce.data.prepared import Split
+from reproduce.data.splits import Rows
 from reproduce.errors import HarnessError
 from reproduce.rng import derive
+
+S = TypeVar("S", bound=Rows)
 
 # subsets belong to the protocol, not to a run: seeds of a cell must train on the same images
 _SEED = 0
 
 
-def stratified_subset(split: Split, size: int | None, purpose: str) -> Split:
+def stratified_subset(split: S, size: int | None, purpose: str) -> S:
     """Take `size` images, each class in its proportion to within one image.
 
     Parameters
     ----------
-    split : Split
+    split : Split or FileSplit
         Where to take from.
     size : int or None
         How many; None for all.
@@ -34,12 +38,13 @@ def stratified_subset(split: Split, size: int | None, purpose: str) -> Split:
     return split.take(_balanced_order(split, purpose)[:size])
 
 
-def hold_out(split: Split, size: int) -> tuple[Split, Split]:
+def hold_out(split: S, size: int) -> tuple[S, S]:
     """Set `size` balanced images aside.
 
     Returns
     -------
-    kept, held_out : Split
+    kept, held_out
+        Of the form of `split`.
 
     Raises
     ------
@@ -54,7 +59,7 @@ def hold_out(split: Split, size: int) -> tuple[Split, Split]:
     return split.take(order[size:]), split.take(order[:size])
 
 
-def _balanced_order(split: Split, purpose: str) -> np.ndarray:
+def _balanced_order(split: Rows, purpose: str) -> np.ndarray:
     """Order the rows so that every beginning of the order is balanced over the classes."""
     stream = np.random.Generator(np.random.Philox(derive(_SEED, f"subset/{purpose}")))
     shuffled = stream.permutation(len(split))

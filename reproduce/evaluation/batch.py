@@ -20,6 +20,8 @@ def attack_batch(
     epsilon: float,
     seed: int,
     done: Callable[[str, int], object] = lambda _name, _held: None,
+    *,
+    top5: bool = False,
 ) -> dict[str, Tensor]:
     """Run the parts of an attack one after the other, each on the images that still hold.
 
@@ -37,12 +39,15 @@ def attack_batch(
         Seed of all random numbers but the starts of PGD, which are each image's own.
     done : callable
         Told the name of each part when it is over, and how many images hold by then.
+    top5 : bool
+        Whether to say which true classes are among the five most likely ones of x.
 
     Returns
     -------
     dict of Tensor
         index, label, clean, adversarial (predictions on x and on x'), broken_by (the
-        position of the part that broke the image, -1 if none did); shape (B,).
+        position of the part that broke the image, -1 if none did) and, if asked for,
+        top5; shape (B,).
 
     Raises
     ------
@@ -52,7 +57,8 @@ def attack_batch(
     labels = batch.labels
     # the packaged attacks draw from the global generators, and so may a network
     with own_random_numbers(labels.device, seed):
-        clean = network.predict(batch.images)
+        logits = network.logits(batch.images)
+        clean = logits.argmax(1)
         adversarial = clean.clone()
         broken_by = torch.full_like(labels, -1)
         for position, part in enumerate(parts):
@@ -69,14 +75,16 @@ def attack_batch(
                 moved = rows if part.every_image else rows[wrong]
                 adversarial[moved] = predicted if part.every_image else predicted[wrong]
             done(part.name, int(((clean == labels) & (broken_by < 0)).sum()))
-    index = torch.tensor(batch.indices)
-    return {
-        "index": index,
+    arrays = {
+        "index": torch.tensor(batch.indices),
         "label": labels,
         "clean": clean,
         "adversarial": adversarial,
         "broken_by": broken_by,
     }
+    if top5:
+        arrays["top5"] = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1)
+    return arrays
 
 
 def _check_ball(name: str, images: Tensor, found: Tensor, epsilon: float) -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from reproduce.errors import HarnessError
 
 METRICS = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
+# and what only records of data sets with many classes hold
+ALL_METRICS = (*METRICS, "top5_natural_accuracy")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Metrics:
         robust; published codes that look at x' alone count them as robust.
     images : int
         Number of images.
+    top5_natural_accuracy : float, optional
+        Images whose true class is among the five most likely ones of x; only of data
+        sets with many classes.
     """
 
     robust_accuracy: float
@@ -37,10 +42,14 @@ class Metrics:
     perturbation_stability: float | None
     recovered: int
     images: int
+    top5_natural_accuracy: float | None = None
 
     def as_dict(self) -> dict[str, float | int]:
-        """Return the fields as a plain mapping."""
-        return asdict(self)
+        """Return the fields as a plain mapping, without top-5 accuracy where there is none."""
+        fields = asdict(self)
+        if self.top5_natural_accuracy is None:
+            del fields["top5_natural_accuracy"]
+        return fields
 
     def __str__(self) -> str:
         text = f"robust {self.robust_accuracy:.2f}  natural {self.natural_accuracy:.2f}"
@@ -55,10 +64,12 @@ def compute_metrics(
     adversarial: NDArray[np.integer],
     *,
     every_image: bool = True,
+    top5: NDArray[np.bool_] | None = None,
 ) -> Metrics:
     """Compute the metrics of predictions, each an integer array of shape (N,).
 
-    `every_image` says whether images wrong on x were attacked too.
+    `every_image` says whether images wrong on x were attacked too, and `top5`, where
+    known, which true classes are among the five most likely ones of x.
 
     The identity robust = correct and stable is checked image by image.  It fails
     exactly where an attack turned a wrong prediction into a right one; there x is
@@ -86,6 +97,7 @@ def compute_metrics(
         percent(stable) if every_image else None,
         recovered=int(exceptions.sum()),
         images=len(labels),
+        top5_natural_accuracy=None if top5 is None else percent(top5),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reproduce.attacks import frozen, pgd, pgd_loss
 from reproduce.config import PGDAttack
-from reproduce.data import ImageStore
+from reproduce.data import EvaluationStore
 from reproduce.errors import HarnessError
 
 # (first image, images) -> noise in [-1, 1), shape of the images
@@ -26,9 +26,47 @@ class Predictions:
     adversarial: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class CleanPredictions:
+    """What a network makes of images that nothing attacks, arrays of shape (N,).
+
+    Attributes
+    ----------
+    labels, clean : ndarray
+        int64: true and predicted classes.
+    top5 : ndarray
+        bool: whether the true class is among the five most likely ones.
+    """
+
+    labels: NDArray[np.int64]
+    clean: NDArray[np.int64]
+    top5: NDArray[np.bool_]
+
+
+def predict_images(
+    model: nn.Module,
+    store: EvaluationStore,
+    batch_size: int,
+    advance: Callable[[int], object] = lambda _: None,
+) -> CleanPredictions:
+    """Classify every image of a split; parameters and errors as in `attack_images`."""
+    labels, clean, top5 = [], [], []
+    with frozen(model), torch.no_grad():
+        for first in range(0, len(store), batch_size):
+            images, targets = store.plain(first, first + batch_size)
+            logits = _finite(model(images))
+            best = logits.topk(min(5, logits.shape[1])).indices
+            top5.append((best == targets[:, None]).any(1))
+            clean.append(logits.argmax(1))
+            labels.append(targets)
+            advance(len(images))
+    together = (torch.cat(parts).cpu().numpy() for parts in (labels, clean, top5))
+    return CleanPredictions(*together)
+
+
 def attack_images(
     model: nn.Module,
-    store: ImageStore,
+    store: EvaluationStore,
     attack: PGDAttack,
     epsilon: float,
     noise: Noise,
@@ -41,7 +79,7 @@ def attack_images(
     ----------
     model : torch.nn.Module
         Maps images to logits; left in the mode it came in.
-    store : ImageStore
+    store : EvaluationStore
         The images.
     attack : PGDAttack
         Loss, number of steps and step size.
@@ -64,9 +102,7 @@ def attack_images(
         for first in range(0, len(store), batch_size):
             images, targets = store.plain(first, first + batch_size)
             with torch.no_grad():
-                logits = model(images)
-            if not torch.isfinite(logits).all():
-                raise HarnessError("the network's logits are NaN or infinite")
+                logits = _finite(model(images))
             found = pgd(
                 model,
                 images,
@@ -83,3 +119,9 @@ def attack_images(
             advance(len(images))
     together = (torch.cat(parts).cpu().numpy() for parts in (labels, clean, adversarial))
     return Predictions(*together)
+
+
+def _finite(logits: Tensor) -> Tensor:
+    if not torch.isfinite(logits).all():
+        raise HarnessError("the network's logits are NaN or infinite")
+    return logits

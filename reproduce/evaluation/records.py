@@ -13,6 +13,7 @@ from reproduce.evaluation.metrics import Metrics, compute_metrics
 from reproduce.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
 
 _KEYS = ("index", "label", "clean", "adversarial", "broken_by")
+_OPTIONAL = ("top5",)
 
 
 class _Known(BaseModel):
@@ -42,6 +43,9 @@ class Record:
         wrong one, -1 where none did.
     info : dict
         Summary: the resolved spec and its digest, checksums, hardware, seconds.
+    top5 : ndarray, optional
+        bool, shape (N,): whether the true class is among the five most likely ones of
+        x; only of data sets with many classes.
     """
 
     index: NDArray[np.integer]
@@ -50,12 +54,17 @@ class Record:
     adversarial: NDArray[np.integer]
     broken_by: NDArray[np.integer]
     info: dict[str, Any]
+    top5: NDArray[np.bool_] | None = None
 
     @property
     def metrics(self) -> Metrics:
-        """The three metrics over all images of the record."""
+        """The metrics over all images of the record."""
         return compute_metrics(
-            self.label, self.clean, self.adversarial, every_image=self.info["every_image"]
+            self.label,
+            self.clean,
+            self.adversarial,
+            every_image=self.info["every_image"],
+            top5=self.top5,
         )
 
     @property
@@ -74,6 +83,8 @@ def write_record(path: Path, record: Record) -> None:
         "adversarial": record.adversarial.astype(np.int16),
         "broken_by": record.broken_by.astype(np.int8),
     }
+    if record.top5 is not None:
+        arrays["top5"] = record.top5.astype(np.bool_)
 
     def write(part: Path) -> None:
         with part.open("wb") as handle:
@@ -101,11 +112,11 @@ def read_record(path: Path) -> Record:
     info = read_json(path.with_suffix(".json"))
     if info.get("record_sha256") != sha256_of_file(path):
         raise HarnessError(f"record {path} does not match its checksum; delete it and run again")
-    arrays = read_npz(path, _KEYS)
+    arrays = read_npz(path, (*_KEYS, *_OPTIONAL))
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
         raise HarnessError(f"record {path} lacks {', '.join(missing)}")
-    if len({arrays[key].shape for key in _KEYS}) != 1 or arrays["index"].ndim != 1:
+    if len({array.shape for array in arrays.values()}) != 1 or arrays["index"].ndim != 1:
         raise HarnessError(f"record {path} holds arrays of different lengths")
     try:
         _Known.model_validate(info)

@@ -15,7 +15,7 @@ from reproduce.errors import HarnessError
 from reproduce.evaluation.checks import check_accuracy, check_black_box
 from reproduce.evaluation.records import Record, read_record, write_record
 from reproduce.evaluation.runner import run_shards
-from reproduce.evaluation.shards import ARRAYS, Shard
+from reproduce.evaluation.shards import ARRAYS, OPTIONAL_ARRAYS, Shard
 from reproduce.evaluation.worker import Job
 from reproduce.files import digest, exclusive, read_json, sha256_of_file
 from reproduce.models import ModelSource
@@ -76,7 +76,7 @@ def evaluate_model(
     It lies under ``results/<preset>/models``, by data set, name and fingerprint of
     the network; one of the zoo by its id.  Parameters and errors as in `evaluate_cell`.
     """
-    spec, sha256 = attack_spec(config, attack, seed), source.fingerprint()
+    spec, sha256 = attack_spec(config, attack, seed, source.dataset), source.fingerprint()
     given = source.name
     name = "".join(c if c.isalnum() or c in "-." else "-" for c in given) + f"-{sha256[:12]}"
     if source.zoo is not None:
@@ -188,7 +188,8 @@ def _existing(path: Path, spec: AttackSpec, sha256: str, prepared: Path, say: Sa
 
 def _join(shards: list[Shard], info: dict[str, Any], classes: int) -> Record:
     """Put the shards together, and look at what only all of them tell."""
-    arrays = {key: np.concatenate([shard.arrays[key] for shard in shards]) for key in ARRAYS}
+    keys = [*ARRAYS, *(key for key in OPTIONAL_ARRAYS if key in shards[0].arrays)]
+    arrays = {key: np.concatenate([shard.arrays[key] for shard in shards]) for key in keys}
     record = Record(**arrays, info=info)
     correct = int((record.clean == record.label).sum())
     info["warnings"] += check_accuracy(correct, len(record.label), classes)

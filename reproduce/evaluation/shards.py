@@ -19,6 +19,8 @@ ARRAYS = {
     "adversarial": np.int16,
     "broken_by": np.int8,
 }
+# only of data sets with many classes
+OPTIONAL_ARRAYS = {"top5": np.bool_}
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Shard:
         How they were computed: seconds, passes, hardware, versions, warnings.
     """
 
-    arrays: dict[str, NDArray[np.integer]]
+    arrays: dict[str, NDArray[Any]]
     about: dict[str, Any]
 
     @property
@@ -52,7 +54,8 @@ def shard_file(folder: Path, number: int) -> Path:
 def write_shard(path: Path, shard: Shard, made_for: str) -> None:
     """Write a shard; `made_for` says what it may be used for."""
     about = json.dumps({**shard.about, "made_for": made_for}, allow_nan=False)
-    arrays = {key: shard.arrays[key].astype(kind) for key, kind in ARRAYS.items()}
+    kinds = ARRAYS | {k: kind for k, kind in OPTIONAL_ARRAYS.items() if k in shard.arrays}
+    arrays = {key: shard.arrays[key].astype(kind) for key, kind in kinds.items()}
 
     def write(part: Path) -> None:
         with part.open("wb") as handle:
@@ -78,12 +81,12 @@ def read_shard(path: Path, made_for: str, images: int, say: Callable[[str], None
     if not path.is_file():
         return None
     try:
-        arrays = read_npz(path, (*ARRAYS, "about"))
+        arrays = read_npz(path, (*ARRAYS, *OPTIONAL_ARRAYS, "about"))
         about = json.loads(str(arrays.pop("about")))
     except (HarnessError, KeyError, ValueError) as error:
         say(f"shard {path} is damaged ({error}): attacking its images again")
         return None
-    whole = set(arrays) == set(ARRAYS) and all(a.shape == (images,) for a in arrays.values())
+    whole = arrays.keys() >= ARRAYS.keys() and all(a.shape == (images,) for a in arrays.values())
     if not whole or not isinstance(about, dict) or about.get("made_for") != made_for:
         say(f"shard {path} is of another network or other settings: attacking its images again")
         return None

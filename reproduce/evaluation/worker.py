@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 from reproduce.attacks import AttackedNetwork, Batch, Passes, attack_parts, frozen
 from reproduce.config import Machine
 from reproduce.costs import evaluation_passes, part_passes
-from reproduce.data import ImageStore, load_prepared, stratified_subset
+from reproduce.data import load_prepared, open_store, stratified_subset
 from reproduce.devices import describe
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import attack_batch
@@ -87,25 +87,26 @@ class Worker:
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.device = job, device
         dataset = load_prepared(job.prepared)
-        self.facts = dataset.facts
+        crop = job.spec.crop
+        self.facts = dataset.facts if crop is None else replace(dataset.facts, size=crop)
         test = stratified_subset(dataset.test, job.spec.images, "test")
-        self.store = ImageStore(test, dataset.facts, device)
+        self.store = open_store(test, self.facts, device, job.machine.loaders)
         if job.source.fingerprint() != job.model_sha256:
             raise HarnessError(
                 f"{job.title}: the source gives another network each time; save its weights and "
                 "have it load them"
             )
-        self.model = job.source.load().to(device)
+        self.model = job.source.load(self.facts).to(device)
         self.network = AttackedNetwork(
             self.model,
-            dataset.facts.classes,
+            self.facts.classes,
             job.machine.eval_batch,
             # code from elsewhere may take views that this layout does not have
             channels_last=job.source.ours,
-            compiled=_compiled(job, evaluation_passes(job.spec, dataset.facts)),
+            compiled=_compiled(job, evaluation_passes(job.spec, self.facts)),
         )
         self.parts = attack_parts(
-            job.spec, self.network, dataset.facts.classes, device, job.machine.eval_batch
+            job.spec, self.network, self.facts.classes, device, job.machine.eval_batch
         )
 
     def run(
@@ -139,6 +140,7 @@ class Worker:
                 job.spec.epsilon,
                 seed,
                 lambda part, held: report(len(labels) * costs[part] / sum(costs.values()), held),
+                top5=self.facts.top5,
             )
         passes = self.network.passes
         about = {

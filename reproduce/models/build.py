@@ -6,6 +6,7 @@ from torch import nn
 
 from reproduce.catalogue import DatasetFacts, parse_architecture
 from reproduce.models.densenet import DenseNetBC
+from reproduce.models.resnet50 import ResNet50
 from reproduce.models.wide_resnet import WideResNet
 from reproduce.rng import seeded
 
@@ -18,7 +19,7 @@ def build_model(architecture: str, facts: DatasetFacts, seed: int = 0) -> nn.Mod
     architecture : str
         Name such as ``wrn-34-10``.
     facts : DatasetFacts
-        Gives the number of classes and of input channels.
+        Gives the number of classes and of input channels, and the kind of images.
     seed : int
         Picks the initial weights.
 
@@ -30,11 +31,15 @@ def build_model(architecture: str, facts: DatasetFacts, seed: int = 0) -> nn.Mod
     Raises
     ------
     HarnessError
-        If the architecture is unknown.
+        If the architecture is unknown, or made for images of another kind.
     """
     shape = parse_architecture(architecture)
+    facts.check_architecture(shape)
     with seeded(seed, "initialisation"):
         model: nn.Module
+        if shape.bottleneck:
+            # comes with its own initial weights
+            return ResNet50(shape.width, facts.classes)
         if shape.family == "wrn":
             model = WideResNet(shape.depth, shape.width, facts.classes, facts.channels)
         else:

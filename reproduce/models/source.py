@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from reproduce.catalogue import dataset_facts
+from reproduce.catalogue import DatasetFacts, dataset_facts
 from reproduce.errors import HarnessError
 from reproduce.files import sha256_of_file
 from reproduce.models.build import build_model
@@ -54,8 +54,14 @@ class ModelSource:
         """Whether its architecture is built here, not by code from elsewhere."""
         return self.import_path is None and self.zoo is None
 
-    def load(self) -> nn.Module:
+    def load(self, facts: DatasetFacts | None = None) -> nn.Module:
         """Return the network, on the CPU.
+
+        Parameters
+        ----------
+        facts : DatasetFacts, optional
+            Of the data set as it was prepared: a folder says itself how many classes
+            it has.
 
         Raises
         ------
@@ -69,7 +75,7 @@ class ModelSource:
             return _import_model(self.import_path)
         if self.architecture is None or self.weights is None:
             raise HarnessError("a checkpoint file needs its architecture, such as wrn-34-10")
-        model = build_model(self.architecture, dataset_facts(self.dataset))
+        model = build_model(self.architecture, facts or dataset_facts(self.dataset))
         load_weights(model, self.weights)
         return model
 

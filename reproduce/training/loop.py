@@ -6,40 +6,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from rich.console import Console
+from torch import nn
 
 from reproduce.config import Checkpoint
-from reproduce.data import BatchSource, ImageStore
+from reproduce.data import DECODER_LOST, BatchSource, EvaluationStore
+from reproduce.distributed import ALONE, Group, LostProcessError
 from reproduce.errors import HarnessError, Stopped
-from reproduce.evaluation import Metrics, attack_images, compute_metrics
 from reproduce.progress import ProgressBar
 from reproduce.rng import generator
 from reproduce.specs import TrainingSpec
+from reproduce.training.images import Stores
 from reproduce.training.recipe import Recipe
 from reproduce.training.schedules import learning_rate
 from reproduce.training.state import Best, RunState, save_state
-from reproduce.training.step import train_step
+from reproduce.training.step import StepResult, TermsOf, train_step
 from reproduce.training.stopping import StopReason
 from reproduce.training.trace import COLUMNS, NonFiniteLossError
-
-
-@dataclass(frozen=True)
-class Stores:
-    """The images of a run on its device; `val` only where some were held out."""
-
-    train: ImageStore
-    test: ImageStore
-    val: ImageStore | None
-    checksum: str
+from reproduce.training.validation import Measured, measure
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How a run is cut into pieces and batches, which changes no result beyond rounding."""
+    """How a run is cut into pieces and batches, and by how many processes it is done."""
 
     eval_batch: int
     save_minutes: float
     stop: StopReason
+    group: Group = ALONE
 
 
 class TrainingLoop:
@@ -90,6 +84,8 @@ class TrainingLoop:
         self.device = next(model.parameters()).device
         lam = state.trace.rows[-1][COLUMNS.index("lambda")] if state.trace.rows else self.cell.lam
         self._lam = torch.tensor(lam, dtype=torch.float64, device=self.device)
+        # one module for all steps: what averages gradients is made once
+        self._terms = pace.group.wrapped(TermsOf(model, recipe.objective))
         self._saved_at = time.monotonic()
         # a piece too short for one validation must not stop in it again and again
         self._has_stepped = False
@@ -113,7 +109,8 @@ class TrainingLoop:
         state, epochs = self.state, self.spec.train.epochs
         steps = [self.batches.steps(epoch) for epoch in range(1, epochs + 1)]
         done = sum(steps[: state.epoch - 1]) + state.step
-        bar = ProgressBar(self.cell.id, sum(steps), "steps", done)
+        silent = None if self.pace.group.first else Console(quiet=True)
+        bar = ProgressBar(self.cell.id, sum(steps), "steps", done, silent)
         try:
             with bar:
                 while state.epoch <= epochs:
@@ -121,24 +118,41 @@ class TrainingLoop:
                     self._end_epoch(bar)
         except NonFiniteLossError as error:
             raise HarnessError(f"{self.cell.id}: {error}; {self._last_good()}") from error
+        except RuntimeError as error:
+            # PyTorch raises this wherever the run is when one of them dies
+            if "DataLoader worker" not in str(error):
+                raise
+            raise HarnessError(f"{self.cell.id}: {DECODER_LOST}; {self._last_good()}") from error
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         """Run the steps of the current epoch that are not done yet."""
         state = self.state
-        rate = learning_rate(self.spec.train, state.epoch)
-        recipe = self._recipe_of(state.epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        while state.step < self.batches.steps(state.epoch):
+        recipe, group = self._recipe_of(state.epoch), self.pace.group
+        steps = self.batches.steps(state.epoch)
+        while state.step < steps:
             self._stop_or_save()
+            rate = learning_rate(self.spec.train, state.epoch, state.step, steps)
+            for settings in self.optimizer.param_groups:
+                settings["lr"] = rate
             images, labels = self.batches.batch(state.epoch, state.step)
-            stream = generator(
-                self.cell.seed, "attack", state.epoch, state.step, device=self.device
-            )
+            # the first process draws what a single one would
+            place = (state.epoch, state.step, *([group.rank] if group.rank else []))
+            stream = generator(self.cell.seed, "attack", *place, device=self.device)
+            weight = group.count * len(labels) / group.total(len(labels))
             result = train_step(
-                self.model, self.optimizer, recipe, images, labels, self._lam, stream
+                self.model,
+                self.optimizer,
+                recipe,
+                images,
+                labels,
+                self._lam,
+                stream,
+                self._terms,
+                weight,
             )
             self._lam = result.lam
+            if group.count > 1:
+                result = StepResult(*group.mean(torch.stack([v.double() for v in result])))
             state.trace.add(state.epoch, rate, result)
             state.step += 1
             self._has_stepped = True
@@ -157,63 +171,58 @@ class TrainingLoop:
         Nothing of the state changes before all is measured: a stop in between measures again.
         """
         state = self.state
+        self.pace.group.share_buffers(self.model)
         self._check_weights()
         test = self._measure(self.stores.test, "validation/test")
         val = None if self.stores.val is None else self._measure(self.stores.val, "validation/val")
-        row: dict[str, float] = {"epoch": state.epoch, **_columns("test", test)}
+        row: dict[str, float] = {"epoch": state.epoch, **test.columns("test")}
         self._keep_if_best("best-test", test)
         if val is not None:
-            row |= _columns("val", val)
+            row |= val.columns("val")
             self._keep_if_best("best-val", val)
         state.epochs.append(row)
         bar.line(f"{self.cell.id}  epoch {state.epoch}/{self.spec.train.epochs}  {test}")
         state.epoch, state.step = state.epoch + 1, 0
         self._save()
 
-    def _measure(self, store: ImageStore, purpose: str) -> Metrics:
-        """Attack a split once with the attack that chooses checkpoints."""
-        cell, epoch, validation = self.cell, self.state.epoch, self.spec.validation
-
-        # drawn for the whole split at once, so that the size of a batch has no say in it
-        stream = generator(cell.seed, purpose, epoch, device=self.device)
-        shape = (len(store), *store.image_shape)
-        starts = torch.empty(shape, device=self.device).uniform_(-1, 1, generator=stream)
-
-        def noise(first: int, images: Tensor) -> Tensor:
-            return starts[first : first + len(images)]
-
+    def _measure(self, store: EvaluationStore, purpose: str) -> Measured:
+        """Measure the network on a split as the method chooses checkpoints."""
+        cell, epoch, group = self.cell, self.state.epoch, self.pace.group
+        # processes that measure parts of different sizes cannot agree in between
+        stops = self._has_stepped and group.count == 1
         try:
-            found = attack_images(
+            return measure(
                 self.model,
                 store,
-                validation.attack,
-                validation.epsilon,
-                noise,
+                self.spec.validation,
+                (cell.seed, purpose, epoch),
                 self.pace.eval_batch,
-                lambda _: self._stop_or_save() if self._has_stepped else None,
+                group,
+                lambda _: self._stop_or_save() if stops else None,
             )
-        except Stopped:
+        except (Stopped, LostProcessError):
             raise
         except HarnessError as error:
             raise HarnessError(
                 f"{cell.id}: after epoch {epoch} {error}; {self._last_good()}"
             ) from error
-        return compute_metrics(found.labels, found.clean, found.adversarial)
 
-    def _keep_if_best(self, choice: Checkpoint, metrics: Metrics) -> None:
+    def _keep_if_best(self, choice: Checkpoint, measured: Measured) -> None:
         """Keep a copy of the network if it beats the best so far; the earlier wins a tie."""
         best = self.state.best.get(choice)
-        if best is None or metrics.robust_accuracy > best.robust_accuracy:
+        if best is None or measured.chooses > best.accuracy:
             weights = {key: v.detach().cpu().clone() for key, v in self.model.state_dict().items()}
-            self.state.best[choice] = Best(self.state.epoch, metrics.robust_accuracy, weights)
+            self.state.best[choice] = Best(self.state.epoch, measured.chooses, weights)
 
     def _stop_or_save(self) -> None:
-        reason = self.pace.stop()
-        if reason:
+        reason, group = self.pace.stop(), self.pace.group
+        if group.largest(reason is not None):
             self._save()
+            # the end of one process is taken for the loss of it by the others
+            group.wait()
             raise Stopped(
-                f"{self.cell.id}: {reason} in epoch {self.state.epoch} of "
-                f"{self.spec.train.epochs}; everything is saved, "
+                f"{self.cell.id}: {reason or 'stopped with the others'} in epoch "
+                f"{self.state.epoch} of {self.spec.train.epochs}; everything is saved, "
                 "run the same command again to continue"
             )
         if time.monotonic() - self._saved_at > 60 * self.pace.save_minutes:
@@ -225,7 +234,8 @@ class TrainingLoop:
         if self.state.step:
             self._check_weights()
         self._on_piece()
-        save_state(self.path, self.state, self.model, self.optimizer, self.stores.checksum)
+        if self.pace.group.first:
+            save_state(self.path, self.state, self.model, self.optimizer, self.stores.checksum)
         self._saved_at = time.monotonic()
 
     def _check_weights(self) -> None:
@@ -245,17 +255,6 @@ class TrainingLoop:
         if self.spec.war is not None:
             note += f" lambda {trace.latest('lambda', 1):.2f}"
         if epochs:
-            last = epochs[-1]
-            note += (
-                f" | test {last['test_robust_accuracy']:.1f}/{last['test_natural_accuracy']:.1f}"
-                f"/{last['test_perturbation_stability']:.1f}"
-            )
+            last = [v for name, v in epochs[-1].items() if name.startswith("test_")]
+            note += f" | test {'/'.join(f'{value:.1f}' for value in last)}"
         return note
-
-
-def _columns(split: str, metrics: Metrics) -> dict[str, float]:
-    values = metrics.as_dict()
-    return {
-        f"{split}_{name}": values[name]
-        for name in ("robust_accuracy", "natural_accuracy", "perturbation_stability")
-    }

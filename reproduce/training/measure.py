@@ -49,7 +49,7 @@ def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
         result.natural.item()  # waits for the device
         return time.perf_counter() - began
 
-    batch = spec.train.batch_size
+    batch = spec.train.phases[-1].batch_size if spec.train.phases else spec.train.batch_size
     if device.type == "cpu":
         few = min(batch, 4)
         step(few)

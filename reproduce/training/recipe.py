@@ -1,6 +1,7 @@
 """How a run's steps are taken: the parts that its method combines, built from its spec."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -26,12 +27,15 @@ class Recipe:
         Gives the lambda of each step.
     gamma : float
         Size of the perturbation of the weights as a fraction of their norm; 0 for none.
+    precision : {"float32", "bf16"}
+        Of forward and backward passes.
     """
 
     objective: Objective
     attack: TrainingAttack
     rule: LambdaRule = constant
     gamma: float = 0.0
+    precision: Literal["float32", "bf16"] = "float32"
 
 
 def build_recipe(spec: TrainingSpec, zeta: float | None) -> Recipe:
@@ -49,13 +53,21 @@ def build_recipe(spec: TrainingSpec, zeta: float | None) -> Recipe:
         spec.train.attack,
         constant if spec.war is None or zeta is None else WidthAdjusted(zeta, spec.war.alpha),
         0.0 if spec.awp is None else spec.awp.gamma,
+        spec.train.precision,
     )
 
 
 def build_optimizer(model: nn.Module, train: Train) -> torch.optim.SGD:
-    """Return SGD over a network's parameters."""
+    """Return SGD over a network's parameters; BatchNorm's may be spared the weight decay."""
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    if not train.decay_norm:
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        spared = [parameter for norm in norms for parameter in norm.parameters()]
+        known = {id(parameter) for parameter in spared}
+        decayed = [parameter for parameter in model.parameters() if id(parameter) not in known]
+        groups = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.SGD(
-        model.parameters(),
+        groups,
         lr=train.learning_rate,
         momentum=train.momentum,
         nesterov=train.nesterov,

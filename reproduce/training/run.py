@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,24 +12,21 @@ from typing import Any
 import torch
 
 from reproduce import paths
-from reproduce.catalogue import METHODS
+from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.data import (
-    Dataset,
-    ImageStore,
-    hold_out,
-    load_prepared,
-    stratified_subset,
-)
+from reproduce.data import FolderBatches, load_prepared
 from reproduce.devices import claimed, describe
+from reproduce.distributed import Group, group_here, joined
+from reproduce.errors import HarnessError
 from reproduce.files import exclusive, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights
 from reproduce.provenance import provenance
 from reproduce.runs import damaged_model, problem_with, read_run
 from reproduce.specs import TrainingSpec, training_spec
 from reproduce.training.batches import build_batches
-from reproduce.training.loop import Pace, Stores, TrainingLoop
+from reproduce.training.images import cut, open_stores
+from reproduce.training.loop import Pace, TrainingLoop
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.state import RunState, load_state, state_file
 from reproduce.training.stopping import StopReason, stop_requests
@@ -64,38 +62,89 @@ def train_cell(
         another process, its data are missing or damaged, a GPU is missing, the disk is
         full, or the loss becomes NaN.
     """
-    spec = training_spec(config, cell)
-    folder = paths.cell_folder(config, cell)
-    with exclusive(folder / ".lock", f"cell {cell}"):
-        run = read_run(folder)
-        problem = problem_with(config, spec, run)
-        if run is not None and problem is None:
-            damaged = damaged_model(folder, run)
-            if damaged is None:
-                say(f"{cell}: already trained, {folder}")
-                return
-            problem = f"has a damaged {damaged.name}"
-        if run is not None:
-            say(f"{cell} {problem}: training it again")
-        with claimed(config.machine) as device:
-            if stop is not None:
-                _train(config, spec, folder, device, say, stop)
-                return
-            with stop_requests(config.machine.max_minutes) as reason:
-                _train(config, spec, folder, device, say, reason)
+    spec, group = training_spec(config, cell), group_here()
+    check_sharing(spec, group)
+    with joined(group, config.machine.device), ExitStack() as held:
+        say = say if group.first else _say_nothing
+        if not _begin(config, spec, group, held, say):
+            return
+        device = held.enter_context(claimed(config.machine, group))
+        if stop is None:
+            stop = held.enter_context(stop_requests(config.machine.max_minutes))
+        _train(config, spec, device, group, say, stop)
+
+
+def _say_nothing(_: str) -> None:
+    """Leave it to the first process to speak."""
+
+
+def check_sharing(spec: TrainingSpec, group: Group) -> None:
+    """Refuse to train a network by several processes where that would change what is computed.
+
+    Raises
+    ------
+    HarnessError
+        If the images are not files, or a step needs more of the others than gradients.
+    """
+    if group.count == 1:
+        return
+    if dataset_facts(spec.parsed.dataset).storage == "arrays" or spec.war or spec.awp:
+        raise HarnessError(
+            f"{spec.cell} trains in one process, {group.count} were started; several share the "
+            "batches of a folder of images, with a constant lambda and without weight perturbation"
+        )
+
+
+def _begin(
+    config: Config, spec: TrainingSpec, group: Group, held: ExitStack, say: Callable[[str], None]
+) -> bool:
+    """Lock the cell and say whether there is something to train; the first process decides."""
+    verdict, error = "", None
+    if group.first:
+        try:
+            folder = paths.cell_folder(config, spec.parsed)
+            held.enter_context(exclusive(folder / ".lock", f"cell {spec.cell}"))
+            verdict = "done" if _is_trained(config, spec, folder, say) else "train"
+        except HarnessError as found:
+            error = found
+    verdict = group.from_first(verdict)
+    if error is not None:
+        raise error
+    if not verdict:
+        raise HarnessError(f"{spec.cell}: not begun; the first of its processes says why")
+    return verdict == "train"
+
+
+def _is_trained(
+    config: Config, spec: TrainingSpec, folder: Path, say: Callable[[str], None]
+) -> bool:
+    """Say whether the run on disk is whole and the one that is asked for."""
+    run = read_run(folder)
+    problem = problem_with(config, spec, run)
+    if run is not None and problem is None:
+        damaged = damaged_model(folder, run)
+        if damaged is None:
+            say(f"{spec.cell}: already trained, {folder}")
+            return True
+        problem = f"has a damaged {damaged.name}"
+    if run is not None:
+        say(f"{spec.cell} {problem}: training it again")
+    return False
 
 
 def _train(
     config: Config,
     spec: TrainingSpec,
-    folder: Path,
     device: torch.device,
+    group: Group,
     say: Callable[[str], None],
     stop: StopReason,
 ) -> None:
+    folder = paths.cell_folder(config, spec.parsed)
     dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
-    stores = load_stores(spec, dataset, device)
-    batches, extra = build_batches(config, spec, stores.train)
+    parts = cut(spec, dataset)
+    stores = open_stores(config, spec, dataset, parts, device)
+    batches, extra = build_batches(config, spec, parts.train, dataset.facts, device, group)
     if extra is not None:
         stores = replace(stores, checksum=f"{stores.checksum} {extra['sha256']}")
     model = build_model(spec.parsed.architecture, dataset.facts, spec.parsed.seed)
@@ -107,16 +156,16 @@ def _train(
     if path.exists():
         state = load_state(path, model, optimizer, stores.checksum)
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
-        before = state.pieces[-1]["device"]
-        if before != device.type:
-            say(f"{spec.cell}: begun on {before}; {device.type} draws other random numbers")
+        _warn_of_change(state.pieces[-1], device, group, say)
     else:
         state.zeta = find_zeta(config, spec.parsed)
-        say(f"{spec.cell}: {spec.train.epochs} epochs on {hardware['name']}")
+        name = f"{group.count} x {hardware['name']}" if group.count > 1 else hardware["name"]
+        say(f"{spec.cell}: {spec.train.epochs} epochs on {name}")
     began = time.monotonic()
     piece: dict[str, Any] = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         **hardware,
+        "processes": group.count,
         # of the code that computes this piece, not of what may lie here when it ends
         **provenance(),
     }
@@ -125,30 +174,33 @@ def _train(
     def update_piece() -> None:
         piece["seconds"] = round(time.monotonic() - began, 3)
 
-    pace = Pace(config.machine.eval_batch, config.machine.save_minutes, stop)
+    pace = Pace(config.machine.eval_batch, config.machine.save_minutes, stop, group)
     recipe = build_recipe(spec, state.zeta)
     loop = TrainingLoop(spec, model, optimizer, recipe, batches, stores, state, path, pace)
-    loop.run(update_piece)
+    try:
+        loop.run(update_piece)
+    finally:
+        if isinstance(batches, FolderBatches):
+            batches.close()
     update_piece()
-    images = dataset.about() | ({} if extra is None else {"extra": extra})
-    _write_results(spec, folder, images, model, state)
-    path.unlink(missing_ok=True)
+    if group.first:
+        images = dataset.about() | ({} if extra is None else {"extra": extra})
+        _write_results(spec, folder, images, model, state)
+        path.unlink(missing_ok=True)
+    group.wait()
 
 
-def load_stores(spec: TrainingSpec, dataset: Dataset, device: torch.device) -> Stores:
-    """Cut a data set into the images of a run and put them on the device."""
-    train = stratified_subset(dataset.train, spec.train_images, "train")
-    test = stratified_subset(dataset.test, spec.test_images, "test")
-    val = None
-    if spec.train.holdout:
-        train, held_out = hold_out(train, spec.train.holdout)
-        val = ImageStore(held_out, dataset.facts, device)
-    return Stores(
-        ImageStore(train, dataset.facts, device),
-        ImageStore(test, dataset.facts, device),
-        val,
-        dataset.sha256,
-    )
+def _warn_of_change(
+    before: Mapping[str, Any], device: torch.device, group: Group, say: Callable[[str], None]
+) -> None:
+    """Say if a run goes on where it draws other random numbers than it began with."""
+    if before["device"] != device.type:
+        say(f"begun on {before['device']}; {device.type} draws other random numbers")
+    if before["processes"] != group.count:
+        say(
+            f"begun by {before['processes']} process(es), now {group.count}: each normalises and "
+            "attacks its own part of a batch, so the run is another from here on"
+        )
 
 
 def _write_results(
@@ -167,7 +219,9 @@ def _write_results(
     state.trace.write(paths.trace_file(folder))
     write_epochs(paths.epochs_file(folder), state.epochs)
     seconds = sum(piece["seconds"] for piece in state.pieces)
-    on_gpu = sum(piece["seconds"] for piece in state.pieces if piece["device"] == "cuda")
+    on_gpu = sum(
+        piece["seconds"] * piece["processes"] for piece in state.pieces if piece["device"] == "cuda"
+    )
     chosen = {choice: best.epoch for choice, best in state.best.items()}
     lambdas = state.trace.of_epoch("lambda", spec.train.epochs)
     write_json(

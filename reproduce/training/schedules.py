@@ -1,12 +1,17 @@
-"""Learning rates by epoch; epochs count from 1 and a rate holds for a whole epoch."""
+"""Learning rates: by epoch, where one holds for a whole epoch, or by iteration between points.
+
+Epochs count from 1.
+"""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 from reproduce.config import Train
 
 
-def learning_rate(train: Train, epoch: int) -> float:
-    """Return the learning rate of an epoch.
+def learning_rate(train: Train, epoch: int, step: int = 0, of: int = 1) -> float:
+    """Return the learning rate of an iteration.
 
     Parameters
     ----------
@@ -14,9 +19,12 @@ def learning_rate(train: Train, epoch: int) -> float:
         Schedule, initial rate, number of epochs, milestones.  ``exp``: the paper's,
         halved every epoch once three quarters are over; ``step``: divided by 10 at every
         milestone (at 0.75 and 0.9 it is TRADES' and the paper's Figure 3, at 0.5 and
-        0.75 AWP's); ``cosine``: half a cosine (Table 4).
+        0.75 AWP's); ``cosine``: half a cosine (Table 4).  These hold for a whole epoch;
+        ``linear`` goes on by iterations (`piecewise_rate`).
     epoch : int
         The epoch, from 1.
+    step, of : int
+        The step in it, from 0, and how many it has.
 
     Examples
     --------
@@ -28,6 +36,8 @@ def learning_rate(train: Train, epoch: int) -> float:
     base, epochs = train.learning_rate, train.epochs
     if not 1 <= epoch <= epochs:
         raise ValueError(f"epoch {epoch} is not between 1 and {epochs}")
+    if train.schedule == "linear":
+        return piecewise_rate(train.rates, epoch, step, of)
     if train.schedule == "cosine":
         return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
     if train.schedule == "step":
@@ -54,3 +64,31 @@ def _halvings(epoch: int, epochs: int, first: int) -> int:
         return epoch - first + 1
     # in hundredths, so that 0.74 E is exact
     return (100 * epoch - 74 * epochs) // (100 * (epochs // 100))
+
+
+def piecewise_rate(points: Sequence[tuple[float, float]], epoch: int, step: int, of: int) -> float:
+    """Return the learning rate of one iteration, on straight lines between points.
+
+    Parameters
+    ----------
+    points : sequence of (float, float)
+        Epochs that are over and the rate then, in rising order; before the first and
+        after the last the rate stays what it is there.
+    epoch, step : int
+        The epoch, from 1, and the step in it, from 0.
+    of : int
+        Steps of this epoch.  Like Fast-AT's code the rate is that of the end of the
+        step, so the first step of a ramp from 0 does move.
+
+    Examples
+    --------
+    >>> piecewise_rate([(0, 0.0), (1, 0.4), (6, 0.04)], epoch=1, step=0, of=4)
+    0.1
+    """
+    over = epoch - 1 + (step + 1) / of
+    if over <= points[0][0]:
+        return points[0][1]
+    for (begin, low), (end, high) in pairwise(points):
+        if over <= end:
+            return low + (high - low) * (over - begin) / (end - begin)
+    return points[-1][1]

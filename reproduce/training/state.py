@@ -27,14 +27,14 @@ class Best:
     ----------
     epoch : int
         Epoch after which it was taken, from 1.
-    robust_accuracy : float
-        The measure, in percent.
+    accuracy : float
+        The measure, in percent: robust accuracy, or natural where nothing is attacked.
     weights : dict of str to Tensor
         A copy of the network's state, on the CPU.
     """
 
     epoch: int
-    robust_accuracy: float
+    accuracy: float
     weights: dict[str, Tensor]
 
 
@@ -107,7 +107,7 @@ def save_state(
         "step": state.step,
         "epochs": state.epochs,
         "best": {
-            choice: {"epoch": best.epoch, "robust_accuracy": best.robust_accuracy}
+            choice: {"epoch": best.epoch, "accuracy": best.accuracy}
             for choice, best in state.best.items()
         },
         "pieces": state.pieces,
@@ -138,7 +138,7 @@ def load_state(
             buffer = torch.empty_like(parameter).copy_(momentum)
             optimizer.state[parameter]["momentum_buffer"] = buffer
         best: dict[Checkpoint, Best] = {
-            choice: Best(fields["epoch"], fields["robust_accuracy"], _part(tensors, choice))
+            choice: Best(fields["epoch"], fields["accuracy"], _part(tensors, choice))
             for choice, fields in progress["best"].items()
         }
         state = RunState(

@@ -19,11 +19,13 @@ rule train:
         ENVIRONMENT
     threads: HARNESS.config.machine.threads
     resources:
-        gpu=HARNESS.gpus,
+        gpu=lambda wildcards: HARNESS.gpus_of(wildcards.cell),
+        # no parameter: another number of GPUs is no reason to run a job again
+        launcher=lambda wildcards: HARNESS.launcher(wildcards.cell),
     params:
         preset=HARNESS.config.preset,
         # a changed hyper-parameter changes the digest of exactly the cells it touches
         digest=lambda wildcards: HARNESS.training_digest(wildcards.cell),
     shell:
-        "python -m reproduce train {wildcards.cell} --preset {params.preset} > {log} 2>&1"
+        "{resources.launcher} train {wildcards.cell} --preset {params.preset} > {log} 2>&1"
         " && touch -c {output}"

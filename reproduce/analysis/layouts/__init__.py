@@ -18,7 +18,7 @@ def lay_out(config: Config, experiment: Experiment, results: Results) -> Layout:
     """Arrange an experiment's numbers as the paper's table does."""
     match getattr(config.experiments, experiment.name):
         case Grid() as grid:
-            return grid_layout(config, grid, results)
+            return grid_layout(config, grid, experiment.metrics, results)
         case AttackTable() as table:
             return attacks_layout(config, table, results)
         case TuningTable() as tuning:

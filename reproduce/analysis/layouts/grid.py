@@ -1,4 +1,6 @@
-"""The three metrics by lambda and width: Tables 1 and 6."""
+"""Three metrics by lambda and width: Tables 1, 5 and 6."""
+
+from collections.abc import Sequence
 
 from reproduce.analysis.layouts.layout import (
     LONG,
@@ -13,10 +15,9 @@ from reproduce.analysis.layouts.partial import mark
 from reproduce.analysis.results import Results
 from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.config import Config, Grid
-from reproduce.evaluation import METRICS
 
 
-def grid_layout(config: Config, grid: Grid, results: Results) -> Layout:
+def grid_layout(config: Config, grid: Grid, metrics: Sequence[str], results: Results) -> Layout:
     """Sections by method, rows by lambda, columns by metric and width."""
     total = dataset_facts(grid.dataset).test
     marked = mark(config, [grid.attack])
@@ -27,7 +28,7 @@ def grid_layout(config: Config, grid: Grid, results: Results) -> Layout:
             LONG[metric],
             f"{width(name)}{marked}",
         )
-        for metric in METRICS
+        for metric in metrics
         for name in grid.architectures
     ]
     rows, entries = [], []
@@ -43,7 +44,7 @@ def grid_layout(config: Config, grid: Grid, results: Results) -> Layout:
                     metric_entry(
                         chosen[chosen["architecture"] == name], metric, len(grid.seeds), total
                     )
-                    for metric in METRICS
+                    for metric in metrics
                     for name in grid.architectures
                 ]
             )

@@ -13,11 +13,13 @@ LONG = {
     "robust_accuracy": "Robust accuracy (%)",
     "natural_accuracy": "Natural accuracy (%)",
     "perturbation_stability": "Perturbation stability (%)",
+    "top5_natural_accuracy": "Top-5 natural accuracy (%)",
 }
 SHORT = {
     "robust_accuracy": "Robust",
     "natural_accuracy": "Natural",
     "perturbation_stability": "Stability",
+    "top5_natural_accuracy": "Natural top-5",
 }
 
 

@@ -35,10 +35,9 @@ def partial_notes(config: Config, attacks: Sequence[str], results: Results) -> l
         if isinstance(attack, AutoAttack) and attack.version == "preview":
             notes.append(f"{name} is a preview: the two APGD attacks, an upper bound.")
     seen: dict[tuple[int, int], tuple[dict[str, None], dict[str, None]]] = {}
-    for dataset, attack_name, images in results.attacked():
-        facts = dataset_facts(dataset)
-        names, titles = seen.setdefault((images, facts.test), ({}, {}))
-        names[attack_name] = titles[facts.title] = None
+    for dataset, attack_name, images, total in results.attacked():
+        names, titles = seen.setdefault((images, total), ({}, {}))
+        names[attack_name] = titles[dataset_facts(dataset).title] = None
     for (images, total), (names, titles) in seen.items():
         interval = subset_interval(50.0, images, total)
         if interval is not None:

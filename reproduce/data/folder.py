@@ -1,0 +1,193 @@
+"""ImageNet from a folder a class: an index of its files instead of their pixels."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reproduce.catalogue import DatasetFacts
+from reproduce.data.decoding import UNREADABLE
+from reproduce.data.prepared import save_manifest
+from reproduce.data.splits import Dataset, FileSplit
+from reproduce.errors import HarnessError
+from reproduce.files import read_npz, write_atomically
+
+# of the official archives: the test split is what ImageNet calls val
+_SPLITS = {"train": "train", "test": "val"}
+_OFFICIAL_CLASS = re.compile(r"n\d{8}")
+_ENDINGS = (".jpeg", ".jpg", ".png")
+_READERS = 16
+_PART = 10_000
+
+
+def prepare_folder(
+    folder: str | None, facts: DatasetFacts, path: Path, say: Callable[[str], None]
+) -> None:
+    """Scan a folder of classes and write its index to `path`, with a manifest beside it.
+
+    The checksum covers names, labels and sizes of the files.  Their pixels are read
+    when they are needed, of every file only the header is now.
+
+    Parameters
+    ----------
+    folder : str or None
+        Holds ``train/CLASS/*.JPEG`` and ``val/CLASS/*.JPEG``.
+    facts : DatasetFacts
+        The data set.
+    path : Path
+        The .npz to write.
+    say : callable
+        Told how far it is.
+
+    Raises
+    ------
+    HarnessError
+        If the folder or a class is missing, or a file is no image.
+    """
+    if folder is None:
+        raise HarnessError(
+            f"data.{facts.name} is not set: {facts.title} cannot be downloaded, name the folder "
+            "with train/CLASS/*.JPEG and val/CLASS/*.JPEG"
+        )
+    root = Path(folder).expanduser().absolute()
+    found = {split: _scan(root / name, facts) for split, name in _SPLITS.items()}
+    classes = _classes(root, {split: set(files) for split, files in found.items()})
+    arrays: dict[str, NDArray[Any]] = {"classes": np.char.encode(np.array(classes), "utf-8")}
+    for split, name in _SPLITS.items():
+        files = [file for label in classes for file in found[split][label]]
+        say(f"{facts.name}: checking {len(files)} images in {root / name}")
+        arrays[f"{split}_files"] = np.char.encode(np.array(files), "utf-8")
+        arrays[f"{split}_sizes"] = _check_headers(root / name, files)
+        counts = [len(found[split][label]) for label in classes]
+        arrays[f"{split}_labels"] = np.repeat(np.arange(len(classes)), counts).astype(np.uint16)
+    _save(path, facts, root, arrays)
+
+
+def _scan(folder: Path, facts: DatasetFacts) -> dict[str, list[str]]:
+    """Return the files of every class, ``class/file``, all in alphabetical order."""
+    if not folder.is_dir():
+        raise HarnessError(
+            f"{folder} does not exist; data.{facts.name} must name a folder with "
+            "train/CLASS/*.JPEG and val/CLASS/*.JPEG"
+        )
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    if not classes:
+        raise HarnessError(f"{folder} holds no folders of classes")
+    files = {}
+    for name in classes:
+        inside = sorted(entry.name for entry in os.scandir(folder / name))
+        files[name] = [f"{name}/{file}" for file in inside if file.lower().endswith(_ENDINGS)]
+        if not files[name]:
+            raise HarnessError(f"class {name!r} has no images in {folder / name}")
+    return files
+
+
+def _classes(root: Path, found: dict[str, set[str]]) -> list[str]:
+    """Return the names of the classes; both splits must have the same."""
+    for split, other in (("test", "train"), ("train", "test")):
+        missing = sorted(found[other] - found[split])
+        if missing:
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            raise HarnessError(
+                f"class {missing[0]!r}{more} of {root / _SPLITS[other]} is missing from "
+                f"{root / _SPLITS[split]}"
+            )
+    return sorted(found["train"])
+
+
+def _check_headers(folder: Path, files: Sequence[str]) -> NDArray[np.int64]:
+    """Read the header of every image and return the sizes of the files in bytes."""
+
+    def size(file: str) -> int:
+        path = folder / file
+        try:
+            with Image.open(path):
+                return path.stat().st_size
+        except UNREADABLE as error:
+            raise HarnessError(f"image {path} cannot be read: {error}") from error
+
+    sizes: list[int] = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        # in parts: a task waiting for each of a million files would take a gigabyte
+        for first in range(0, len(files), _PART):
+            sizes += pool.map(size, files[first : first + _PART])
+    return np.array(sizes, dtype=np.int64)
+
+
+def _save(path: Path, facts: DatasetFacts, root: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    def write(part: Path) -> None:
+        with part.open("wb") as handle:
+            np.savez(handle, allow_pickle=False, folder=np.array(str(root)), **arrays)
+
+    write_atomically(path, write)
+    train, test = len(arrays["train_files"]), len(arrays["test_files"])
+    save_manifest(path, facts, train, test, _checksum(arrays))
+
+
+def load_folder(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) -> Dataset:
+    """Read an index that `prepare_folder` wrote.
+
+    Returns
+    -------
+    Dataset
+        Its facts have the folder's own number of classes.
+
+    Raises
+    ------
+    HarnessError
+        If it is damaged, or the folder is not where it was.
+    """
+    keys = ["classes", *(f"{s}_{key}" for s in _SPLITS for key in ("files", "sizes", "labels"))]
+    arrays = read_npz(path, (*keys, "folder"))
+    again = f"delete it and run `reproduce prepare {facts.name}`"
+    if not {*keys, "folder"} <= arrays.keys():
+        raise HarnessError(f"{path} is no index of a folder; {again}")
+    root, sha256 = Path(str(arrays.pop("folder"))), _checksum(arrays)
+    if manifest.get("sha256") != sha256:
+        raise HarnessError(f"{path} does not match its checksum; {again}")
+    if not root.is_dir():
+        raise HarnessError(
+            f"the images of {path} are gone: {root} does not exist; set data.{facts.name} to "
+            f"where they are and run `reproduce prepare {facts.name}`"
+        )
+    splits = {
+        split: FileSplit(
+            root / name,
+            arrays[f"{split}_files"],
+            arrays[f"{split}_labels"].astype(np.int64),
+            np.arange(len(arrays[f"{split}_files"])),
+        )
+        for split, name in _SPLITS.items()
+    }
+    official = _is_official(facts, arrays)
+    source = "ILSVRC2012 by names and numbers" if official else "a folder given by the user"
+    own = replace(facts, classes=len(arrays["classes"]))
+    return Dataset(own, splits["train"], splits["test"], sha256, source, official)
+
+
+def _is_official(facts: DatasetFacts, arrays: dict[str, NDArray[Any]]) -> bool:
+    """Say whether names and numbers are those of ILSVRC2012, which has no published sums."""
+    named = all(_OFFICIAL_CLASS.fullmatch(name.decode()) for name in arrays["classes"])
+    train, test = arrays["train_labels"], np.bincount(arrays["test_labels"])
+    return (
+        named
+        and (len(test), len(train)) == (facts.classes, facts.train)
+        and bool((test == facts.test // facts.classes).all())
+    )
+
+
+def _checksum(arrays: dict[str, NDArray[Any]]) -> str:
+    state = hashlib.sha256()
+    for key in sorted(arrays):
+        array = np.ascontiguousarray(arrays[key])
+        state.update(f"{key} {array.dtype.str} {len(array)}".encode())
+        state.update(array.view(np.uint8).data)
+    return state.hexdigest()

@@ -1,0 +1,200 @@
+"""Training batches from image files, decoded ahead by other processes, in any order."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reproduce.catalogue import DatasetFacts
+from reproduce.config import Phase
+from reproduce.data.batches import to_float
+from reproduce.data.decoding import Decoder
+from reproduce.data.splits import FileSplit
+from reproduce.errors import HarnessError
+from reproduce.rng import derive, generator
+
+DECODER_LOST = (
+    "a process that decodes images was killed; the same command continues (machine.loaders sets "
+    "how many there are)"
+)
+# batches that each process is ahead
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of every batch that one of several processes trains on.
+
+    Attributes
+    ----------
+    rank, count : int
+        Which process of how many.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+
+class FolderBatches:
+    """The training batches of a run, by epoch and step.
+
+    What a batch holds is a function of seed, epoch and step alone: neither the number
+    of processes nor what was asked for before has a say.  Asked in order, batches
+    are decoded ahead.
+
+    Parameters
+    ----------
+    split : FileSplit
+        The training images.
+    facts : DatasetFacts
+        Says whether they are mirrored.
+    phases : sequence of Phase
+        Sizes of images and batches, phase after phase.
+    seed : int
+        Decides order and augmentation.
+    device : torch.device
+        Where the batches go.
+    loaders : int
+        Processes that decode; 0 for this one.
+    share : Share
+        The part of every batch that is wanted.
+
+    Raises
+    ------
+    HarnessError
+        If a batch has fewer images than there are processes to share it.
+    """
+
+    def __init__(
+        self,
+        split: FileSplit,
+        facts: DatasetFacts,
+        phases: Sequence[Phase],
+        seed: int,
+        device: torch.device,
+        loaders: int,
+        share: Share = Share(),
+    ) -> None:
+        self._split, self._facts, self._phases = split, facts, phases
+        self._seed, self._device, self._loaders, self._share = seed, device, loaders, share
+        self._ends = list(accumulate(phase.epochs for phase in phases))
+        # the batches that are decoded ahead, and the epoch and step of the next of them
+        self._coming: Iterator[Any] = iter(())
+        self._next: tuple[int, int] | None = None
+        for phase in phases:
+            last = len(split) % phase.batch_size or phase.batch_size
+            if last < share.count:
+                raise HarnessError(
+                    f"the last of the batches of {phase.batch_size} has {last} of {len(split)} "
+                    f"training images, too few for {share.count} processes"
+                )
+
+    def phase(self, epoch: int) -> Phase:
+        """Return the phase of an epoch, from 1."""
+        return next(p for p, end in zip(self._phases, self._ends, strict=True) if epoch <= end)
+
+    def steps(self, epoch: int) -> int:
+        """Return the number of batches of an epoch; the last may be smaller."""
+        return -(-len(self._split) // self.phase(epoch).batch_size)
+
+    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return this process's share of one batch.
+
+        Parameters
+        ----------
+        epoch : int
+            From 1.
+        step : int
+            From 0.
+
+        Returns
+        -------
+        images : Tensor
+            float32 in [0, 1], shape (B, 3, crop, crop), channels-last, on the device.
+        labels : Tensor
+            int64, shape (B,).
+
+        Raises
+        ------
+        HarnessError
+            If an image cannot be read, or a process that decodes was killed.
+        """
+        if self._next != (epoch, step):
+            self._coming = iter(self._loader(epoch, step))
+        self._next = None
+        try:
+            found = next(self._coming)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):  # its words for a process that is gone
+                raise
+            raise HarnessError(DECODER_LOST) from error
+        if isinstance(found, str):
+            raise HarnessError(found)
+        self._next = (epoch, step + 1)
+        pixels, labels = (part.to(self._device, non_blocking=True) for part in found)
+        return to_float(pixels), labels
+
+    def close(self) -> None:
+        """End the processes that decode ahead."""
+        self._coming, self._next = iter(()), None
+
+    def _loader(self, epoch: int, step: int) -> "DataLoader[Any]":
+        """Return what decodes the batches of an epoch from a step on."""
+        phase = self.phase(epoch)
+        order = torch.randperm(len(self._split), generator=generator(self._seed, "shuffle", epoch))
+        batches = order.split(phase.batch_size)[step:]
+        own = [rows[self._share.rank :: self._share.count].tolist() for rows in batches]
+        decoder = Decoder(phase.crop, phase.resize, flip=self._facts.flip)
+        return DataLoader(
+            _Images(self._split, decoder, self._seed, epoch),
+            batch_sampler=own,
+            collate_fn=_stack,
+            num_workers=self._loaders,
+            prefetch_factor=_AHEAD if self._loaders else None,
+            pin_memory=self._device.type == "cuda",
+            worker_init_fn=_begin_process,
+            # else it would draw from the global one
+            generator=torch.Generator(),
+        )
+
+
+class _Images(Dataset[Any]):
+    """Augmented images of one epoch, by row; in place of one that cannot be read, why."""
+
+    def __init__(self, split: FileSplit, decoder: Decoder, seed: int, epoch: int) -> None:
+        self._split, self._decoder = split, decoder
+        self._seed, self._epoch = seed, epoch
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int] | str:
+        # by the image, not its place in a batch: batches of any size augment it alike
+        seed = derive(self._seed, "augment", self._epoch, int(self._split.indices[row]))
+        try:
+            pixels = self._decoder.random_part(self._split.path(row), seed)
+        except HarnessError as error:
+            # as an exception it would come back wrapped in a traceback
+            return str(error)
+        return pixels, int(self._split.labels[row])
+
+
+def _stack(images: list[tuple[NDArray[np.uint8], int] | str]) -> tuple[Tensor, Tensor] | str:
+    """Put the images of a batch together, or say which cannot be read."""
+    pixels, labels = [], []
+    for image in images:
+        if isinstance(image, str):
+            return image
+        pixels.append(image[0])
+        labels.append(image[1])
+    return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
+
+
+def _begin_process(_: int) -> None:
+    """Leave it to the run to end on Ctrl-C and the like: it ends those that decode for it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

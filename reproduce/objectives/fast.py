@@ -1,0 +1,64 @@
+"""Fast-AT (Wong, Rice and Kolter 2020): cross entropy under one signed step from a random start."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reproduce.attacks import Loss, PGDResult, cross_entropy, fgsm, without_parameter_gradients
+from reproduce.config import Train, TrainingAttack
+from reproduce.errors import HarnessError
+from reproduce.objectives.base import Objective, Terms
+
+
+class Fast(Objective):
+    """Cross entropy under attack and nothing else; clean images are never looked at."""
+
+    def attack_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
+        """Return the cross entropy of the labels."""
+        return cross_entropy(labels)
+
+    def perturb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        attack: TrainingAttack,
+        stream: torch.Generator,
+    ) -> PGDResult:
+        """Attack a batch in train mode, from a uniform start in the ball.
+
+        BatchNorm's running statistics see this forward pass too, as in the official
+        code.  Parameters as in `Objective.perturb`.
+        """
+        noise = torch.empty_like(images).uniform_(-attack.epsilon, attack.epsilon, generator=stream)
+        model.train()
+        with without_parameter_gradients(model):
+            return fgsm(
+                model,
+                images,
+                self.attack_loss(model, images, labels),
+                noise,
+                epsilon=attack.epsilon,
+                step_size=attack.step_size,
+            )
+
+    def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:
+        """Return the risk under attack as robust term; there is no natural one."""
+        risk = F.cross_entropy(model(adversarial), labels)
+        return Terms(torch.zeros_like(risk), risk)
+
+
+def build(train: Train) -> Fast:
+    """Return the objective.
+
+    Raises
+    ------
+    HarnessError
+        If the attack is to take more than the one step it has.
+    """
+    if train.attack.steps != 1:
+        raise HarnessError(
+            f"fast-at attacks with one step, train.attack.steps is {train.attack.steps}; "
+            "set train_for.fast-at, as the paper preset does"
+        )
+    return Fast()

@@ -1,0 +1,273 @@
+"""Image files in a folder a class: their index, and the batches that are decoded from them."""
+
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_folder import CLASSES, make_folder
+from PIL import Image
+
+from reproduce.catalogue import dataset_facts
+from reproduce.config import Data, Phase
+from reproduce.data import (
+    Dataset,
+    FileSplit,
+    FolderBatches,
+    FolderStore,
+    Share,
+    hold_out,
+    load_prepared,
+    prepare,
+    stratified_subset,
+)
+from reproduce.data.decoding import Decoder
+from reproduce.errors import HarnessError
+from reproduce.rng import derive, generator
+from reproduce.vision import torchvision
+
+FACTS = dataset_facts("imagenet")
+CPU = torch.device("cpu")
+# 48 training images: 3 batches, then 4
+PHASES = [
+    Phase(epochs=2, batch_size=20, crop=16, resize=24),
+    Phase(epochs=1, batch_size=12, crop=32),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("images"))
+
+
+def _index(folder: Path, path: Path) -> Dataset:
+    prepare(Data(imagenet=str(folder)), "imagenet", path, lambda _: None)
+    return load_prepared(path)
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return _index(folder, tmp_path_factory.mktemp("prepared") / "imagenet.npz")
+
+
+def _batches(dataset: Dataset, loaders: int = 0, share: Share = Share()) -> FolderBatches:  # noqa: B008
+    assert isinstance(dataset.train, FileSplit)
+    return FolderBatches(dataset.train, dataset.facts, PHASES, 3, CPU, loaders, share)
+
+
+def test_the_index_holds_files_and_labels(dataset: Dataset, folder: Path) -> None:
+    assert (len(dataset.train), len(dataset.test)) == (48, 18)
+    assert dataset.facts.classes == len(CLASSES)
+    assert dataset.train.labels.tolist() == [place for place in range(6) for _ in range(8)]
+    names = [dataset.train.path(row) for row in (0, 8, 47)]
+    expected = ["n001/n001_0.JPEG", "n002/n002_0.JPEG", "n006/n006_7.JPEG"]
+    assert names == [folder / "train" / name for name in expected]
+    about = dataset.about()
+    assert (about["train"], about["test"], about["official"]) == (48, 18, False)
+
+
+def test_the_checksum_is_of_the_images_not_of_their_place(
+    dataset: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    path = tmp_path / "imagenet.npz"
+    assert _index(moved, path).sha256 == dataset.sha256
+    manifest = path.with_suffix(".json").read_bytes()
+    (moved / "train" / "n002" / "n002_3.JPEG").rename(moved / "train" / "n003" / "x.JPEG")
+    assert _index(moved, path).sha256 != dataset.sha256
+    assert path.with_suffix(".json").read_bytes() != manifest
+    shutil.rmtree(moved)
+    with pytest.raises(HarnessError, match=r"are gone: .*moved does not exist; set data.imagenet"):
+        load_prepared(path)
+
+
+def test_an_index_is_official_by_names_and_numbers(tmp_path: Path, monkeypatch) -> None:
+    root = make_folder(tmp_path / "images", train=3, val=2, classes=2)
+    for split in ("train", "val"):
+        for place, name in enumerate(CLASSES[:2]):
+            (root / split / name).rename(root / split / f"n0000000{place}")
+    small = replace(FACTS, classes=2, train=6, test=4)
+    monkeypatch.setitem(dataset_facts.__globals__["DATASETS"], "imagenet", small)
+    path = tmp_path / "imagenet.npz"
+    assert _index(root, path).official
+    (root / "val" / "n00000000" / "n001_0.JPEG").unlink()
+    assert not _index(root, path).official
+
+
+def test_a_damaged_index(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "imagenet.npz"
+    _index(folder, path)
+    arrays = dict(np.load(path))
+    arrays["train_labels"][0] = 5
+    np.savez(path, **arrays)
+    with pytest.raises(HarnessError, match="does not match its checksum; delete it and run"):
+        load_prepared(path)
+    del arrays["test_files"]
+    np.savez(path, **arrays)
+    with pytest.raises(HarnessError, match="no index of a folder"):
+        load_prepared(path)
+
+
+def test_a_folder_that_is_not_named_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "imagenet.npz"
+    with pytest.raises(HarnessError, match=r"data.imagenet is not set: ImageNet cannot be down"):
+        prepare(Data(), "imagenet", path)
+    with pytest.raises(HarnessError, match=r"none/train does not exist; data.imagenet must name"):
+        prepare(Data(imagenet=str(tmp_path / "none")), "imagenet", path)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(HarnessError, match="train holds no folders of classes"):
+        prepare(Data(imagenet=str(tmp_path)), "imagenet", path)
+
+
+def test_faults_of_a_folder(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images", train=2, val=1)
+    data, path = Data(imagenet=str(root)), tmp_path / "imagenet.npz"
+    damaged = root / "val" / "n004" / "n004_0.JPEG"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"no image")
+    with pytest.raises(HarnessError, match=r"image .*val/n004/n004_0.JPEG cannot be read"):
+        prepare(data, "imagenet", path, lambda _: None)
+    damaged.unlink()
+    with pytest.raises(HarnessError, match=r"class 'n004' has no images in .*val/n004"):
+        prepare(data, "imagenet", path, lambda _: None)
+    damaged.write_bytes(whole)
+    shutil.rmtree(root / "val" / "n002")
+    with pytest.raises(HarnessError, match=r"class 'n002' of .*train is missing from .*val"):
+        prepare(data, "imagenet", path, lambda _: None)
+    shutil.rmtree(root / "train" / "n002")
+    for name in CLASSES[3:5]:
+        shutil.rmtree(root / "train" / name)
+    with pytest.raises(HarnessError, match=r"class 'n004' and 1 more of .*val is missing from"):
+        prepare(data, "imagenet", path, lambda _: None)
+    assert not path.exists()
+
+
+def test_parts_of_a_folder_are_balanced(dataset: Dataset) -> None:
+    half = stratified_subset(dataset.train, 24, "train")
+    assert isinstance(half, FileSplit)
+    assert np.bincount(half.labels).tolist() == [4] * 6
+    assert half.path(0) == dataset.train.path(int(half.indices[0]))
+    kept, held_out = hold_out(dataset.train, 6)
+    assert sorted([*kept.indices, *held_out.indices]) == list(range(48))
+
+
+def test_middles_are_those_of_torchvision(dataset: Dataset) -> None:
+    """As the official code evaluates: the middle of the image, black around a small one."""
+    transforms = torchvision("torchvision.transforms")
+    for size in (32, 60):
+        store = FolderStore(dataset.test, replace(FACTS, size=size), CPU, loaders=2)
+        images, labels = store.plain(4, 9)
+        cut = transforms.Compose([transforms.CenterCrop(size), transforms.ToTensor()])
+        expected = [cut(Image.open(dataset.test.path(row))) for row in range(4, 9)]
+        torch.testing.assert_close(images, torch.stack(expected), rtol=0, atol=1e-7)
+        assert labels.tolist() == dataset.test.labels[4:9].tolist()
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert store.image_shape == (3, size, size)
+        assert len(store.plain(16, 99)[0]) == 2
+
+
+def test_resizing_is_that_of_the_official_copies(dataset: Dataset) -> None:
+    """The official code trains on copies whose shorter side PIL made 160 or 352, bicubic."""
+    path = dataset.test.path(0)
+    image = Image.open(path)
+    ratio = min(image.size) / 24
+    small = image.resize((int(image.width / ratio), int(image.height / ratio)), Image.BICUBIC)
+    ours = Decoder(20, resize=24).middle(path)
+    cut = torchvision("torchvision.transforms").CenterCrop(20)
+    assert np.array_equal(ours, np.asarray(cut(small)))
+
+
+def test_batches_are_a_function_of_seed_epoch_and_step(dataset: Dataset) -> None:
+    source = _batches(dataset)
+    assert [source.steps(epoch) for epoch in (1, 2, 3)] == [3, 3, 4]
+    in_order = {
+        (epoch, step): source.batch(epoch, step)
+        for epoch in (1, 2, 3)
+        for step in range(source.steps(epoch))
+    }
+    assert [len(labels) for _, labels in in_order.values()] == [20, 20, 8] * 2 + [12] * 4
+    assert in_order[1, 0][0].shape == (20, 3, 16, 16)
+    assert in_order[3, 0][0].shape == (12, 3, 32, 32)
+    for place in ((2, 1), (1, 2), (3, 3), (1, 0)):
+        images, labels = _batches(dataset).batch(*place)
+        assert torch.equal(images, in_order[place][0])
+        assert torch.equal(labels, in_order[place][1])
+    assert not torch.equal(in_order[1, 0][0], in_order[2, 0][0])
+
+
+def test_a_batch_by_hand(dataset: Dataset) -> None:
+    """Every image once an epoch, a random part of it by a seed of its own, half mirrored."""
+    order = torch.randperm(48, generator=generator(3, "shuffle", 3)).tolist()
+    images, labels = _batches(dataset).batch(3, 1)
+    transforms = torchvision("torchvision.transforms")
+    cut = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(32),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+        ]
+    )
+    expected = []
+    for row in order[12:24]:
+        torch.manual_seed(derive(3, "augment", 3, row))
+        expected.append(cut(Image.open(dataset.train.path(row))))
+    torch.testing.assert_close(images, torch.stack(expected), rtol=0, atol=1e-7)
+    assert labels.tolist() == [row // 8 for row in order[12:24]]
+    before = torch.random.get_rng_state()
+    _batches(dataset).batch(3, 1)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_processes_decode_the_same(dataset: Dataset) -> None:
+    alone, ahead = _batches(dataset), _batches(dataset, loaders=2)
+    for place in ((1, 1), (1, 2), (3, 0), (3, 1), (2, 0)):
+        for one, other in zip(alone.batch(*place), ahead.batch(*place), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_shares_of_a_batch_make_it_up(dataset: Dataset) -> None:
+    whole, labels = _batches(dataset).batch(1, 2)
+    shares = [_batches(dataset, share=Share(rank, 3)).batch(1, 2) for rank in range(3)]
+    assert [len(part) for _, part in shares] == [3, 3, 2]
+    for rank, (images, classes) in enumerate(shares):
+        assert torch.equal(images, whole[rank::3])
+        assert torch.equal(classes, labels[rank::3])
+    with pytest.raises(HarnessError, match=r"has 8 of 48 training images, too few for 9 proc"):
+        _batches(dataset, share=Share(0, 9))
+
+
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, loaders: int) -> None:
+    root = make_folder(tmp_path / "images", train=2, val=1)
+    dataset = _index(root, tmp_path / "imagenet.npz")
+    # its header is whole
+    for split, name in (("train", "n003/n003_1.JPEG"), ("val", "n003/n003_0.JPEG")):
+        damaged = root / split / name
+        damaged.write_bytes(damaged.read_bytes()[:700])
+    assert isinstance(dataset.train, FileSplit)
+    phases = [Phase(epochs=1, batch_size=12, crop=16)]
+    source = FolderBatches(dataset.train, dataset.facts, phases, 0, CPU, loaders)
+    with pytest.raises(HarnessError, match=r"^image .*train/n003/n003_1.JPEG cannot be read: .*$"):
+        source.batch(1, 0)
+    store = FolderStore(dataset.test, dataset.facts, CPU, loaders)
+    with pytest.raises(HarnessError, match=r"^image .*val/n003/n003_0.JPEG cannot be read: .*$"):
+        store.plain(0, 6)
+
+
+def test_a_killed_process_is_said_in_a_line(dataset: Dataset, monkeypatch) -> None:
+    # how often PyTorch looks, in seconds
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    source = _batches(dataset, loaders=1)
+    source.batch(3, 0)
+    (process,) = source._coming._workers
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with pytest.raises(HarnessError, match=r"^a process that decodes images was killed; the same"):
+        for step in range(1, 4):
+            source.batch(3, step)
+    # and again, from where it was
+    assert len(source.batch(3, 2)[1]) == 12

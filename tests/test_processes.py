@@ -1,0 +1,234 @@
+"""Two processes that train one network together, started by torchrun on a CPU."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from image_folder import make_folder
+from safetensors.torch import load_file
+from small_runs import quiet
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.data import load_prepared, prepare
+from reproduce.distributed import Group, LostProcessError, group_here
+from reproduce.errors import HarnessError
+from reproduce.models import build_model
+from reproduce.objectives import build_objective
+from reproduce.rng import generator
+from reproduce.settings import load_config
+from reproduce.specs import training_spec
+from reproduce.training import train_cell
+from reproduce.training.batches import build_batches
+from reproduce.training.images import cut
+from reproduce.training.recipe import build_optimizer
+from reproduce.training.run import check_sharing
+from reproduce.training.schedules import learning_rate
+from reproduce.workflow import Harness
+
+CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")
+
+
+def _config(folder: Path, *sets: str) -> Config:
+    settings = [
+        f"data.folder={folder / 'data'}",
+        f"data.imagenet={folder / 'images'}",
+        f"results={folder / 'results'}",
+        "data.imagenet_crop=32",
+        "machine={device: cpu, loaders: 0, save_minutes: 1e-6}",
+        "train_for.fast-at.epochs=2",
+        "train_for.fast-at.rates=[[0, 0], [1, 0.05], [2, 0.01]]",
+        # 45 images: the shares of the last batch of nine are of five and of four
+        "train_for.fast-at.phases=[{epochs: 2, batch_size: 12, crop: 32}]",
+        "train_for.fast-at.precision=float32",
+    ]
+    return load_config("{}", "paper", [*settings, *sets])
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("processes")
+    make_folder(folder / "images", train=8)
+    for name in ("n001", "n003", "n006"):
+        (folder / "images" / "train" / name / f"{name}_7.JPEG").unlink()
+    config = _config(folder)
+    prepare(config.data, "imagenet", paths.prepared_file(config, "imagenet"), quiet)
+    return config
+
+
+def _start(config: Config, *words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["-m", "reproduce", "train", CELL.id, "--config", config.model_dump_json()]
+    return subprocess.Popen(
+        [sys.executable, *torchrun, *train, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _process_of(launcher: int, rank: int) -> int:
+    """Return the process of a rank that torchrun started."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    for child in children:
+        if f"\0RANK={rank}\0" in Path(f"/proc/{child}/environ").read_text():
+            return int(child)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def _ours(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("reproduce: ")]
+
+
+def _together(config: Config, count: int) -> dict[str, torch.Tensor]:
+    """Train as `count` processes would, one after the other: gradients averaged by hand."""
+    spec = training_spec(config, CELL)
+    dataset = load_prepared(paths.prepared_file(config, "imagenet"))
+    groups = [Group(rank, count) for rank in range(count)]
+    cpu = torch.device("cpu")
+    train, facts = cut(spec, dataset).train, dataset.facts
+    sources = [build_batches(config, spec, train, facts, cpu, group)[0] for group in groups]
+    models = [build_model(CELL.architecture, dataset.facts, 0) for _ in groups]
+    for model in models:
+        model.to(memory_format=torch.channels_last)
+    objective = build_objective("fast", spec.train)
+    optimizer = build_optimizer(models[0], spec.train)
+    for epoch in range(1, spec.train.epochs + 1):
+        steps = sources[0].steps(epoch)
+        for step in range(steps):
+            batches = [source.batch(epoch, step) for source in sources]
+            whole = sum(len(labels) for _, labels in batches)
+            for rank, (images, labels) in enumerate(batches):
+                place = (epoch, step, rank) if rank else (epoch, step)
+                stream = generator(0, "attack", *place)
+                found = objective.perturb(models[rank], images, labels, spec.train.attack, stream)
+                for one, first in zip(models[rank].buffers(), models[0].buffers(), strict=True):
+                    one.copy_(first)
+                models[rank].zero_grad()
+                loss = objective.terms(models[rank], images, found.images, labels).robust
+                (count * len(labels) / whole * loss).backward()
+            for same in zip(*(model.parameters() for model in models), strict=True):
+                same[0].grad = torch.stack([parameter.grad for parameter in same]).mean(0)
+            for settings in optimizer.param_groups:
+                settings["lr"] = learning_rate(spec.train, epoch, step, steps)
+            optimizer.step()
+            for model in models[1:]:
+                for mine, first in zip(model.parameters(), models[0].parameters(), strict=True):
+                    mine.data.copy_(first.data)
+    return models[0].state_dict()
+
+
+def test_two_processes_stopped_killed_and_continued(config: Config) -> None:
+    folder = paths.cell_folder(config, CELL)
+    stopped = _start(config, "--max-minutes", "0.0001")
+    said, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode != 0
+    assert "stopped after 0.0001 minutes in epoch 1 of 2; everything is saved" in _ours(said)[0]
+    assert "2 x " in said
+
+    killed = _start(config)
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if "epoch 1/2" in line:
+            break
+    os.kill(_process_of(killed.pid, 1), signal.SIGKILL)
+    said, _ = killed.communicate(timeout=120)
+    assert killed.returncode != 0
+    assert _ours(said) == [
+        "reproduce: another of the processes that train this network was lost; the same command "
+        "continues from what is saved"
+    ]
+    assert not paths.run_file(folder).exists()
+
+    finished = _start(config)
+    said, _ = finished.communicate(timeout=120)
+    assert finished.returncode == 0, said
+    assert "continuing in epoch 2" in said
+    # one of the two speaks
+    assert said.count("epoch 2/2") == 1
+    run = json.loads(paths.run_file(folder).read_text())
+    assert [piece["processes"] for piece in run["pieces"]] == [2, 2, 2]
+    expected = _together(config, 2)
+    ours = load_file(paths.model_file(folder, "last"))
+    # a step that was interrupted and taken again is the same step, to the bit
+    assert all(torch.equal(ours[name], value) for name, value in expected.items())
+
+
+def test_one_process_alone_is_the_same_formula(config: Config, tmp_path: Path) -> None:
+    """What the comparison above rests on; and shares do change what BatchNorm sees."""
+    alone = config.model_copy(update={"results": tmp_path})
+    train_cell(alone, CELL, quiet, lambda: None)
+    ours = load_file(paths.model_file(paths.cell_folder(alone, CELL), "last"))
+    expected, shared = _together(config, 1), _together(config, 2)
+    assert all(torch.equal(ours[name], value) for name, value in expected.items())
+    assert not torch.allclose(expected["conv1.weight"], shared["conv1.weight"], rtol=1e-3)
+
+
+def test_only_batches_of_files_are_shared(config: Config) -> None:
+    spec = training_spec(config, parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0"))
+    check_sharing(spec, Group())
+    with pytest.raises(HarnessError, match="trains in one process, 2 were started"):
+        check_sharing(spec, Group(0, 2))
+    check_sharing(training_spec(config, CELL), Group(1, 2))
+    settings = replace_method(config, "awp-trades")
+    with pytest.raises(HarnessError, match="without weight perturbation"):
+        check_sharing(settings, Group(0, 2))
+
+
+def replace_method(config: Config, method: str):
+    return training_spec(config, replace(CELL, method=method))
+
+
+def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert group_here() == Group(0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(HarnessError, match="start several processes with torchrun"):
+        group_here()
+    monkeypatch.setenv("RANK", "3")
+    assert group_here() == Group(3, 4)
+    assert [Group(rank, 3).part(10) for rank in range(3)] == [(0, 3), (3, 6), (6, 10)]
+
+
+def test_what_tells_of_a_lost_process() -> None:
+    with pytest.raises(LostProcessError), Group(0, 2).losing_none():
+        raise RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:1234")
+    with pytest.raises(RuntimeError, match="shapes"), Group(0, 2).losing_none():
+        raise RuntimeError("shapes do not fit")
+    with pytest.raises(RuntimeError, match="closed"), Group().losing_none():
+        raise RuntimeError("Connection closed by peer")
+
+
+def test_snakemake_starts_as_many_as_there_are_gpus(config: Config) -> None:
+    tree = json.loads(config.model_dump_json())
+    tree["machine"] |= {"device": "cuda", "gpus_per_cell": 4}
+    harness = Harness(tree)
+    assert harness.gpus_of(CELL.id) == 4
+    assert harness.launcher(CELL.id) == (
+        "python -m torch.distributed.run --standalone --nproc-per-node 4 -m reproduce"
+    )
+    other = "cifar10/wrn-34-1/trades/lam-6/seed-0"
+    assert (harness.gpus_of(other), harness.launcher(other)) == (1, "python -m reproduce")
+    tree["machine"]["device"] = "cpu"
+    assert Harness(tree).launcher(CELL.id) == "python -m reproduce"
+
+
+def test_a_table_without_images_is_left_out_of_all(
+    config: Config, capsys: pytest.CaptureFixture
+) -> None:
+    tree = json.loads(config.model_dump_json())
+    assert "table5" in Harness(tree).experiments
+    tree["data"]["imagenet"] = None
+    assert "table5" not in Harness(tree).experiments
+    assert "table5 is left out of `all` and `diff`: data.imagenet is not set" in (
+        capsys.readouterr().err
+    )

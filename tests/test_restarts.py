@@ -1,0 +1,176 @@
+"""PGD from several starts, and top-5 accuracy in records."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen, pgd
+from reproduce.attacks.losses import cross_entropy
+from reproduce.catalogue import dataset_facts
+from reproduce.config import Config, PGDAttack
+from reproduce.costs import attack_passes
+from reproduce.evaluation import compute_metrics
+from reproduce.evaluation.batch import attack_batch
+from reproduce.evaluation.shards import Shard, read_shard, write_shard
+from reproduce.models import build_model
+from reproduce.rng import uniform_per_image
+from reproduce.specs import AttackSpec, attack_spec
+
+EPSILON = 0.02
+
+
+def _spec(restarts: int, steps: int = 2) -> AttackSpec:
+    attack = PGDAttack(kind="pgd", steps=steps, step_size=0.01, restarts=restarts)
+    return AttackSpec(
+        name="many",
+        attack=attack,
+        epsilon=EPSILON,
+        seed=3,
+        images=None,
+        shard=None,
+        package=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """A network on which some starts succeed and some fail."""
+    model = build_model("wrn-10-0.5", dataset_facts("cifar10"), seed=1)
+    with torch.no_grad():
+        model.fc.weight.mul_(4)
+        for seed in range(3):
+            model(_images(seed, 16))
+    return model.eval()
+
+
+def _images(seed: int, count: int) -> Tensor:
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def _batch(model: nn.Module) -> Batch:
+    images = _images(7, 60)
+    labels = model(images).argmax(1)
+    labels[::7] = (labels[::7] + 1) % 10
+    return Batch(images, labels, list(range(100, 160)))
+
+
+def _run(model: nn.Module, spec: AttackSpec, batch_size: int = 100) -> tuple[Tensor, int]:
+    network = AttackedNetwork(model, 10, batch_size)
+    with frozen(model):
+        (part,) = attack_parts(spec, network, 10, torch.device("cpu"), batch_size)
+        found = part.run(_batch(model), 0)
+    return found, network.passes.forward
+
+
+def _by_hand(model: nn.Module, restarts: int) -> list[tuple[Tensor, Tensor]]:
+    """Every start on every image: what it found, and whether it is predicted right."""
+    batch = _batch(model)
+    outcomes = []
+    for restart in range(restarts):
+        purpose = "many" if restart == 0 else f"many/restart-{restart}"
+        noise = uniform_per_image(3, purpose, batch.indices, (3, 16, 16))
+        found = pgd(
+            model,
+            batch.images,
+            cross_entropy(batch.labels),
+            batch.images + EPSILON * noise,
+            epsilon=EPSILON,
+            step_size=0.01,
+            steps=2,
+        ).images
+        outcomes.append((found, model(found).argmax(1) == batch.labels))
+    return outcomes
+
+
+def test_several_starts_are_the_first_that_breaks(network: nn.Module) -> None:
+    """As the plain loop over all starts; an image that holds keeps its first x'."""
+    outcomes = _by_hand(network, 4)
+    expected = outcomes[0][0].clone()
+    for row in range(len(expected)):
+        for found, held in outcomes:
+            if not held[row]:
+                expected[row] = found[row]
+                break
+    ours, _ = _run(network, _spec(4))
+    torch.testing.assert_close(ours, expected)
+    broken = [int((~held).sum()) for _, held in outcomes]
+    together = int((~torch.stack([held for _, held in outcomes]).all(0)).sum())
+    assert max(broken) < together < len(expected), "the case says nothing"
+
+
+def test_broken_images_are_left_out_of_the_next_start(network: nn.Module) -> None:
+    alive, passes = torch.ones(60, dtype=torch.bool), 0
+    for _, held in _by_hand(network, 4):
+        # two steps and the prediction after them
+        passes += 3 * int(alive.sum())
+        alive &= held
+    _, counted = _run(network, _spec(4))
+    assert counted == passes
+    assert counted < 4 * 60 * 3
+
+
+def test_one_start_is_what_it_always_was(network: nn.Module) -> None:
+    ours, passes = _run(network, _spec(1))
+    assert torch.equal(ours, _by_hand(network, 1)[0][0])
+    assert passes == 60 * 2
+    groups, _ = _run(network, _spec(4), batch_size=7)
+    torch.testing.assert_close(groups, _run(network, _spec(4))[0], rtol=0, atol=1e-6)
+
+
+def test_one_start_leaves_digests_as_they_were(tiny: Callable[..., Config]) -> None:
+    config = tiny()
+    spec = attack_spec(config, "pgd20", 0)
+    assert "restarts" not in spec.model_dump(mode="json")["attack"]
+    more = attack_spec(tiny("eval.attacks.pgd20.restarts=3"), "pgd20", 0)
+    assert more.digest != spec.digest
+    assert AttackSpec.model_validate(more.model_dump()).attack.restarts == 3
+    # an epoch is measured from one start, whatever a table attacks from
+    assert tiny("eval.attacks.pgd20.restarts=3").eval.validation == config.eval.validation
+
+
+def test_costs_count_every_start() -> None:
+    assert attack_passes(_spec(1, steps=20).attack, 10) == 42
+    # fifty steps of a forward and a gradient and a prediction each, predictions before and after
+    assert attack_passes(_spec(10, steps=50).attack, 1000) == 1 + 10 * (2 * 50 + 1) + 1
+
+
+def test_top5_is_counted_on_clean_images(network: nn.Module) -> None:
+    batch = _batch(network)
+    parts = [*attack_parts(_spec(1), network, 10, torch.device("cpu"), 100)]
+    with frozen(network):
+        arrays = attack_batch(
+            AttackedNetwork(network, 10), batch, parts, EPSILON, seed=0, top5=True
+        )
+        without = attack_batch(AttackedNetwork(network, 10), batch, parts, EPSILON, seed=0)
+    logits = network(batch.images)
+    ranks = [
+        int((row > row[label]).sum())
+        for row, label in zip(logits, batch.labels.tolist(), strict=True)
+    ]
+    expected = np.array(ranks) < 5
+    assert np.array_equal(arrays["top5"].numpy(), expected)
+    assert "top5" not in without
+    values = {key: value.numpy() for key, value in arrays.items()}
+    metrics = compute_metrics(
+        values["label"], values["clean"], values["adversarial"], top5=values["top5"]
+    )
+    assert metrics.as_dict()["top5_natural_accuracy"] == pytest.approx(100 * expected.mean())
+    assert metrics.top5_natural_accuracy > metrics.natural_accuracy
+    plain = compute_metrics(values["label"], values["clean"], values["adversarial"])
+    assert "top5_natural_accuracy" not in plain.as_dict()
+
+
+def test_a_shard_keeps_top5(tmp_path) -> None:
+    arrays = {key: np.arange(4) for key in ("index", "label", "clean", "adversarial", "broken_by")}
+    path = tmp_path / "0000.npz"
+    write_shard(path, Shard({**arrays, "top5": np.array([1, 0, 1, 1])}, {}), "x")
+    shard = read_shard(path, "x", 4, print)
+    assert shard is not None
+    assert shard.arrays["top5"].tolist() == [True, False, True, True]
+    write_shard(path, Shard(arrays, {}), "x")
+    again = read_shard(path, "x", 4, print)
+    assert again is not None
+    assert "top5" not in again.arrays
