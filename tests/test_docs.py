@@ -3,12 +3,15 @@
 import importlib.util
 import json
 import re
+from pathlib import Path
 from types import ModuleType
 
 import yaml
 from conftest import ROOT
 
 from reproduce.config import Config
+from reproduce.experiments import experiment_names
+from reproduce.planning import plan
 from reproduce.settings import load_config
 
 DOCS = ROOT / "docs"
@@ -65,3 +68,23 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_schema_is_json() -> None:
     assert json.loads((DOCS / "config.schema.json").read_text())["title"] == "Config"
+
+
+def test_the_costs_in_the_readme_are_those_of_the_plan(tmp_path: Path) -> None:
+    config = load_config("{}", "paper", [f"results={tmp_path}"])
+    rows = re.findall(
+        r"^\| `(table\d|all)` \|[^|]*\| (\d+) \| (\d+) \| ([\d,]+) \| ([\d.]+) GB \|$",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    planned = [
+        (
+            entry.name,
+            str(entry.cells),
+            str(entry.evaluations),
+            f"{entry.hours:,.0f}",
+            f"{entry.size / 1e9:.1f}",
+        )
+        for entry in plan(config, experiment_names(config))
+    ]
+    assert rows == planned
