@@ -70,22 +70,8 @@ class Harness:
         self.logs = self.root / "logs"
         self.prepared = self.config.data.folder / "prepared"
         self.gpus = 0 if self.config.machine.device == "cpu" else 1
-        self.experiments = self._with_images()
+        self.experiments = experiment_names(self.config)
         self.figures = ("war",) if "table3" in self.experiments else ()
-
-    def _with_images(self) -> tuple[str, ...]:
-        """Name the experiments whose images can be had; the others only run if asked for."""
-        names = []
-        for name in experiment_names(self.config):
-            cells = find_experiment(self.config, name).cells
-            data = self.config.data
-            lacking = {c.dataset for c in cells if getattr(data, c.dataset, "embedded") is None}
-            if lacking:
-                keys = ", ".join(f"data.{dataset}" for dataset in sorted(lacking))
-                print(f"{name} is left out of `all` and `diff`: {keys} is not set", file=sys.stderr)
-            else:
-                names.append(name)
-        return tuple(names)
 
     def source(self, name: str) -> str:
         """Return where images come from; another source prepares them again."""

@@ -220,15 +220,3 @@ def test_snakemake_starts_as_many_as_there_are_gpus(config: Config) -> None:
     assert (harness.gpus_of(other), harness.launcher(other)) == (1, "python -m reproduce")
     tree["machine"]["device"] = "cpu"
     assert Harness(tree).launcher(CELL.id) == "python -m reproduce"
-
-
-def test_a_table_without_images_is_left_out_of_all(
-    config: Config, capsys: pytest.CaptureFixture
-) -> None:
-    tree = json.loads(config.model_dump_json())
-    assert "table5" in Harness(tree).experiments
-    tree["data"]["imagenet"] = None
-    assert "table5" not in Harness(tree).experiments
-    assert "table5 is left out of `all` and `diff`: data.imagenet is not set" in (
-        capsys.readouterr().err
-    )
