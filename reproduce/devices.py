@@ -57,8 +57,6 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
     slots = machine.jobs_per_gpu if group.count == 1 else 1
     index, lock = _free_slot(allowed, count, slots)
     try:
-        # what NCCL and PyTorch's object collectives take for the device of this process
-        torch.cuda.set_device(index)
         yield torch.device("cuda", index)
     finally:
         lock.release()

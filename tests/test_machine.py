@@ -13,6 +13,7 @@ from rich.console import Console
 from reproduce import provenance as provenance_module
 from reproduce.config import Machine
 from reproduce.devices import claimed, describe
+from reproduce.distributed import Group
 from reproduce.errors import HarnessError
 from reproduce.files import digest, exclusive, read_json, write_atomically, write_json, write_text
 from reproduce.progress import ProgressBar
@@ -112,6 +113,18 @@ def test_jobs_spread_over_gpus_and_then_share_them() -> None:
         assert [d.index for d in (first, second, third, fourth)] == [0, 1, 0, 1]
     with claimed(machine) as again:
         assert again.index == 0
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_every_process_of_a_run_takes_a_gpu_of_its_own() -> None:
+    machine = Machine(device="cuda", jobs_per_gpu=2)
+    with claimed(machine, Group(0, 2)) as first, claimed(machine, Group(1, 2)) as second:
+        assert {first.index, second.index} == {0, 1}
+    for device, count, available in (("cuda", 3, 2), ("cuda:1", 2, 1)):
+        message = rf"{count} processes were started for {available} GPU\(s\), machine.device is"
+        refused, group = Machine(device=device), Group(0, count)
+        with pytest.raises(HarnessError, match=message), claimed(refused, group):
+            pass
 
 
 @pytest.mark.usefixtures("two_gpus")

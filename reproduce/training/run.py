@@ -69,6 +69,7 @@ def train_cell(
         if not _begin(config, spec, group, held, say):
             return
         device = held.enter_context(claimed(config.machine, group))
+        group.use(device)
         if stop is None:
             stop = held.enter_context(stop_requests(config.machine.max_minutes))
         _train(config, spec, device, group, say, stop)
