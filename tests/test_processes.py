@@ -30,7 +30,7 @@ from reproduce.training import train_cell
 from reproduce.training.batches import build_batches
 from reproduce.training.images import cut
 from reproduce.training.recipe import build_optimizer
-from reproduce.training.run import check_sharing
+from reproduce.training.run import _changes, check_sharing
 from reproduce.training.schedules import learning_rate
 from reproduce.workflow import Harness
 
@@ -220,3 +220,11 @@ def test_snakemake_starts_as_many_as_there_are_gpus(config: Config) -> None:
     assert (harness.gpus_of(other), harness.launcher(other)) == (1, "python -m reproduce")
     tree["machine"]["device"] = "cpu"
     assert Harness(tree).launcher(CELL.id) == "python -m reproduce"
+
+
+def test_another_number_of_processes_is_said() -> None:
+    before = {"device": "cpu", "processes": 2}
+    cpu = torch.device("cpu")
+    assert list(_changes(before, cpu, Group(0, 2))) == []
+    (said,) = _changes(before, cpu, Group())
+    assert said.startswith("begun by 2 process(es), now 1: each normalises and attacks its own")

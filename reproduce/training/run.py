@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -157,7 +157,8 @@ def _train(
     if path.exists():
         state = load_state(path, model, optimizer, stores.checksum)
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
-        _warn_of_change(state.pieces[-1], device, group, say)
+        for change in _changes(state.pieces[-1], device, group):
+            say(f"{spec.cell}: {change}")
     else:
         state.zeta = find_zeta(config, spec.parsed)
         name = f"{group.count} x {hardware['name']}" if group.count > 1 else hardware["name"]
@@ -191,14 +192,12 @@ def _train(
     group.wait()
 
 
-def _warn_of_change(
-    before: Mapping[str, Any], device: torch.device, group: Group, say: Callable[[str], None]
-) -> None:
-    """Say if a run goes on where it draws other random numbers than it began with."""
+def _changes(before: Mapping[str, Any], device: torch.device, group: Group) -> Iterator[str]:
+    """Say by what a run that goes on draws other random numbers than it began with."""
     if before["device"] != device.type:
-        say(f"begun on {before['device']}; {device.type} draws other random numbers")
+        yield f"begun on {before['device']}; {device.type} draws other random numbers"
     if before["processes"] != group.count:
-        say(
+        yield (
             f"begun by {before['processes']} process(es), now {group.count}: each normalises and "
             "attacks its own part of a batch, so the run is another from here on"
         )
