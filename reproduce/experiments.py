@@ -132,6 +132,24 @@ def war_cells(grid: TuningTable, architecture: str) -> list[Cell]:
     return [Cell(grid.dataset, architecture, "war", 0.0, seed) for seed in grid.seeds]
 
 
+def traced_cells(config: Config) -> list[Cell]:
+    """Return the runs whose traces show what WAR does: WAR's, and those it is held against.
+
+    Raises
+    ------
+    HarnessError
+        If Table 3, whose runs they are, is left out.
+    """
+    grid = config.experiments.table3
+    if grid is None:
+        raise HarnessError("figure war shows runs of table3, which this configuration leaves out")
+    return [
+        cell
+        for architecture in grid.architectures
+        for cell in (*war_cells(grid, architecture), *untuned_cells(grid, architecture))
+    ]
+
+
 def _grid_evaluations(config: Config, grid: Grid) -> list[Evaluation]:
     checkpoint = grid.checkpoint or config.eval.checkpoint
     return [Evaluation(cell, checkpoint, grid.attack, seed=0) for cell in grid_cells(grid)]

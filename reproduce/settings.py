@@ -1,6 +1,6 @@
 """From a preset, a config.yaml and overrides to a validated configuration."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from reproduce.catalogue import METHODS
 from reproduce.config import PRESETS, Config, merge
 from reproduce.errors import HarnessError
 
@@ -17,21 +16,6 @@ Tree = Mapping[str, Any]
 
 # the Snakefile hands its jobs the configuration in this environment variable
 CONFIG_VARIABLE = "REPRODUCE_CONFIG"
-
-# settings of which the paper says nothing
-_UNSAID = {"preset", "eval.shard", "eval.autoattack_package"}
-# sections that say where and on what to run, not what to compute
-_PLACES = {
-    "results",
-    "data.folder",
-    "data.cifar10",
-    "data.cifar100",
-    "data.cifar10_extra",
-    "data.imagenet",
-    "data.zoo",
-    "data.zoo_download",
-    "machine",
-}
 
 
 def load_config(source: Path | str, preset: str | None = None, sets: Sequence[str] = ()) -> Config:
@@ -86,98 +70,6 @@ def override(config: Config, sets: Mapping[str, Any]) -> Config:
     for key, value in sets.items():
         tree = merge(tree, _nested(key, value))
     return _validate(tree)
-
-
-def deviations(
-    config: Config,
-    attacks: Collection[str] | None = None,
-    methods: Collection[str] | None = None,
-) -> list[str]:
-    """List the settings by which a configuration differs from the paper's protocol.
-
-    Where to run and where files lie do not count, and on how many images an attack
-    runs is told from its records.  The list is empty exactly when results of this
-    configuration may be called a reproduction.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    attacks : collection of str, optional
-        Attacks whose settings count beside those of the one that chooses checkpoints;
-        all unless given.
-    methods : collection of str, optional
-        Training methods whose own settings count; all unless given.
-    """
-    reference = build_config({"preset": "paper"})
-    paper, ours = (_flat(c.model_dump(mode="json")) for c in (reference, config))
-    counted = attacks
-    if attacks is not None and any(METHODS[m].validation == "attack" for m in methods or METHODS):
-        counted = {*attacks, "pgd20"}
-    found = [] if config.preset == "paper" else [f"preset is {config.preset}"]
-    for key in sorted(paper.keys() | ours.keys()):
-        place = any(key == name or key.startswith(f"{name}.") for name in _PLACES)
-        # another grid is another choice of cells, each of which follows the protocol or not
-        if place or key in _UNSAID or key.startswith(("experiments.", "train.", "train_for.")):
-            continue
-        if key.startswith("eval.attacks.") and not _counts(key, counted, ours, paper):
-            continue
-        if _concerns(key, METHODS if methods is None else methods):
-            found += _difference(key, ours.get(key), paper.get(key))
-    for method in METHODS if methods is None else methods:
-        found += _of_training(config, reference, method)
-    return list(dict.fromkeys(found))
-
-
-def _of_training(config: Config, reference: Config, method: str) -> list[str]:
-    """List the training settings of a method that differ."""
-    ours, paper = (
-        _flat(c.train_of(method).model_dump(mode="json", exclude=set(METHODS[method].unused)))
-        for c in (config, reference)
-    )
-    own = {key for c in (config, reference) for key in _flat(c.train_for.get(method, {}))}
-    found = []
-    for key in sorted(paper.keys() | ours.keys()):
-        name = f"train_for.{method}.{key}" if key in own else f"train.{key}"
-        found += _difference(name, ours.get(key), paper.get(key))
-    return found
-
-
-def _difference(key: str, ours: object, paper: object) -> list[str]:
-    return (
-        []
-        if ours == paper
-        else [f"{key} is {_brief(key, ours)}, the paper's is {_brief(key, paper)}"]
-    )
-
-
-def _counts(key: str, attacks: Collection[str] | None, ours: Tree, paper: Tree) -> bool:
-    """Say whether a setting of an attack changes a number of the paper."""
-    name, _, setting = key.removeprefix("eval.attacks.").partition(".")
-    chosen = attacks is None or name in attacks
-    # an attack of the user's own has no number in the paper, one that is not there none of ours
-    both = all(f"eval.attacks.{name}.kind" in tree for tree in (ours, paper))
-    return chosen and setting != "images" and both
-
-
-def _concerns(key: str, methods: Iterable[str]) -> bool:
-    """Say whether one of some methods reads a setting; all read what belongs to no part."""
-    section = key.partition(".")[0]
-    rows = [METHODS[name] for name in methods]
-    if key == "data.imagenet_crop":
-        return any(row.objective == "fast" for row in rows)
-    parts = {
-        part for row in rows for part in (row.lambda_rule, row.weight_perturbation, row.batches)
-    }
-    if key == "data.extra_images":
-        section = "mixed"
-    return section not in ("war", "awp", "mixed") or section in parts
-
-
-def _brief(key: str, value: object) -> str:
-    if value is None:
-        return "all" if key.endswith("images") else "not set"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class _Loader(yaml.SafeLoader):
@@ -261,13 +153,3 @@ def _first_problem(error: ValidationError) -> str:
             line += f" (it is {first['input']!r})"
     more = len(problems) - 1
     return line + (f"; and {more} more" if more else "")
-
-
-def _flat(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

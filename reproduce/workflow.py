@@ -14,7 +14,7 @@ from reproduce import paths
 from reproduce.catalogue import EXTRA, dataset_facts
 from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
-from reproduce.experiments import Experiment, experiment_names, find_experiment
+from reproduce.experiments import Experiment, experiment_names, find_experiment, traced_cells
 from reproduce.files import read_json
 from reproduce.settings import CONFIG_VARIABLE, build_config
 from reproduce.specs import (
@@ -181,6 +181,13 @@ class Harness:
     def figure(self, name: str) -> list[Path]:
         """Return the forms of a figure."""
         return [paths.figure_file(self.config, name, suffix) for suffix in ("svg", "png", "csv")]
+
+    @_for_rules
+    def traces_of_war(self) -> list[Path]:
+        """Return the traces that the figure of WAR is drawn from, with their runs' settings."""
+        folders = [self.cells / cell.id for cell in traced_cells(self.config)]
+        files = (paths.trace_file, paths.run_file)
+        return [file(folder) for folder in folders for file in files]
 
     def diff(self, experiment: str) -> Path:
         """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""

@@ -23,6 +23,7 @@ class Step:
     gradients: dict[str, Tensor]
     state: dict[str, Tensor]
     momentum: dict[str, Tensor]
+    lam: float
 
 
 def terms(
@@ -67,8 +68,13 @@ def training_step(
     rate: float,
     weight_decay: float,
     gamma: float = 0.0,
+    zeta: float | None = None,
 ) -> Step:
-    """One step from rest; with `gamma` at adversarially perturbed weights."""
+    """One step from rest.
+
+    With `gamma` at adversarially perturbed weights; with `zeta` lambda follows
+    Algorithm 1 (alpha 0.1) from `lam`, and the step is taken with the new one.
+    """
     model = copy.deepcopy(model).eval()
     loss = {
         "trades": lambda x: kl(model(images).detach(), model(x)),
@@ -84,6 +90,8 @@ def training_step(
         for name, parameter in zip(names, parameters, strict=True):
             parameter += move[name]
     natural, robust = terms(method, model, images, adversarial, labels, order)
+    if zeta is not None:
+        lam = max(lam + 0.1 * (zeta - natural.item() / robust.item()), 0.0)
     gradients = torch.autograd.grad(natural + lam * robust, parameters)
     velocity = {}
     with torch.no_grad():
@@ -99,6 +107,7 @@ def training_step(
         dict(zip(names, gradients, strict=True)),
         model.state_dict(),
         velocity,
+        lam,
     )
 
 

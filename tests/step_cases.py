@@ -11,6 +11,7 @@ from reproduce.config import Train, TrainingAttack
 from reproduce.models import build_model
 from reproduce.objectives import build_objective
 from reproduce.rng import generator
+from reproduce.training.lambda_rules import WidthAdjusted, constant
 from reproduce.training.recipe import Recipe
 from reproduce.training.step import train_step
 
@@ -39,10 +40,11 @@ def noise_of(images: Tensor) -> Tensor:
     return torch.empty_like(images).normal_(generator=generator(0, "attack", 1, 0))
 
 
-def recipe_of(method: str, order: str, gamma: float = 0.0) -> Recipe:
+def recipe_of(method: str, order: str, gamma: float = 0.0, zeta: float | None = None) -> Recipe:
     first = "clean" if order[0] == "c" else "adversarial"
     train = Train(epochs=1, attack=ATTACK, bn_forwards=len(order), bn_first=first)
-    return Recipe(build_objective(METHODS[method].objective, train), ATTACK, gamma=gamma)
+    rule = constant if zeta is None else WidthAdjusted(zeta, 0.1)
+    return Recipe(build_objective(METHODS[method].objective, train), ATTACK, rule, gamma)
 
 
 def our_step(
@@ -52,11 +54,12 @@ def our_step(
     images: Tensor,
     labels: Tensor,
     gamma: float = 0.0,
+    zeta: float | None = None,
 ) -> tuple[reference_steps.Step, nn.Module]:
     model = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
     stream = generator(0, "attack", 1, 0)
-    recipe = recipe_of(method, order, gamma)
+    recipe = recipe_of(method, order, gamma, zeta)
     result = train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream)
     named = dict(model.named_parameters())
     step = reference_steps.Step(
@@ -67,6 +70,7 @@ def our_step(
         {name: parameter.grad for name, parameter in named.items()},
         model.state_dict(),
         {name: optimizer.state[parameter]["momentum_buffer"] for name, parameter in named.items()},
+        result.lam.item(),
     )
     return step, model
 
@@ -79,6 +83,7 @@ def reference_step(
     labels: Tensor,
     noise: Tensor,
     gamma: float = 0.0,
+    zeta: float | None = None,
 ) -> reference_steps.Step:
     return reference_steps.training_step(
         model,
@@ -94,4 +99,5 @@ def reference_step(
         rate=RATE,
         weight_decay=DECAY,
         gamma=gamma,
+        zeta=zeta,
     )

@@ -6,8 +6,9 @@ import pytest
 
 from reproduce.cells import parse_cell
 from reproduce.config import PRESETS
+from reproduce.deviations import deviations, table_deviations
 from reproduce.errors import HarnessError
-from reproduce.settings import build_config, deviations, load_config
+from reproduce.settings import build_config, load_config
 from reproduce.specs import evaluation_spec, protocol_digest, training_spec
 
 TRADES = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
@@ -250,3 +251,50 @@ def test_evaluation_specs_are_checked() -> None:
             evaluation_spec(load_config("{}", None, sets), TRADES, "fab", 0, "best-test")
     with pytest.raises(HarnessError, match="held-out"):
         evaluation_spec(config, TRADES, "pgd20", 0, "best-val")
+
+
+def test_another_checkpoint_than_the_papers_is_a_deviation_of_the_rows_that_show_it() -> None:
+    config = load_config("{}", None, ["experiments.table6.checkpoint=last"])
+    assert table_deviations(config, "table6") == [
+        "table6 shows checkpoint last, the paper best-test"
+    ]
+    assert table_deviations(config, "table1") == []
+    last = load_config("{}", None, ["eval.checkpoint=last"])
+    assert table_deviations(last, "table1") == ["table1 shows checkpoint last, the paper best-test"]
+    # these rows name their checkpoint
+    assert table_deviations(last, "table4") == []
+
+
+def test_a_checkpoint_of_one_row_is_a_deviation_of_its_method_alone() -> None:
+    trained = "{cifar10/wrn-34-10/war/lam-0/seed-0: last, cifar10/wrn-28-10/rst/lam-6/seed-0: last}"
+    config = load_config("{}", None, [f"experiments.table4.trained={trained}"])
+    assert table_deviations(config, "table4", "rst") == []
+    assert len(table_deviations(config, "table4", "war")) == 1
+
+
+def test_other_seeds_and_fewer_cells_are_no_deviation() -> None:
+    sets = ["experiments.table1.seeds=[7]", "experiments.table1.methods={trades: [6]}"]
+    assert table_deviations(load_config("{}", None, sets), "table1") == []
+
+
+def test_another_search_is_a_deviation_of_the_strategy_it_belongs_to() -> None:
+    sets = ["experiments.table3.untuned=9", "experiments.table3.lambdas=[6]"]
+    config = load_config("{}", None, sets)
+    assert table_deviations(config, "table3", "war") == []
+    assert table_deviations(config, "table3", "untuned") == [
+        "experiments.table3.untuned is 9, the paper's is 6"
+    ]
+    assert len(table_deviations(config, "table3", "manual")) == 1
+
+
+def test_networks_trained_elsewhere_have_no_training_settings() -> None:
+    sets = ["eval.attacks.pgd20.steps=10", "eval.checkpoint=last", "train.epochs=3"]
+    config = load_config("{}", None, sets)
+    assert deviations(config, ["autoattack"], methods=[]) == []
+    assert len(deviations(config, ["autoattack"], methods=["trades"])) == 2
+
+
+def test_the_crop_of_imagenet_concerns_imagenet() -> None:
+    config = load_config("{}", None, ["data.imagenet_crop=100"])
+    assert deviations(config, methods=["trades"], datasets=["cifar10"]) == []
+    assert len(deviations(config, methods=["trades"], datasets=["imagenet"])) == 1

@@ -12,10 +12,11 @@ from workflow_copy import Workflow, copy
 from reproduce import paths
 from reproduce.cells import parse_cell
 from reproduce.config import Config
+from reproduce.deviations import deviations
 from reproduce.errors import HarnessError, Stopped
 from reproduce.files import read_json
 from reproduce.runs import problem_with, read_run
-from reproduce.settings import build_config, deviations, override
+from reproduce.settings import build_config, override
 from reproduce.specs import training_spec
 from reproduce.training import train_cell
 from reproduce.training.batches import build_batches

@@ -20,7 +20,7 @@ LAYERS = [
     {"objectives"},
     {"evaluation"},
     {"training"},
-    {"experiments", "export", "planning"},
+    {"experiments", "deviations", "export", "planning"},
     {"analysis"},
     {"figures"},
     {"cli", "workflow", "__main__"},

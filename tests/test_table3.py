@@ -179,3 +179,16 @@ def test_table6(paper: Callable[..., Config]) -> None:
     frame = _diff(config, "table6")
     assert frame["paper"].tolist()[:3] == [59.01, 84.82, 73.95]
     assert set(frame["verdict"]) == {"differs"}
+
+
+def test_another_grid_cannot_agree(paper: Callable[..., Config]) -> None:
+    """The keys of the rows stay the same; what they mean does not."""
+    config = paper("experiments.table3.untuned=9", "experiments.table6.checkpoint=last")
+    _fill(config, "table3")
+    _fill(config, "table6")
+    frame = _diff(config)
+    frame = frame[frame["metric"] == "robust_accuracy"].set_index("method")
+    assert set(frame.loc["untuned", "verdict"]) == {"not a reproduction"}
+    assert "not a reproduction" not in set(frame.loc["manual", "verdict"])
+    assert set(_diff(config, "table6")["verdict"]) == {"not a reproduction"}
+    assert "table6 shows checkpoint last" in _table(config, "table6")

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from small_runs import never, quiet, results, stop_at
+from step_cases import LAM, batch, network, noise_of, our_step, reference_step
 
 from reproduce import paths
 from reproduce.cells import parse_cell
@@ -18,6 +19,7 @@ from reproduce.objectives import Terms
 from reproduce.specs import thin_cell, training_spec
 from reproduce.training import train_cell
 from reproduce.training.lambda_rules import WidthAdjusted
+from reproduce.training.recipe import build_recipe
 
 CELL = parse_cell("digits/wrn-10-0.5/war/lam-0/seed-0")
 THIN = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
@@ -51,6 +53,40 @@ def test_a_robust_term_of_zero(natural: float) -> None:
     """The ratio has no value then; lambda takes the limit, and is no NaN."""
     lam = WidthAdjusted(30.0, 0.1)(torch.tensor(6.0, dtype=torch.float64), _terms(natural, 0.0))
     assert lam.item() == 0.0
+
+
+@pytest.mark.parametrize("robust", [-1e-9, -0.1])
+def test_a_robust_term_rounded_below_zero(robust: float) -> None:
+    """A divergence cannot be negative; one that was rounded so counts as zero."""
+    lam = WidthAdjusted(30.0, 0.1)(torch.tensor(6.0, dtype=torch.float64), _terms(2.3, robust))
+    assert lam.item() == 0.0
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.005])
+@pytest.mark.parametrize(("zeta", "falls_to_zero"), [(3000.0, False), (0.5, True)])
+def test_a_step_is_taken_with_the_new_lambda(
+    zeta: float, falls_to_zero: bool, gamma: float
+) -> None:
+    """In float64 against the formula: lambda, both terms, gradients, weights, momentum."""
+    model, (images, labels) = network(torch.float64), batch(torch.float64)
+    noise = noise_of(images)
+    ours, _ = our_step(model, "trades", "ca", images, labels, gamma, zeta)
+    expected = reference_step(model, "trades", "ca", images, labels, noise, gamma, zeta)
+    assert ours.lam == pytest.approx(expected.lam, rel=1e-8)
+    assert (expected.lam == 0) == falls_to_zero
+    assert abs(expected.lam - LAM) > 1  # another step than with the lambda before
+    exact = {"rtol": 1e-7, "atol": 1e-10}
+    torch.testing.assert_close(ours.robust, expected.robust, **exact)
+    for name, gradient in expected.gradients.items():
+        torch.testing.assert_close(ours.gradients[name], gradient, **exact)
+        torch.testing.assert_close(ours.momentum[name], expected.momentum[name], **exact)
+    for name, value in expected.state.items():
+        torch.testing.assert_close(ours.state[name], value, **exact)
+
+
+def test_a_recipe_of_war_needs_its_zeta(tiny: Callable[..., Config]) -> None:
+    with pytest.raises(ValueError, match="zeta"):
+        build_recipe(training_spec(tiny("war.zeta=30"), CELL), zeta=None)
 
 
 def test_no_gradient_flows_through_lambda() -> None:

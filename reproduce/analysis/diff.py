@@ -16,11 +16,11 @@ from reproduce.analysis.statistics import (
 from reproduce.analysis.tuning import compare_strategies
 from reproduce.catalogue import METHODS, dataset_facts, extra_of
 from reproduce.config import Config, TuningTable
+from reproduce.deviations import deviations, table_deviations
 from reproduce.evaluation import ALL_METRICS
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
 from reproduce.paper import published, published_models
-from reproduce.settings import deviations
 
 # the paper's ± is over three training seeds (Table 1) or three attack seeds (Table 2)
 PAPER_SEEDS = 3
@@ -78,7 +78,7 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
     frame = ours.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
     frame["difference"] = frame["ours"] - frame["mean"]
     keys = set(zip(frame["dataset"], frame["attack"], frame["method"], strict=True))
-    reasons = {key: _reasons(config, results, *key) for key in keys}
+    reasons = {key: _reasons(config, experiment.name, results, *key) for key in keys}
     judged = [
         _judge(row, reasons[row.dataset, row.attack, row.method]) for row in frame.itertuples()
     ]
@@ -92,7 +92,7 @@ def diff_notes(config: Config, experiment: Experiment, results: Results) -> list
         [(e.dataset, e.attack, e.name) for e in experiment.published]
         + [(e.cell.dataset, e.attack, e.cell.method) for e in experiment.evaluations]
     )
-    notes = [reason for key in keys for reason in _reasons(config, results, *key)]
+    notes = [reason for key in keys for reason in _reasons(config, experiment.name, results, *key)]
     return list(dict.fromkeys(notes))
 
 
@@ -112,13 +112,16 @@ def diff_caveats(results: Results) -> list[str]:
     return list(dict.fromkeys(caveats))
 
 
-def _reasons(config: Config, results: Results, dataset: str, attack: str, method: str) -> list[str]:
+def _reasons(
+    config: Config, table: str, results: Results, dataset: str, attack: str, method: str
+) -> list[str]:
     """Say why one attack's numbers of one method may not be called a reproduction."""
     # both other strategies of tuning train with TRADES
     trained = "trades" if method in ("untuned", "manual") else method
     # a published checkpoint was trained elsewhere
     methods = [trained] if trained in METHODS else []
-    reasons = deviations(config, [attack], methods)
+    reasons = deviations(config, [attack], methods, [dataset])
+    reasons += table_deviations(config, table, method)
     frame = results.frame[results.frame["dataset"] == dataset]
     facts = dataset_facts(dataset)
     for train, test in sorted(

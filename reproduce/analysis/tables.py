@@ -13,9 +13,9 @@ from reproduce.analysis.results import Results
 from reproduce.analysis.sanity import black_box_warnings
 from reproduce.catalogue import METHODS, parse_architecture
 from reproduce.config import Config
+from reproduce.deviations import deviations, table_deviations
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
-from reproduce.settings import deviations
 
 _MISSING = "–"
 # lines of one kind under a table; the records hold them all
@@ -53,7 +53,10 @@ def table_notes(
         *layout.notes,
         *partial_notes(config, attacks, results),
     ]
-    changed = deviations(config, attacks, methods)
+    datasets = {item.cell.dataset for item in experiment.evaluations}
+    datasets |= {item.dataset for item in experiment.published}
+    changed = deviations(config, attacks, methods, datasets)
+    changed += table_deviations(config, experiment.name)
     if changed:
         notes.append(f"Not the paper's protocol: {'; '.join(changed)}.")
     notes += [f"Note: {caveat}." for caveat in diff_caveats(results)]

@@ -1,7 +1,5 @@
 """How width adjusted regularisation moves lambda, and with it the ratio of the two terms."""
 
-from collections.abc import Iterator
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +9,7 @@ from reproduce.analysis.layouts.layout import width
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.experiments import untuned_cells, war_cells
+from reproduce.experiments import traced_cells
 from reproduce.figures.style import COLOURS, DASHES, new_figure
 from reproduce.files import read_json
 from reproduce.runs import problem_with, read_run
@@ -35,20 +33,11 @@ def numbers(config: Config) -> pd.DataFrame:
     HarnessError
         If Table 3 is not configured, or none of its WAR runs is finished.
     """
-    frames = [_trace(config, cell) for cell in _cells(config)]
+    frames = [_trace(config, cell) for cell in traced_cells(config)]
     found = [frame for frame in frames if frame is not None]
     if not any((frame["method"] == "war").any() for frame in found):
         raise HarnessError("figure war: no WAR run of table3 is finished yet")
     return pd.concat(found, ignore_index=True)
-
-
-def _cells(config: Config) -> Iterator[Cell]:
-    grid = config.experiments.table3
-    if grid is None:
-        raise HarnessError("figure war shows runs of table3, which this configuration leaves out")
-    for architecture in grid.architectures:
-        yield from war_cells(grid, architecture)
-        yield from untuned_cells(grid, architecture)
 
 
 def _trace(config: Config, cell: Cell) -> pd.DataFrame | None:

@@ -47,11 +47,21 @@ def build_recipe(spec: TrainingSpec, zeta: float | None) -> Recipe:
         What to compute.
     zeta : float or None
         The ratio that WAR steers to; None if lambda is constant.
+
+    Raises
+    ------
+    ValueError
+        If lambda is WAR's and there is no zeta: it would stay where it starts.
     """
+    rule: LambdaRule = constant
+    if spec.war is not None:
+        if zeta is None:
+            raise ValueError(f"{spec.cell} needs a zeta")
+        rule = WidthAdjusted(zeta, spec.war.alpha)
     return Recipe(
         build_objective(METHODS[spec.parsed.method].objective, spec.train),
         spec.train.attack,
-        constant if spec.war is None or zeta is None else WidthAdjusted(zeta, spec.war.alpha),
+        rule,
         0.0 if spec.awp is None else spec.awp.gamma,
         spec.train.precision,
     )

@@ -5,7 +5,7 @@ localrules:
 
 rule figure_war:
     input:
-        lambda _: HARNESS.outputs("table3"),
+        lambda _: HARNESS.traces_of_war(),
     output:
         HARNESS.figure("war"),
     log:
@@ -14,6 +14,5 @@ rule figure_war:
         ENVIRONMENT
     params:
         preset=HARNESS.config.preset,
-        digest=lambda _: HARNESS.table_digest("table3"),
     shell:
         "python -m reproduce figure war --preset {params.preset} > {log} 2>&1"
