@@ -42,6 +42,7 @@ class RunInfo(_Part):
     hardware: list[str]
     seconds: float
     models: dict[Checkpoint, str]
+    trace: str
 
 
 def read_run(folder: Path) -> RunInfo | None:
@@ -85,10 +86,11 @@ def problem_with(config: Config, spec: TrainingSpec, run: RunInfo | None) -> str
     return None
 
 
-def damaged_model(folder: Path, run: RunInfo) -> Path | None:
-    """Return the first checkpoint whose bytes are not those run.json speaks of, if any."""
-    for choice, checksum in run.models.items():
-        path = paths.model_file(folder, choice)
+def damaged_file(folder: Path, run: RunInfo) -> Path | None:
+    """Return the first checkpoint, or the trace, whose bytes are not those run.json speaks of."""
+    expected = {paths.model_file(folder, choice): sha256 for choice, sha256 in run.models.items()}
+    expected[paths.trace_file(folder)] = run.trace
+    for path, checksum in expected.items():
         if not path.is_file() or sha256_of_file(path) != checksum:
             return path
     return None

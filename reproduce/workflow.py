@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -43,6 +44,20 @@ def _for_rules(method: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
+def _typed(value: Any) -> Any:
+    """Turn what Snakemake's ``--config`` leaves as text into numbers, truth values and null.
+
+    It types a value by itself and none inside a mapping; other text stays as it is.
+    """
+    if isinstance(value, Mapping):
+        return {key: _typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_typed(inner) for inner in value]
+    if isinstance(value, str) and re.fullmatch(r"-?\d+|true|false|null", value):
+        return json.loads(value)
+    return value
+
+
 class Harness:
     """The rules' view of one configuration.
 
@@ -58,6 +73,7 @@ class Harness:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
+        config = _typed(config)
         self.config = _for_rules(build_config)(config)
         # Jobs read the configuration as it was planned, whatever happens to config.yaml
         # meanwhile, and run with the Python of this Snakemake; a conda environment that a

@@ -46,6 +46,7 @@ def write_run(
         "models": {item.checkpoint: f"weights of {item.cell}"},
         "final_lambda": item.cell.lam if final_lambda is None else final_lambda,
         "hardware": ["made up"],
+        "trace": "",
         "seconds": seconds,
     }
     write_json(paths.run_file(paths.cell_folder(config, item.cell)), run)

@@ -20,6 +20,7 @@ from reproduce.specs import thin_cell, training_spec
 from reproduce.training import train_cell
 from reproduce.training.lambda_rules import WidthAdjusted
 from reproduce.training.recipe import build_recipe
+from reproduce.training.trace import read_trace
 
 CELL = parse_cell("digits/wrn-10-0.5/war/lam-0/seed-0")
 THIN = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
@@ -151,6 +152,23 @@ def test_a_stopped_run_ends_with_the_same_bits(
         train_cell(parts, CELL, quiet, stop_at(asked))
     train_cell(parts, CELL, quiet, never)
     assert results(whole, CELL) == results(parts, CELL)
+
+
+def test_a_damaged_trace_of_the_thin_network(tiny: Callable[..., Config]) -> None:
+    """It is named, and the command that is named makes it again."""
+    config = tiny(WAR)
+    train_cell(config, THIN, quiet, never)
+    file = paths.trace_file(paths.cell_folder(config, THIN))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:1000])
+    with pytest.raises(HarnessError, match=f"is damaged; `reproduce train {THIN}` makes it"):
+        train_cell(config, CELL, quiet, never)
+    train_cell(config, THIN, quiet, never)
+    assert file.read_bytes() == whole
+    train_cell(config, CELL, quiet, never)
+    pd.DataFrame({"epoch": [1]}).to_parquet(file)
+    with pytest.raises(HarnessError, match=r"lacks lambda, .* no trace of a run"):
+        read_trace(file, THIN)
 
 
 def test_zeta_stays_what_it_was_when_a_run_continues(tiny: Callable[..., Config]) -> None:

@@ -24,8 +24,8 @@ def test_paper_plan(tmp_path: Path) -> None:
     # a second target that shares every cell adds no work
     both = workflow.planned("--config", "preset=paper", "--", "table1", "diff", "all")
     # ... beside those of the other tables: 15 of Table 2, 9 WAR and their thin network, 3 with
-    # extra images, 3 AWP
-    assert (both["train"], both["evaluate"]) == (99 + 15 + 10 + 3 + 3, 378 + 10 + 4 + 3)
+    # extra images, 2 on ImageNet, 3 AWP
+    assert (both["train"], both["evaluate"]) == (99 + 15 + 10 + 3 + 2 + 3, 378 + 10 + 4 + 2 + 3)
 
 
 def test_paper_plan_of_table2(tmp_path: Path) -> None:
@@ -89,6 +89,18 @@ def test_bad_configuration(tmp_path: Path, config: dict, message: str) -> None:
     assert process.returncode != 0
     assert message in process.stdout + process.stderr
     assert "Traceback" not in process.stdout + process.stderr
+
+
+def test_settings_on_snakemakes_command_line(tmp_path: Path) -> None:
+    """It leaves what stands inside a mapping as text."""
+    settings = [
+        "train={epochs: 2, attack: {epsilon: 4/255, steps: 3}, nesterov: true}",
+        "machine={max_minutes: 110}",
+        "experiments={table5: null, table1: {seeds: [0, 3]}}",
+    ]
+    workflow = Workflow(copy(tmp_path), {"preset": "demo"})
+    planned = workflow.planned("--config", *settings, "--", "table1")
+    assert planned["train"] == 16
 
 
 def test_a_table_may_be_left_out(tmp_path: Path) -> None:

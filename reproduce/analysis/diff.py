@@ -153,7 +153,8 @@ def _seen(frame: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
 
 def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> None:
     """Write a comparison as CSV, numbers to four decimals."""
-    text = frame.round(4).to_csv(index=False, lineterminator="\n")
+    # columns that were empty in some part have no type of their own yet
+    text = frame.infer_objects().round(4).to_csv(index=False, lineterminator="\n")
     write_text(paths.diff_file(config, experiment.name), text)
 
 

@@ -133,7 +133,9 @@ def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, Run
     if record.info.get("digest") != spec.digest:
         raise HarnessError(f"{path} was made with other settings than the configuration's")
     run = read_run(folder)
-    if run is None or run.models.get(checkpoint) != record.info.get("model_sha256"):
+    if run is None:
+        raise HarnessError(f"{path}: the run has lost its {paths.run_file(folder).name}")
+    if run.models.get(checkpoint) != record.info.get("model_sha256"):
         raise HarnessError(f"{path} is of other weights than the run's")
     return record, run
 

@@ -188,6 +188,8 @@ def _latex(heading: str, layout: Layout, notes: list[str]) -> str:
         lines += [r"\midrule", rf"\multicolumn{{{count}}}{{c}}{{{_escape(section)}}} \\"]
         for number in numbers:
             texts = _texts(layout, number, r"$\pm$", lambda text: rf"\textbf{{{text}}}")
+            labels = len(layout.labels)
+            texts[:labels] = map(_escape, texts[:labels])
             lines.append(" & ".join(texts).replace(_MISSING, "--") + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     comments = [f"% {line}" for line in (heading, *notes)]

@@ -13,7 +13,7 @@ from reproduce.config import Config, TuningTable
 from reproduce.experiments import searched_cells, untuned_cells, war_cells
 from reproduce.specs import thin_cell
 
-STRATEGIES = {"untuned": "none", "manual": "manual", "war": "WAR"}
+STRATEGIES = {"untuned": "untuned", "manual": "manual", "war": "WAR"}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def diff(
     results = collect(settings, chosen)
     frame = build_diff(settings, chosen, results)
     write_diff(settings, chosen, frame)
+    notes: dict[str, int] = {}
     heads = ("cell", "method", "λ", "attack", "metric", "paper", "ours", "seeds", "Δ", "verdict")
     shown = Table(*heads)
     for column in shown.columns:
@@ -61,12 +62,14 @@ def diff(
             _number(row["ours"], row["ours_std"]),
             str(row["seeds"]),
             "" if row["difference"] != row["difference"] else f"{row['difference']:+.2f}",
-            row["verdict"] + (f" ({row['note']})" if row["note"] else ""),
+            row["verdict"] + _reference(row["note"], notes),
         )
     console().print(shown)
-    notes = diff_notes(settings, chosen, results)
-    if notes:
-        print(f"Not a reproduction of the paper: {'; '.join(notes)}.")
+    for text, number in notes.items():
+        print(f"({number}) {text}")
+    reasons = diff_notes(settings, chosen, results)
+    if reasons:
+        print(f"Not a reproduction of the paper: {'; '.join(reasons)}.")
     for line in [*diff_caveats(results), *results.problems]:
         print(f"Note: {line}")
     print(f"Written: {paths.diff_file(settings, chosen.name)}")
@@ -87,6 +90,11 @@ def figure(
     settings = _configure(config, preset, sets)
     draw(settings, name)
     print(f"Written: {paths.figure_file(settings, name, 'svg')}, .png and .csv")
+
+
+def _reference(note: str, notes: dict[str, int]) -> str:
+    """Return the number of a note in brackets; a new one gets the next."""
+    return f" ({notes.setdefault(note, len(notes) + 1)})" if note else ""
 
 
 def _number(mean: float, std: float) -> str:

@@ -74,6 +74,8 @@ class Config(Section):
                     raise ValueError(
                         f"{key}: {first['msg'].removeprefix('Value error, ')}"
                     ) from None
+                if first["type"] == "extra_forbidden":
+                    raise ValueError(f"unknown key {key!r}") from None
                 raise ValueError(f"{key}: {first['msg']} (it is {first['input']!r})") from None
 
     def _enough_images(self, table: str, dataset: str) -> None:

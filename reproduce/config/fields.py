@@ -43,10 +43,13 @@ Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 def _zeta(value: Any) -> Any:
     if value == "measured":
         return value
-    number = _number(value)
-    if not (isinstance(number, int | float) and 0 < number < math.inf):
+    try:
+        number = float(_number(value))
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
         raise ValueError("it is 'measured' or a number above 0")
-    return float(number)
+    return number
 
 
 Zeta = Annotated[Literal["measured"] | float, BeforeValidator(_zeta)]

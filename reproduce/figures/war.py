@@ -3,9 +3,11 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from reproduce import paths
 from reproduce.analysis.layouts.layout import width
+from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
@@ -14,6 +16,7 @@ from reproduce.figures.style import COLOURS, DASHES, new_figure
 from reproduce.files import read_json
 from reproduce.runs import problem_with, read_run
 from reproduce.specs import training_spec
+from reproduce.training.trace import read_trace
 
 # iterations that one point of the smoothed lines averages, as a fraction of the run
 _WINDOW = 0.03
@@ -25,7 +28,7 @@ def numbers(config: Config) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row an iteration of each run: architecture, method, seed, zeta, iteration,
+        A row an iteration of each run: dataset, architecture, method, seed, zeta, iteration,
         natural_risk, robust_regularization, lambda, ratio.
 
     Raises
@@ -45,10 +48,10 @@ def _trace(config: Config, cell: Cell) -> pd.DataFrame | None:
     folder = paths.cell_folder(config, cell)
     if problem_with(config, training_spec(config, cell), read_run(folder)) is not None:
         return None
-    trace = pd.read_parquet(paths.trace_file(folder))
-    names = ("architecture", "method", "seed", "zeta")
+    trace = read_trace(paths.trace_file(folder), cell)
+    names = ("dataset", "architecture", "method", "seed", "zeta")
     zeta = read_json(paths.run_file(folder))["zeta"]
-    values = (cell.architecture, cell.method, cell.seed, zeta)
+    values = (cell.dataset, cell.architecture, cell.method, cell.seed, zeta)
     columns = ["iteration", "natural_risk", "robust_regularization", "lambda"]
     frame = trace[columns].assign(**dict(zip(names, values, strict=True)))
     frame["ratio"] = frame["natural_risk"] / frame["robust_regularization"]
@@ -69,9 +72,14 @@ def plot(frame: pd.DataFrame) -> Figure:
             label = f"λ = {constant['lambda'].iloc[0]:g}, {width(name)}"
             _line(ratio, constant, "ratio", label, alpha=0.45, **look)
     zeta = frame.loc[frame["method"] == "war", "zeta"].iloc[0]
-    ratio.axhline(zeta, color="grey", linewidth=0.8, label=f"ζ = {zeta:.1f}")
+    ratio.axhline(zeta, color="black", linestyle=":", linewidth=0.9, label=f"ζ = {zeta:.1f}")
+    ratio.set_title(dataset_facts(frame["dataset"].iloc[0]).title, fontsize=8)
     ratio.set(yscale="log", ylabel="natural risk /\nrobust regularisation")
     lam.set(xlabel="iteration", ylabel="λ of WAR", ylim=(0, None))
+    # 20, 50, 100 in place of powers of ten, of which there may be one
+    ratio.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ratio.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ratio.yaxis.set_minor_formatter(NullFormatter())
     ratio.legend(fontsize=6, ncols=2)
     return figure
 

@@ -22,7 +22,7 @@ from reproduce.errors import HarnessError
 from reproduce.files import exclusive, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights
 from reproduce.provenance import provenance
-from reproduce.runs import damaged_model, problem_with, read_run
+from reproduce.runs import damaged_file, problem_with, read_run
 from reproduce.specs import TrainingSpec, training_spec
 from reproduce.training.batches import build_batches
 from reproduce.training.images import cut, open_stores
@@ -123,7 +123,7 @@ def _is_trained(
     run = read_run(folder)
     problem = problem_with(config, spec, run)
     if run is not None and problem is None:
-        damaged = damaged_model(folder, run)
+        damaged = damaged_file(folder, run)
         if damaged is None:
             say(f"{spec.cell}: already trained, {folder}")
             return True
@@ -239,6 +239,7 @@ def _write_results(
             "models": {
                 choice: sha256_of_file(paths.model_file(folder, choice)) for choice in weights
             },
+            "trace": sha256_of_file(paths.trace_file(folder)),
             "hardware": sorted({piece["name"] for piece in state.pieces}),
             "seconds": round(seconds, 3),
             "gpu_hours": round(on_gpu / 3600, 4),

@@ -7,6 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from reproduce.cells import Cell
+from reproduce.errors import HarnessError
 from reproduce.files import write_atomically, write_text
 from reproduce.training.step import StepResult
 
@@ -100,6 +102,23 @@ class Trace:
         frame = frame.astype(dict.fromkeys(COLUMNS, "float32") | {"epoch": "int32"})
         frame.insert(0, "iteration", pd.RangeIndex(1, len(frame) + 1).astype("int32"))
         write_atomically(path, lambda part: frame.to_parquet(part, compression="zstd", index=False))
+
+
+def read_trace(path: Path, cell: Cell) -> pd.DataFrame:
+    """Read the trace of a finished run, as `Trace.write` wrote it.
+
+    Raises
+    ------
+    HarnessError
+        If it is damaged, saying how it is made again.
+    """
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        raise HarnessError(f"{path} is damaged; `reproduce train {cell}` makes it again") from error
+    if missing := {*COLUMNS} - {*frame.columns}:
+        raise HarnessError(f"{path} lacks {', '.join(sorted(missing))}; it is no trace of a run")
+    return frame
 
 
 def write_epochs(path: Path, rows: list[dict[str, float]]) -> None:

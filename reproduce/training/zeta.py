@@ -1,13 +1,12 @@
 """Zeta of width adjusted regularisation, measured from the trained thin network."""
 
-import pandas as pd
-
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.runs import problem_with, read_run
 from reproduce.specs import thin_cell, training_spec
+from reproduce.training.trace import read_trace
 
 
 def find_zeta(config: Config, cell: Cell) -> float | None:
@@ -19,8 +18,8 @@ def find_zeta(config: Config, cell: Cell) -> float | None:
     Raises
     ------
     HarnessError
-        If the thin network is not trained with these settings, or its robust
-        regularisation vanished.
+        If the thin network is not trained with these settings, its trace is damaged, or
+        its robust regularisation vanished.
     """
     spec, thin = training_spec(config, cell), thin_cell(config, cell)
     if spec.war is None:
@@ -34,7 +33,7 @@ def find_zeta(config: Config, cell: Cell) -> float | None:
             f"{cell}: zeta is measured from {thin}, which {problem}; run `reproduce train {thin}` "
             "first, or set war.zeta to a number"
         )
-    trace = pd.read_parquet(paths.trace_file(folder))
+    trace = read_trace(paths.trace_file(folder), thin)
     last = trace[trace["epoch"] == trace["epoch"].max()].mean()
     if not last["robust_regularization"] > 0:
         raise HarnessError(f"{cell}: the robust regularisation of {thin} vanished; set war.zeta")

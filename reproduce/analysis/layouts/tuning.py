@@ -75,15 +75,15 @@ def _paper(grid: TuningTable, found: Strategy) -> list[Sample]:
 
 
 def _notes(grid: TuningTable, results: Results, strategies: list[Strategy]) -> list[str]:
-    hardware = " and ".join(dict.fromkeys(results.frame["hardware"])) or "nothing yet"
+    hardware = " and ".join(dict.fromkeys(results.frame["hardware"])) or "its hardware"
     tried = ", ".join(f"{lam:g}" for lam in grid.lambdas)
     notes = [
-        f"none: λ = {grid.untuned:g}, tuned on the thin network; manual: the best of λ = {tried}; "
-        "WAR: Algorithm 1 of the paper, its λ the mean over the last epoch. Mean ± sample "
-        f"standard deviation over {len(grid.seeds)} training seed(s); bold: best of a network.",
+        f"untuned: λ = {grid.untuned:g}, tuned on the thin network; manual: the best of λ = "
+        f"{tried}; WAR: Algorithm 1 of the paper, its λ the mean over the last epoch. Mean ± "
+        f"sample standard deviation over {len(grid.seeds)} training seed(s); bold: best of a network.",
         f"Hours as each run measured them on {hardware}, counted as the paper does: one run for "
-        f"none and WAR, all {len(grid.lambdas)} trials of the search for manual; the tuning of the "
-        "thin network is added to none and WAR, as its one run here times "
+        f"untuned and WAR, all {len(grid.lambdas)} trials of the search for manual; the tuning of "
+        "the thin network is added to untuned and WAR, as its one run here times "
         f"{len(grid.lambdas)} (the paper: 18 hours). The paper's hours are of an NVIDIA V100.",
     ]
     manual = {found.architecture: found for found in strategies if found.name == "manual"}
