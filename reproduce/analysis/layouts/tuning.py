@@ -80,7 +80,8 @@ def _notes(grid: TuningTable, results: Results, strategies: list[Strategy]) -> l
     notes = [
         f"untuned: λ = {grid.untuned:g}, tuned on the thin network; manual: the best of λ = "
         f"{tried}; WAR: Algorithm 1 of the paper, its λ the mean over the last epoch. Mean ± "
-        f"sample standard deviation over {len(grid.seeds)} training seed(s); bold: best of a network.",
+        f"sample standard deviation over {len(grid.seeds)} training seed(s); bold: best of a "
+        "network.",
         f"Hours as each run measured them on {hardware}, counted as the paper does: one run for "
         f"untuned and WAR, all {len(grid.lambdas)} trials of the search for manual; the tuning of "
         "the thin network is added to untuned and WAR, as its one run here times "
