@@ -1,6 +1,8 @@
 """Files that torch.save wrote, read as plain tensors: what would run code is refused."""
 
 import pickle
+import re
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,8 @@ def read_tensors(path: Path) -> Any:
     Raises
     ------
     HarnessError
-        If the file is missing, a web page, cut short, or holds anything that could run
-        code.
+        If the file is missing, a web page, cut short, or asks for anything that could run
+        code; none of it is run.
     """
     if not path.is_file():
         raise HarnessError(f"checkpoint {path} does not exist")
@@ -47,8 +49,12 @@ def read_tensors(path: Path) -> Any:
             "text; download it in a browser"
         )
     try:
-        with numpy_numbers():
+        with numpy_numbers(), warnings.catch_warnings():
+            # of the protocol of plain pickles: they are refused, with a reason of ours
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise HarnessError(f"checkpoint {path} {_refusal(str(error))}") from error
     # of a damaged file torch's readers raise many things
     except (
         RuntimeError,
@@ -60,7 +66,18 @@ def read_tensors(path: Path) -> Any:
         AttributeError,
         MemoryError,
         OverflowError,
-        pickle.UnpicklingError,
     ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise HarnessError(f"checkpoint {path} is cut short or damaged: {reason}") from error
+
+
+def _refusal(told: str) -> str:
+    """Say why torch's reader refused a file, without its advice to read it unsafely."""
+    named = re.search(r"GLOBAL ([\w.]+)", told)
+    if named is not None:
+        asked = named[1].rstrip(".")
+        return f"asks for {asked}: only tensors are read, and nothing of it was run"
+    # the reason stands behind the advice, often on a line of its own
+    behind = told.partition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
+    reason = " ".join(behind.split()) or "a pickle that cannot be read"
+    return f"is cut short or damaged, or torch.save did not write it ({reason}); nothing was run"

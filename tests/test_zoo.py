@@ -1,5 +1,7 @@
 """RobustBench's zoo: its import, its layout, what is loaded and what is refused."""
 
+import os
+import pickle
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -119,11 +121,34 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
                 use()
     for force in (False, True):  # torch has a switch that lets files run code
         write_checkpoint(tmp_path, lambda state: {**state, "more": Runs(touched)})
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(HarnessError, match="damaged"):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(HarnessError, match="asks for"):
             if force:
                 patch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
             zoo.load()
         assert not touched.exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", [2, 4, None])
+def test_what_would_run_code_is_told_from_what_is_damaged(
+    tmp_path: Path, protocol: int | None
+) -> None:
+    """PyTorch advises to read such a file with the safety off; we do not pass that on."""
+    zoo, touched = _zoo(tmp_path), tmp_path / "touched"
+    asked = f"asks for {os.system.__module__}.system: only tensors are read"
+    if protocol is None:
+        write_checkpoint(tmp_path, lambda _: Runs(touched))
+    else:
+        zoo.path.parent.mkdir(parents=True)
+        torch.save([Runs(touched)], zoo.path, _use_new_zipfile_serialization=False)
+        if protocol == 4:  # a pickle of Python's own
+            zoo.path.write_bytes(pickle.dumps(Runs(touched), protocol))
+            asked = "or torch.save did not write it .Unsupported operand 149.; nothing was run"
+    with pytest.raises(HarnessError, match=asked) as caught:
+        zoo.load()
+    assert "weights_only" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not touched.exists()
 
 
 def _host(monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception | None) -> None:
