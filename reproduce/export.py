@@ -98,13 +98,15 @@ def export_cell(
 
 
 def _exportable(cell: Cell) -> Architecture:
-    """Return the shape of a cell's network, if RobustBench has a class for it."""
+    """Return the shape of a cell's network, if its weights fit a class of RobustBench's."""
     shape = parse_architecture(cell.architecture)
     facts = dataset_facts(cell.dataset)
     if (facts.size, facts.channels) != (32, 3):
+        held = f"{facts.size} x {facts.size} in {facts.channels} channel"
+        held += "s" if facts.channels > 1 else ""
         raise HarnessError(
-            f"{cell} cannot be exported: RobustBench's networks take 32 x 32 colour images, "
-            f"{facts.title} has {facts.size} x {facts.size} in {facts.channels} channel"
+            f"{cell} cannot be exported: this harness exports WideResNets of CIFAR-10 and "
+            f"CIFAR-100, for images of 32 x 32 in 3 channels; {facts.title} has {held}"
         )
     if shape.family != "wrn":
         raise HarnessError(

@@ -130,7 +130,11 @@ def _paper(folder: Path) -> Config:
             "RobustBench has no DenseNet-BC-40 class",
         ),
         ("cifar10/wrn-10-0.5/trades/lam-6/seed-0", "takes whole widths, not 0.5"),
-        ("digits/wrn-10-1/trades/lam-6/seed-0", "Digits has 8 x 8 in 1 channel"),
+        (
+            "digits/wrn-10-1/trades/lam-6/seed-0",
+            "WideResNets of CIFAR-10 and CIFAR-100, .*; Digits has 8 x 8 in 1 channel$",
+        ),
+        ("imagenet/wrn-50-1/fast-at/lam-1/seed-0", "ImageNet has 288 x 288 in 3 channels$"),
         ("cifar10/wrn-10-2/trades/lam-6/seed-0", "is not trained; run `reproduce train"),
     ],
 )
