@@ -56,7 +56,9 @@ def test_the_whole_table_is_made_and_says_what_is_missing(finished: Workflow) ->
     assert measured.to_dict() == {LIGHT: True, ABSENT: False, RST: True}
     assert frame.loc[LIGHT, ["leaderboard", "reported"]].tolist() == [43.21, 46.06]
     assert frame.loc[ABSENT, "paper"] == 53.51
-    assert f"{ABSENT} could not be had: {ABSENT}: " in table
+    missing = f"{ABSENT} could not be had: "
+    (line,) = (line for line in table.splitlines() if line.startswith(f"- {missing}"))
+    assert line.removeprefix(f"- {missing}").startswith("/")
     assert "1 of 3 evaluations have no result yet" in table
     assert "RST, λ=6 (last)" in table
     outcome = read_json(finished.folder / OUTCOME.format(ABSENT))
@@ -188,6 +190,12 @@ def test_records_that_cannot_be_used(tmp_path: Path) -> None:
     outcome = paths.published_outcome(config, "cifar10", third.name, "autoattack", 0)
     write_json(outcome, {"model": third.name, "evaluated": False, "reason": "no weights"})
     assert collect(config, experiment).unavailable == {third: "no weights"}
+    # a reason that begins with the name does not repeat it
+    for reason in (f"{third.name}: no weights", f"{third.name} could not be downloaded from x"):
+        write_json(outcome, {"model": third.name, "evaluated": False, "reason": reason})
+        told = reason.removeprefix(third.name).removeprefix(": ").strip()
+        table = write_table(config, experiment, collect(config, experiment))
+        assert f"{third.name} could not be had: {told}." in table
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,11 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, lambda state: dict(list(state.items())[:-1]))
     with pytest.raises(HarnessError, match="does not fit RobustBench's network for Wong2020Fast"):
         _zoo(tmp_path).load()
+    # a reason of many lines ends at one of its words
+    keys = [f"layer{number}.weight" for number in range(100)]
+    write_checkpoint(tmp_path, lambda state: state | dict.fromkeys(keys, torch.zeros(1)))
+    with pytest.raises(HarnessError, match=r'"layer\d+\.weight", \.\.\.$'):
+        _zoo(tmp_path).load()
     write_checkpoint(tmp_path, lambda _: 7)
     with pytest.raises(HarnessError, match="does not fit RobustBench's network"):
         _zoo(tmp_path).load()

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -147,8 +148,7 @@ class ZooCheckpoint:
         try:
             download(hosted, part)
         except Exception as error:  # gdown, requests and urllib3 raise many things
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise HarnessError(f"{problem}: {reason}") from error
+            raise HarnessError(f"{problem}: {_reason(error)}") from error
         if not part.is_file():
             raise HarnessError(f"{problem}: the file host gave no file")
         try:
@@ -175,10 +175,9 @@ class ZooCheckpoint:
         return model.eval()
 
     def _of_another(self, error: Exception) -> HarnessError:
-        reason = " ".join(str(error).split())
         return HarnessError(
             f"checkpoint {self.path} does not fit RobustBench's network for {self.name}: "
-            f"{reason[:200] or type(error).__name__}"
+            f"{_reason(error)}"
         )
 
 
@@ -190,6 +189,11 @@ def wide_resnet(depth: int, width: int, classes: int) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise HarnessError(f"RobustBench's WideResNet is a {type(made).__name__}")
     return made
+
+
+def _reason(error: Exception) -> str:
+    """Return an error of other code as one line, ending at a word where it is long."""
+    return textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
 
 
 def _address(hosted: str) -> str:

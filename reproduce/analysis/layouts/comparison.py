@@ -138,7 +138,9 @@ def _notes(config: Config, grid: ComparisonTable, results: Results) -> list[str]
         for name, radius in radii.items()
         if not math.isclose(radius, config.eval.epsilon)
     ]
-    notes += [
-        f"{item.name} could not be had: {reason}." for item, reason in results.unavailable.items()
-    ]
-    return notes
+    return notes + [_unavailable(item.name, reason) for item, reason in results.unavailable.items()]
+
+
+def _unavailable(name: str, reason: str) -> str:
+    """Say why a checkpoint could not be had; its name is said once."""
+    return f"{name} could not be had: {reason.removeprefix(name).lstrip(': ')}."
