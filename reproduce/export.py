@@ -20,7 +20,7 @@ from reproduce.models import ModelSource
 from reproduce.runs import RunInfo
 from reproduce.specs import evaluation_spec
 from reproduce.zoo import ZooCheckpoint
-from reproduce.zoo.checkpoint import wide_resnet
+from reproduce.zoo.checkpoint import is_published, wide_resnet
 
 # the paper that these runs reproduce
 _PAPER = {
@@ -45,7 +45,8 @@ def export_cell(
     """Write a checkpoint of a cell as RobustBench keeps its models, and check that it loads.
 
     The weights are a plain state dict for RobustBench's own WideResNet class; the card
-    beside them has the fields of its ``model_info``, null where nothing is known.
+    beside them has the fields of its ``model_info``, null where nothing is known, and
+    behind them the cell and the checkpoint.  Exporting these once more replaces both files.
 
     Parameters
     ----------
@@ -65,14 +66,17 @@ def export_cell(
     Raises
     ------
     HarnessError
-        If RobustBench has no class for the network or is not installed, or the cell is
-        not trained with these settings.
+        If RobustBench has no class for the network or is not installed, the name is one
+        of RobustBench's or of something else in the folder, or the cell is not trained
+        with these settings.
     """
     shape = _exportable(cell)
     if _NAME.fullmatch(name) is None:
         raise HarnessError(
             f"name {name!r}: expected letters, digits, '_', '-' and '.', such as Wu2020Do"
         )
+    target = ZooCheckpoint(name, cell.dataset, folder)
+    _check_free(target, cell, checkpoint)
     run = usable_run(config, cell, checkpoint)
     weights = paths.model_file(paths.cell_folder(config, cell), checkpoint)
     model = ModelSource(cell.dataset, cell.architecture, weights).load()
@@ -80,7 +84,6 @@ def export_cell(
     theirs = wide_resnet(shape.depth, int(shape.width), facts.classes)
     theirs.load_state_dict(model.state_dict())
     _check_same(model, theirs.eval(), name)
-    target = ZooCheckpoint(name, cell.dataset, folder)
     write_atomically(target.path, lambda part: torch.save(model.state_dict(), part))
     card = _card(config, cell, checkpoint, run, shape)
     write_json(target.card, card)
@@ -121,6 +124,24 @@ def _exportable(cell: Cell) -> Architecture:
     return shape
 
 
+def _check_free(target: ZooCheckpoint, cell: Cell, checkpoint: Checkpoint) -> None:
+    """Refuse a name under which these weights would be taken for others, or replace them."""
+    if is_published(target.name):
+        raise HarnessError(
+            f"name {target.name!r} is a published model's in RobustBench; choose one of your own, "
+            "such as Wu2020Do"
+        )
+    card = read_json(target.card) if target.card.is_file() else {}
+    held = (card.get("cell"), card.get("checkpoint"))
+    for path in (target.path, target.card):
+        if path.exists() and held != (cell.id, checkpoint):
+            whose = "of unknown origin" if None in held else f"of {held[0]}, checkpoint {held[1]}"
+            raise HarnessError(
+                f"{path} exists and is {whose}, not of {cell.id}, checkpoint {checkpoint}: "
+                "choose another name, or remove it"
+            )
+
+
 def _check_same(ours: nn.Module, theirs: nn.Module, name: str) -> None:
     """Compare the two networks' logits on a few images."""
     images = torch.linspace(0, 1, 4 * 3 * 32 * 32).reshape(4, 3, 32, 32)
@@ -136,7 +157,7 @@ def _check_same(ours: nn.Module, theirs: nn.Module, name: str) -> None:
 def _card(
     config: Config, cell: Cell, checkpoint: Checkpoint, run: RunInfo, shape: Architecture
 ) -> dict[str, Any]:
-    """Fill the fields of RobustBench's model_info, numbers as text, as they stand there."""
+    """Fill the fields of RobustBench's model_info, numbers as text, and say whose weights."""
     about = read_json(paths.run_file(paths.cell_folder(config, cell)))
     records = _full_records(config, cell, checkpoint, run)
     standard = config.eval.attacks.get("autoattack") == AutoAttack(kind="autoattack")
@@ -157,6 +178,8 @@ def _card(
         "footnote": (
             f"A reproduction, not the authors' weights: {cell.id}, checkpoint {checkpoint}."
         ),
+        "cell": cell.id,
+        "checkpoint": checkpoint,
     }
 
 

@@ -13,12 +13,12 @@ from small_runs import quiet
 from reproduce import paths
 from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
+from reproduce.config import Checkpoint, Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation.run import evaluate_cell, evaluate_model
 from reproduce.experiments import Evaluation
 from reproduce.export import export_cell
-from reproduce.files import read_json, sha256_of_file
+from reproduce.files import read_json, sha256_of_file, write_json
 from reproduce.models import ModelSource, build_model, save_weights
 from reproduce.settings import override
 from reproduce.training import train_cell
@@ -148,6 +148,48 @@ def test_what_cannot_be_exported(tmp_path: Path, cell: str, message: str) -> Non
 def test_names_that_are_no_ids(tmp_path: Path, name: str) -> None:
     with pytest.raises(HarnessError, match="expected letters, digits"):
         export_cell(_paper(tmp_path), CELL, "last", name, tmp_path, quiet)
+
+
+@pytest.mark.parametrize("name", ["Carmon2019Unlabeled", "Gowal2021Improving_28_10_ddpm_100m"])
+@pytest.mark.parametrize("cell", [CELL.id, "cifar100/wrn-10-2/trades/lam-6/seed-0"])
+def test_names_of_published_models_are_refused(tmp_path: Path, name: str, cell: str) -> None:
+    """Else these weights would be reported as theirs: one name is in zoo.csv, one is not."""
+    config = _paper(tmp_path)
+    _trained(config, {"pgd20": 6300})
+    with pytest.raises(HarnessError, match=f"name '{name}' is a published model's"):
+        export_cell(config, parse_cell(cell), "best-test", name, tmp_path / "zoo", quiet)
+    assert not list((tmp_path / "zoo").rglob("*"))
+
+
+def test_only_the_same_cell_and_checkpoint_are_replaced(tmp_path: Path) -> None:
+    config = _paper(tmp_path)
+    other = parse_cell("cifar10/wrn-10-2/trades/lam-12/seed-0")
+    for cell in (CELL, other):
+        _trained(config, {"pgd20": 6300}, cell)
+    zoo = export_cell(config, CELL, "best-test", "Wu2020Do", tmp_path / "zoo", quiet)
+    card = read_json(zoo.card)
+    assert (card["cell"], card["checkpoint"]) == (CELL.id, "best-test")
+    _trained(config, {"autoattack": 6065})
+    assert _card(config, tmp_path / "zoo")["autoattack_acc"] == "60.65"
+    kept = zoo.path.read_bytes()
+
+    def again(cell: Cell, checkpoint: Checkpoint) -> None:
+        export_cell(config, cell, checkpoint, "Wu2020Do", tmp_path / "zoo", quiet)
+
+    taken = f"Wu2020Do.pt exists and is of {CELL}, checkpoint best-test, not of"
+    with pytest.raises(HarnessError, match=f"{taken} {other}, checkpoint best-test: choose"):
+        again(other, "best-test")
+    with pytest.raises(HarnessError, match=f"{taken} {CELL}, checkpoint last: choose"):
+        again(CELL, "last")
+    zoo.card.unlink()
+    with pytest.raises(HarnessError, match="Wu2020Do.pt exists and is of unknown origin"):
+        again(CELL, "best-test")
+    assert zoo.path.read_bytes() == kept
+    zoo.path.unlink()
+    write_json(zoo.card, {"architecture": "WideResNet-34-10"})
+    with pytest.raises(HarnessError, match="Wu2020Do.json exists and is of unknown origin"):
+        again(CELL, "best-test")
+    assert not zoo.path.exists()
 
 
 def test_a_card_of_another_architecture_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from reproduce import paths
 from reproduce.config import AutoAttack
 from reproduce.errors import HarnessError
 from reproduce.evaluation import read_record
-from reproduce.files import read_json
+from reproduce.files import read_json, write_json
 from reproduce.models import ModelSource
 from reproduce.paper import published_models
 from reproduce.zoo import ZooCheckpoint, robustbench
@@ -70,6 +70,20 @@ def test_robustbench_loads_its_checkpoints(tmp_path: Path, wrap: Callable[[dict]
     loaded = _zoo(tmp_path).load()
     assert torch.equal(loaded(images), network(images))
     assert not loaded.training
+
+
+def test_a_card_never_says_what_a_published_model_is(tmp_path: Path) -> None:
+    network = write_checkpoint(tmp_path)
+    zoo = _zoo(tmp_path)
+    write_json(zoo.card, {"architecture": "WideResNet-10-1"})
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(zoo.load()(images), network(images))
+    # where its file is to come from
+    assert list(zoo.files().values()) != [""]
+    elsewhere = _zoo(tmp_path, dataset="cifar100")
+    write_json(elsewhere.card, {"architecture": "WideResNet-10-1"})
+    with pytest.raises(HarnessError, match=f"RobustBench has no cifar100 model '{LIGHT}'"):
+        elsewhere.load()
 
 
 def test_files_lie_in_robustbenchs_layout(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from reproduce.errors import HarnessError
 from reproduce.files import read_json, sha256_of_file, write_atomically
+from reproduce.paper import published_models
 from reproduce.paths import zoo_file
 from reproduce.tensors import numpy_numbers, read_tensors
 from reproduce.zoo.package import robustbench
@@ -46,6 +47,11 @@ class ZooCheckpoint:
         return self.folder / "model_info" / self.dataset / THREAT_MODEL / f"{self.name}.json"
 
     @property
+    def exported(self) -> bool:
+        """Whether a card says what it is; never so under a name that RobustBench has."""
+        return self.card.is_file() and not is_published(self.name)
+
+    @property
     def path(self) -> Path:
         """The file of a checkpoint that is one network."""
         return zoo_file(self.folder, self.dataset, self.name)
@@ -58,7 +64,7 @@ class ZooCheckpoint:
         HarnessError
             If RobustBench has no such id, or no file of its own for it.
         """
-        if self.card.is_file():
+        if self.exported:
             return {self.path: ""}
         known = _known(self.dataset)
         if self.name not in known:
@@ -114,8 +120,8 @@ class ZooCheckpoint:
         for path in self.files():
             # RobustBench reads it once more; what could run code does not get that far
             read_tensors(path)
-        if self.card.is_file():
-            return self._exported()
+        if self.exported:
+            return self._load_exported()
         load = robustbench("robustbench.utils").load_model
         try:
             with numpy_numbers():
@@ -156,7 +162,7 @@ class ZooCheckpoint:
         except HarnessError as error:
             raise HarnessError(f"{problem}, nothing was kept: {error}") from error
 
-    def _exported(self) -> nn.Module:
+    def _load_exported(self) -> nn.Module:
         """Build the network that a model card names, and fill it."""
         card = read_json(self.card)
         found = _WIDE.fullmatch(str(card.get("architecture")))
@@ -179,6 +185,14 @@ class ZooCheckpoint:
             f"checkpoint {self.path} does not fit RobustBench's network for {self.name}: "
             f"{_reason(error)}"
         )
+
+
+def is_published(name: str) -> bool:
+    """Say whether RobustBench has a model of this name, for any data set and threat model."""
+    if name in published_models():
+        return True
+    models = robustbench("robustbench.model_zoo").model_dicts
+    return any(name in known for threats in models.values() for known in threats.values())
 
 
 def wide_resnet(depth: int, width: int, classes: int) -> nn.Module:
