@@ -182,12 +182,12 @@ def test_only_the_same_cell_and_checkpoint_are_replaced(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=f"{taken} {CELL}, checkpoint last: choose"):
         again(CELL, "last")
     zoo.card.unlink()
-    with pytest.raises(HarnessError, match="Wu2020Do.pt exists and is of unknown origin"):
+    with pytest.raises(HarnessError, match=r"Wu2020Do\.pt exists and is of unknown origin"):
         again(CELL, "best-test")
     assert zoo.path.read_bytes() == kept
     zoo.path.unlink()
     write_json(zoo.card, {"architecture": "WideResNet-34-10"})
-    with pytest.raises(HarnessError, match="Wu2020Do.json exists and is of unknown origin"):
+    with pytest.raises(HarnessError, match=r"Wu2020Do\.json exists and is of unknown origin"):
         again(CELL, "best-test")
     assert not zoo.path.exists()
 

@@ -20,7 +20,9 @@ from reproduce.deviations import deviations, table_deviations
 from reproduce.evaluation import ALL_METRICS
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
-from reproduce.paper import published, published_models
+from reproduce.paper import published
+from reproduce.zoo import ZooCheckpoint
+from reproduce.zoo.cards import UNKNOWN, zoo_facts
 
 # the paper's ± is over three training seeds (Table 1) or three attack seeds (Table 2)
 PAPER_SEEDS = 3
@@ -74,7 +76,9 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
     if isinstance(grid, TuningTable):
         ours = _strategies(config, grid, results)
     else:
-        ours = pd.concat([_published(experiment, results), _evaluations(experiment, results)])
+        ours = pd.concat(
+            [_published(config, experiment, results), _evaluations(experiment, results)]
+        )
     frame = ours.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
     frame["difference"] = frame["ours"] - frame["mean"]
     keys = set(zip(frame["dataset"], frame["attack"], frame["method"], strict=True))
@@ -200,14 +204,15 @@ def _evaluations(experiment: Experiment, results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])
 
 
-def _published(experiment: Experiment, results: Results) -> pd.DataFrame:
+def _published(config: Config, experiment: Experiment, results: Results) -> pd.DataFrame:
     """Return the same for published checkpoints; the method is RobustBench's id."""
     rows = []
     for item in experiment.published:
-        card, record = published_models().get(item.name), results.published.get(item)
+        checkpoint = ZooCheckpoint(item.name, item.dataset, paths.zoo_folder(config.data))
+        network = zoo_facts(checkpoint).network or UNKNOWN
+        record = results.published.get(item)
         values = {} if record is None else record.metrics.as_dict()
         for metric in experiment.metrics:
-            network = "" if card is None else card.network or card.architecture
             key = (item.dataset, network, item.name, math.nan, item.attack, metric)
             entry = sample([] if record is None else [values[metric]])
             images = 0 if record is None else len(record.index)

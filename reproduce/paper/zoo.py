@@ -47,8 +47,19 @@ class PublishedModel:
     @property
     def network(self) -> str | None:
         """The architecture as cells name it, such as wrn-34-10; None if there is no such."""
-        found = re.fullmatch(r"WideResNet-(\d+-\d+)", self.architecture)
-        return None if found is None else f"wrn-{found[1]}"
+        return network_of(self.architecture)
+
+
+def network_of(architecture: str) -> str | None:
+    """Return how cells name a network of the leaderboard's; None if they have no such."""
+    found = re.fullmatch(r"WideResNet-(\d+-\d+)", architecture)
+    return None if found is None else f"wrn-{found[1]}"
+
+
+def parse_radius(text: str) -> float:
+    """Read a radius as the leaderboard writes it, such as 8/255 or 0.031."""
+    above, slash, below = text.partition("/")
+    return float(above) / float(below) if slash else float(above)
 
 
 @cache
@@ -61,7 +72,6 @@ def published_models() -> dict[str, PublishedModel]:
         rows = pd.read_csv(handle, dtype=str).to_dict("records")
     found = {}
     for row in rows:
-        above, slash, below = row["epsilon"].partition("/")
         found[row["id"]] = PublishedModel(
             id=row["id"],
             method=row["method"],
@@ -69,7 +79,7 @@ def published_models() -> dict[str, PublishedModel]:
             dataset=row["dataset"],
             architecture=row["architecture"],
             extra_data=row["extra_data"] == "yes",
-            epsilon=float(above) / float(below) if slash else float(above),
+            epsilon=parse_radius(row["epsilon"]),
             natural=float(row["natural"]),
             autoattack=float(row["autoattack"]),
             reported=float(row["reported"]),

@@ -2,6 +2,7 @@
 
 import math
 
+from reproduce import paths
 from reproduce.analysis.layouts.layout import Column, Entry, Layout, Row
 from reproduce.analysis.layouts.partial import attack_title
 from reproduce.analysis.results import Results
@@ -15,9 +16,16 @@ from reproduce.experiments import (
     comparison_evaluations,
     published_evaluations,
 )
-from reproduce.paper import published, published_models
+from reproduce.paper import PublishedModel, published, published_models
+from reproduce.zoo import ZooCheckpoint
+from reproduce.zoo.cards import UNKNOWN, ZooFacts, zoo_facts
 
-_PLAIN, _EXTRA = "Without extra images", "With extra images"
+# by whether a network was trained with extra images; in this order
+_SECTIONS = {
+    False: "Without extra images",
+    True: "With extra images",
+    None: "Extra images unknown",
+}
 
 
 def comparison_layout(config: Config, grid: ComparisonTable, results: Results) -> Layout:
@@ -30,29 +38,34 @@ def comparison_layout(config: Config, grid: ComparisonTable, results: Results) -
         Column("Leaderboard", "leaderboard", "Reported (%)", "Leaderboard", ranked=False),
         Column("Own attack", "reported", "Reported (%)", "Own attack", ranked=False),
     ]
-    lines = [_published(grid, item, results) for item in published_evaluations(grid)]
+    about = {name: _facts(config, grid, name) for name in grid.published}
+    items = published_evaluations(grid)
+    lines = [_published(grid, item, about[item.name], results) for item in items]
     lines += [_trained(item, results) for item in comparison_evaluations(config, grid)]
     # published ones first in each section, as the paper has them
-    lines.sort(key=lambda line: line[0].section != _PLAIN)
+    lines.sort(key=lambda line: list(_SECTIONS.values()).index(line[0].section))
     return Layout(
         ("Method", "Network"),
         [row for row, _ in lines],
         columns,
         [entries for _, entries in lines],
-        _notes(config, grid, results),
+        _notes(config, grid, about, results),
     )
 
 
+def _facts(config: Config, grid: ComparisonTable, name: str) -> ZooFacts:
+    return zoo_facts(ZooCheckpoint(name, grid.dataset, paths.zoo_folder(config.data)))
+
+
 def _published(
-    grid: ComparisonTable, item: PublishedEvaluation, results: Results
+    grid: ComparisonTable, item: PublishedEvaluation, about: ZooFacts, results: Results
 ) -> tuple[Row, list[Entry]]:
-    """Return the row of a published checkpoint; its card may not be known here."""
-    card = published_models().get(item.name)
-    extra = card is not None and card.extra_data
-    section = _EXTRA if extra else _PLAIN
+    """Return the row of a published checkpoint, of which nothing may be known here."""
+    card = _on_leaderboard(grid, item.name)
+    section = _SECTIONS[about.extra_data]
     title = item.name if card is None else f"{card.method}, {card.source}"
-    network = "–" if card is None else card.architecture
-    keys = {"method": item.name, "architecture": network, "extra_images": extra}
+    network = about.architecture or UNKNOWN
+    keys = {"method": item.name, "architecture": network, "extra_images": about.extra_data}
     record = results.published.get(item)
     metrics = None if record is None else record.metrics
     reported = () if card is None else (card.autoattack, card.reported)
@@ -64,12 +77,18 @@ def _published(
     return Row(section, (title, network), keys, section), _filled(entries)
 
 
+def _on_leaderboard(grid: ComparisonTable, name: str) -> PublishedModel | None:
+    """Return the leaderboard's numbers of a checkpoint, if they are kept here."""
+    card = published_models().get(name)
+    return card if card is not None and card.dataset == grid.dataset else None
+
+
 def _trained(item: Evaluation, results: Results) -> tuple[Row, list[Entry]]:
     """Return the row of a run of this harness."""
     cell, shape = item.cell, parse_architecture(item.cell.architecture)
     method = METHODS[cell.method]
     extra = method.batches == "mixed"
-    section = _EXTRA if extra else _PLAIN
+    section = _SECTIONS[extra]
     keys = {"method": cell.id, "architecture": cell.architecture, "extra_images": extra}
     # WAR chooses lambda itself
     lam = "" if method.lambda_rule == "war" else f", λ={cell.lam:g}"
@@ -122,7 +141,9 @@ def _paper(dataset: str, method: str, architecture: str | None) -> float:
     return float(rows["mean"].iloc[0]) if len(rows) else math.nan
 
 
-def _notes(config: Config, grid: ComparisonTable, results: Results) -> list[str]:
+def _notes(
+    config: Config, grid: ComparisonTable, about: dict[str, ZooFacts], results: Results
+) -> list[str]:
     """Say what the columns are, where radii differ, and which checkpoints could not be had."""
     notes = [
         "Published checkpoints are RobustBench's, attacked here; the others are runs of this "
@@ -130,15 +151,27 @@ def _notes(config: Config, grid: ComparisonTable, results: Results) -> list[str]
         "ones from the leaderboard. Leaderboard: RobustBench's AutoAttack. Own attack: what their "
         "own papers report, under attacks of their own. Bold: best of a section.",
     ]
-    models = published_models()
-    radii = {name: models[name].epsilon for name in grid.published if name in models}
+    radii = {name: facts.epsilon for name, facts in about.items() if facts.epsilon is not None}
     notes += [
-        f"{name}: the leaderboard's number, and so the paper's, is at epsilon {radius:.4g}; "
+        f"{name}: {_whose(grid, name)} at epsilon {radius:.4g}; "
         f"measured here at {config.eval.epsilon:.4g}."
         for name, radius in radii.items()
         if not math.isclose(radius, config.eval.epsilon)
     ]
+    unknown = {name: ", ".join(facts.unknown) for name, facts in about.items()}
+    notes += [
+        f"{name}: not known here, and no card in the zoo says it: {fields}."
+        for name, fields in unknown.items()
+        if fields
+    ]
     return notes + [_unavailable(item.name, reason) for item, reason in results.unavailable.items()]
+
+
+def _whose(grid: ComparisonTable, name: str) -> str:
+    """Say which numbers a checkpoint's radius belongs to."""
+    if _on_leaderboard(grid, name) is None:
+        return "the numbers of its card in the zoo are"
+    return "the leaderboard's number, and so the paper's, is"
 
 
 def _unavailable(name: str, reason: str) -> str:
