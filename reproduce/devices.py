@@ -5,7 +5,8 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
     ``cuda:K`` takes a free slot of that GPU and ``cuda`` one of any visible GPU,
     `machine.jobs_per_gpu` to each, and both wait while all are taken: that is how
     several GPU jobs of one machine spread over its GPUs.  Every process of a `group`
-    takes a GPU of its own.
+    has a GPU of its own; they are taken together, or none is held.
 
     Raises
     ------
@@ -36,30 +37,34 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
     if machine.device == "cpu":
         yield torch.device("cpu")
         return
+    allowed = _allowed(machine, group.count)
+    with ExitStack() as held:
+        # The first process takes the GPUs of all: processes that take one each, when they can,
+        # may hold half of what two groups need and wait for the other half for ever.
+        indices = group.awaited(lambda: _take(held, allowed, group.count, machine.jobs_per_gpu))
+        yield torch.device("cuda", indices[group.rank])
+
+
+def _allowed(machine: Machine, wanted: int) -> list[int]:
+    """Return the GPUs that `machine.device` names, by their numbers for this process."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         raise HarnessError(
             f"machine.device is {machine.device!r}, but PyTorch {torch.__version__} finds no GPU "
             "here; set machine.device=cpu to compute on the processor"
         )
+    allowed = list(range(count))
     if machine.device != "cuda":
         named = int(machine.device.removeprefix("cuda:"))
         if named >= count:
             raise HarnessError(f"machine.device is {machine.device!r}, GPUs here: 0 to {count - 1}")
         allowed = [named]
-    else:
-        allowed = list(range(count))
-    if group.count > len(allowed):
+    if wanted > len(allowed):
         raise HarnessError(
-            f"{group.count} processes were started for {len(allowed)} GPU(s), machine.device is "
+            f"{wanted} processes were started for {len(allowed)} GPU(s), machine.device is "
             f"{machine.device!r}"
         )
-    slots = machine.jobs_per_gpu if group.count == 1 else 1
-    index, lock = _free_slot(allowed, count, slots)
-    try:
-        yield torch.device("cuda", index)
-    finally:
-        lock.release()
+    return allowed
 
 
 def prepare_process(machine: Machine) -> None:
@@ -73,28 +78,46 @@ def prepare_process(machine: Machine) -> None:
     torch.backends.cudnn.benchmark = True
 
 
-def _free_slot(allowed: list[int], count: int, slots: int) -> tuple[int, FileLock]:
-    """Wait for a free slot; slots of one card are tried after the first of every card."""
-    # cards by the names that do not depend on what this process may see
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    cards = visible.split(",") if visible else [str(index) for index in range(count)]
+def _take(held: ExitStack, allowed: list[int], wanted: int, slots: int) -> list[int]:
+    """Wait until as many GPUs as wanted have a free slot, hold those, and return the GPUs."""
     folder = Path(tempfile.gettempdir()) / f"reproduce-gpu-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     said = False
     while True:
-        for slot in range(slots):
-            for index in allowed:
-                card = cards[index].strip().replace("/", "-")  # a MIG slice has slashes
-                lock = FileLock(folder / f"{card}-{slot}.lock")
-                try:
-                    lock.acquire(timeout=0)
-                except Timeout:
-                    continue
-                return index, lock
+        # one job looks at a time: two that saw each other's slots as taken would both go back
+        with ExitStack() as tried, FileLock(folder / "choosing"):
+            found = _free_slots(tried, folder, allowed, wanted, slots)
+            if len(found) == wanted:
+                held.enter_context(tried.pop_all())
+                return found
         if not said:
-            print(f"Waiting for a free GPU (locks in {folder})", flush=True)
+            print(f"Waiting for {_free(wanted)} (locks in {folder})", flush=True)
             said = True
         time.sleep(_POLL_SECONDS)
+
+
+def _free_slots(
+    tried: ExitStack, folder: Path, allowed: list[int], wanted: int, slots: int
+) -> list[int]:
+    """Hold a slot of each of up to `wanted` GPUs, second slots after the first of every one."""
+    # cards by the names that do not depend on what this process may see
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    cards = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    found: list[int] = []
+    for slot, index in product(range(slots), allowed):
+        if index in found or len(found) == wanted:
+            continue
+        card = cards[index].strip().replace("/", "-")  # a MIG slice has slashes
+        lock = FileLock(folder / f"{card}-{slot}.lock")
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            tried.callback(lock.release)
+            found.append(index)
+    return found
+
+
+def _free(wanted: int) -> str:
+    return "a free GPU" if wanted == 1 else f"{wanted} GPUs that are free at once"
 
 
 def describe(device: torch.device) -> dict[str, str | int]:

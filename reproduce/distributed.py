@@ -1,9 +1,10 @@
 """Several processes that train one network together, one a GPU, as torchrun starts them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,10 @@ T = TypeVar("T")
 
 # of the environment that torchrun makes for each process
 _RANK, _COUNT = "RANK", "WORLD_SIZE"
+# Longest that a process waits for the others between two steps, and while the first one
+# waits for GPUs, which other jobs may hold for days.  One that dies is noticed at once.
+_STEP = timedelta(minutes=30)
+_QUEUE = timedelta(days=30)
 # of what gloo, NCCL and the store of addresses say when a peer is gone
 _LOSS = (
     "connection closed",
@@ -79,6 +84,22 @@ class Group:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
+
+    def awaited(self, find: Callable[[], T]) -> T:
+        """Return in all processes what the first one finds, however long that takes.
+
+        Parameters
+        ----------
+        find : callable
+            Called by the first process alone.
+        """
+        if self.count == 1:
+            return find()
+        patient = dist.new_group(backend="gloo", timeout=_QUEUE)
+        box: list[Any] = [find() if self.first else None]
+        dist.broadcast_object_list(box, src=0, group=patient, device=torch.device("cpu"))
+        dist.destroy_process_group(patient)
         return box[0]
 
     def gathered(self, value: T) -> list[T]:
@@ -174,7 +195,8 @@ def joined(group: Group, device: str) -> Iterator[None]:
         yield
         return
     with group.losing_none():
-        dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl")
+        backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, timeout=_STEP)
         try:
             yield
         finally:

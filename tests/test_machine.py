@@ -116,10 +116,7 @@ def test_jobs_spread_over_gpus_and_then_share_them() -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_every_process_of_a_run_takes_a_gpu_of_its_own() -> None:
-    machine = Machine(device="cuda", jobs_per_gpu=2)
-    with claimed(machine, Group(0, 2)) as first, claimed(machine, Group(1, 2)) as second:
-        assert {first.index, second.index} == {0, 1}
+def test_more_processes_than_gpus_are_refused() -> None:
     for device, count, available in (("cuda", 3, 2), ("cuda:1", 2, 1)):
         message = rf"{count} processes were started for {available} GPU\(s\), machine.device is"
         refused, group = Machine(device=device), Group(0, count)

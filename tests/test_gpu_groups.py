@@ -1,0 +1,147 @@
+"""Groups of processes that wait for GPUs together, on a machine that seems to have some."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from filelock import FileLock
+
+from reproduce.config import Machine
+from reproduce.devices import claimed
+from reproduce.distributed import Group
+
+# one process of a group that has a second for a step, and as long as it takes for GPUs
+PROCESS = """
+import datetime, sys, time, torch
+from reproduce import distributed
+from reproduce.config import Machine
+from reproduce.devices import claimed
+torch.cuda.is_available = lambda: True
+torch.cuda.device_count = lambda: 2
+distributed._STEP = datetime.timedelta(seconds=1)
+group = distributed.group_here()
+with distributed.joined(group, "cpu"):
+    print("joined", flush=True)
+    with claimed(Machine(device="cuda"), group) as device:
+        print(f"GPU {device.index}", flush=True)
+        group.wait()
+"""
+
+
+@pytest.fixture
+def locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Four GPUs, and the folder of their locks."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path / f"reproduce-gpu-{os.getuid()}"
+
+
+@pytest.fixture
+def first_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first process of a group take the GPUs though there are no others to tell."""
+    monkeypatch.setattr(Group, "awaited", lambda _, find: find())
+
+
+def _is_free(folder: Path, name: str) -> bool:
+    lock = FileLock(folder / name)
+    try:
+        with lock.acquire(timeout=0):
+            return True
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.usefixtures("first_alone")
+def test_a_group_takes_all_its_gpus_or_none(locks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, group = Machine(device="cuda"), Group(0, 3)
+    waits = []
+
+    def wait(_: float) -> None:
+        waits.append([_is_free(locks, f"{card}-0.lock") for card in range(4)])
+        if len(waits) == 2:
+            held.close()
+
+    monkeypatch.setattr("reproduce.devices.time.sleep", wait)
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(claimed(machine))
+        with claimed(machine, group) as device:
+            assert device.index == 0
+            taken = [not _is_free(locks, f"{card}-0.lock") for card in range(4)]
+            assert taken == [True, True, True, False]
+    # while two others are used it held neither of those that were free
+    assert waits == [[False, False, True, True]] * 2
+    assert all(_is_free(locks, f"{card}-0.lock") for card in range(4))
+
+
+@pytest.mark.usefixtures("first_alone", "locks")
+def test_the_gpus_of_a_group_are_different_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card with two free slots is one card; but a group may share cards with other jobs."""
+    machine = Machine(device="cuda", jobs_per_gpu=2)
+    with claimed(machine) as alone:
+        assert alone.index == 0
+        indices = []
+        for rank in range(4):
+            with claimed(machine, Group(rank, 4)) as device:
+                indices.append(device.index)
+        assert sorted(indices) == [0, 1, 2, 3]
+
+
+def _group(tmp_path: Path) -> list[subprocess.Popen[str]]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    common = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(tmp_path),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+    }
+    common.pop("CUDA_VISIBLE_DEVICES", None)
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS],
+            env={**common, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def test_waiting_for_gpus_is_no_loss_and_a_loss_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / f"reproduce-gpu-{os.getuid()}"
+    folder.mkdir()
+    busy = FileLock(folder / "1-0.lock")
+    busy.acquire()
+    try:
+        waiting, lost = _group(tmp_path), _group(tmp_path)
+        for process in (*waiting, *lost):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "joined\n"
+        # three times what a step may take
+        time.sleep(3)
+        assert all(process.poll() is None for process in (*waiting, *lost))
+        assert _is_free(folder, "0-0.lock")
+        lost[0].send_signal(signal.SIGKILL)
+        said, _ = lost[1].communicate(timeout=20)
+        assert "LostProcessError: another of the processes that train this network was lost" in said
+        lost[0].communicate()
+    finally:
+        busy.release()
+    said = [process.communicate(timeout=20)[0].splitlines()[-1] for process in waiting]
+    assert said == ["GPU 0", "GPU 1"]
