@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,10 +97,10 @@ class Group:
         if self.count == 1:
             return find()
         patient = dist.new_group(backend="gloo", timeout=_QUEUE)
-        box: list[Any] = [find() if self.first else None]
+        box = [find() if self.first else None]
         dist.broadcast_object_list(box, src=0, group=patient, device=torch.device("cpu"))
         dist.destroy_process_group(patient)
-        return box[0]
+        return cast("T", box[0])
 
     def gathered(self, value: T) -> list[T]:
         """Return all processes' values, in the order of their ranks."""

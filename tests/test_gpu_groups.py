@@ -2,17 +2,14 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 from filelock import FileLock
+from process_groups import start_two
 
 from reproduce.config import Machine
 from reproduce.devices import claimed
@@ -85,7 +82,7 @@ def test_a_group_takes_all_its_gpus_or_none(locks: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("first_alone", "locks")
-def test_the_gpus_of_a_group_are_different_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpus_of_a_group_are_different_ones() -> None:
     """A card with two free slots is one card; but a group may share cards with other jobs."""
     machine = Machine(device="cuda", jobs_per_gpu=2)
     with claimed(machine) as alone:
@@ -97,39 +94,14 @@ def test_the_gpus_of_a_group_are_different_ones(monkeypatch: pytest.MonkeyPatch)
         assert sorted(indices) == [0, 1, 2, 3]
 
 
-def _group(tmp_path: Path) -> list[subprocess.Popen[str]]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    common = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "TMPDIR": str(tmp_path),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-    }
-    common.pop("CUDA_VISIBLE_DEVICES", None)
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS],
-            env={**common, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-
-
 def test_waiting_for_gpus_is_no_loss_and_a_loss_is_noticed(tmp_path: Path) -> None:
     folder = tmp_path / f"reproduce-gpu-{os.getuid()}"
     folder.mkdir()
     busy = FileLock(folder / "1-0.lock")
     busy.acquire()
     try:
-        waiting, lost = _group(tmp_path), _group(tmp_path)
+        here = {"TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+        waiting, lost = (start_two("-c", PROCESS, **here) for _ in range(2))
         for process in (*waiting, *lost):
             assert process.stdout is not None
             assert process.stdout.readline() == "joined\n"

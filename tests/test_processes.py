@@ -1,10 +1,11 @@
-"""Two processes that train one network together, started by torchrun on a CPU."""
+"""Two processes that train one network together on a CPU, started by torchrun or as it does."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from image_folder import make_folder
+from process_groups import start_two
 from safetensors.torch import load_file
 from small_runs import quiet
 
@@ -43,7 +45,8 @@ def _config(folder: Path, *sets: str) -> Config:
         f"data.imagenet={folder / 'images'}",
         f"results={folder / 'results'}",
         "data.imagenet_crop=32",
-        "machine={device: cpu, loaders: 0, save_minutes: 1e-6}",
+        # a decoder, a copy of its process, has the connections of that to the others
+        "machine={device: cpu, loaders: 1, save_minutes: 1e-6}",
         "train_for.fast-at.epochs=2",
         "train_for.fast-at.rates=[[0, 0], [1, 0.05], [2, 0.01]]",
         # 45 images: the shares of the last batch of nine are of five and of four
@@ -64,12 +67,15 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
-def _start(config: Config, *words: str) -> subprocess.Popen[str]:
+def _train(config: Config) -> list[str]:
+    return ["-m", "reproduce", "train", CELL.id, "--config", config.model_dump_json()]
+
+
+def _start(config: Config) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    train = ["-m", "reproduce", "train", CELL.id, "--config", config.model_dump_json()]
     return subprocess.Popen(
-        [sys.executable, *torchrun, *train, *words],
+        [sys.executable, *torchrun, *_train(config)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -88,6 +94,21 @@ def _process_of(launcher: int, rank: int) -> int:
 
 def _ours(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("reproduce: ")]
+
+
+def _end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Return the status of a process and what it said."""
+    said, _ = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def _until(process: subprocess.Popen[str], word: str) -> str:
+    """Read what a process says up to a line with a word."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if word in line:
+            return line.strip()
+    raise AssertionError(f"it never said {word!r}")
 
 
 def _together(config: Config, count: int) -> dict[str, torch.Tensor]:
@@ -128,50 +149,62 @@ def _together(config: Config, count: int) -> dict[str, torch.Tensor]:
     return models[0].state_dict()
 
 
-def test_two_processes_stopped_killed_and_continued(config: Config) -> None:
+@pytest.fixture(scope="module")
+def of_two(config: Config) -> dict[str, torch.Tensor]:
+    return _together(config, 2)
+
+
+def test_two_processes_stopped_killed_and_continued(
+    config: Config, of_two: dict[str, torch.Tensor]
+) -> None:
     folder = paths.cell_folder(config, CELL)
-    stopped = _start(config, "--max-minutes", "0.0001")
-    said, _ = stopped.communicate(timeout=120)
-    assert stopped.returncode != 0
-    assert "stopped after 0.0001 minutes in epoch 1 of 2; everything is saved" in _ours(said)[0]
+    stopped = start_two(*_train(config), "--max-minutes", "0.0001")
+    (first, said), (second, silent) = (_end_of(process) for process in stopped)
+    assert (first, second) == (75, 75)
+    line = "stopped after 0.0001 minutes in epoch 1 of 2; everything is saved"
+    assert [line in found for found in _ours(said)] == [True]
     assert "2 x " in said
+    assert "epochs on" not in silent
 
     killed = _start(config)
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if "epoch 1/2" in line:
-            break
+    _until(killed, "epoch 1/2")
     os.kill(_process_of(killed.pid, 1), signal.SIGKILL)
-    said, _ = killed.communicate(timeout=120)
-    assert killed.returncode != 0
-    assert _ours(said) == [
+    began = time.monotonic()
+    assert _until(killed, "reproduce: ") == (
         "reproduce: another of the processes that train this network was lost; the same command "
         "continues from what is saved"
-    ]
+    )
+    # decoders see that their process is gone after five seconds; torchrun would end it in thirty
+    assert time.monotonic() - began < 15
+    said, _ = killed.communicate(timeout=120)
+    assert killed.returncode != 0
+    assert _ours(said) == []
     assert not paths.run_file(folder).exists()
 
-    finished = _start(config)
-    said, _ = finished.communicate(timeout=120)
-    assert finished.returncode == 0, said
+    (first, said), (second, silent) = (_end_of(process) for process in start_two(*_train(config)))
+    assert (first, second) == (0, 0), said
     assert "continuing in epoch 2" in said
+    assert "epoch 2/2" in said
     # one of the two speaks
-    assert said.count("epoch 2/2") == 1
+    assert "epoch" not in silent
     run = json.loads(paths.run_file(folder).read_text())
     assert [piece["processes"] for piece in run["pieces"]] == [2, 2, 2]
-    expected = _together(config, 2)
+    expected = of_two
     ours = load_file(paths.model_file(folder, "last"))
     # a step that was interrupted and taken again is the same step, to the bit
     assert all(torch.equal(ours[name], value) for name, value in expected.items())
 
 
-def test_one_process_alone_is_the_same_formula(config: Config, tmp_path: Path) -> None:
+def test_one_process_alone_is_the_same_formula(
+    config: Config, of_two: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     """What the comparison above rests on; and shares do change what BatchNorm sees."""
     alone = config.model_copy(update={"results": tmp_path})
     train_cell(alone, CELL, quiet, lambda: None)
     ours = load_file(paths.model_file(paths.cell_folder(alone, CELL), "last"))
-    expected, shared = _together(config, 1), _together(config, 2)
+    expected = _together(config, 1)
     assert all(torch.equal(ours[name], value) for name, value in expected.items())
-    assert not torch.allclose(expected["conv1.weight"], shared["conv1.weight"], rtol=1e-3)
+    assert not torch.allclose(expected["conv1.weight"], of_two["conv1.weight"], rtol=1e-3)
 
 
 def test_only_batches_of_files_are_shared(config: Config) -> None:
