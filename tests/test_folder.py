@@ -19,13 +19,13 @@ from reproduce.data import (
     FileSplit,
     FolderBatches,
     FolderStore,
-    Share,
     hold_out,
     load_prepared,
     prepare,
     stratified_subset,
 )
 from reproduce.data.decoding import Decoder
+from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
 from reproduce.rng import derive, generator
 from reproduce.vision import torchvision
@@ -54,9 +54,9 @@ def dataset(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return _index(folder, tmp_path_factory.mktemp("prepared") / "imagenet.npz")
 
 
-def _batches(dataset: Dataset, loaders: int = 0, share: Share = Share()) -> FolderBatches:  # noqa: B008
+def _batches(dataset: Dataset, loaders: int = 0, group: Group = ALONE) -> FolderBatches:
     assert isinstance(dataset.train, FileSplit)
-    return FolderBatches(dataset.train, dataset.facts, PHASES, 3, CPU, loaders, share)
+    return FolderBatches(dataset.train, dataset.facts, PHASES, 3, CPU, loaders, group)
 
 
 def test_the_index_holds_files_and_labels(dataset: Dataset, folder: Path) -> None:
@@ -231,13 +231,13 @@ def test_processes_decode_the_same(dataset: Dataset) -> None:
 
 def test_shares_of_a_batch_make_it_up(dataset: Dataset) -> None:
     whole, labels = _batches(dataset).batch(1, 2)
-    shares = [_batches(dataset, share=Share(rank, 3)).batch(1, 2) for rank in range(3)]
+    shares = [_batches(dataset, group=Group(rank, 3)).batch(1, 2) for rank in range(3)]
     assert [len(part) for _, part in shares] == [3, 3, 2]
     for rank, (images, classes) in enumerate(shares):
         assert torch.equal(images, whole[rank::3])
         assert torch.equal(classes, labels[rank::3])
     with pytest.raises(HarnessError, match=r"has 8 of 48 training images, too few for 9 proc"):
-        _batches(dataset, share=Share(0, 9))
+        _batches(dataset, group=Group(0, 9))
 
 
 @pytest.mark.parametrize("loaders", [0, 2])

@@ -8,7 +8,7 @@ from reproduce.data.prepare import prepare
 from reproduce.data.sources import BatchSource, LabelledBatches
 from reproduce.data.splits import Dataset, FileSplit, Split
 from reproduce.data.stores import EvaluationStore, FolderStore, StorePart, open_store
-from reproduce.data.stream import DECODER_LOST, FolderBatches, Share
+from reproduce.data.stream import DECODER_LOST, FolderBatches
 from reproduce.data.subsets import hold_out, stratified_subset
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "ImageStore",
     "LabelledBatches",
     "MixedBatches",
-    "Share",
     "Split",
     "StorePart",
     "hold_out",

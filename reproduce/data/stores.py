@@ -48,8 +48,6 @@ class FolderStore:
         Where the images go.
     loaders : int
         Threads that decode; 0 for none beside this one.
-    resize : int, optional
-        First resize the shorter side to this many pixels.
     """
 
     def __init__(
@@ -58,13 +56,12 @@ class FolderStore:
         facts: DatasetFacts,
         device: torch.device,
         loaders: int,
-        resize: int | None = None,
     ) -> None:
         self.labels = torch.from_numpy(split.labels).to(device)
         self.indices = split.indices
         self._split, self._facts, self._device = split, facts, device
         self._loaders = max(loaders, 1)
-        self._decoder = Decoder(facts.size, resize)
+        self._decoder = Decoder(facts.size)
 
     def __len__(self) -> int:
         return len(self._split)

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -17,6 +16,7 @@ from reproduce.config import Phase
 from reproduce.data.batches import to_float
 from reproduce.data.decoding import Decoder
 from reproduce.data.splits import FileSplit
+from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
 from reproduce.rng import derive, generator
 
@@ -26,20 +26,6 @@ DECODER_LOST = (
 )
 # batches that each process is ahead
 _AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of every batch that one of several processes trains on.
-
-    Attributes
-    ----------
-    rank, count : int
-        Which process of how many.
-    """
-
-    rank: int = 0
-    count: int = 1
 
 
 class FolderBatches:
@@ -63,8 +49,8 @@ class FolderBatches:
         Where the batches go.
     loaders : int
         Processes that decode; 0 for this one.
-    share : Share
-        The part of every batch that is wanted.
+    group : Group
+        The processes that share every batch, and which of them this is.
 
     Raises
     ------
@@ -80,20 +66,20 @@ class FolderBatches:
         seed: int,
         device: torch.device,
         loaders: int,
-        share: Share = Share(),
+        group: Group = ALONE,
     ) -> None:
         self._split, self._facts, self._phases = split, facts, phases
-        self._seed, self._device, self._loaders, self._share = seed, device, loaders, share
+        self._seed, self._device, self._loaders, self._group = seed, device, loaders, group
         self._ends = list(accumulate(phase.epochs for phase in phases))
         # the batches that are decoded ahead, and the epoch and step of the next of them
         self._coming: Iterator[Any] = iter(())
         self._next: tuple[int, int] | None = None
         for phase in phases:
             last = len(split) % phase.batch_size or phase.batch_size
-            if last < share.count:
+            if last < group.count:
                 raise HarnessError(
                     f"the last of the batches of {phase.batch_size} has {last} of {len(split)} "
-                    f"training images, too few for {share.count} processes"
+                    f"training images, too few for {group.count} processes"
                 )
 
     def phase(self, epoch: int) -> Phase:
@@ -150,7 +136,7 @@ class FolderBatches:
         phase = self.phase(epoch)
         order = torch.randperm(len(self._split), generator=generator(self._seed, "shuffle", epoch))
         batches = order.split(phase.batch_size)[step:]
-        own = [rows[self._share.rank :: self._share.count].tolist() for rows in batches]
+        own = [rows[self._group.rank :: self._group.count].tolist() for rows in batches]
         decoder = Decoder(phase.crop, phase.resize, flip=self._facts.flip)
         return DataLoader(
             _Images(self._split, decoder, self._seed, epoch),

@@ -14,7 +14,6 @@ from reproduce.data import (
     ImageStore,
     LabelledBatches,
     MixedBatches,
-    Share,
     Split,
     load_extra,
     stratified_subset,
@@ -49,9 +48,8 @@ def build_batches(
     if isinstance(train, FileSplit):
         crop = spec.validation.crop or facts.size
         whole = Phase(epochs=spec.train.epochs, batch_size=size, crop=crop)
-        phases, share = spec.train.phases or [whole], Share(group.rank, group.count)
-        loaders = config.machine.loaders
-        return FolderBatches(train, facts, phases, seed, device, loaders, share), None
+        phases, loaders = spec.train.phases or [whole], config.machine.loaders
+        return FolderBatches(train, facts, phases, seed, device, loaders, group), None
     labelled = ImageStore(train, facts, device)
     if spec.mixed is None or spec.extra is None:
         return LabelledBatches(labelled, size, seed), None
