@@ -22,6 +22,35 @@ MinutesOption = Annotated[
     float | None,
     typer.Option(help="Stop cleanly after this many minutes; the same command continues."),
 ]
+# of evaluate: what is attacked in place of a cell
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="Instead of a cell: a checkpoint file; needs --architecture, --dataset."),
+]
+ArchitectureOption = Annotated[
+    str | None, typer.Option(help="Network of --weights, such as wrn-34-10.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of a cell: package.module:attribute, a torch.nn.Module or what makes "
+        "one; it must take pixels in [0, 1]. Needs --dataset."
+    ),
+]
+ZooOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of a cell: a checkpoint of RobustBench's l_inf zoo by its id, such as "
+        "Carmon2019Unlabeled, from the folder data.zoo. Needs --dataset."
+    ),
+]
+OptionalOption = Annotated[
+    bool,
+    typer.Option(
+        "--optional",
+        help="With --zoo: end well where the checkpoint cannot be had; tables say why.",
+    ),
+]
 
 
 def prepare(
@@ -77,37 +106,14 @@ def evaluate(
         str | None,
         typer.Option(help="Of a cell: best-test, last or best-val; else the configuration's."),
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Instead of a cell: a checkpoint file; needs --architecture, --dataset."),
-    ] = None,
-    architecture: Annotated[
-        str | None, typer.Option(help="Network of --weights, such as wrn-34-10.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of a cell: package.module:attribute, a torch.nn.Module or what makes "
-            "one; it must take pixels in [0, 1]. Needs --dataset."
-        ),
-    ] = None,
-    zoo: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of a cell: a checkpoint of RobustBench's l_inf zoo by its id, such as "
-            "Carmon2019Unlabeled, from the folder data.zoo. Needs --dataset."
-        ),
-    ] = None,
+    weights: WeightsOption = None,
+    architecture: ArchitectureOption = None,
+    model: ModelOption = None,
+    zoo: ZooOption = None,
     dataset: Annotated[
         str | None, typer.Option(help="digits, cifar10, cifar100 or imagenet.")
     ] = None,
-    optional: Annotated[
-        bool,
-        typer.Option(
-            "--optional",
-            help="With --zoo: end well where the checkpoint cannot be had; tables say why.",
-        ),
-    ] = False,
+    optional: OptionalOption = False,
     images: Annotated[
         int | None, typer.Option(help="Attack only this many test images, classes in proportion.")
     ] = None,
@@ -135,9 +141,7 @@ def evaluate(
     from reproduce.evaluation.run import evaluate_cell, evaluate_model
 
     settings = _configure(config, preset, sets, device)
-    chosen = attack_spec(settings, attack, seed).attack
-    if preview and not isinstance(chosen, AutoAttack):
-        raise HarnessError(f"--preview is for AutoAttack; {attack!r} is another attack")
+    _check_attack(settings, attack, seed, preview)
     given = {
         "eval.checkpoint": checkpoint,
         "machine.max_minutes": max_minutes,
@@ -186,6 +190,12 @@ def export(
     if checkpoint is not None:
         settings = override(settings, {"eval.checkpoint": checkpoint})
     export_cell(settings, parse_cell(cell), settings.eval.checkpoint, name, out)
+
+
+def _check_attack(config: Config, attack: str, seed: int, preview: bool) -> None:
+    """Check that there is the attack, and that it has a preview where one is asked for."""
+    if not isinstance(attack_spec(config, attack, seed).attack, AutoAttack) and preview:
+        raise HarnessError(f"--preview is for AutoAttack; {attack!r} is another attack")
 
 
 def _source(
