@@ -114,11 +114,6 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
         raise HarnessError(
             f"{cell}: train.phases are for a folder of images; {facts.title} has images of one size"
         )
-    # what is unused goes back to the default, so that the digest does not see it
-    unused = set(method.unused)
-    unused |= {"batch_size"} if train.phases else set()
-    unused |= {"learning_rate"} if train.schedule == "linear" else {"rates"}
-    settings = train.model_dump(exclude=unused)
     mixed = config.mixed if method.batches == "mixed" else None
     if mixed is not None:
         extra_of(cell.dataset)
@@ -128,7 +123,8 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
         war = WAR(zeta=war.zeta, alpha=war.alpha)  # the thin network plays no part
     return TrainingSpec(
         cell=cell.id,
-        train=Train.model_validate(settings),
+        # what is not read goes back to the default, so that the digest does not see it
+        train=Train.model_validate(config.read_by(cell.method)),
         war=war if method.lambda_rule == "war" else None,
         thin=None if thin is None else training_spec(config, thin).digest,
         awp=config.awp if method.weight_perturbation == "awp" else None,

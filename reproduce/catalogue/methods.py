@@ -38,8 +38,8 @@ class Method:
     only_lambda : float, optional
         The one lambda there is, for a method without a second term to weigh.
     unused : tuple of str
-        Settings of the configuration's ``train`` section that this method never reads:
-        changing one changes no result of it.
+        Settings of the configuration's ``train`` section that this method never reads,
+        such as ``attack.start_sigma``: changing one changes no result of it.
     """
 
     name: str
@@ -125,7 +125,7 @@ METHODS = {
             terms_passes=3,
             validation="natural",
             only_lambda=1.0,
-            unused=("bn_forwards", "bn_first", "milestones"),
+            unused=("bn_forwards", "bn_first", "attack.start_sigma"),
         ),
     )
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from reproduce.catalogue import dataset_facts
+from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.config.evaluation import Eval
 from reproduce.config.experiments import Experiments
 from reproduce.config.fields import Checkpoint, MethodName, PresetName, Section
@@ -38,6 +38,28 @@ class Config(Section):
     def train_of(self, method: str) -> Train:
         """Return the training settings of a method: those of all, and its own over them."""
         return Train.model_validate(merge(self.train.model_dump(), self.train_for.get(method, {})))
+
+    def read_by(self, method: str) -> dict[str, Any]:
+        """Return the training settings that decide what a method trains.
+
+        Left out are those that it never reads, and those that others of its settings
+        make idle: of the schedule, and of the size of its batches.
+
+        Returns
+        -------
+        dict
+            Names and plain values; of the section `attack` again a dict.
+        """
+        train = self.train_of(method)
+        idle = set(METHODS[method].unused)
+        idle |= {"batch_size"} if train.phases else set()
+        idle |= {"learning_rate"} if train.schedule == "linear" else {"rates"}
+        idle |= set() if train.schedule == "step" else {"milestones"}
+        tree = train.model_dump(mode="json")
+        for name in idle:
+            section, _, key = name.rpartition(".")
+            (tree[section] if section else tree).pop(key)
+        return tree
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
