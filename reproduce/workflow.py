@@ -98,7 +98,7 @@ class Harness:
     @_for_rules
     def gpus_of(self, cell: str) -> int:
         """Return how many GPUs train one network; several share batches of image files."""
-        several = dataset_facts(parse_cell(cell).dataset).storage == "folder"
+        several = self._decodes(parse_cell(cell).dataset)
         return self.gpus * (self.config.machine.gpus_per_cell if several else 1)
 
     @_for_rules
@@ -107,6 +107,23 @@ class Harness:
         count = self.gpus_of(cell)
         several = f"torch.distributed.run --standalone --nproc-per-node {count} -m "
         return f"python -m {several if count > 1 else ''}reproduce"
+
+    @_for_rules
+    def training_threads(self, cell: str) -> int:
+        """Return how many threads a training run keeps busy, those that decode files included."""
+        machine, processes = self.config.machine, max(1, self.gpus_of(cell))
+        decoding = machine.loaders if self._decodes(parse_cell(cell).dataset) else 0
+        return processes * (machine.threads + decoding)
+
+    @_for_rules
+    def evaluation_threads(self, dataset: str) -> int:
+        """Return how many threads an evaluation keeps busy; it decodes files, then attacks."""
+        machine = self.config.machine
+        decoding = machine.loaders if self._decodes(dataset) else 0
+        return machine.processes * max(machine.threads, decoding)
+
+    def _decodes(self, dataset: str) -> bool:
+        return dataset_facts(dataset).storage == "folder"
 
     @_for_rules
     def images(self, cell: str) -> Path:

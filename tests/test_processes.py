@@ -255,6 +255,20 @@ def test_snakemake_starts_as_many_as_there_are_gpus(config: Config) -> None:
     assert Harness(tree).launcher(CELL.id) == "python -m reproduce"
 
 
+def test_the_threads_of_a_job_count_what_decodes(config: Config) -> None:
+    """So that --cores bounds them; CIFAR's images are decoded already."""
+    tree = json.loads(config.model_dump_json())
+    tree["machine"] |= {"device": "cuda", "gpus_per_cell": 4, "loaders": 8, "threads": 2}
+    harness = Harness(tree)
+    assert harness.training_threads(CELL.id) == 4 * (2 + 8)
+    assert harness.evaluation_threads("imagenet") == 8
+    assert harness.training_threads("cifar10/wrn-34-1/trades/lam-6/seed-0") == 2
+    assert harness.evaluation_threads("cifar10") == 2
+    tree["machine"] |= {"device": "cpu", "processes": 3}
+    assert Harness(tree).training_threads(CELL.id) == 2 + 8
+    assert Harness(tree).evaluation_threads("imagenet") == 3 * 8
+
+
 def test_another_number_of_processes_is_said() -> None:
     before = {"device": "cpu", "processes": 2}
     cpu = torch.device("cpu")

@@ -65,9 +65,16 @@ def test_paper_plan_of_table4(tmp_path: Path) -> None:
 
 
 def test_paper_plan_of_table5(tmp_path: Path) -> None:
-    workflow = Workflow(copy(tmp_path), {"data": {"imagenet": "images"}})
+    config = {"data": {"imagenet": "images"}, "machine": {"threads": 2, "loaders": 3}}
+    workflow = Workflow(copy(tmp_path), config)
     planned = workflow.planned("--config", "preset=paper", "--", "table5")
     assert (planned["train"], planned["evaluate"], planned["prepare"]) == (2, 2, 1)
+    # what decodes files is counted, as far as there are cores: training, then the attack
+    for cores, threads in ((8, ("5", "3")), (4, ("4", "3"))):
+        words = ("--cores", str(cores), "-n", "--config", "preset=paper", "--", "table5")
+        plan = workflow.run(*words).stdout
+        found = dict(re.findall(r"rule (train|evaluate):.*?threads: (\d+)", plan, re.DOTALL))
+        assert (found["train"], found["evaluate"]) == threads
 
 
 @pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])

@@ -14,7 +14,7 @@ rule evaluate:
         HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
     conda:
         ENVIRONMENT
-    threads: HARNESS.config.machine.threads * HARNESS.config.machine.processes
+    threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.cell.split("/")[0])
     resources:
         gpu=HARNESS.gpus,
     params:
@@ -46,7 +46,7 @@ rule evaluate_published:
         / "{attack}-seed{seed}.log",
     conda:
         ENVIRONMENT
-    threads: HARNESS.config.machine.threads * HARNESS.config.machine.processes
+    threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.dataset)
     resources:
         gpu=HARNESS.gpus,
     params:

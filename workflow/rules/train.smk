@@ -17,7 +17,7 @@ rule train:
         HARNESS.logs / "train" / "{cell}.log",
     conda:
         ENVIRONMENT
-    threads: HARNESS.config.machine.threads
+    threads: lambda wildcards: HARNESS.training_threads(wildcards.cell)
     resources:
         gpu=lambda wildcards: HARNESS.gpus_of(wildcards.cell),
         # no parameter: another number of GPUs is no reason to run a job again
