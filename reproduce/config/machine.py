@@ -7,6 +7,9 @@ from pydantic import Field
 
 from reproduce.config.fields import Count, Positive, Section
 
+# pixels of the images that eval_batch counts, CIFAR's
+_SIZE = 32
+
 
 class Data(Section):
     """Where images come from, and how many are used."""
@@ -41,8 +44,9 @@ class Data(Section):
 class Machine(Section):
     """What the runs run on.
 
-    Only the kind of device changes a result beyond rounding: CPU and CUDA draw other
-    random numbers from the same seed.
+    Two settings change a result beyond rounding.  CPU and CUDA draw other random numbers
+    from the same seed; and of several GPUs that train one network, `gpus_per_cell`, each
+    attacks its own part of a batch and normalises by it.
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|cuda:\d+)$")] = "cuda"
@@ -54,13 +58,15 @@ class Machine(Section):
     processes: Count = 1
     """Processes an evaluation spreads its shards over."""
     gpus_per_cell: Count = 1
-    """GPUs that Snakemake gives the training of one network on a folder of images."""
+    """GPUs that Snakemake gives the training of one network on a folder of images. BatchNorm sees
+    the part of a batch that is on its GPU, so another number trains another network."""
     loaders: Annotated[int, Field(strict=True, ge=0)] = 8
     """Processes that decode the images of a folder ahead of training, for each GPU, and threads
     that do it in evaluation; 0 decodes them when they are needed."""
     eval_batch: Count = 500
-    """Most images that go through a network at once in evaluation. FAB, Square and APGD need a
-    whole shard at once: a smaller batch then costs them a second forward pass a gradient."""
+    """Most images of 32 x 32 pixels that go through a network at once in evaluation; of larger
+    ones fewer, in proportion to their width. FAB, Square and APGD need a whole shard at once: a
+    smaller batch then costs them a second forward pass a gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the network for an evaluation; auto does it on a CPU for more than a million
     forward passes, where the half minute it takes is won back."""
@@ -68,3 +74,24 @@ class Machine(Section):
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None
     """Stop a training run or an evaluation cleanly after this many minutes; null for never."""
+
+    def images_at_once(self, size: int) -> int:
+        """Return how many images go through a network at once in evaluation.
+
+        Memory bounds it.  Networks for large images shrink them at the entrance, so what
+        they keep for a gradient grows with the width of the images rather than their
+        area: WideResNet-34-10 keeps 22 MiB an image of 32 pixels, 11 GiB at 500 of them;
+        ResNet-50 and Wide-ResNet-50-2 keep 135 and 177 MiB an image of 288 pixels, 7 and
+        10 GiB at the 55 that this makes of 500.
+
+        Parameters
+        ----------
+        size : int
+            Height and width of the images, in pixels.
+
+        Examples
+        --------
+        >>> [Machine(eval_batch=500).images_at_once(size) for size in (8, 32, 288)]
+        [500, 500, 55]
+        """
+        return max(1, self.eval_batch * _SIZE // max(size, _SIZE))

@@ -97,17 +97,16 @@ class Worker:
                 "have it load them"
             )
         self.model = job.source.load(self.facts).to(device)
+        at_once = job.machine.images_at_once(self.facts.size)
         self.network = AttackedNetwork(
             self.model,
             self.facts.classes,
-            job.machine.eval_batch,
+            at_once,
             # code from elsewhere may take views that this layout does not have
             channels_last=job.source.ours,
             compiled=_compiled(job, evaluation_passes(job.spec, self.facts)),
         )
-        self.parts = attack_parts(
-            job.spec, self.network, self.facts.classes, device, job.machine.eval_batch
-        )
+        self.parts = attack_parts(job.spec, self.network, self.facts.classes, device, at_once)
 
     def run(
         self, number: int, report: Callable[[float, int], object] = lambda _done, _held: None

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from reproduce import paths
-from reproduce.catalogue import METHODS, dataset_facts
+from reproduce.catalogue import METHODS, DatasetFacts, dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.data import FolderBatches, load_prepared
+from reproduce.data import BatchSource, FolderBatches, load_prepared
 from reproduce.devices import claimed, describe
 from reproduce.distributed import Group, group_here, joined
 from reproduce.errors import HarnessError
@@ -25,7 +25,7 @@ from reproduce.provenance import provenance
 from reproduce.runs import damaged_file, problem_with, read_run
 from reproduce.specs import TrainingSpec, training_spec
 from reproduce.training.batches import build_batches
-from reproduce.training.images import cut, open_stores
+from reproduce.training.images import Stores, cut, open_stores
 from reproduce.training.loop import Pace, TrainingLoop
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.state import RunState, load_state, state_file
@@ -133,6 +133,16 @@ def _is_trained(
     return False
 
 
+@dataclass(frozen=True)
+class _Images:
+    """What a run is trained on and measured on, and what run.json says of both."""
+
+    facts: DatasetFacts
+    batches: BatchSource
+    stores: Stores
+    about: dict[str, Any]
+
+
 def _train(
     config: Config,
     spec: TrainingSpec,
@@ -142,54 +152,71 @@ def _train(
     stop: StopReason,
 ) -> None:
     folder = paths.cell_folder(config, spec.parsed)
-    dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
-    parts = cut(spec, dataset)
-    stores = open_stores(config, spec, dataset, parts, device)
-    batches, extra = build_batches(config, spec, parts.train, dataset.facts, device, group)
-    if extra is not None:
-        stores = replace(stores, checksum=f"{stores.checksum} {extra['sha256']}")
-    model = build_model(spec.parsed.architecture, dataset.facts, spec.parsed.seed)
+    images = _open_images(config, spec, device, group)
+    model = build_model(spec.parsed.architecture, images.facts, spec.parsed.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, spec.train)
     path = state_file(folder, spec.digest)
-    state = RunState()
-    hardware = describe(device)
     if path.exists():
-        state = load_state(path, model, optimizer, stores.checksum)
+        state = load_state(path, model, optimizer, images.stores.checksum)
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
         for change in _changes(state.pieces[-1], device, group):
             say(f"{spec.cell}: {change}")
     else:
-        state.zeta = find_zeta(config, spec.parsed)
-        name = f"{group.count} x {hardware['name']}" if group.count > 1 else hardware["name"]
-        say(f"{spec.cell}: {spec.train.epochs} epochs on {name}")
+        state = RunState(zeta=find_zeta(config, spec.parsed))
+        say(f"{spec.cell}: {spec.train.epochs} epochs on {_machines(device, group)}")
+    update_piece = _begin_piece(state, device, group)
+    recipe = build_recipe(spec, state.zeta)
+    at_once = config.machine.images_at_once(images.stores.test.image_shape[-1])
+    pace = Pace(at_once, config.machine.save_minutes, stop, group)
+    loop = TrainingLoop(
+        spec, model, optimizer, recipe, images.batches, images.stores, state, path, pace
+    )
+    try:
+        loop.run(update_piece)
+    finally:
+        if isinstance(images.batches, FolderBatches):
+            images.batches.close()
+    update_piece()
+    if group.first:
+        _write_results(spec, folder, images.about, model, state)
+        path.unlink(missing_ok=True)
+    group.wait()
+
+
+def _open_images(config: Config, spec: TrainingSpec, device: torch.device, group: Group) -> _Images:
+    dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
+    parts = cut(spec, dataset)
+    about: dict[str, Any] = dataset.about()
+    stores = open_stores(config, spec, dataset, parts, device)
+    batches, extra = build_batches(config, spec, parts.train, dataset.facts, device, group)
+    if extra is not None:
+        stores = replace(stores, checksum=f"{stores.checksum} {extra['sha256']}")
+        about = about | {"extra": extra}
+    return _Images(dataset.facts, batches, stores, about)
+
+
+def _begin_piece(state: RunState, device: torch.device, group: Group) -> Callable[[], None]:
+    """Add the record of this piece of a run, and return what brings its seconds up to date."""
     began = time.monotonic()
     piece: dict[str, Any] = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        **hardware,
+        **describe(device),
         "processes": group.count,
         # of the code that computes this piece, not of what may lie here when it ends
         **provenance(),
     }
     state.pieces.append(piece)
 
-    def update_piece() -> None:
+    def update() -> None:
         piece["seconds"] = round(time.monotonic() - began, 3)
 
-    pace = Pace(config.machine.eval_batch, config.machine.save_minutes, stop, group)
-    recipe = build_recipe(spec, state.zeta)
-    loop = TrainingLoop(spec, model, optimizer, recipe, batches, stores, state, path, pace)
-    try:
-        loop.run(update_piece)
-    finally:
-        if isinstance(batches, FolderBatches):
-            batches.close()
-    update_piece()
-    if group.first:
-        images = dataset.about() | ({} if extra is None else {"extra": extra})
-        _write_results(spec, folder, images, model, state)
-        path.unlink(missing_ok=True)
-    group.wait()
+    return update
+
+
+def _machines(device: torch.device, group: Group) -> str:
+    name = str(describe(device)["name"])
+    return f"{group.count} x {name}" if group.count > 1 else name
 
 
 def _changes(before: Mapping[str, Any], device: torch.device, group: Group) -> Iterator[str]:

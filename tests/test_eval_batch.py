@@ -1,0 +1,102 @@
+"""How many images go through a network at once: fewer where they are large, whatever runs it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from image_folder import make_folder
+from small_runs import never, quiet
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from reproduce import paths
+from reproduce.catalogue import dataset_facts
+from reproduce.cells import parse_cell
+from reproduce.config import Config, Machine
+from reproduce.data import prepare
+from reproduce.evaluation.run import evaluate_cell
+from reproduce.files import read_json
+from reproduce.models import build_model
+from reproduce.settings import load_config
+from reproduce.training import train_cell
+
+CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")
+
+
+def _kept(architecture: str, dataset: str) -> int:
+    """Count the bytes that a network keeps for the gradient of one image, beside its weights."""
+    facts = dataset_facts(dataset)
+    model = build_model(architecture, facts, 0).eval().requires_grad_(requires_grad=False)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weights = {v.untyped_storage().data_ptr() for v in model.state_dict().values()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    image = torch.rand(1, 3, facts.size, facts.size).requires_grad_()
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(image.contiguous(memory_format=torch.channels_last))
+        own = [t for place, t in kept.items() if place not in weights]
+        return sum(tensor.untyped_storage().nbytes() for tensor in own)
+
+
+def test_the_default_needs_no_more_memory_for_imagenet_than_for_cifar() -> None:
+    machine = Machine()
+    cifar = machine.images_at_once(32) * _kept("wrn-34-10", "cifar10")
+    for architecture in ("wrn-50-1", "wrn-50-2"):
+        assert machine.images_at_once(288) * _kept(architecture, "imagenet") < cifar
+
+
+def test_small_images_are_no_more_and_one_always_goes() -> None:
+    sizes = {8: 10, 32: 10, 33: 9, 64: 5, 320: 1, 3200: 1}
+    assert {size: Machine(eval_batch=10).images_at_once(size) for size in sizes} == sizes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("images"))
+
+
+def _config(folder: Path, tmp_path: Path, eval_batch: int) -> Config:
+    settings = [
+        f"data.folder={tmp_path / 'data'}",
+        f"data.imagenet={folder}",
+        f"results={tmp_path / str(eval_batch)}",
+        "data.imagenet_crop=64",
+        f"machine={{device: cpu, loaders: 0, eval_batch: {eval_batch}}}",
+        "train_for.fast-at.epochs=1",
+        "train_for.fast-at.phases=[{epochs: 1, batch_size: 12, crop: 32}]",
+        "eval.attacks.pgd50={steps: 2, restarts: 2}",
+    ]
+    config = load_config("{}", "paper", settings)
+    prepare(config.data, "imagenet", paths.prepared_file(config, "imagenet"), quiet)
+    return config
+
+
+def test_training_and_attacks_keep_to_it_and_find_the_same(folder: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def note(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        images = inputs[0] if inputs else None
+        if isinstance(images, Tensor) and not module.training and images.shape[1:] == (3, 64, 64):
+            seen.append(len(images))
+
+    found = {}
+    for eval_batch in (8, 100):
+        config = _config(folder, tmp_path, eval_batch)
+        seen.clear()
+        hook = nn.modules.module.register_module_forward_pre_hook(note)
+        try:
+            train_cell(config, CELL, quiet, never)
+            validated = max(seen)
+            record = evaluate_cell(config, CELL, "pgd50", 0, "last", quiet)
+        finally:
+            hook.remove()
+        # all 18 in one, or as many as eight images of 32 pixels make of 64
+        assert {validated, max(seen)} == {4 if eval_batch == 8 else 18}
+        cell = paths.cell_folder(config, CELL)
+        attacked = record.clean.tolist(), record.adversarial.tolist()
+        found[eval_batch] = (read_json(paths.run_file(cell))["final_metrics"], attacked)
+    assert found[8] == found[100]
