@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.catalogue import METHODS
 from reproduce.cells import parse_cell
 from reproduce.config import PRESETS
 from reproduce.deviations import deviations, table_deviations
@@ -228,26 +227,6 @@ def test_a_setting_touches_the_cells_that_read_it() -> None:
     assert digests("eval.attacks.pgd50={kind: pgd, steps: 50}") == (False, False)
     # validation chooses the checkpoint, so its attack is part of the training
     assert digests("eval.epsilon=0.031") == (True, True)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_settings_that_a_method_does_not_read_change_no_digest(method: str) -> None:
-    fast = method == "fast-at"
-    where = "imagenet/wrn-50-1" if fast else "cifar10/wrn-34-1"
-    cell = parse_cell(f"{where}/{method}/lam-1/seed-0")
-
-    def changes(*sets: str) -> bool:
-        before, after = (load_config("{}", "paper", chosen) for chosen in ((), sets))
-        return training_spec(before, cell).digest != training_spec(after, cell).digest
-
-    own = f"train_for.{method}"
-    assert changes(f"{own}.attack.start_sigma=0.01") != fast
-    assert changes("train.milestones=[0.1]", f"{own}.milestones=[0.2]") == (method == "awp-trades")
-    assert changes(f"{own}.schedule=step", f"{own}.milestones=[0.2]")
-    stepped = f"{own}.schedule=step"
-    used = load_config("{}", "paper", [stepped, f"{own}.rates=[[0, 0.1], [1, 0]]"]).read_by(method)
-    assert ("milestones" in used, "rates" in used, "learning_rate" in used) == (True, False, True)
-    assert ("start_sigma" in used["attack"]) != fast
 
 
 def test_evaluations_and_tables_have_digests_of_their_own() -> None:

@@ -91,6 +91,26 @@ def test_the_official_procedure_of_awp() -> None:
     assert (train.batch_size, train.learning_rate, train.momentum) == (128, 0.1, 0.9)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_that_a_method_does_not_read_change_no_digest(method: str) -> None:
+    fast = method == "fast-at"
+    dataset, architecture = ("imagenet", "wrn-50-1") if fast else ("cifar10", "wrn-34-1")
+    cell = Cell(dataset, architecture, method, 1.0, 0)
+
+    def changes(*sets: str) -> bool:
+        before, after = (load_config("{}", "paper", chosen) for chosen in ((), sets))
+        return training_spec(before, cell).digest != training_spec(after, cell).digest
+
+    own = f"train_for.{method}"
+    assert changes(f"{own}.attack.start_sigma=0.01") != fast
+    assert changes("train.milestones=[0.1]", f"{own}.milestones=[0.2]") == (method == "awp-trades")
+    assert changes(f"{own}.schedule=step", f"{own}.milestones=[0.2]")
+    stepped = f"{own}.schedule=step"
+    used = load_config("{}", "paper", [stepped, f"{own}.rates=[[0, 0.1], [1, 0]]"]).read_by(method)
+    assert ("milestones" in used, "rates" in used, "learning_rate" in used) == (True, False, True)
+    assert ("start_sigma" in used["attack"]) != fast
+
+
 def test_the_page_on_adding_a_method_speaks_of_the_code_as_it_is() -> None:
     page = (ROOT / "docs" / "adding-a-method.md").read_text()
     row = METHODS["mart"]
