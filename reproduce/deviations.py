@@ -111,10 +111,10 @@ def _row(item: Evaluation) -> tuple[object, ...]:
 
 def _of_training(config: Config, reference: Config, method: str) -> list[str]:
     """List the training settings of a method that differ."""
-    ours, paper = (_flat(c.train_of(method).model_dump(mode="json")) for c in (config, reference))
+    ours, paper = (_flat(c.read_by(method)) for c in (config, reference))
     own = {key for c in (config, reference) for key in _flat(c.train_for.get(method, {}))}
     found = []
-    for key in sorted((paper.keys() | ours.keys()) - set(METHODS[method].unused)):
+    for key in sorted(paper.keys() | ours.keys()):
         name = f"train_for.{method}.{key}" if key in own else f"train.{key}"
         found += _difference(name, ours.get(key), paper.get(key))
     return found

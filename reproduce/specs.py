@@ -6,7 +6,7 @@ says whether a result on disk is the one that the configuration asks for.
 
 from functools import cached_property
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from reproduce.catalogue import METHODS, ExtraFacts, dataset_facts, extra_of
 from reproduce.cells import Cell, check_cell, parse_cell
@@ -25,8 +25,12 @@ class Spec(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """Twelve hexadecimal digits, the same on every machine for equal settings."""
-        return digest(self.model_dump(mode="json"))
+        """Twelve hexadecimal digits, the same on every machine for equal settings.
+
+        What stands at its default is left out, so results outlive a new setting whose
+        default is what was done before.  So a default is never changed.
+        """
+        return digest(self.model_dump(mode="json", exclude_defaults=True))
 
 
 class EpochEvaluation(Spec):
@@ -35,7 +39,7 @@ class EpochEvaluation(Spec):
     epsilon: float | None
     attack: PGDAttack | None
     """None where only natural accuracy is measured."""
-    crop: int | None = Field(default=None, exclude_if=lambda crop: crop is None)
+    crop: int | None = None
     """What is cut from the middle of a folder's images, in pixels."""
 
 
@@ -44,19 +48,19 @@ class TrainingSpec(Spec):
 
     cell: str
     train: Train
-    war: WAR | None
-    """How lambda is chosen; None where it stays what the cell says."""
-    thin: str | None
-    """Digest of the run that zeta is measured from; None where it is not measured."""
-    awp: AWP | None
-    """The perturbation of the weights; None for none."""
-    mixed: Mixed | None
-    """How batches are mixed with extra images; None where there are none of those."""
-    extra_images: int | None
-    """Number of extra images; None for all, or where there are none."""
     validation: EpochEvaluation
     train_images: int | None
     test_images: int | None
+    war: WAR | None = None
+    """How lambda is chosen; None where it stays what the cell says."""
+    thin: str | None = None
+    """Digest of the run that zeta is measured from; None where it is not measured."""
+    awp: AWP | None = None
+    """The perturbation of the weights; None for none."""
+    mixed: Mixed | None = None
+    """How batches are mixed with extra images; None where there are none of those."""
+    extra_images: int | None = None
+    """Number of extra images; None for all, or where there are none."""
 
     @property
     def parsed(self) -> Cell:
@@ -82,7 +86,7 @@ class AttackSpec(Spec):
     """Images that share a seed; None where every image has its own."""
     package: str | None
     """Where the attack comes from, if it is not ours."""
-    crop: int | None = Field(default=None, exclude_if=lambda crop: crop is None)
+    crop: int | None = None
     """What is cut from the middle of a folder's images, in pixels."""
 
 

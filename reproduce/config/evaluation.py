@@ -13,8 +13,7 @@ class _Attack(Section):
     images: Count | None = None
     """Attack only this many test images, every class in its proportion; null for all. Such
     records go by another name, and tables mark them."""
-    # left out of the digest where eval.epsilon holds, as before there was a choice
-    epsilon: Epsilon | None = Field(default=None, exclude_if=lambda value: value is None)
+    epsilon: Epsilon | None = None
     """Radius of the ball for this attack, pixels in [0, 1]; null for eval.epsilon."""
 
     def label(self, name: str) -> str:
@@ -36,8 +35,7 @@ class PGDAttack(_Attack):
     """Number of steps."""
     step_size: Positive = 0.007
     """Step, pixels in [0, 1]."""
-    # left out of the digest at 1, where records made before there were restarts are the same
-    restarts: Count = Field(default=1, exclude_if=lambda count: count == 1)
+    restarts: Count = 1
     """Random starts; an image that one of them breaks is left out of the next."""
 
     @property
