@@ -19,8 +19,7 @@ from reproduce.files import read_json, write_atomically, write_json
 from reproduce.models import ModelSource
 from reproduce.runs import RunInfo
 from reproduce.specs import evaluation_spec
-from reproduce.zoo import ZooCheckpoint
-from reproduce.zoo.checkpoint import is_published, wide_resnet
+from reproduce.zoo import ZooCheckpoint, is_published, wide_resnet
 
 # the paper that these runs reproduce
 _PAPER = {
@@ -160,7 +159,12 @@ def _card(
     """Fill the fields of RobustBench's model_info, numbers as text, and say whose weights."""
     about = read_json(paths.run_file(paths.cell_folder(config, cell)))
     records = _full_records(config, cell, checkpoint, run)
-    standard = config.eval.attacks.get("autoattack") == AutoAttack(kind="autoattack")
+    attack, epsilon = config.eval.attacks.get("autoattack"), config.eval.epsilon
+    standard = False
+    if attack is not None:
+        # at any radius: the card names it
+        epsilon = config.eval.epsilon_of("autoattack")
+        standard = attack.model_copy(update={"epsilon": None}) == AutoAttack(kind="autoattack")
     autoattack = records.get("autoattack") if standard else None
     robust = None if autoattack is None else f"{autoattack.metrics.robust_accuracy:.2f}"
     clean = {f"{record.metrics.natural_accuracy:.2f}" for record in records.values()}
@@ -170,7 +174,7 @@ def _card(
         "number_forward_passes": 1,
         "dataset": cell.dataset,
         "architecture": f"WideResNet-{shape.depth}-{shape.width:g}",
-        "eps": _epsilon(config.eval.epsilon),
+        "eps": _epsilon(epsilon),
         "clean_acc": min(clean, default=None),
         "reported": robust,
         "autoattack_acc": robust,

@@ -98,6 +98,13 @@ def test_the_card_is_filled_from_full_records(tmp_path: Path) -> None:
     assert list(card)[:4] == ["link", "name", "authors", "venue"]
 
 
+def test_the_card_names_the_radius_of_its_accuracy(tmp_path: Path) -> None:
+    config = override(_paper(tmp_path), {"eval.attacks.autoattack.epsilon": 4 / 255})
+    _trained(config, {"autoattack": 6065})
+    card = _card(config, tmp_path / "zoo")
+    assert (card["eps"], card["autoattack_acc"]) == ("4/255", "60.65")
+
+
 def test_the_card_tells_of_extra_images(tmp_path: Path) -> None:
     config = _paper(tmp_path)
     cell = parse_cell("cifar10/wrn-10-2/rst/lam-6/seed-0")

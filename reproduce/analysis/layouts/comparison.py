@@ -152,11 +152,11 @@ def _notes(
         "own papers report, under attacks of their own. Bold: best of a section.",
     ]
     radii = {name: facts.epsilon for name, facts in about.items() if facts.epsilon is not None}
+    epsilon = config.eval.epsilon_of(grid.attack)
     notes += [
-        f"{name}: {_whose(grid, name)} at epsilon {radius:.4g}; "
-        f"measured here at {config.eval.epsilon:.4g}."
+        f"{name}: {_whose(grid, name)} at epsilon {radius:.4g}; measured here at {epsilon:.4g}."
         for name, radius in radii.items()
-        if not math.isclose(radius, config.eval.epsilon)
+        if not math.isclose(radius, epsilon)
     ]
     unknown = {name: ", ".join(facts.unknown) for name, facts in about.items()}
     notes += [
