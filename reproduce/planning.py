@@ -128,7 +128,7 @@ def _attacked(
     if isinstance(item, PublishedEvaluation):
         card = published_models().get(item.name)
         network = None if card is None else card.network
-        return item.dataset, network, attack_spec(config, item.attack, item.seed)
+        return item.dataset, network, attack_spec(config, item.attack, item.seed, item.dataset)
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
     return item.cell.dataset, item.cell.architecture, spec
 
@@ -170,7 +170,9 @@ def _is_published_evaluated(config: Config, item: PublishedEvaluation) -> bool:
         info = read_json(record.with_suffix(".json")) if record.is_file() else {}
     except HarnessError:  # damaged: `table` says so
         return False
-    return bool(info.get("digest") == attack_spec(config, item.attack, item.seed).digest)
+    return bool(
+        info.get("digest") == attack_spec(config, item.attack, item.seed, item.dataset).digest
+    )
 
 
 def representative_cells(config: Config, names: Sequence[str]) -> list[Cell]:

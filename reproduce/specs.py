@@ -189,7 +189,21 @@ def evaluation_spec(
     )
 
 
-def attack_spec(config: Config, name: str, seed: int, dataset: str | None = None) -> AttackSpec:
+def find_attack(config: Config, name: str) -> Attack:
+    """Return an attack of the configuration.
+
+    Raises
+    ------
+    HarnessError
+        If it has none of that name.
+    """
+    if name not in config.eval.attacks:
+        known = ", ".join(config.eval.attacks)
+        raise HarnessError(f"unknown attack {name!r}; the configuration has: {known}")
+    return config.eval.attacks[name]
+
+
+def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpec:
     """Resolve how any network is attacked, on images of a data set.
 
     Raises
@@ -198,10 +212,7 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str | None = None
         If the configuration has no attack of that name, or it asks for more images
         than there are.
     """
-    if name not in config.eval.attacks:
-        known = ", ".join(config.eval.attacks)
-        raise HarnessError(f"unknown attack {name!r}; the configuration has: {known}")
-    attack = config.eval.attacks[name]
+    attack = find_attack(config, name)
     if attack.images and attack.images > (config.data.test_images or attack.images):
         raise HarnessError(
             f"eval.attacks.{name}.images is {attack.images}, but data.test_images is "
@@ -216,7 +227,7 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str | None = None
         images=attack.images or config.data.test_images,
         shard=None if ours else config.eval.shard,
         package=None if ours else config.eval.autoattack_package,
-        crop=None if dataset is None else _crop(config, dataset),
+        crop=_crop(config, dataset),
     )
 
 

@@ -170,9 +170,9 @@ class Harness:
         ]
 
     @_for_rules
-    def published_digest(self, attack: str, seed: str) -> str:
+    def published_digest(self, dataset: str, attack: str, seed: str) -> str:
         """Return what changes exactly when a setting that touches such an attack does."""
-        return attack_spec(self.config, self.attack(attack), int(seed)).digest
+        return attack_spec(self.config, self.attack(attack), int(seed), dataset).digest
 
     def published_state(self, dataset: str, name: str, attack: str, seed: str) -> str:
         """Return what changes when attacking a published checkpoint is worth another try.

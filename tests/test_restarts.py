@@ -122,11 +122,11 @@ def test_one_start_is_what_it_always_was(network: nn.Module) -> None:
 
 def test_one_start_leaves_digests_as_they_were(tiny: Callable[..., Config]) -> None:
     config = tiny()
-    spec = attack_spec(config, "pgd20", 0)
+    spec = attack_spec(config, "pgd20", 0, "digits")
     as_it_was = spec.model_dump(mode="json")
     del as_it_was["attack"]["restarts"]
     assert AttackSpec.model_validate(as_it_was).digest == spec.digest
-    more = attack_spec(tiny("eval.attacks.pgd20.restarts=3"), "pgd20", 0)
+    more = attack_spec(tiny("eval.attacks.pgd20.restarts=3"), "pgd20", 0, "digits")
     assert more.digest != spec.digest
     assert AttackSpec.model_validate(more.model_dump()).attack.restarts == 3
     # an epoch is measured from one start, whatever a table attacks from

@@ -1,6 +1,7 @@
 """Table 4 through the workflow: stand-ins for a published checkpoint, CIFAR and extra images."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def _attacked(config: Config, item: PublishedEvaluation, held: int, **info: obje
     labels = index % 10
     adversarial = np.where(index < held, labels, (labels + 1) % 10)
     about = {
-        "digest": attack_spec(config, item.attack, item.seed).digest,
+        "digest": attack_spec(config, item.attack, item.seed, item.dataset).digest,
         "model_sha256": "0",
         "parts": ["apgd-ce", "apgd-t", "fab-t", "square"],
         "every_image": False,
@@ -154,6 +155,30 @@ def test_verdicts_of_published_checkpoints(tmp_path: Path) -> None:
     )
     frame = build_diff(config, experiment, collect(config, experiment))
     assert frame["verdict"][0] == "not a reproduction"
+
+
+def test_radii_are_those_of_the_tables_attack(tmp_path: Path) -> None:
+    config = _paper(tmp_path, "eval.attacks.autoattack.epsilon=4/255")
+    experiment = find_experiment(config, "table4")
+    table = write_table(config, experiment, collect(config, experiment))
+    assert (
+        "Carmon2019Unlabeled: the leaderboard's number, and so the paper's, is at epsilon 0.03137; "
+        "measured here at 0.01569." in table
+    )
+
+
+def test_a_folder_of_images_finds_its_records(tmp_path: Path) -> None:
+    """Their digests have the crop."""
+    config = _paper(tmp_path)
+    item = PublishedEvaluation("Known", "imagenet", "autoattack", seed=0)
+    table4 = find_experiment(config, "table4")
+    experiment = replace(table4, evaluations=(), cells=(), published=(item,))
+    # as `evaluate` makes them
+    digest = attack_spec(config, item.attack, item.seed, "imagenet").digest
+    _attacked(config, item, 5000, digest=digest)
+    assert collect(config, experiment).problems == ()
+    assert list(collect(config, experiment).published) == [item]
+    assert is_evaluated(config, item)
 
 
 def test_other_extra_images_are_no_reproduction(tmp_path: Path) -> None:

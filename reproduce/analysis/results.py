@@ -154,7 +154,10 @@ def read_published(config: Config, item: PublishedEvaluation) -> tuple[Record | 
     path, outcome = paths.published_record(*place), paths.published_outcome(*place)
     if path.is_file():
         record = read_record(path)
-        if record.info["digest"] != attack_spec(config, item.attack, item.seed).digest:
+        if (
+            record.info["digest"]
+            != attack_spec(config, item.attack, item.seed, item.dataset).digest
+        ):
             raise HarnessError(f"{path} was made with other settings than the configuration's")
         return record, None
     if not outcome.is_file():

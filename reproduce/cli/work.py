@@ -13,7 +13,7 @@ from reproduce.config import AutoAttack, Config
 from reproduce.errors import HarnessError
 from reproduce.paths import prepared_file, zoo_folder
 from reproduce.settings import override
-from reproduce.specs import attack_spec
+from reproduce.specs import find_attack
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, help texts must not
     from reproduce.models import ModelSource
@@ -141,7 +141,7 @@ def evaluate(
     from reproduce.evaluation.run import evaluate_cell, evaluate_model
 
     settings = _configure(config, preset, sets, device)
-    _check_attack(settings, attack, seed, preview)
+    _check_attack(settings, attack, preview)
     given = {
         "eval.checkpoint": checkpoint,
         "machine.max_minutes": max_minutes,
@@ -192,9 +192,9 @@ def export(
     export_cell(settings, parse_cell(cell), settings.eval.checkpoint, name, out)
 
 
-def _check_attack(config: Config, attack: str, seed: int, preview: bool) -> None:
+def _check_attack(config: Config, attack: str, preview: bool) -> None:
     """Check that there is the attack, and that it has a preview where one is asked for."""
-    if not isinstance(attack_spec(config, attack, seed).attack, AutoAttack) and preview:
+    if not isinstance(find_attack(config, attack), AutoAttack) and preview:
         raise HarnessError(f"--preview is for AutoAttack; {attack!r} is another attack")
 
 

@@ -53,7 +53,7 @@ rule evaluate_published:
         preset=HARNESS.config.preset,
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.published_digest(
-            wildcards.attack, wildcards.seed
+            wildcards.dataset, wildcards.attack, wildcards.seed
         ),
         state=lambda wildcards: HARNESS.published_state(
             wildcards.dataset, wildcards.zoo, wildcards.attack, wildcards.seed
