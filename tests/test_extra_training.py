@@ -97,8 +97,13 @@ def test_other_extra_images_outdate_the_runs_that_used_them(config: Config) -> N
 def test_a_saved_state_does_not_continue_with_other_extra_images(config: Config) -> None:
     with pytest.raises(Stopped):
         train_cell(config, RST, quiet, stop_at(2))
+    manifest = paths.prepared_file(config, "cifar10-extra").with_suffix(".json")
+    sums = [read_json(manifest)["sha256"][:12]]
     prepare_extra(config, seed=6)
-    with pytest.raises(HarnessError, match="was made with other images"):
+    sums.append(read_json(manifest)["sha256"][:12])
+    assert sums[0] != sums[1]
+    told = r"was made with other extra images \(checksum {}, now {}\); put".format(*sums)
+    with pytest.raises(HarnessError, match=told):
         train_cell(config, RST, quiet)
 
 

@@ -90,7 +90,7 @@ def save_state(
     model, optimizer
         Weights and momentum are taken from them.
     data : str
-        Checksum of the data set the run trains on.
+        Checksum of the data set the run trains on; behind a blank that of extra images.
     """
     tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
@@ -161,8 +161,8 @@ def load_state(
         raise HarnessError(_DAMAGED.format(path)) from error
     if progress["data"] != data:
         raise HarnessError(
-            f"the saved state {path} was made with other images (checksum {progress['data'][:12]}, "
-            f"now {data[:12]}); put the data back, or delete it to start this run again"
+            f"the saved state {path} was made with other {_differing(progress['data'], data)}; "
+            "put the data back, or delete it to start this run again"
         )
     return state
 
@@ -183,6 +183,15 @@ def read_progress(path: Path) -> dict[str, Any]:
     if not isinstance(progress, dict) or not isinstance(progress.get("epoch"), int):
         raise HarnessError(_DAMAGED.format(path))
     return progress
+
+
+def _differing(before: str, now: str) -> str:
+    """Say which of a run's images changed: its data set's, the extra ones, or both."""
+    pairs = zip(("images", "extra images"), before.split(), now.split(), strict=False)
+    changed = [
+        f"{name} (checksum {old[:12]}, now {new[:12]})" for name, old, new in pairs if old != new
+    ]
+    return " and ".join(changed)
 
 
 def _checksum(tensors: dict[str, Tensor]) -> int:
