@@ -1,19 +1,20 @@
 """Extra images with pseudo-labels: the published file, and its prepared form.
 
-The file is a pickle.  It is read by an unpickler that knows numpy arrays and nothing
-else, so that it cannot run code, and every array is checked before anything is written.
+The file is a pickle.  It is read as one that nobody vouches for, and every array is
+checked before anything is written.
 """
 
 import hashlib
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reproduce.catalogue import DatasetFacts, ExtraFacts, dataset_facts, extra_facts
+from reproduce.data.pickled import read_pickled_arrays
 from reproduce.data.splits import Split
 from reproduce.errors import HarnessError
 from reproduce.files import md5_of_file, read_json, read_npz, write_atomically, write_json
@@ -119,93 +120,14 @@ def load_extra(path: Path) -> ExtraImages:
     return ExtraImages(extra, split, found, str(arrays["source_md5"]))
 
 
-def read_pickled_arrays(path: Path) -> dict[Any, Any]:
-    """Read a pickled mapping of numpy arrays and plain values; run nothing that it holds.
-
-    Pickles of Python 2 and 3 and of numpy 1 and 2 are understood.
-
-    Raises
-    ------
-    HarnessError
-        If the file is cut short, is no pickle, or asks for anything but numpy arrays.
-    """
-    try:
-        with path.open("rb") as handle:
-            content = _ArrayUnpickler(handle).load()
-    except HarnessError as error:
-        raise HarnessError(f"{path}: {error}") from None
-    except OSError as error:
-        raise HarnessError(f"{path} cannot be read: {error.strerror or error}") from error
-    # a damaged pickle makes the unpickler fail in any of these ways
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        OverflowError,
-        RuntimeError,
-    ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise HarnessError(f"{path} is cut short or no pickle of arrays: {reason}") from error
-    if not isinstance(content, dict):
-        raise HarnessError(f"{path} holds a {type(content).__name__}, expected a mapping of arrays")
-    return content
-
-
-class _Encode:
-    """Stands for ``_codecs.encode``, by which Python 3 writes bytes into old pickles.
-
-    It knows the one codec that is needed, and has no attribute that a pickle could set.
-    """
-
-    __slots__ = ()
-
-    def __call__(self, text: str, codec: str) -> bytes:
-        if codec not in ("latin1", "latin-1"):
-            raise HarnessError(f"the pickle encodes text as {codec!r}, only arrays are read")
-        return text.encode("latin1")
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Knows what numpy arrays are made of, and refuses every other name."""
-
-    _MODULES = ("numpy.core", "numpy._core")  # numpy 1 and 2
-    _MADE_BY = (
-        ("multiarray", "_reconstruct"),
-        ("multiarray", "scalar"),
-        ("numeric", "_frombuffer"),
-    )
-
-    def __init__(self, handle: BinaryIO) -> None:
-        # bytes of Python 2 pickles come as text, one character a byte
-        super().__init__(handle, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names, if it belongs to arrays."""
-        if (module, name) == ("_codecs", "encode"):
-            return _Encode()
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        package, _, last = module.rpartition(".")
-        if package in self._MODULES and (last, name) in self._MADE_BY:
-            # numpy's own table leads from the old place to the one of today
-            return super().find_class(f"numpy._core.{last}", name)
-        raise HarnessError(
-            f"the pickle asks for {module}.{name}, only numpy arrays are read; nothing was run"
-        )
-
-
 def _checked(
-    content: dict[Any, Any], facts: DatasetFacts, path: Path
+    content: Mapping[str, NDArray[Any]], facts: DatasetFacts, path: Path
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return images and labels of a published file, or say in what they are not that."""
     for key in (_IMAGES, _LABELS):
-        if not isinstance(content.get(key), np.ndarray):
-            known = ", ".join(map(repr, content)) or "nothing"
-            raise HarnessError(f"{path} has no array {key!r}; it holds {known}")
+        if key not in content:
+            known = ", ".join(map(repr, content)) or "none"
+            raise HarnessError(f"{path} has no array {key!r}; its arrays: {known}")
     images, labels = content[_IMAGES], content[_LABELS]
     if images.dtype != np.uint8:
         raise HarnessError(f"{path}: {_IMAGES} has dtype {images.dtype}, expected uint8")
