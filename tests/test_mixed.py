@@ -78,13 +78,6 @@ def test_extra_images_fill_where_labelled_ones_run_out() -> None:
     assert [len(kind) for kind in kinds] == [8, 8]
 
 
-def test_without_extra_images_an_epoch_is_one_pass() -> None:
-    mixed = _mixed(labelled=70, extra_fraction=0.0)
-    rows = [_told(mixed.batch(1, step)[0]) for step in range(mixed.steps(1))]
-    assert [len(row) for _, row in rows] == [32, 32, 6]
-    assert sorted(np.concatenate([row for _, row in rows]).tolist()) == list(range(70))
-
-
 def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
     first = {(e, s): _mixed().batch(e, s) for e in (1, 2) for s in (0, 7)}
     later = _mixed()

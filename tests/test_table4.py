@@ -13,7 +13,6 @@ from workflow_copy import Workflow, copy
 
 from reproduce import paths
 from reproduce.analysis import build_diff, collect, write_table
-from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation import Record, read_record, write_record
@@ -238,9 +237,3 @@ def test_records_that_cannot_be_used(tmp_path: Path) -> None:
 def test_bad_grids(tmp_path: Path, sets: list[str], message: str) -> None:
     with pytest.raises(HarnessError, match=message):
         _paper(tmp_path, *(f"experiments.table4.{item}" for item in sets))
-
-
-def test_the_facts_of_the_extra_images_fit_the_data_set() -> None:
-    from reproduce.catalogue import extra_of
-
-    assert extra_of("cifar10").images == 10 * dataset_facts("cifar10").train

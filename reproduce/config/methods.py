@@ -8,7 +8,6 @@ from reproduce.config.fields import (
     ArchitectureName,
     Count,
     Lambda,
-    NotNegative,
     Positive,
     Section,
     Seed,
@@ -44,5 +43,5 @@ class AWP(Section):
 class Mixed(Section):
     """Batches of labelled and of pseudo-labelled extra images (RST, Carmon et al. 2019)."""
 
-    extra_fraction: Annotated[NotNegative, Field(lt=1)] = 0.5
+    extra_fraction: Annotated[Positive, Field(lt=1)] = 0.5
     """Part of a batch that comes from the extra images. Official: 0.5."""

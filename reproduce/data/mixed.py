@@ -31,7 +31,7 @@ class MixedBatches:
     seed : int
         Picks all random choices.
     extra_fraction : float
-        Part of a batch that comes from `extra`, rounded down to whole images; at least
+        Part of a batch that comes from `extra`, rounded down to whole images; above
         0 and below 1.
 
     Source: Carmon et al. 2019 and their code (`SemiSupervisedSampler`).
@@ -74,12 +74,10 @@ class MixedBatches:
         """
         first, device = step * self._from_labelled, self.labelled.device
         rows = self._epoch_order(epoch)[first : first + self._from_labelled]
-        # at fraction 0 the last batch is smaller, as it is without extra images
-        full = self._from_labelled < self.batch_size
-        count = self.batch_size - len(rows) if full else 0
+        count = self.batch_size - len(rows)
         stream = generator(self.seed, "extra", epoch, step, device=device)
         drawn = torch.randint(len(self.extra), (count,), generator=stream, device=device)
-        size = len(rows) + count
+        size = self.batch_size
         stream = generator(self.seed, "mix", epoch, step, device=device)
         place = torch.randperm(size, generator=stream, device=device)
         draws = self.labelled.draws(size, self.seed, epoch, step)
