@@ -4,22 +4,21 @@ The file is a pickle.  It is read as one that nobody vouches for, and every arra
 checked before anything is written.
 """
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reproduce.catalogue import DatasetFacts, ExtraFacts, dataset_facts, extra_facts
+from reproduce.catalogue import ExtraFacts, dataset_facts, extra_facts
 from reproduce.data.pickled import read_pickled_arrays
+from reproduce.data.prepared import check_images, checksum
 from reproduce.data.splits import Split
 from reproduce.errors import HarnessError
 from reproduce.files import md5_of_file, read_json, read_npz, write_atomically, write_json
 
-_IMAGES, _LABELS = "data", "extrapolated_targets"
+_PUBLISHED = ("data", "extrapolated_targets")
+_KEYS = ("images", "labels")
 
 
 @dataclass(frozen=True)
@@ -78,17 +77,23 @@ def prepare_extra(name: str, source: Path, path: Path) -> None:
             f"from {extra.address} (linked at {extra.home}), and put it there or name it in "
             f"data.{extra.setting}"
         )
-    images, labels = _checked(read_pickled_arrays(source), dataset_facts(extra.dataset), source)
+    content = read_pickled_arrays(source)
+    for key in _PUBLISHED:
+        if key not in content:
+            known = ", ".join(map(repr, content)) or "none"
+            raise HarnessError(f"{source} has no array {key!r}; its arrays: {known}")
+    check_images(dataset_facts(extra.dataset), content, _PUBLISHED, source)
+    images, labels = (content[key] for key in _PUBLISHED)
+    # no copy of images that lie in one piece
+    arrays = {"images": np.ascontiguousarray(images), "labels": labels.astype(np.uint8)}
     md5 = md5_of_file(source)
 
     def write(part: Path) -> None:
         with part.open("wb") as handle:
-            np.savez(
-                handle, allow_pickle=False, images=images, labels=labels, source_md5=np.array(md5)
-            )
+            np.savez(handle, allow_pickle=False, **arrays, source_md5=np.array(md5))
 
     write_atomically(path, write)
-    manifest = {"extra": name, "images": len(labels), "sha256": _checksum(images, labels)}
+    manifest = {"extra": name, "images": len(labels), "sha256": checksum(arrays, _KEYS)}
     write_json(path.with_suffix(".json"), manifest)
 
 
@@ -109,54 +114,13 @@ def load_extra(path: Path) -> ExtraImages:
     if not path.exists():
         raise HarnessError(f"{path} is missing; run `reproduce prepare {extra.name}` first")
     manifest = read_json(path.with_suffix(".json"))
-    arrays = read_npz(path, ("images", "labels", "source_md5"))
+    arrays = read_npz(path, (*_KEYS, "source_md5"))
     again = f"delete it and run `reproduce prepare {extra.name}`"
     if len(arrays) < 3:
         raise HarnessError(f"{path} is not a prepared file of extra images; {again}")
-    found = _checksum(arrays["images"], arrays["labels"])
+    check_images(dataset_facts(extra.dataset), arrays, _KEYS, path)
+    found = checksum(arrays, _KEYS)
     if manifest.get("sha256") != found:
         raise HarnessError(f"{path} does not match its checksum; {again}")
     split = Split(arrays["images"], arrays["labels"], np.arange(len(arrays["labels"])))
     return ExtraImages(extra, split, found, str(arrays["source_md5"]))
-
-
-def _checked(
-    content: Mapping[str, NDArray[Any]], facts: DatasetFacts, path: Path
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return images and labels of a published file, or say in what they are not that."""
-    for key in (_IMAGES, _LABELS):
-        if key not in content:
-            known = ", ".join(map(repr, content)) or "none"
-            raise HarnessError(f"{path} has no array {key!r}; its arrays: {known}")
-    images, labels = content[_IMAGES], content[_LABELS]
-    if images.dtype != np.uint8:
-        raise HarnessError(f"{path}: {_IMAGES} has dtype {images.dtype}, expected uint8")
-    shape = (facts.size, facts.size, facts.channels)
-    if images.ndim != 4 or images.shape[1:] != shape or not len(images):
-        raise HarnessError(
-            f"{path}: {_IMAGES} has shape {images.shape}, expected (N, "
-            f"{', '.join(map(str, shape))})"
-        )
-    if labels.dtype.kind not in "iu":
-        raise HarnessError(f"{path}: {_LABELS} has dtype {labels.dtype}, expected whole numbers")
-    if labels.shape != (len(images),):
-        raise HarnessError(
-            f"{path}: {_LABELS} has shape {labels.shape}, expected ({len(images)},), one an image"
-        )
-    for value in (labels.min(), labels.max()):
-        if not 0 <= value < facts.classes:
-            raise HarnessError(
-                f"{path}: {_LABELS} holds {value}, {facts.title} has labels 0 to "
-                f"{facts.classes - 1}"
-            )
-    # no copy of images that lie in one piece
-    return np.ascontiguousarray(images), labels.astype(np.uint8)
-
-
-def _checksum(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> str:
-    """Return one SHA-256 over images and labels."""
-    state = hashlib.sha256()
-    for array in (images, labels):
-        state.update(f"{array.dtype} {array.shape}".encode())
-        state.update(np.ascontiguousarray(array).data)
-    return state.hexdigest()

@@ -1,6 +1,5 @@
 """ImageNet from a folder a class: an index of its files instead of their pixels."""
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +14,14 @@ from PIL import Image
 
 from reproduce.catalogue import DatasetFacts
 from reproduce.data.decoding import UNREADABLE
-from reproduce.data.prepared import save_manifest
+from reproduce.data.prepared import checksum, save_manifest
 from reproduce.data.splits import Dataset, FileSplit
 from reproduce.errors import HarnessError
 from reproduce.files import read_npz, write_atomically
 
 # of the official archives: the test split is what ImageNet calls val
 _SPLITS = {"train": "train", "test": "val"}
+_KEYS = ("classes", *(f"{s}_{key}" for s in _SPLITS for key in ("files", "sizes", "labels")))
 _OFFICIAL_CLASS = re.compile(r"n\d{8}")
 _ENDINGS = (".jpeg", ".jpg", ".png")
 _READERS = 16
@@ -129,7 +129,7 @@ def _save(path: Path, facts: DatasetFacts, root: Path, arrays: dict[str, NDArray
 
     write_atomically(path, write)
     train, test = len(arrays["train_files"]), len(arrays["test_files"])
-    save_manifest(path, facts, train, test, _checksum(arrays))
+    save_manifest(path, facts, train, test, checksum(arrays, _KEYS))
 
 
 def load_folder(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) -> Dataset:
@@ -145,12 +145,11 @@ def load_folder(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) ->
     HarnessError
         If it is damaged, or the folder is not where it was.
     """
-    keys = ["classes", *(f"{s}_{key}" for s in _SPLITS for key in ("files", "sizes", "labels"))]
-    arrays = read_npz(path, (*keys, "folder"))
+    arrays = read_npz(path, (*_KEYS, "folder"))
     again = f"delete it and run `reproduce prepare {facts.name}`"
-    if not {*keys, "folder"} <= arrays.keys():
+    if not {*_KEYS, "folder"} <= arrays.keys():
         raise HarnessError(f"{path} is no index of a folder; {again}")
-    root, sha256 = Path(str(arrays.pop("folder"))), _checksum(arrays)
+    root, sha256 = Path(str(arrays.pop("folder"))), checksum(arrays, _KEYS)
     if manifest.get("sha256") != sha256:
         raise HarnessError(f"{path} does not match its checksum; {again}")
     if not root.is_dir():
@@ -182,12 +181,3 @@ def _is_official(facts: DatasetFacts, arrays: dict[str, NDArray[Any]]) -> bool:
         and (len(test), len(train)) == (facts.classes, facts.train)
         and bool((test == facts.test // facts.classes).all())
     )
-
-
-def _checksum(arrays: dict[str, NDArray[Any]]) -> str:
-    state = hashlib.sha256()
-    for key in sorted(arrays):
-        array = np.ascontiguousarray(arrays[key])
-        state.update(f"{key} {array.dtype.str} {len(array)}".encode())
-        state.update(array.view(np.uint8).data)
-    return state.hexdigest()

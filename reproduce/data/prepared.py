@@ -1,7 +1,7 @@
 """The prepared form of images of one size: uint8 arrays in an .npz, with checksums."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +27,62 @@ def check_arrays(facts: DatasetFacts, arrays: Mapping[str, Any], where: str) -> 
     for key in KEYS:
         if key not in arrays:
             raise HarnessError(f"{where}: key {key!r} is missing; needed are {', '.join(KEYS)}")
-    image_shape = (facts.size, facts.size, facts.channels)
     for split in ("train", "test"):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        for key, array in ((f"{split}_images", images), (f"{split}_labels", labels)):
-            if array.dtype != np.uint8:
-                raise HarnessError(f"{where}: {key} has dtype {array.dtype}, expected uint8")
-        if images.ndim != 4 or images.shape[1:] != image_shape or not len(images):
+        key = f"{split}_labels"
+        if arrays[key].dtype != np.uint8:
+            raise HarnessError(f"{where}: {key} has dtype {arrays[key].dtype}, expected uint8")
+        check_images(facts, arrays, (f"{split}_images", key), where)
+
+
+def check_images(
+    facts: DatasetFacts, arrays: Mapping[str, Any], keys: tuple[str, str], where: object
+) -> None:
+    """Refuse two arrays that are not images of this data set and their labels.
+
+    Parameters
+    ----------
+    facts : DatasetFacts
+        The data set.
+    arrays : mapping of str to ndarray
+        Has images, uint8, shape (N, height, width, channels), and labels, whole numbers,
+        shape (N,).
+    keys : tuple of str
+        Names of images and labels among them.
+    where : object
+        What the arrays are from.
+
+    Raises
+    ------
+    HarnessError
+        Naming the file, the key and what was expected.
+    """
+    images, labels = (arrays[key] for key in keys)
+    shape = (facts.size, facts.size, facts.channels)
+    if images.dtype != np.uint8:
+        raise HarnessError(f"{where}: {keys[0]} has dtype {images.dtype}, expected uint8")
+    if images.ndim != 4 or images.shape[1:] != shape or not len(images):
+        raise HarnessError(
+            f"{where}: {keys[0]} has shape {images.shape}, "
+            f"expected (N, {', '.join(map(str, shape))})"
+        )
+    if labels.dtype.kind not in "iu":
+        raise HarnessError(f"{where}: {keys[1]} has dtype {labels.dtype}, expected whole numbers")
+    if labels.shape != (len(images),):
+        raise HarnessError(
+            f"{where}: {keys[1]} has shape {labels.shape}, expected ({len(images)},)"
+        )
+    for value in (labels.min(), labels.max()):
+        if not 0 <= value < facts.classes:
             raise HarnessError(
-                f"{where}: {split}_images has shape {images.shape}, "
-                f"expected (N, {', '.join(map(str, image_shape))})"
-            )
-        if labels.shape != (len(images),):
-            raise HarnessError(
-                f"{where}: {split}_labels has shape {labels.shape}, expected ({len(images)},)"
-            )
-        if labels.max() >= facts.classes:
-            raise HarnessError(
-                f"{where}: {split}_labels holds {labels.max()}, "
-                f"{facts.title} has labels 0 to {facts.classes - 1}"
+                f"{where}: {keys[1]} holds {value}, {facts.title} has labels 0 to "
+                f"{facts.classes - 1}"
             )
 
 
-def checksum(arrays: Mapping[str, NDArray[np.uint8]]) -> str:
-    """Return one SHA-256 over the four arrays in their fixed order."""
+def checksum(arrays: Mapping[str, NDArray[Any]], keys: Iterable[str]) -> str:
+    """Return one SHA-256 over names and bytes of arrays, in the order of `keys`."""
     state = hashlib.sha256()
-    for key in KEYS:
+    for key in keys:
         state.update(key.encode())
         state.update(np.ascontiguousarray(arrays[key]).data)
     return state.hexdigest()
@@ -85,7 +115,7 @@ def save_prepared(
 
     write_atomically(path, write)
     train, test = len(kept["train_labels"]), len(kept["test_labels"])
-    save_manifest(path, facts, train, test, checksum(kept))
+    save_manifest(path, facts, train, test, checksum(kept, KEYS))
 
 
 def save_manifest(path: Path, facts: DatasetFacts, train: int, test: int, sha256: str) -> None:
@@ -109,7 +139,7 @@ def load_arrays(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) ->
     """
     arrays = read_npz(path, (*KEYS, "source", "official"))
     check_arrays(facts, arrays, str(path))
-    found = checksum(arrays)
+    found = checksum(arrays, KEYS)
     if manifest.get("sha256") != found:
         raise HarnessError(
             f"{path} does not match its checksum; delete it and run "
