@@ -102,6 +102,20 @@ def zoo_file(zoo: Path, dataset: str, name: str) -> Path:
     return zoo / dataset / "Linf" / f"{name}.pt"
 
 
+def zoo_files(zoo: Path, dataset: str, name: str) -> list[Path]:
+    """Return the files of a published checkpoint that are there: one, or an ensemble's."""
+    single = zoo_file(zoo, dataset, name)
+    if single.is_file():
+        return [single]
+    members = list(single.parent.glob(f"{single.name}_m*.pt"))
+    return sorted(members, key=lambda path: (len(path.name), path.name))
+
+
+def zoo_card(zoo: Path, dataset: str, name: str) -> Path:
+    """Return where the model card of an exported checkpoint lies, as RobustBench's do."""
+    return zoo / "model_info" / dataset / "Linf" / f"{name}.json"
+
+
 def published_outcome(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
     """Return the small file that says what came of attacking a published checkpoint."""
     return foreign_folder(config, dataset, name) / f"{label}-seed{seed}.json"

@@ -10,6 +10,7 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
 from reproduce.files import read_json
+from reproduce.outcomes import PublishedAttack
 from reproduce.paper import published_models
 from reproduce.runs import problem_with, read_run
 from reproduce.specs import AttackSpec, TrainingSpec, attack_spec, evaluation_spec, training_spec
@@ -164,15 +165,13 @@ def is_evaluated(config: Config, item: Evaluation | PublishedEvaluation) -> bool
 
 
 def _is_published_evaluated(config: Config, item: PublishedEvaluation) -> bool:
-    label = config.eval.label(item.attack)
-    record = paths.published_record(config, item.dataset, item.name, label, item.seed)
+    attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
     try:
-        info = read_json(record.with_suffix(".json")) if record.is_file() else {}
+        return attack.record.is_file() and (
+            attack.problem_with(read_json(attack.record.with_suffix(".json"))) is None
+        )
     except HarnessError:  # damaged: `table` says so
         return False
-    return bool(
-        info.get("digest") == attack_spec(config, item.attack, item.seed, item.dataset).digest
-    )
 
 
 def representative_cells(config: Config, names: Sequence[str]) -> list[Cell]:

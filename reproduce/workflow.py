@@ -16,10 +16,9 @@ from reproduce.catalogue import EXTRA, dataset_facts
 from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment, experiment_names, find_experiment, traced_cells
-from reproduce.files import read_json
+from reproduce.outcomes import PublishedAttack
 from reproduce.settings import CONFIG_VARIABLE, build_config
 from reproduce.specs import (
-    attack_spec,
     checkpoints,
     evaluation_spec,
     protocol_digest,
@@ -163,38 +162,23 @@ class Harness:
     def _outcomes(self, experiment: Experiment) -> list[Path]:
         """Return the files that say what came of attacking published checkpoints."""
         return [
-            paths.published_outcome(
-                self.config, e.dataset, e.name, self.config.eval.label(e.attack), e.seed
-            )
+            PublishedAttack(self.config, e.dataset, e.name, e.attack, e.seed).outcome
             for e in experiment.published
         ]
 
+    def published_attack(self, dataset: str, zoo: str, attack: str, seed: str) -> PublishedAttack:
+        """Return the attack on a published checkpoint that wildcards name."""
+        return PublishedAttack(self.config, dataset, zoo, self.attack(attack), int(seed))
+
     @_for_rules
-    def published_digest(self, dataset: str, attack: str, seed: str) -> str:
+    def published_digest(self, **wildcards: str) -> str:
         """Return what changes exactly when a setting that touches such an attack does."""
-        return attack_spec(self.config, self.attack(attack), int(seed), dataset).digest
+        return self.published_attack(**wildcards).spec.digest
 
-    def published_state(self, dataset: str, name: str, attack: str, seed: str) -> str:
-        """Return what changes when attacking a published checkpoint is worth another try.
-
-        That is when it could not be had and now its file lies there, or may be downloaded,
-        and when its record was lost.
-        """
-        place = (self.config, dataset, name, attack, int(seed))
-        outcome = paths.published_outcome(*place)
-        if not outcome.is_file():
-            return ""
-        try:
-            done = read_json(outcome).get("evaluated")
-        except HarnessError:
-            done = False
-        data = self.config.data
-        hopeful = (
-            data.zoo_download or paths.zoo_file(paths.zoo_folder(data), dataset, name).is_file()
-        )
-        if (done and not paths.published_record(*place).is_file()) or (not done and hopeful):
-            return f"again after {outcome.stat().st_mtime_ns}"
-        return ""
+    @_for_rules
+    def published_attempt(self, **wildcards: str) -> int:
+        """Return what changes when attacking a published checkpoint is worth another try."""
+        return self.published_attack(**wildcards).attempt()
 
     def _records(self, experiment: Experiment) -> list[Path]:
         arrays = [

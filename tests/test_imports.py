@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "catalogue", "tensors", "vision"},
     {"config", "cells", "files", "rng", "provenance", "progress", "distributed"},
     {"settings", "specs", "paths", "costs", "devices", "paper"},
-    {"runs", "zoo"},
+    {"runs", "outcomes", "zoo"},
     {"data", "models"},
     {"attacks"},
     {"objectives"},

@@ -1,6 +1,7 @@
 """Table 4 through the workflow: stand-ins for a published checkpoint, CIFAR and extra images."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,14 +77,28 @@ def test_the_whole_table_is_made_and_says_what_is_missing(finished: Workflow) ->
 def test_nothing_runs_twice_and_what_may_now_be_had_is_tried_again(finished: Workflow) -> None:
     assert finished.planned("--", "table4") == {}
     zoo = Path(json.loads((finished.folder / "config.yaml").read_text())["data"]["folder"]) / "zoo"
-    path = paths.zoo_file(zoo, "cifar10", ABSENT)
-    path.write_text("<html>quota exceeded</html>")
-    # not the one that is there, and not the run
-    assert finished.planned("--", "table4")["evaluate_published"] == 1
-    path.unlink()
+    outcomes = [OUTCOME.format(name) for name in (LIGHT, ABSENT)]
+
+    def tried(count: int) -> None:
+        """Expect so many attacks to be planned, make them, and expect none."""
+        # not the others, and not the run
+        assert finished.planned("--", *outcomes) == {"evaluate_published": count}
+        finished.run("--", *outcomes)
+        assert finished.planned("--", *outcomes) == {}
+
     (record,) = finished.folder.glob(f"results/mini/models/cifar10/{LIGHT}/records/*.npz")
     record.unlink()
-    assert finished.planned("--", OUTCOME.format(LIGHT)) == {"evaluate_published": 1}
+    assert finished.planned("--", *outcomes) == {"evaluate_published": 1}
+    # a file that cannot be used takes the place of none, and one is gone with its results
+    paths.zoo_file(zoo, "cifar10", ABSENT).write_text("<html>quota exceeded</html>")
+    paths.zoo_file(zoo, "cifar10", LIGHT).unlink()
+    shutil.rmtree(finished.folder / "results/mini/models/cifar10" / LIGHT)
+    tried(2)
+    assert "is a web page" in read_json(finished.folder / outcomes[1])["reason"]
+    # one arrives late
+    write_checkpoint(zoo)
+    tried(1)
+    assert read_json(finished.folder / outcomes[0])["evaluated"]
 
 
 def _paper(folder: Path, *sets: str) -> Config:

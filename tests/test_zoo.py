@@ -248,7 +248,8 @@ def test_the_command_ends_well_without_a_checkpoint_where_it_may(
         assert reason in run_command(config, *words, status=1)
     write_checkpoint(tmp_path / "zoo")
     assert "robust" in run_command(config, *words, "--optional")
-    assert read_json(outcome) == {"model": LIGHT, "evaluated": True, "reason": None}
+    told = {"model": LIGHT, "evaluated": True, "reason": None, "attempt": 3}
+    assert told.items() <= read_json(outcome).items()
     said = run_command(
         config, "evaluate", "--optional", "--model", "a:b", "--dataset", "cifar10", status=1
     )

@@ -14,9 +14,9 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation import ALL_METRICS, Record, read_record
 from reproduce.experiments import Evaluation, Experiment, PublishedEvaluation
-from reproduce.files import read_json
+from reproduce.outcomes import PublishedAttack
 from reproduce.runs import RunInfo, read_run
-from reproduce.specs import attack_spec, evaluation_spec
+from reproduce.specs import evaluation_spec
 
 
 @dataclass(frozen=True)
@@ -148,21 +148,17 @@ def read_published(config: Config, item: PublishedEvaluation) -> tuple[Record | 
     Raises
     ------
     HarnessError
-        If the record is damaged or was made with other settings.
+        If the record is damaged, was made with other settings or is of other weights than
+        the checkpoint's.
     """
-    place = (config, item.dataset, item.name, config.eval.label(item.attack), item.seed)
-    path, outcome = paths.published_record(*place), paths.published_outcome(*place)
-    if path.is_file():
-        record = read_record(path)
-        if (
-            record.info["digest"]
-            != attack_spec(config, item.attack, item.seed, item.dataset).digest
-        ):
-            raise HarnessError(f"{path} was made with other settings than the configuration's")
+    attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
+    if attack.record.is_file():
+        record = read_record(attack.record)
+        problem = attack.problem_with(record.info)
+        if problem is not None:
+            raise HarnessError(f"{attack.record} {problem}")
         return record, None
-    if not outcome.is_file():
-        return None, None
-    reason = read_json(outcome).get("reason")
+    reason = attack.read().get("reason")
     return None, None if reason is None else str(reason)
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-from reproduce import paths
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation.records import Record
 from reproduce.evaluation.run import evaluate_model
-from reproduce.files import write_json
 from reproduce.models import ModelSource
+from reproduce.outcomes import PublishedAttack
 from reproduce.zoo import ZooCheckpoint
 
 
@@ -53,19 +52,28 @@ def evaluate_published(
     HarnessError
         If the checkpoint cannot be had, unless `optional`, or the evaluation fails.
     """
-    label, dataset, name = config.eval.label(attack), checkpoint.dataset, checkpoint.name
-    outcome = paths.published_outcome(config, dataset, name, label, seed)
-    source = ModelSource(dataset, zoo=checkpoint)
+    published = PublishedAttack(config, checkpoint.dataset, checkpoint.name, attack, seed)
+    attempt = published.attempt()
+    source = ModelSource(checkpoint.dataset, zoo=checkpoint)
     try:
         checkpoint.obtain(download=config.data.zoo_download, say=say)
+        found = published.checkpoint()
         # a file for another network is as good as none
         source.load()
     except HarnessError as error:
-        write_json(outcome, {"model": name, "evaluated": False, "reason": str(error)})
+        published.keep_failure(attempt, str(error), missing=_lacks_files(checkpoint))
         if not optional:
             raise
-        say(f"{name} cannot be had: {error}")
+        say(f"{checkpoint.name} cannot be had: {error}")
         return None
     record = evaluate_model(config, source, attack, seed, say)
-    write_json(outcome, {"model": name, "evaluated": True, "reason": None})
+    published.keep(attempt, found, record.info["model_sha256"])
     return record
+
+
+def _lacks_files(checkpoint: ZooCheckpoint) -> bool:
+    """Say whether a file is missing of a checkpoint whose files are known."""
+    try:
+        return not all(path.is_file() for path in checkpoint.files())
+    except HarnessError:
+        return False

@@ -1,7 +1,6 @@
 """One published checkpoint: where its file lies, how to get it, the network it holds."""
 
 import difflib
-import hashlib
 import re
 import textwrap
 from collections.abc import Callable, Mapping
@@ -13,9 +12,10 @@ from typing import Any
 from torch import nn
 
 from reproduce.errors import HarnessError
-from reproduce.files import read_json, sha256_of_file, write_atomically
+from reproduce.files import read_json, write_atomically
+from reproduce.outcomes import fingerprint
 from reproduce.paper import published_models
-from reproduce.paths import zoo_file
+from reproduce.paths import zoo_card, zoo_file
 from reproduce.tensors import numpy_numbers, read_tensors
 from reproduce.zoo.package import robustbench
 
@@ -44,7 +44,7 @@ class ZooCheckpoint:
     @property
     def card(self) -> Path:
         """The model card of an exported checkpoint, as RobustBench's ``model_info`` lies."""
-        return self.folder / "model_info" / self.dataset / THREAT_MODEL / f"{self.name}.json"
+        return zoo_card(self.folder, self.dataset, self.name)
 
     @property
     def exported(self) -> bool:
@@ -140,12 +140,7 @@ class ZooCheckpoint:
         HarnessError
             If a file is missing.
         """
-        state = hashlib.sha256(f"{self.dataset}/{self.name}".encode())
-        for path in self.files():
-            if not path.is_file():
-                raise HarnessError(f"checkpoint {path} does not exist")
-            state.update(sha256_of_file(path).encode())
-        return state.hexdigest()
+        return fingerprint(self.dataset, self.name, self.files())
 
     def _download(self, hosted: str, part: Path) -> None:
         """Let RobustBench download a file; keep it only if it is a checkpoint."""

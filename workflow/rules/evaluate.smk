@@ -30,14 +30,14 @@ rule evaluate:
 
 # One attack on a published checkpoint.  The job succeeds also where the checkpoint cannot be
 # had: its output says whether it could, and why not, and the table says it too.  Records are no
-# declared outputs for that reason; a lost one changes `state`, and so does a checkpoint that was
-# missing and may now be had.
+# declared outputs for that reason, and checkpoints no inputs: a lost record and a checkpoint that
+# is another one now change `attempt`.  The job needs the outcome of the one before, so update().
 rule evaluate_published:
     input:
         images=ancient(HARNESS.prepared / "{dataset}.npz"),
         manifest=HARNESS.prepared / "{dataset}.json",
     output:
-        HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json",
+        update(HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json"),
     log:
         HARNESS.logs
         / "evaluate-published"
@@ -52,12 +52,8 @@ rule evaluate_published:
     params:
         preset=HARNESS.config.preset,
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
-        digest=lambda wildcards: HARNESS.published_digest(
-            wildcards.dataset, wildcards.attack, wildcards.seed
-        ),
-        state=lambda wildcards: HARNESS.published_state(
-            wildcards.dataset, wildcards.zoo, wildcards.attack, wildcards.seed
-        ),
+        digest=lambda wildcards: HARNESS.published_digest(**wildcards),
+        attempt=lambda wildcards: HARNESS.published_attempt(**wildcards),
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
         " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
