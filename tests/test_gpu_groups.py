@@ -65,6 +65,7 @@ def test_a_group_takes_all_its_gpus_or_none(locks: Path, monkeypatch: pytest.Mon
 
     def wait(_: float) -> None:
         waits.append([_is_free(locks, f"{card}-0.lock") for card in range(4)])
+        assert len(waits) <= 2
         if len(waits) == 2:
             held.close()
 
