@@ -15,16 +15,19 @@ from reproduce.config import Machine
 from reproduce.devices import claimed
 from reproduce.distributed import Group
 
-# one process of a group that has a second for a step, and as long as it takes for GPUs
+# one process of a group that has two seconds for a step, and as long as it takes for GPUs
 PROCESS = """
-import datetime, sys, time, torch
+import datetime, os, sys, time, torch
 from reproduce import distributed
 from reproduce.config import Machine
 from reproduce.devices import claimed
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 2
-distributed._STEP = datetime.timedelta(seconds=1)
+distributed._STEP = datetime.timedelta(seconds=2)
 group = distributed.group_here()
+print("ready", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
 with distributed.joined(group, "cpu"):
     print("joined", flush=True)
     with claimed(Machine(device="cuda"), group) as device:
@@ -102,19 +105,22 @@ def test_waiting_for_gpus_is_no_loss_and_a_loss_is_noticed(tmp_path: Path) -> No
     busy.acquire()
     try:
         here = {"TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
-        waiting, lost = (start_two("-c", PROCESS, **here) for _ in range(2))
-        for process in (*waiting, *lost):
-            assert process.stdout is not None
-            assert process.stdout.readline() == "joined\n"
-        # three times what a step may take
-        time.sleep(3)
+        # imports take them longer or shorter than two seconds, so they begin on a sign
+        begin = tmp_path / "begin"
+        waiting, lost = (start_two("-c", PROCESS, str(begin), **here) for _ in range(2))
+        for word in ("ready\n", "joined\n"):
+            for process in (*waiting, *lost):
+                assert process.stdout is not None
+                assert process.stdout.readline() == word
+            begin.touch()
+        time.sleep(4)
         assert all(process.poll() is None for process in (*waiting, *lost))
         assert _is_free(folder, "0-0.lock")
         lost[0].send_signal(signal.SIGKILL)
-        said, _ = lost[1].communicate(timeout=20)
+        said, _ = lost[1].communicate(timeout=60)
         assert "LostProcessError: another of the processes that train this network was lost" in said
         lost[0].communicate()
     finally:
         busy.release()
-    said = [process.communicate(timeout=20)[0].splitlines()[-1] for process in waiting]
+    said = [process.communicate(timeout=60)[0].splitlines()[-1] for process in waiting]
     assert said == ["GPU 0", "GPU 1"]

@@ -175,7 +175,7 @@ def test_two_processes_stopped_killed_and_continued(
         "continues from what is saved"
     )
     # decoders see that their process is gone after five seconds; torchrun would end it in thirty
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 20
     said, _ = killed.communicate(timeout=120)
     assert killed.returncode != 0
     assert _ours(said) == []
