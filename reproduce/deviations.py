@@ -111,10 +111,12 @@ def _row(item: Evaluation) -> tuple[object, ...]:
 
 def _of_training(config: Config, reference: Config, method: str) -> list[str]:
     """List the training settings of a method that differ."""
-    ours, paper = (_flat(c.read_by(method)) for c in (config, reference))
+    ours = _flat(config.read_by(method))
+    # every setting, also what the paper's others make idle: it is what ours is held against
+    paper = _flat(reference.train_of(method).model_dump(mode="json"))
     own = {key for c in (config, reference) for key in _flat(c.train_for.get(method, {}))}
     found = []
-    for key in sorted(paper.keys() | ours.keys()):
+    for key in sorted(ours):
         name = f"train_for.{method}.{key}" if key in own else f"train.{key}"
         found += _difference(name, ours.get(key), paper.get(key))
     return found
