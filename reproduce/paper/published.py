@@ -2,12 +2,16 @@
 
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @cache
-def _all() -> pd.DataFrame:
+def _all() -> "pd.DataFrame":
+    import pandas as pd  # a quarter of a second that jobs without a table need not wait
+
     with files("reproduce").joinpath("paper", "published.csv").open(encoding="utf-8") as handle:
         frame = pd.read_csv(handle, dtype={"width": str, "note": str})
     frame["architecture"] = frame["architecture"] + "-" + frame.pop("width")
@@ -15,7 +19,7 @@ def _all() -> pd.DataFrame:
     return frame.fillna({"note": ""})
 
 
-def published(table: str) -> pd.DataFrame:
+def published(table: str) -> "pd.DataFrame":
     """Return one table of the paper in long form.
 
     Parameters
@@ -29,7 +33,7 @@ def published(table: str) -> pd.DataFrame:
         Columns dataset, architecture, method, lambda, attack, metric, mean, std,
         note.  A number that cannot be read in the source has NaN and a note.
 
-    Source: Wu et al. 2021, tables 1 to 4 and 6; of Table 4 the method is RobustBench's id where
+    Source: Wu et al. 2021, tables 1 to 6; of Table 4 the method is RobustBench's id where
     the number is a published checkpoint's.
     """
     frame = _all()

@@ -1,11 +1,10 @@
 """Loader of zoo.csv: what RobustBench's leaderboard says of published models."""
 
+import csv
 import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-
-import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def published_models() -> dict[str, PublishedModel]:
     Source: RobustBench's model_info, March 2025.
     """
     with files("reproduce").joinpath("paper", "zoo.csv").open(encoding="utf-8") as handle:
-        rows = pd.read_csv(handle, dtype=str).to_dict("records")
+        rows = list(csv.DictReader(handle))
     found = {}
     for row in rows:
         found[row["id"]] = PublishedModel(
