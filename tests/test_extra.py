@@ -1,11 +1,11 @@
 """Extra images: from the published file to their prepared form, and what is refused."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pickles import made_up_images, write_pickle
 
 from reproduce import paths
 from reproduce.catalogue import extra_of
@@ -17,24 +17,12 @@ from reproduce.files import md5_of_file, read_json
 NAME = "cifar10-extra"
 
 
-def _content(images: int = 40) -> dict[str, np.ndarray]:
-    stream = np.random.default_rng(2)
-    return {
-        "data": stream.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8),
-        "extrapolated_targets": np.arange(images) % 10,
-    }
-
-
-def _write(folder: Path, content: object, protocol: int = 3) -> Path:
-    path = folder / "ti_500K_pseudo_labeled.pickle"
-    path.write_bytes(pickle.dumps(content, protocol))
-    return path
-
-
 @pytest.mark.parametrize("protocol", range(6))
 def test_the_published_file_is_prepared(tmp_path: Path, protocol: int) -> None:
-    content = _content()
-    source = _write(tmp_path, {**content, "prediction_model": "vanilla", "epoch": 200}, protocol)
+    content = made_up_images()
+    source = write_pickle(
+        tmp_path, {**content, "prediction_model": "vanilla", "epoch": 200}, protocol
+    )
     path = tmp_path / "prepared" / f"{NAME}.npz"
     prepare(Data(folder=tmp_path), NAME, path)
     extra = load_extra(path)
@@ -53,7 +41,7 @@ def test_equal_images_leave_the_manifest_as_it_was(tmp_path: Path) -> None:
     """Snakemake watches the manifest; where the images come from stands in the .npz."""
     manifests = []
     for protocol in (2, 4):
-        source = _write(tmp_path, _content(), protocol)
+        source = write_pickle(tmp_path, made_up_images(), protocol)
         path = tmp_path / str(protocol) / f"{NAME}.npz"
         prepare(Data(cifar10_extra=source), NAME, path)
         manifests.append(path.with_suffix(".json").read_bytes())
@@ -77,8 +65,8 @@ def test_equal_images_leave_the_manifest_as_it_was(tmp_path: Path) -> None:
 def test_wrong_arrays_are_refused(
     tmp_path: Path, changes: dict[str, np.ndarray | None], message: str
 ) -> None:
-    content = {k: v for k, v in {**_content(), **changes}.items() if v is not None}
-    _write(tmp_path, content)
+    content = {k: v for k, v in {**made_up_images(), **changes}.items() if v is not None}
+    write_pickle(tmp_path, content)
     with pytest.raises(HarnessError, match=message):
         prepare(Data(folder=tmp_path), NAME, tmp_path / f"{NAME}.npz")
     assert not (tmp_path / f"{NAME}.npz").exists()
@@ -100,7 +88,7 @@ def test_a_missing_file_says_where_it_comes_from(tmp_path: Path) -> None:
 
 
 def test_every_byte_of_the_prepared_form_counts(tmp_path: Path) -> None:
-    _write(tmp_path, _content())
+    write_pickle(tmp_path, made_up_images())
     path = tmp_path / f"{NAME}.npz"
     prepare(Data(folder=tmp_path), NAME, path)
     whole = dict(np.load(path))
@@ -118,7 +106,7 @@ def test_every_byte_of_the_prepared_form_counts(tmp_path: Path) -> None:
 def test_the_command_prepares_it(
     tmp_path: Path, run_command: Callable[..., str], tiny: Callable[..., object]
 ) -> None:
-    _write(tmp_path, _content())
+    write_pickle(tmp_path, made_up_images())
     config = tiny(f"data.folder={tmp_path}")
     said = run_command(config, "prepare", NAME)
     assert f"{NAME}: prepared, {paths.prepared_file(config, NAME)}" in said

@@ -13,12 +13,10 @@ from torch import nn
 
 from reproduce import paths
 from reproduce.cells import Cell
-from reproduce.cli import main
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation.run import evaluate_cell
 from reproduce.models import ModelSource
-from reproduce.settings import CONFIG_VARIABLE
 from reproduce.training import train_cell
 
 
@@ -233,20 +231,9 @@ def test_checkpoints_that_cannot_be_attacked(
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+def command(run_command: Callable[..., str]) -> Callable[..., str]:
     """Run `reproduce evaluate` and return its output, or its error line after the status."""
-
-    def run(config: Config, *words: str, status: int = 0) -> str:
-        monkeypatch.setenv(CONFIG_VARIABLE, config.model_dump_json())
-        monkeypatch.setattr(sys, "argv", ["reproduce", "evaluate", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        assert ended.value.code == status, shown.err
-        assert "Traceback" not in shown.err
-        return shown.out if status == 0 else shown.err
-
-    return run
+    return lambda config, *words, **ended: run_command(config, "evaluate", *words, **ended)
 
 
 def test_the_command_takes_a_checkpoint_file(

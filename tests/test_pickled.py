@@ -7,24 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pickles import made_up_images, write_pickle
 
 from reproduce.data.pickled import read_pickled_arrays
 from reproduce.errors import HarnessError
-
-
-def _content(images: int = 40) -> dict[str, np.ndarray]:
-    stream = np.random.default_rng(2)
-    return {
-        "data": stream.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8),
-        "extrapolated_targets": np.arange(images) % 10,
-    }
-
-
-def _write(folder: Path, content: object, protocol: int = 3) -> Path:
-    path = folder / "file.pickle"
-    path.write_bytes(pickle.dumps(content, protocol))
-    return path
-
 
 BLOCK = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 
@@ -47,7 +33,7 @@ BLOCK = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 )
 def test_arrays_of_every_kind(tmp_path: Path, array: np.ndarray, protocol: int) -> None:
     beside = {"one": np.float64(3.5), "count": 200, "words": ["vanilla"], 7: array}
-    read = read_pickled_arrays(_write(tmp_path, {"array": array, **beside}, protocol))
+    read = read_pickled_arrays(write_pickle(tmp_path, {"array": array, **beside}, protocol))
     assert read.keys() == {"array"}
     assert np.array_equal(read["array"], array)
     assert read["array"].dtype == array.dtype
@@ -67,7 +53,7 @@ def _of_python_2(array: np.ndarray) -> bytes:
 
 
 def test_pickles_of_python_2_and_numpy_1(tmp_path: Path) -> None:
-    content = _content(3)
+    content = made_up_images(3)
     path = tmp_path / "old.pickle"
     items = b"".join(b"S'%s'\n%ss" % (k.encode(), _of_python_2(v)) for k, v in content.items())
     path.write_bytes(b"(d" + items + b".")
@@ -91,11 +77,11 @@ def test_foreign_classes_are_refused_and_nothing_runs(tmp_path: Path, protocol: 
     # an array of objects is known by its type, before the objects come
     asks, holds = r"asks for (posix|nt)\.system", "has values of type 'O8'"
     for content in (
-        {**_content(), "more": _Runs(touched)},
+        {**made_up_images(), "more": _Runs(touched)},
         {"data": np.array([_Runs(touched)], dtype=object)},
         _Runs(touched),
     ):
-        source = _write(tmp_path, content, protocol)
+        source = write_pickle(tmp_path, content, protocol)
         with pytest.raises(HarnessError, match=f"({asks}|{holds}), only .*; nothing was run"):
             read_pickled_arrays(source)
         assert not touched.exists()
@@ -198,7 +184,7 @@ PLAIN = tuple(map(_plain, (3, "<", None, None, None, -1, -1, 0)))
         ),
     ],
 )
-def test_arrays_that_numpy_does_not_write(tmp_path: Path, array: bytes, message: str) -> None:
+def test_arrays_that_numpy_does_notwrite_pickle(tmp_path: Path, array: bytes, message: str) -> None:
     path = tmp_path / "file.pickle"
     path.write_bytes(_pickled(array))
     with pytest.raises(HarnessError, match=message):
@@ -206,7 +192,7 @@ def test_arrays_that_numpy_does_not_write(tmp_path: Path, array: bytes, message:
 
 
 def test_a_file_cut_short_at_any_place(tmp_path: Path) -> None:
-    whole = _write(tmp_path, _content(4)).read_bytes()
+    whole = write_pickle(tmp_path, made_up_images(4)).read_bytes()
     path = tmp_path / "cut.pickle"
     for size in [*range(1, 200), *range(200, len(whole), 997), len(whole) - 1]:
         path.write_bytes(whole[:size])

@@ -32,7 +32,15 @@ class EvaluationStore(Protocol):
     def __len__(self) -> int: ...
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images `start` to `stop`, unaugmented, with their labels."""
+        """Return images `start` to `stop`, unaugmented, with their labels.
+
+        Returns
+        -------
+        images : Tensor
+            float32 in [0, 1], shape (B, channels, height, width), channels-last.
+        labels : Tensor
+            int64, shape (B,).
+        """
 
 
 class FolderStore:
@@ -72,14 +80,7 @@ class FolderStore:
         return self._facts.channels, self._facts.size, self._facts.size
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images `start` to `stop`, unaugmented, with their labels.
-
-        Returns
-        -------
-        images : Tensor
-            float32 in [0, 1], shape (B, channels, height, width), channels-last.
-        labels : Tensor
-            int64, shape (B,).
+        """Return images `start` to `stop` and their labels, as `EvaluationStore.plain`.
 
         Raises
         ------
