@@ -26,8 +26,6 @@ class PublishedModel:
     natural, autoattack, reported : float
         Percent: natural and AutoAttack accuracy on the leaderboard, and the robust
         accuracy that its own paper reports.
-    title, link : str
-        The paper.
     """
 
     id: str
@@ -40,8 +38,6 @@ class PublishedModel:
     natural: float
     autoattack: float
     reported: float
-    title: str
-    link: str
 
     @property
     def network(self) -> str | None:
@@ -82,7 +78,5 @@ def published_models() -> dict[str, PublishedModel]:
             natural=float(row["natural"]),
             autoattack=float(row["autoattack"]),
             reported=float(row["reported"]),
-            title=row["title"],
-            link=row["link"],
         )
     return found
