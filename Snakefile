@@ -22,13 +22,22 @@ localrules:
     table4,
     table5,
     table6,
+    figure1,
+    figure2,
+    figure3,
+    figure4,
+    figure5,
+    figure6,
+    figure7,
+    figure8,
+    figure9,
     diff,
 
 
 rule all:
     default_target: True
     input:
-        [HARNESS.outputs(name) for name in HARNESS.experiments],
+        [HARNESS.outputs(name) for name in HARNESS.tables],
         [HARNESS.figure(name) for name in HARNESS.figures],
 
 
@@ -62,6 +71,51 @@ rule table6:
         lambda _: HARNESS.outputs("table6"),
 
 
+rule figure1:
+    input:
+        lambda _: HARNESS.picture("figure1"),
+
+
+rule figure2:
+    input:
+        lambda _: HARNESS.picture("figure2"),
+
+
+rule figure3:
+    input:
+        lambda _: HARNESS.picture("figure3"),
+
+
+rule figure4:
+    input:
+        lambda _: HARNESS.picture("figure4"),
+
+
+rule figure5:
+    input:
+        lambda _: HARNESS.picture("figure5"),
+
+
+rule figure6:
+    input:
+        lambda _: HARNESS.picture("figure6"),
+
+
+rule figure7:
+    input:
+        lambda _: HARNESS.picture("figure7"),
+
+
+rule figure8:
+    input:
+        lambda _: HARNESS.picture("figure8"),
+
+
+rule figure9:
+    input:
+        lambda _: HARNESS.picture("figure9"),
+
+
 rule diff:
     input:
-        [HARNESS.diff(name) for name in HARNESS.experiments],
+        [HARNESS.diff(name) for name in HARNESS.tables],

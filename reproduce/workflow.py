@@ -15,7 +15,15 @@ from reproduce import paths
 from reproduce.catalogue import EXTRA, dataset_facts
 from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
-from reproduce.experiments import Experiment, experiment_names, find_experiment, traced_cells
+from reproduce.experiments import (
+    Experiment,
+    figure_names,
+    find_experiment,
+    find_table,
+    table_names,
+    traced_cells,
+)
+from reproduce.figures import available_figures
 from reproduce.outcomes import PublishedAttack
 from reproduce.settings import CONFIG_VARIABLE, build_config
 from reproduce.specs import (
@@ -85,8 +93,8 @@ class Harness:
         self.logs = self.root / "logs"
         self.prepared = self.config.data.folder / "prepared"
         self.gpus = 0 if self.config.machine.device == "cpu" else 1
-        self.experiments = experiment_names(self.config)
-        self.figures = ("war",) if "table3" in self.experiments else ()
+        self.tables = table_names(self.config)
+        self.figures = available_figures(self.config)
 
     def source(self, name: str) -> str:
         """Return where images come from; another source prepares them again."""
@@ -200,11 +208,23 @@ class Harness:
         return [paths.figure_file(self.config, name, suffix) for suffix in ("svg", "png", "csv")]
 
     @_for_rules
-    def traces_of_war(self) -> list[Path]:
-        """Return the traces that the figure of WAR is drawn from, with their runs' settings."""
-        folders = [self.cells / cell.id for cell in traced_cells(self.config)]
-        files = (paths.trace_file, paths.run_file)
-        return [file(folder) for folder in folders for file in files]
+    def drawn_from(self, figure: str) -> list[Path]:
+        """Return the files that a figure is drawn from: of runs, and records."""
+        if figure in figure_names(self.config):
+            experiment = find_experiment(self.config, figure)
+            cells, records = experiment.cells, self._records(experiment)
+        else:
+            grid = self.config.experiments.table3 if figure == "war" else None
+            cells, records = () if grid is None else tuple(traced_cells(grid)), []
+        return [*(file for c in cells for file in self.run_files(self.cells / c.id)), *records]
+
+    @_for_rules
+    def picture(self, name: str) -> list[Path]:
+        """Return the forms of a figure that the configuration has."""
+        if name not in self.figures:
+            known = ", ".join(self.figures)
+            raise HarnessError(f"{name} is left out by the configuration, which has: {known}")
+        return self.figure(name)
 
     def diff(self, experiment: str) -> Path:
         """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""
@@ -213,7 +233,7 @@ class Harness:
     @_for_rules
     def outputs(self, name: str) -> list[Path]:
         """Return every file of an experiment, so that one that is lost is made again."""
-        experiment = find_experiment(self.config, name)
+        experiment = find_table(self.config, name)
         runs = [file for cell in experiment.cells for file in self.run_files(self.cells / cell.id)]
         return [*self.table(name), self.diff(name), *self._records(experiment), *runs]
 
@@ -239,5 +259,5 @@ class Harness:
 
     @_for_rules
     def table_digest(self, experiment: str) -> str:
-        """Return what changes when the text of a table does, its records aside."""
+        """Return what changes when the text of a table or figure does, its records aside."""
         return protocol_digest(self.config, experiment)

@@ -3,7 +3,7 @@
 Facts only, no torch: the command line and the Snakefile read them in milliseconds.
 """
 
-from reproduce.catalogue.architectures import Architecture, parse_architecture
+from reproduce.catalogue.architectures import Architecture, parse_architecture, width_label
 from reproduce.catalogue.datasets import DATASETS, DatasetFacts, dataset_facts
 from reproduce.catalogue.extra import EXTRA, ExtraFacts, extra_facts, extra_of
 from reproduce.catalogue.methods import METHODS, Method, check_lambda, find_method
@@ -22,4 +22,5 @@ __all__ = [
     "extra_of",
     "find_method",
     "parse_architecture",
+    "width_label",
 ]

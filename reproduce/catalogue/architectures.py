@@ -98,6 +98,18 @@ def parse_architecture(name: str) -> Architecture:
     return _canonical(Architecture("densenet-bc", depth, width), name)
 
 
+def width_label(name: str) -> str:
+    """Write the width of a network as the paper does: w=5, or k=12 for a growth rate.
+
+    Raises
+    ------
+    HarnessError
+        As `parse_architecture`.
+    """
+    shape = parse_architecture(name)
+    return f"{'w' if shape.family == 'wrn' else 'k'}={shape.width:g}"
+
+
 def _canonical(architecture: Architecture, name: str) -> Architecture:
     """Refuse a second spelling of a network: it would be trained twice."""
     if str(architecture) != name:

@@ -60,6 +60,15 @@ METHODS = {
     method.name: method
     for method in (
         Method("trades", "TRADES", "Zhang et al. 2019", "trades", target_passes=1, terms_passes=6),
+        # what makes it another is in the presets: train_for.trades-step
+        Method(
+            "trades-step",
+            "TRADES, step schedule",
+            "Zhang et al. 2019, with its own learning rates: Figure 3 of the paper",
+            "trades",
+            target_passes=1,
+            terms_passes=6,
+        ),
         Method(
             "at",
             "Adversarial training",

@@ -8,7 +8,7 @@ from rich.table import Table
 from reproduce import paths
 from reproduce.cli.app import ConfigOption, ExperimentArgument, PresetOption, SetOption, console
 from reproduce.cli.app import configure as _configure
-from reproduce.experiments import find_experiment
+from reproduce.experiments import find_table
 
 
 def table(
@@ -24,7 +24,7 @@ def table(
     from reproduce.analysis import collect, write_table
 
     settings = _configure(config, preset, sets)
-    chosen = find_experiment(settings, experiment)
+    chosen = find_table(settings, experiment)
     print(write_table(settings, chosen, collect(settings, chosen)))
     print(f"Written: {paths.table_file(settings, chosen.name, 'csv')}, .md and .tex")
 
@@ -42,7 +42,7 @@ def diff(
     from reproduce.analysis import build_diff, collect, diff_caveats, diff_notes, write_diff
 
     settings = _configure(config, preset, sets)
-    chosen = find_experiment(settings, experiment)
+    chosen = find_table(settings, experiment)
     results = collect(settings, chosen)
     frame = build_diff(settings, chosen, results)
     write_diff(settings, chosen, frame)
@@ -76,19 +76,22 @@ def diff(
 
 
 def figure(
-    name: Annotated[str, typer.Argument(metavar="FIGURE", help="Name of a figure, such as war.")],
+    name: Annotated[
+        str, typer.Argument(metavar="FIGURE", help="Name of a figure, such as figure3.")
+    ],
     config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
 ) -> None:
     """Draw a figure from whatever runs are finished: SVG, PNG and the numbers as CSV.
 
-    Example: reproduce figure war --preset demo
+    Example: reproduce figure figure3 --preset demo
     """
     from reproduce.figures import draw
 
     settings = _configure(config, preset, sets)
-    draw(settings, name)
+    for line in draw(settings, name).missing:
+        print(f"Not in the figure: {line}")
     print(f"Written: {paths.figure_file(settings, name, 'svg')}, .png and .csv")
 
 

@@ -12,6 +12,7 @@ from reproduce.config.evaluation import (
 from reproduce.config.experiments import (
     AttackTable,
     ComparisonTable,
+    Curves,
     Experiments,
     Grid,
     TuningTable,
@@ -33,6 +34,7 @@ __all__ = [
     "Checkpoint",
     "ComparisonTable",
     "Config",
+    "Curves",
     "Data",
     "Eval",
     "Experiments",

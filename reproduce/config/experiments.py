@@ -1,4 +1,4 @@
-"""The grids of the tables: which cells, which attacks, which seeds."""
+"""The grids of the tables and figures: which cells, which attacks, which seeds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -97,7 +97,7 @@ class TuningTable(Section):
 
 
 class ComparisonTable(Section):
-    """The rows of Table 4: published checkpoints, and runs of this harness."""
+    """The networks of Table 4 or Figure 6: published checkpoints, and runs of this harness."""
 
     dataset: DatasetName
     """Data set of every row."""
@@ -106,12 +106,12 @@ class ComparisonTable(Section):
     trained: dict[CellName, Checkpoint] = Field(default={})
     """Runs by their cell ids, in the order of the rows, and the checkpoint that each reports."""
     attack: str = "autoattack"
-    """The attack of eval.attacks that the table is of."""
+    """The attack of eval.attacks that all are measured under."""
 
     @model_validator(mode="after")
     def _checked(self) -> "ComparisonTable":
         if not self.published and not self.trained:
-            raise ValueError("published and trained are both empty; the table has no rows")
+            raise ValueError("published and trained are both empty; there is nothing to compare")
         _nothing_twice({"published": self.published})
         for cell in self.trained:
             if not cell.startswith(f"{self.dataset}/"):
@@ -119,8 +119,30 @@ class ComparisonTable(Section):
         return self
 
 
+class Curves(Section):
+    """The training runs that a figure follows: every combination of the axes."""
+
+    dataset: DatasetName
+    """Data set of every run."""
+    architectures: list[ArchitectureName] = Field(min_length=1)
+    """Networks: a line each."""
+    method: MethodName
+    """How they are trained."""
+    lambdas: list[Lambda] = Field(min_length=1)
+    """Lambdas: a row of panels each."""
+    seeds: list[Seed] = Field(min_length=1)
+    """Training seeds; lines are the mean over them."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> "Curves":
+        _nothing_twice(
+            {"architectures": self.architectures, "lambdas": self.lambdas, "seeds": self.seeds}
+        )
+        return self
+
+
 class Experiments(Section):
-    """The grid of each table."""
+    """The grid of each table, and of each figure that is made of runs."""
 
     table1: Grid | None = None
     """Three metrics under PGD-20 by lambda and width; null to leave it out."""
@@ -134,6 +156,22 @@ class Experiments(Section):
     """Fast-AT on ImageNet by width, with top-5 natural accuracy; null to leave it out."""
     table6: Grid | None = None
     """Adversarial weight perturbation by lambda; null to leave it out."""
+    figure1: Curves | None = None
+    """Natural risk and robust regularisation during training; null to leave it out."""
+    figure2: Curves | None = None
+    """Sizes of the sets of correct, stable and robust images; null to leave it out."""
+    figure3: Curves | None = None
+    """The three metrics over epochs, and by width at the best one; null to leave it out."""
+    figure4: Curves | None = None
+    """Local Lipschitz constant during training; null to leave it out."""
+    figure6: ComparisonTable | None = None
+    """Natural accuracy against stability under PGD-20; null to leave it out."""
+    figure7: Curves | None = None
+    """Both terms by lambda, WideResNet on CIFAR-10; null to leave it out."""
+    figure8: Curves | None = None
+    """Both terms by lambda, WideResNet on CIFAR-100; null to leave it out."""
+    figure9: Curves | None = None
+    """Both terms by lambda, DenseNet on CIFAR-10; null to leave it out."""
 
 
 def _nothing_twice(axes: Mapping[str, list[Any]]) -> None:

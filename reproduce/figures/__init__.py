@@ -1,37 +1,78 @@
-"""Figures from traces and records: each as SVG, PNG, and the numbers behind it as CSV."""
+"""Figures from traces, epochs and records: SVG, PNG, and the numbers behind each as CSV."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.figures import war
+from reproduce.experiments import figure_names
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+    from reproduce.figures.drawing import Drawing
 
-__all__ = ["FIGURES", "draw"]
+__all__ = ["FIGURES", "available_figures", "draw", "make", "svg_of"]
 
-# what collects the numbers, and what draws them
-FIGURES: "dict[str, tuple[Callable[[Config], pd.DataFrame], Callable[[pd.DataFrame], Figure]]]" = {
-    "war": (war.numbers, war.plot),
+# the module that makes each; figures that differ only in their runs share one
+FIGURES = {
+    "figure1": "terms",
+    "figure2": "sets",
+    "figure3": "epochs",
+    "figure4": "lipschitz",
+    "figure5": "schedules",
+    "figure6": "networks",
+    "figure7": "terms",
+    "figure8": "terms",
+    "figure9": "terms",
+    "war": "war",
 }
 
 
-def draw(config: Config, name: str) -> None:
+def available_figures(config: Config) -> tuple[str, ...]:
+    """Name the figures of a configuration, those that it leaves out left out."""
+    given = {*figure_names(config), "figure5"}
+    given |= {"war"} if config.experiments.table3 is not None else set()
+    return tuple(name for name in FIGURES if name in given)
+
+
+def make(config: Config, name: str) -> "Drawing":
+    """Draw a figure from whatever runs there are; what is missing it says.
+
+    Raises
+    ------
+    HarnessError
+        If there is no figure of that name, or the configuration leaves it out.
+    """
+    known = available_figures(config)
+    if name not in known:
+        what = "is left out by the configuration" if name in FIGURES else "is none"
+        raise HarnessError(f"figure {name!r} {what}; there are: {', '.join(known)}")
+    from reproduce.figures.style import one_look
+
+    drawing: Callable[[Config, str], Drawing] = import_module(
+        f"reproduce.figures.{FIGURES[name]}"
+    ).make
+    with one_look():
+        return drawing(config, name)
+
+
+def draw(config: Config, name: str) -> "Drawing":
     """Write a figure and its numbers under the results folder.
 
     Raises
     ------
     HarnessError
-        If there is no figure of that name, or nothing to draw yet.
+        As `make`.
     """
-    if name not in FIGURES:
-        raise HarnessError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
-    from reproduce.figures.style import one_look, save
+    from reproduce.figures.style import save
 
-    collect, plot = FIGURES[name]
-    numbers = collect(config)
-    with one_look():
-        save(config, name, plot(numbers), numbers)
+    drawing = make(config, name)
+    save(config, name, drawing)
+    return drawing
+
+
+def svg_of(drawing: "Drawing") -> str:
+    """Return a figure as SVG, the same text for the same numbers."""
+    from reproduce.figures.style import as_svg
+
+    return as_svg(drawing.figure)

@@ -1,32 +1,39 @@
 """One look for all figures, and how they are written."""
 
+import io
+import textwrap
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduce import paths
 from reproduce.config import Config
+from reproduce.figures.drawing import Drawing
 from reproduce.files import write_atomically, write_text
 
 # Okabe and Ito's colours, told apart with any colour vision; in an order that darkness follows,
-# with dashes of their own, so that grey print keeps them apart too
+# with dashes and markers of their own, so that grey print keeps them apart too
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # a column of a two-column page, inches
 COLUMN = 3.4
+# lines of notes under a picture; the caption has them all
+_MOST_NOTES = 3
 
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
+    "axes.titlesize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
     "grid.linewidth": 0.5,
     "legend.frameon": False,
+    "legend.fontsize": 6.5,
     "lines.linewidth": 1.2,
     # text stays text in the SVG, and equal figures give equal files
     "svg.fonttype": "none",
@@ -39,25 +46,50 @@ def one_look() -> AbstractContextManager[None]:
     return mpl.rc_context(_STYLE)
 
 
-def new_figure(rows: int, height: float) -> Figure:
-    """Return a figure one column wide with `rows` panels that share their horizontal axis."""
+def look(place: int) -> dict[str, Any]:
+    """Return colour and dashes of the line at a place, from 0."""
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "linestyle": DASHES[place % len(DASHES)],
+    }
+
+
+def new_figure(rows: int, height: float, columns: int = 1, **options: Any) -> Figure:
+    """Return a figure one column of a page wide, with panels; `height` in inches.
+
+    Panels share their horizontal axis; `options` go to matplotlib's `subplots`.
+    """
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
-    figure.subplots(rows, 1, sharex=True)
+    figure.subplots(rows, columns, **{"sharex": True, **options})
     return figure
 
 
-def save(config: Config, name: str, figure: Figure, numbers: pd.DataFrame) -> None:
+def say_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
+    """Write into a picture that it is not whole, or that there is nothing to show yet."""
+    if empty:
+        figure.text(0.5, 0.5, "nothing to show yet", ha="center", va="center", color="#555555")
+    if missing:
+        lines = [textwrap.shorten(line, 90) for line in missing[:_MOST_NOTES]]
+        more = len(missing) - len(lines)
+        lines += [f"and {more} more"] if more else []
+        figure.supxlabel("\n".join(["Not in this figure:", *lines]), fontsize=5, color="#555555")
+
+
+def as_svg(figure: Figure) -> str:
+    """Return a figure as SVG, without a date: it would make every file another."""
+    with one_look(), io.StringIO() as text:
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        return text.getvalue()
+
+
+def save(config: Config, name: str, drawing: Drawing) -> None:
     """Write a figure as SVG and PNG, and the numbers behind it as CSV to six digits."""
-    text = numbers.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_text(paths.figure_file(config, name, "csv"), text)
+    numbers = drawing.numbers.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    write_text(paths.figure_file(config, name, "csv"), numbers)
+    write_text(paths.figure_file(config, name, "svg"), as_svg(drawing.figure))
 
-    def write(part: Path, suffix: str) -> None:
-        # a date would make every file another
-        metadata = {"Date": None} if suffix == "svg" else None
-        figure.savefig(part, format=suffix, dpi=200, metadata=metadata)
+    def write(part: Path) -> None:
+        with one_look():
+            drawing.figure.savefig(part, format="png", dpi=200)
 
-    for suffix in ("svg", "png"):
-        write_atomically(
-            paths.figure_file(config, name, suffix),
-            lambda part, suffix=suffix: write(part, suffix),  # type: ignore[misc]
-        )
+    write_atomically(paths.figure_file(config, name, "png"), write)

@@ -185,6 +185,32 @@ def read_progress(path: Path) -> dict[str, Any]:
     return progress
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """How far a saved run is: its epoch, from 1, the rows of its trace, and its metrics."""
+
+    epoch: int
+    trace: list[list[float]]
+    epochs: list[dict[str, float]]
+
+
+def read_unfinished(path: Path) -> Unfinished:
+    """Read how a run went so far, without its weights.
+
+    Raises
+    ------
+    HarnessError
+        If the file is cut short or no saved state.
+    """
+    progress = read_progress(path)
+    try:
+        with safe_open(path, framework="np") as handle:
+            rows = handle.get_tensor("trace").tolist()
+        return Unfinished(progress["epoch"], rows, progress["epochs"])
+    except (SafetensorError, LookupError, ValueError, OSError) as error:
+        raise HarnessError(_DAMAGED.format(path)) from error
+
+
 def _differing(before: str, now: str) -> str:
     """Say which of a run's images changed: its data set's, the extra ones, or both."""
     pairs = zip(("images", "extra images"), before.split(), now.split(), strict=False)

@@ -1,6 +1,7 @@
 """The trace of a run: a row an iteration, kept on the device until it is asked for."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -97,11 +98,17 @@ class Trace:
         return torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
 
     def write(self, path: Path) -> None:
-        """Write the trace as Parquet, with the iteration (from 1) as first column."""
-        frame = pd.DataFrame(self.rows, columns=list(COLUMNS))
-        frame = frame.astype(dict.fromkeys(COLUMNS, "float32") | {"epoch": "int32"})
-        frame.insert(0, "iteration", pd.RangeIndex(1, len(frame) + 1).astype("int32"))
+        """Write the trace as Parquet, as `as_frame` has it."""
+        frame = as_frame(self.rows)
         write_atomically(path, lambda part: frame.to_parquet(part, compression="zstd", index=False))
+
+
+def as_frame(rows: Sequence[Sequence[float]]) -> pd.DataFrame:
+    """Return rows of a trace, with the iteration (from 1) as first column."""
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    frame = frame.astype(dict.fromkeys(COLUMNS, "float32") | {"epoch": "int32"})
+    frame.insert(0, "iteration", pd.RangeIndex(1, len(frame) + 1).astype("int32"))
+    return frame
 
 
 def read_trace(path: Path, cell: Cell) -> pd.DataFrame:
@@ -124,3 +131,24 @@ def read_trace(path: Path, cell: Cell) -> pd.DataFrame:
 def write_epochs(path: Path, rows: list[dict[str, float]]) -> None:
     """Write the metrics after every epoch as CSV."""
     write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def read_epochs(path: Path, cell: Cell, epochs: int) -> pd.DataFrame:
+    """Read the metrics of a finished run of so many epochs, as `write_epochs` wrote them.
+
+    Raises
+    ------
+    HarnessError
+        If the file is damaged, saying how it is made again.
+    """
+    try:
+        frame = pd.read_csv(path).astype("float64")
+        whole = frame["epoch"].tolist() == list(range(1, epochs + 1))
+    except (OSError, ValueError, LookupError):
+        whole = False
+    if not whole:
+        raise HarnessError(
+            f"{path} is damaged or not of {epochs} epochs; delete it, and `reproduce train {cell}` "
+            "makes it again"
+        )
+    return frame

@@ -18,3 +18,4 @@ wildcard_constraints:
     attack="[a-z0-9-]+",
     seed="[0-9]+",
     table="table[0-9]+",
+    figure="figure[0-9]|war|lemma",

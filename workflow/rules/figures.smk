@@ -1,18 +1,19 @@
-# From traces to figures.
+# From traces, epochs and records to figures.
 localrules:
-    figure_war,
+    figure,
 
 
-rule figure_war:
+rule figure:
     input:
-        lambda _: HARNESS.traces_of_war(),
+        lambda wildcards: HARNESS.drawn_from(wildcards.figure),
     output:
-        HARNESS.figure("war"),
+        HARNESS.figure("{figure}"),
     log:
-        HARNESS.logs / "figures" / "war.log",
+        HARNESS.logs / "figures" / "{figure}.log",
     conda:
         ENVIRONMENT
     params:
         preset=HARNESS.config.preset,
+        digest=lambda wildcards: HARNESS.table_digest(wildcards.figure),
     shell:
-        "python -m reproduce figure war --preset {params.preset} > {log} 2>&1"
+        "python -m reproduce figure {wildcards.figure} --preset {params.preset} > {log} 2>&1"

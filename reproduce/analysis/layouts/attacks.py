@@ -2,11 +2,11 @@
 
 import math
 
-from reproduce.analysis.layouts.layout import LONG, Column, Entry, Layout, Row, metric_entry, width
+from reproduce.analysis.layouts.layout import LONG, Column, Entry, Layout, Row, metric_entry
 from reproduce.analysis.layouts.partial import attack_title, mark
 from reproduce.analysis.results import Results
 from reproduce.analysis.statistics import Sample, subset_interval
-from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
+from reproduce.catalogue import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.cells import Cell
 from reproduce.config import AttackTable, Config
 from reproduce.evaluation import worst_case
@@ -28,7 +28,7 @@ def attacks_layout(config: Config, grid: AttackTable, results: Results) -> Layou
             "method": cell.method,
             "lambda": cell.lam,
         }
-        labels = (shape.title, width(cell.architecture), f"{cell.lam:g}")
+        labels = (shape.title, width_label(cell.architecture), f"{cell.lam:g}")
         rows.append(Row(facts.title, labels, keys, f"{cell.dataset} {shape.model}"))
         frame = results.frame[
             (results.frame["dataset"] == cell.dataset)

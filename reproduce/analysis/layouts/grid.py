@@ -9,11 +9,10 @@ from reproduce.analysis.layouts.layout import (
     Layout,
     Row,
     metric_entry,
-    width,
 )
 from reproduce.analysis.layouts.partial import mark
 from reproduce.analysis.results import Results
-from reproduce.catalogue import METHODS, dataset_facts
+from reproduce.catalogue import METHODS, dataset_facts, width_label
 from reproduce.config import Config, Grid
 
 
@@ -23,10 +22,10 @@ def grid_layout(config: Config, grid: Grid, metrics: Sequence[str], results: Res
     marked = mark(config, [grid.attack])
     columns = [
         Column(
-            f"{SHORT[metric]} {width(name)}{marked}",
+            f"{SHORT[metric]} {width_label(name)}{marked}",
             f"{metric} {name}",
             LONG[metric],
-            f"{width(name)}{marked}",
+            f"{width_label(name)}{marked}",
         )
         for metric in metrics
         for name in grid.architectures

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from reproduce.analysis.statistics import Interval, Sample, sample, subset_interval
-from reproduce.catalogue import parse_architecture
 
 LONG = {
     "robust_accuracy": "Robust accuracy (%)",
@@ -102,9 +101,3 @@ def metric_entry(frame: pd.DataFrame, metric: str, planned: int, total: int) -> 
     found = sample(frame[metric].tolist())
     images = int(frame["images"].min()) if len(frame) else total
     return Entry(found, planned, subset_interval(found.mean, images, total))
-
-
-def width(architecture: str) -> str:
-    """Write a network's width as the paper does."""
-    shape = parse_architecture(architecture)
-    return f"{'w' if shape.family == 'wrn' else 'k'}={shape.width:g}"

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable
 
-from reproduce.analysis.layouts.layout import Column, Entry, Layout, Row, width
+from reproduce.analysis.layouts.layout import Column, Entry, Layout, Row
 from reproduce.analysis.layouts.partial import attack_title
 from reproduce.analysis.results import Results
 from reproduce.analysis.statistics import Sample, subset_interval
 from reproduce.analysis.tuning import STRATEGIES, Strategy, compare_strategies
-from reproduce.catalogue import dataset_facts, parse_architecture
+from reproduce.catalogue import dataset_facts, parse_architecture, width_label
 from reproduce.config import Config, TuningTable
 from reproduce.paper import published
 
@@ -37,7 +37,7 @@ def tuning_layout(config: Config, grid: TuningTable, results: Results) -> Layout
     for found, numbers in zip(strategies, printed, strict=True):
         shape = parse_architecture(found.architecture)
         keys = {"architecture": found.architecture, "tuning": found.name}
-        labels = (width(found.architecture), STRATEGIES[found.name])
+        labels = (width_label(found.architecture), STRATEGIES[found.name])
         rows.append(Row(shape.title, labels, keys, found.architecture))
         seeds = found.planned
         interval = subset_interval(found.robust.mean, found.images or total, total)

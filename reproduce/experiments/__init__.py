@@ -1,0 +1,46 @@
+"""What each table and figure needs: cells, attacks, seeds.  The one place that knows grids."""
+
+from reproduce.experiments.experiment import (
+    Evaluation,
+    Experiment,
+    PublishedEvaluation,
+    training_runs,
+)
+from reproduce.experiments.figures import curve_cells, traced_cells
+from reproduce.experiments.find import (
+    experiment_names,
+    figure_names,
+    find_experiment,
+    find_table,
+    table_names,
+)
+from reproduce.experiments.tables import (
+    attack_table_cells,
+    comparison_evaluations,
+    grid_cells,
+    published_evaluations,
+    searched_cells,
+    untuned_cells,
+    war_cells,
+)
+
+__all__ = [
+    "Evaluation",
+    "Experiment",
+    "PublishedEvaluation",
+    "attack_table_cells",
+    "comparison_evaluations",
+    "curve_cells",
+    "experiment_names",
+    "figure_names",
+    "find_experiment",
+    "find_table",
+    "grid_cells",
+    "published_evaluations",
+    "searched_cells",
+    "table_names",
+    "traced_cells",
+    "training_runs",
+    "untuned_cells",
+    "war_cells",
+]

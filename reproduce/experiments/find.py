@@ -1,0 +1,59 @@
+"""Experiments by their names."""
+
+from itertools import chain
+
+from reproduce.config import ComparisonTable, Config
+from reproduce.errors import HarnessError
+from reproduce.experiments.experiment import Experiment, training_runs
+from reproduce.experiments.figures import FIGURES
+from reproduce.experiments.tables import TABLES, published_evaluations
+
+
+def experiment_names(config: Config) -> tuple[str, ...]:
+    """Name the experiments of a configuration: its tables, then its figures."""
+    return tuple(name for name, grid in config.experiments if grid is not None)
+
+
+def table_names(config: Config) -> tuple[str, ...]:
+    """Name the tables of a configuration."""
+    return tuple(name for name in experiment_names(config) if name in TABLES)
+
+
+def figure_names(config: Config) -> tuple[str, ...]:
+    """Name the figures of a configuration that are made of runs."""
+    return tuple(name for name in experiment_names(config) if name in FIGURES)
+
+
+def find_experiment(config: Config, name: str) -> Experiment:
+    """Return an experiment by name.
+
+    Raises
+    ------
+    HarnessError
+        If the configuration has none of that name.
+    """
+    grid = getattr(config.experiments, name, None) if name in {**TABLES, **FIGURES} else None
+    if grid is None:
+        known = ", ".join(experiment_names(config))
+        raise HarnessError(f"unknown experiment {name!r}; the configuration has: {known}")
+    followed = FIGURES[name].cells(grid) if name in FIGURES else []
+    kind = TABLES[name] if name in TABLES else FIGURES[name]
+    evaluations = tuple(dict.fromkeys(kind.evaluations(config, grid)))
+    cells = training_runs(config, chain(followed, (item.cell for item in evaluations)))
+    published = published_evaluations(grid) if isinstance(grid, ComparisonTable) else ()
+    metrics = TABLES[name].metrics if name in TABLES else ()
+    return Experiment(name, kind.title, metrics, evaluations, cells, published)
+
+
+def find_table(config: Config, name: str) -> Experiment:
+    """Return a table by name.
+
+    Raises
+    ------
+    HarnessError
+        If the configuration has no table of that name.
+    """
+    if name not in table_names(config):
+        known = ", ".join(table_names(config))
+        raise HarnessError(f"unknown table {name!r}; the configuration has: {known}")
+    return find_experiment(config, name)

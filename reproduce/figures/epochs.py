@@ -1,0 +1,73 @@
+"""Figure 3: the three metrics over epochs, and by width at the best epoch."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reproduce.analysis.histories import METRIC_COLUMNS, read_histories
+from reproduce.catalogue import parse_architecture, width_label
+from reproduce.config import Config, Curves
+from reproduce.experiments import curve_cells, find_experiment
+from reproduce.figures.drawing import Drawing
+from reproduce.figures.lines import draw_lines
+from reproduce.figures.names import runs_of
+from reproduce.figures.style import MARKERS, look, new_figure, say_missing
+
+_TITLES = ("(a) robust accuracy", "(b) natural accuracy", "(c) stability")
+_SHORT = ("robust", "natural", "stability")
+
+
+def make(config: Config, name: str) -> Drawing:
+    """Draw robust accuracy, natural accuracy and stability over epochs, a line a width."""
+    grid: Curves = getattr(config.experiments, name)
+    histories = read_histories(config, curve_cells(grid))
+    numbers = _with_best(histories.epochs)
+    figure = _plot(grid, numbers)
+    say_missing(figure, histories.missing, numbers.empty)
+    caption = (
+        f"{runs_of(grid)}, on the test images. Lines: mean over seeds with one standard "
+        "deviation; (d): the epoch of each run with the highest robust accuracy."
+    )
+    title = find_experiment(config, name).title
+    return Drawing(title, caption, figure, numbers, histories.missing)
+
+
+def _with_best(epochs: pd.DataFrame) -> pd.DataFrame:
+    """Mark the epoch of each run whose robust accuracy is the highest."""
+    if epochs.empty:
+        return epochs.assign(best=pd.Series(dtype=bool))
+    run = ["architecture", "lambda", "seed"]
+    best = epochs.groupby(run)["robust_accuracy"].idxmax()
+    return epochs.assign(best=epochs.index.isin(best))
+
+
+def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
+    figure = new_figure(2, height=3.4, columns=2, sharex=False)
+    for axes, metric, title in zip(figure.axes, METRIC_COLUMNS, _TITLES, strict=False):
+        for place, architecture in enumerate(grid.architectures):
+            runs = numbers[numbers["architecture"] == architecture]
+            draw_lines(axes, runs, metric, "epoch", width_label(architecture), **look(place))
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+    _at_the_best(figure.axes[3], numbers[numbers["best"]])
+    figure.axes[0].set_ylabel("%")
+    figure.axes[2].set_ylabel("%")
+    if not numbers.empty:
+        figure.axes[2].legend()
+    return figure
+
+
+def _at_the_best(axes: Axes, best: pd.DataFrame) -> None:
+    """Draw the three metrics against width: means, with one standard deviation."""
+    axes.set_title("(d) at the best epoch")
+    axes.set_xlabel("width")
+    if best.empty:
+        return
+    widths = best.assign(width=[parse_architecture(n).width for n in best["architecture"]])
+    for place, (metric, label) in enumerate(zip(METRIC_COLUMNS, _SHORT, strict=True)):
+        seeds = widths.groupby("width")[metric]
+        mean, spread = seeds.mean(), seeds.std(ddof=1)
+        drawn = look(place) | {"marker": MARKERS[place], "markersize": 3.5}
+        axes.errorbar(mean.index, mean, yerr=spread, label=label, capsize=2, **drawn)
+    axes.set_xticks(sorted(widths["width"].unique()))
+    axes.legend()

@@ -1,0 +1,36 @@
+"""Figure 4: the local Lipschitz constant during training, by width."""
+
+from reproduce.analysis.histories import read_histories
+from reproduce.catalogue import width_label
+from reproduce.config import Config, Curves
+from reproduce.experiments import curve_cells, find_experiment
+from reproduce.figures.drawing import Drawing
+from reproduce.figures.lines import draw_lines, smooth
+from reproduce.figures.names import runs_of
+from reproduce.figures.style import look, new_figure, say_missing
+
+
+def make(config: Config, name: str) -> Drawing:
+    """Draw the largest input gradient of each attack over the epochs, a line a width."""
+    grid: Curves = getattr(config.experiments, name)
+    histories = read_histories(config, curve_cells(grid))
+    numbers = smooth(histories.traces, ["lipschitz"])
+    figure = new_figure(1, height=2.3)
+    axes = figure.axes[0]
+    for lam in grid.lambdas:
+        for place, architecture in enumerate(grid.architectures):
+            runs = numbers[(numbers["architecture"] == architecture) & (numbers["lambda"] == lam)]
+            several = f", λ={lam:g}" if len(grid.lambdas) > 1 else ""
+            label = width_label(architecture) + several
+            draw_lines(axes, runs, "lipschitz", "position", label, **look(place))
+    axes.set(xlabel="epoch", ylabel="local Lipschitz constant", ylim=(0, None))
+    if not numbers.empty:
+        axes.legend()
+    say_missing(figure, histories.missing, numbers.empty)
+    caption = (
+        f"{runs_of(grid)}. For each image the largest l1 norm of the input gradient among the "
+        "steps of the training attack, mean over the batch. Lines: mean over seeds, smoothed over "
+        "3 % of the run, with one standard deviation; dots: single iterations."
+    )
+    title = find_experiment(config, name).title
+    return Drawing(title, caption, figure, numbers, histories.missing)

@@ -1,0 +1,89 @@
+"""Figure 6: natural accuracy against stability, the size of a ball is robust accuracy."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reproduce.analysis.results import Results, collect
+from reproduce.catalogue import METHODS, dataset_facts, width_label
+from reproduce.config import ComparisonTable, Config
+from reproduce.experiments import Experiment, find_experiment
+from reproduce.figures.drawing import Drawing
+from reproduce.figures.style import COLOURS, new_figure, say_missing
+from reproduce.paper import published_models
+
+_METRICS = ["natural_accuracy", "perturbation_stability", "robust_accuracy"]
+# area of a ball in points² for each percent of robust accuracy above the lowest, and the least
+_AREA, _LEAST = 14.0, 30.0
+
+
+def make(config: Config, name: str) -> Drawing:
+    """Draw each network as a ball between its natural accuracy and its stability."""
+    grid: ComparisonTable = getattr(config.experiments, name)
+    experiment = find_experiment(config, name)
+    results = collect(config, experiment)
+    rows = []
+    for item, record in results.published.items():
+        card = published_models().get(item.name)
+        label = item.name if card is None else f"{card.method} ({card.source})"
+        values = record.metrics.as_dict()
+        rows.append((item.name, label, *(values[metric] for metric in _METRICS)))
+    for row in results.frame.to_dict("records"):
+        label = f"{METHODS[row['method']].title} {width_label(row['architecture'])}"
+        constant = METHODS[row["method"]].lambda_rule == "constant"
+        label += f" λ={row['lambda']:g}" if constant else ""
+        cell = f"{row['architecture']} {row['method']} {row['lambda']:g} {row['training_seed']}"
+        rows.append((cell, label, *(row[metric] for metric in _METRICS)))
+    numbers = pd.DataFrame(rows, columns=["network", "label", *_METRICS])
+    numbers = numbers.astype(dict.fromkeys(_METRICS, "float64"))
+    missing = _missing(experiment, results)
+    figure = _plot(numbers)
+    say_missing(figure, missing, numbers.empty)
+    caption = (
+        f"Networks on {dataset_facts(grid.dataset).title} under {grid.attack}: the larger the "
+        "ball, the higher the robust accuracy, which the list gives in percent."
+    )
+    return Drawing(experiment.title, caption, figure, numbers, missing)
+
+
+def _missing(experiment: Experiment, results: Results) -> tuple[str, ...]:
+    """Say which networks are not drawn, and why."""
+    ours = [
+        f"{item.cell} has no record of {item.attack} yet"
+        for item in experiment.evaluations
+        if item not in results.held
+    ]
+    theirs = [
+        f"{item.name}: {results.unavailable.get(item, 'not attacked yet')}"
+        for item in experiment.published
+        if item not in results.published
+    ]
+    return (*ours, *theirs, *results.problems)
+
+
+def _plot(numbers: pd.DataFrame) -> Figure:
+    """Draw numbered balls, and the list of what the numbers stand for."""
+    lines = (len(numbers) + 1) // 2
+    figure = new_figure(1, height=2.6 + 0.13 * lines)
+    axes = figure.axes[0]
+    robust = numbers["robust_accuracy"]
+    sizes = _LEAST + _AREA * (robust - robust.min())
+    axes.scatter(
+        numbers["perturbation_stability"],
+        numbers["natural_accuracy"],
+        s=sizes,
+        color=COLOURS[6],
+        edgecolor="black",
+        linewidth=0.6,
+        alpha=0.6,
+    )
+    for number, row in enumerate(numbers.itertuples(), start=1):
+        where = (row.perturbation_stability, row.natural_accuracy)
+        axes.annotate(str(number), where, ha="center", va="center", fontsize=6)
+        label = f"{number}  {row.label}: {row.robust_accuracy:.1f}"
+        axes.plot([], [], linestyle="none", label=label)
+    axes.margins(0.15)
+    axes.set(xlabel="perturbation stability (%)", ylabel="natural accuracy (%)")
+    if len(numbers):
+        options = {"handlelength": 0, "handletextpad": 0, "columnspacing": 0.8}
+        figure.legend(loc="outside lower center", ncols=2, fontsize=5.5, **options)
+    return figure

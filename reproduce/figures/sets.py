@@ -1,0 +1,126 @@
+"""Figure 2: robust images are the correct and stable ones, with the measured sizes."""
+
+import math
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle
+from scipy.optimize import brentq
+
+from reproduce.analysis.results import read_evaluation
+from reproduce.catalogue import parse_architecture, width_label
+from reproduce.config import Config, Curves
+from reproduce.errors import HarnessError
+from reproduce.experiments import Evaluation, find_experiment
+from reproduce.figures.drawing import Drawing
+from reproduce.figures.names import runs_of
+from reproduce.figures.style import COLOURS, new_figure, say_missing
+
+_SIZES = ["robust", "correct_only", "stable_only", "neither"]
+_COLUMNS = ["dataset", "architecture", "method", "lambda", "seed", "images", *_SIZES]
+
+
+def make(config: Config, name: str) -> Drawing:
+    """Draw the sets of correct and of stable images of each network, true to their areas."""
+    grid: Curves = getattr(config.experiments, name)
+    experiment = find_experiment(config, name)
+    rows: list[dict[str, Any]] = []
+    missing: list[str] = []
+    for evaluation in experiment.evaluations:
+        try:
+            row = _sizes(config, evaluation)
+        except HarnessError as error:
+            missing.append(str(error))
+            continue
+        if row is None:
+            missing.append(f"{evaluation.cell} has no record of {evaluation.attack} yet")
+        else:
+            rows.append(row)
+    numbers = pd.DataFrame(rows, columns=_COLUMNS)
+    count = max(1, len(numbers))
+    figure = new_figure(count, height=0.5 + 1.55 * count, sharex=False)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    for axes, row in zip(figure.axes, rows, strict=False):
+        title = (
+            f"{parse_architecture(row['architecture']).title}, {width_label(row['architecture'])}"
+        )
+        several = f", λ = {row['lambda']:g}" if len(grid.lambdas) > 1 else ""
+        axes.set_title(f"{title}{several}, seed {row['seed']}")
+        _two_circles(axes, *(row[size] for size in _SIZES))
+    say_missing(figure, tuple(missing), numbers.empty)
+    caption = (
+        f"{runs_of(grid)}, under PGD-20. Percent of the test images; areas of the circles and of "
+        "their overlap are in proportion. The overlap is robust accuracy, the left circle natural "
+        "accuracy, the right one perturbation stability."
+    )
+    return Drawing(experiment.title, caption, figure, numbers, tuple(missing))
+
+
+def _sizes(config: Config, evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return the sizes of the sets in percent; None before there is a record."""
+    found = read_evaluation(config, evaluation)
+    if found is None:
+        return None
+    record, cell = found[0], evaluation.cell
+    correct, stable = record.clean == record.label, record.clean == record.adversarial
+    parts = (correct & stable, correct & ~stable, ~correct & stable, ~correct & ~stable)
+    name = (cell.dataset, cell.architecture, cell.method, cell.lam, cell.seed)
+    sizes = (100 * float(part.mean()) for part in parts)
+    return dict(zip(_COLUMNS, (*name, len(record.label), *sizes), strict=True))
+
+
+def overlap(a: float, b: float, distance: float) -> float:
+    """Return the area that two circles of radii `a` and `b` share at a distance of centres."""
+    if distance >= a + b:
+        return 0.0
+    if distance <= abs(a - b):
+        return math.pi * min(a, b) ** 2
+    cos_a = (distance**2 + a**2 - b**2) / (2 * distance * a)
+    cos_b = (distance**2 + b**2 - a**2) / (2 * distance * b)
+    kite = (-distance + a + b) * (distance + a - b) * (distance - a + b) * (distance + a + b)
+    return a**2 * math.acos(cos_a) + b**2 * math.acos(cos_b) - 0.5 * math.sqrt(kite)
+
+
+def distance_for(a: float, b: float, area: float) -> float:
+    """Return the distance of centres at which circles of radii `a` and `b` share an area."""
+    near, far = abs(a - b), a + b
+    if area <= 0:
+        return far
+    if area >= math.pi * min(a, b) ** 2 * (1 - 1e-12):
+        return near
+    return float(brentq(lambda d: overlap(a, b, d) - area, near, far))
+
+
+def _two_circles(axes: Axes, robust: float, correct: float, stable: float, neither: float) -> None:
+    """Draw the circles; `correct` and `stable` are those in one circle only."""
+    left, right = (math.sqrt((robust + one) / math.pi) for one in (correct, stable))
+    apart = distance_for(left, right, robust)
+    for centre, radius, colour in ((0.0, left, COLOURS[1]), (apart, right, COLOURS[5])):
+        axes.add_patch(Circle((centre, 0), radius, color=colour, alpha=0.35, linewidth=0))
+        axes.add_patch(Circle((centre, 0), radius, fill=False, color="black", linewidth=0.6))
+    edges = (-left, apart - right, left, apart + right)
+    middle = (edges[1] + edges[2]) / 2
+    axes.text(middle, 0, f"robust\n{robust:.1f}", ha="center", va="center", fontsize=7)
+    margin = 0.25 * (left + right)
+    for words, share, edge, where in (
+        ("correct,\nnot stable", correct, edges[0], "right"),
+        ("stable,\nnot correct", stable, edges[3], "left"),
+    ):
+        sign = -1 if where == "right" else 1
+        axes.text(
+            edge + 0.06 * sign * margin,
+            0,
+            f"{words}\n{share:.1f}",
+            ha=where,
+            va="center",
+            fontsize=6.5,
+        )
+    tall = max(left, right)
+    axes.text(
+        edges[3] + margin, -tall, f"neither {neither:.1f}", ha="left", va="bottom", fontsize=6.5
+    )
+    axes.set_xlim(edges[0] - 4 * margin, edges[3] + 4 * margin)
+    axes.set_ylim(-1.05 * tall, 1.05 * tall)
+    axes.set_aspect("equal")
