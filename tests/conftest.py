@@ -33,6 +33,7 @@ TINY = [
     "experiments.table2=null",
     "experiments.table3=null",
     "experiments.table6=null",
+    *(f"experiments.figure{number}=null" for number in (1, 2, 3, 4, 6, 7, 8, 9)),
 ]
 
 

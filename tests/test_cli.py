@@ -126,7 +126,7 @@ def test_paper_plan(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["evaluate", TINY_CELL, "--preset", "demo", "--checkpoint", "best"], "eval.checkpoint"),
         (["train", TINY_CELL, "--preset", "demo", "--device", "tpu"], "machine.device"),
         (["train", TINY_CELL, "--preset", "demo", "--max-minutes", "-1"], "machine.max_minutes"),
-        (["table", "table9", "--preset", "demo"], "unknown experiment"),
+        (["table", "table9", "--preset", "demo"], "unknown table"),
         (["plan", "--config", "none.yaml"], "cannot be read"),
         (["plan"], "there is no config.yaml here"),
     ],

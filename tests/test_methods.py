@@ -103,7 +103,8 @@ def test_settings_that_a_method_does_not_read_change_no_digest(method: str) -> N
 
     own = f"train_for.{method}"
     assert changes(f"{own}.attack.start_sigma=0.01") != fast
-    assert changes("train.milestones=[0.1]", f"{own}.milestones=[0.2]") == (method == "awp-trades")
+    stepwise = method in ("awp-trades", "trades-step")
+    assert changes("train.milestones=[0.1]", f"{own}.milestones=[0.2]") == stepwise
     assert changes(f"{own}.schedule=step", f"{own}.milestones=[0.2]")
     stepped = f"{own}.schedule=step"
     used = load_config("{}", "paper", [stepped, f"{own}.rates=[[0, 0.1], [1, 0]]"]).read_by(method)

@@ -24,8 +24,8 @@ def test_paper_plan(tmp_path: Path) -> None:
     # a second target that shares every cell adds no work
     both = workflow.planned("--config", "preset=paper", "--", "table1", "diff", "all")
     # ... beside those of the other tables: 15 of Table 2, 9 WAR and their thin network, 3 with
-    # extra images, 2 on ImageNet, 3 AWP
-    assert (both["train"], both["evaluate"]) == (99 + 15 + 10 + 3 + 2 + 3, 378 + 10 + 4 + 2 + 3)
+    # extra images, 2 on ImageNet, 3 AWP; and 9 of Figure 3
+    assert (both["train"], both["evaluate"]) == (99 + 15 + 10 + 3 + 2 + 3 + 9, 378 + 10 + 4 + 2 + 3)
 
 
 def test_paper_plan_of_table2(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_table_may_be_left_out(tmp_path: Path) -> None:
     assert workflow.planned("--", "table1")["train"] == 12
     process = workflow.run("-n", "--", "table2", check=False)
     assert process.returncode != 0
-    assert "unknown experiment 'table2'" in process.stdout + process.stderr
+    assert "unknown table 'table2'" in process.stdout + process.stderr
 
 
 @pytest.mark.parametrize(
