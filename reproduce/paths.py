@@ -16,6 +16,11 @@ def root(config: Config) -> Path:
     return config.results / config.preset
 
 
+def shortened(config: Config, text: str) -> str:
+    """Return a message with the files of runs named from their cells on."""
+    return text.replace(f"{root(config) / 'cells'}/", "")
+
+
 def cell_folder(config: Config, cell: Cell) -> Path:
     """Return the folder of one training run."""
     return root(config) / "cells" / cell.id

@@ -59,7 +59,7 @@ def read_histories(config: Config, cells: Iterable[Cell]) -> Histories:
     traces, epochs, missing = [], [], []
     for cell in dict.fromkeys(cells):
         run = _read(config, cell)
-        missing += run.missing
+        missing += [paths.shortened(config, line) for line in run.missing]
         if run.trace is not None:
             traces.append(_of(cell, run.trace, TRACE_COLUMNS))
         if run.epochs is not None:

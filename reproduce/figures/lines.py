@@ -37,7 +37,8 @@ def smooth(traces: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     parts = []
     for _, run in traces.groupby(_RUN, sort=False):
         part = run.sort_values("iteration")
-        window = max(1, round(_WINDOW * len(part)))
+        # odd, or the mean would lie half an iteration beside its middle
+        window = 2 * round(_WINDOW * len(part) / 2) + 1
         for name in columns:
             smoothed = part[name].rolling(window, min_periods=1, center=True).mean()
             part = part.assign(**{f"{name}_smooth": smoothed})

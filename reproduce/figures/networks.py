@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reproduce import paths
 from reproduce.analysis.results import Results, collect
 from reproduce.catalogue import METHODS, dataset_facts, width_label
 from reproduce.config import ComparisonTable, Config
@@ -35,7 +36,7 @@ def make(config: Config, name: str) -> Drawing:
         rows.append((cell, label, *(row[metric] for metric in _METRICS)))
     numbers = pd.DataFrame(rows, columns=["network", "label", *_METRICS])
     numbers = numbers.astype(dict.fromkeys(_METRICS, "float64"))
-    missing = _missing(experiment, results)
+    missing = tuple(paths.shortened(config, line) for line in _missing(experiment, results))
     figure = _plot(numbers)
     say_missing(figure, missing, numbers.empty)
     caption = (
@@ -45,7 +46,7 @@ def make(config: Config, name: str) -> Drawing:
     return Drawing(experiment.title, caption, figure, numbers, missing)
 
 
-def _missing(experiment: Experiment, results: Results) -> tuple[str, ...]:
+def _missing(experiment: Experiment, results: Results) -> list[str]:
     """Say which networks are not drawn, and why."""
     ours = [
         f"{item.cell} has no record of {item.attack} yet"
@@ -57,7 +58,7 @@ def _missing(experiment: Experiment, results: Results) -> tuple[str, ...]:
         for item in experiment.published
         if item not in results.published
     ]
-    return (*ours, *theirs, *results.problems)
+    return [*ours, *theirs, *results.problems]
 
 
 def _plot(numbers: pd.DataFrame) -> Figure:

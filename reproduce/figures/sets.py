@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 from scipy.optimize import brentq
 
+from reproduce import paths
 from reproduce.analysis.results import read_evaluation
 from reproduce.catalogue import parse_architecture, width_label
 from reproduce.config import Config, Curves
@@ -31,7 +32,7 @@ def make(config: Config, name: str) -> Drawing:
         try:
             row = _sizes(config, evaluation)
         except HarnessError as error:
-            missing.append(str(error))
+            missing.append(paths.shortened(config, str(error)))
             continue
         if row is None:
             missing.append(f"{evaluation.cell} has no record of {evaluation.attack} yet")

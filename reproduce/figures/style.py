@@ -66,8 +66,10 @@ def new_figure(rows: int, height: float, columns: int = 1, **options: Any) -> Fi
 
 def say_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
     """Write into a picture that it is not whole, or that there is nothing to show yet."""
-    if empty:
-        figure.text(0.5, 0.5, "nothing to show yet", ha="center", va="center", color="#555555")
+    for axes in figure.axes if empty else []:
+        axes.set(xticks=[], yticks=[])
+        where = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        axes.text(0.5, 0.5, "nothing to show yet", color="#555555", **where)
     if missing:
         lines = [textwrap.shorten(line, 90) for line in missing[:_MOST_NOTES]]
         more = len(missing) - len(lines)
