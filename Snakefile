@@ -31,6 +31,7 @@ localrules:
     figure7,
     figure8,
     figure9,
+    figure_war,
     diff,
 
 
@@ -114,6 +115,11 @@ rule figure8:
 rule figure9:
     input:
         lambda _: HARNESS.picture("figure9"),
+
+
+rule figure_war:
+    input:
+        lambda _: HARNESS.picture("war"),
 
 
 rule diff:

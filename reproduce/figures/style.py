@@ -68,7 +68,7 @@ def say_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
     """Write into a picture that it is not whole, or that there is nothing to show yet."""
     for axes in figure.axes if empty else []:
         axes.set(xticks=[], yticks=[])
-        where = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        where: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
         axes.text(0.5, 0.5, "nothing to show yet", color="#555555", **where)
     if missing:
         lines = [textwrap.shorten(line, 90) for line in missing[:_MOST_NOTES]]
