@@ -86,7 +86,7 @@ def draw_lines(
             marker=".",
             markersize=1.2,
             markeredgewidth=0,
-            alpha=0.3,
+            alpha=0.45,
             color=look["color"],
             rasterized=True,
         )

@@ -18,6 +18,8 @@ from reproduce.figures.drawing import Drawing
 from reproduce.figures.names import runs_of
 from reproduce.figures.style import COLOURS, new_figure, say_missing
 
+# half of a panel's sides, where a percent of the images has an area of 1: any circle fits
+_WIDE, _TALL = 13.0, 5.8
 _SIZES = ["robust", "correct_only", "stable_only", "neither"]
 _COLUMNS = ["dataset", "architecture", "method", "lambda", "seed", "images", *_SIZES]
 
@@ -101,27 +103,16 @@ def _two_circles(axes: Axes, robust: float, correct: float, stable: float, neith
     for centre, radius, colour in ((0.0, left, COLOURS[1]), (apart, right, COLOURS[5])):
         axes.add_patch(Circle((centre, 0), radius, color=colour, alpha=0.35, linewidth=0))
         axes.add_patch(Circle((centre, 0), radius, fill=False, color="black", linewidth=0.6))
-    edges = (-left, apart - right, left, apart + right)
-    middle = (edges[1] + edges[2]) / 2
+    middle = (apart - right + left) / 2
     axes.text(middle, 0, f"robust\n{robust:.1f}", ha="center", va="center", fontsize=7)
-    margin = 0.25 * (left + right)
-    for words, share, edge, where in (
-        ("correct,\nnot stable", correct, edges[0], "right"),
-        ("stable,\nnot correct", stable, edges[3], "left"),
-    ):
-        sign = -1 if where == "right" else 1
-        axes.text(
-            edge + 0.06 * sign * margin,
-            0,
-            f"{words}\n{share:.1f}",
-            ha=where,
-            va="center",
-            fontsize=6.5,
-        )
-    tall = max(left, right)
+    words = f"correct,\nnot stable\n{correct:.1f}"
+    axes.text(-left - 0.2, 0, words, ha="right", va="center", fontsize=6.5)
+    words = f"stable,\nnot correct\n{stable:.1f}"
+    axes.text(apart + right + 0.2, 0, words, ha="left", va="center", fontsize=6.5)
+    centre = (apart + right - left) / 2
     axes.text(
-        edges[3] + margin, -tall, f"neither {neither:.1f}", ha="left", va="bottom", fontsize=6.5
+        centre + _WIDE, -_TALL, f"neither {neither:.1f}", ha="right", va="bottom", fontsize=6.5
     )
-    axes.set_xlim(edges[0] - 4 * margin, edges[3] + 4 * margin)
-    axes.set_ylim(-1.05 * tall, 1.05 * tall)
+    axes.set_xlim(centre - _WIDE, centre + _WIDE)
+    axes.set_ylim(-_TALL, _TALL)
     axes.set_aspect("equal")
