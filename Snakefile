@@ -40,6 +40,7 @@ rule all:
     input:
         [HARNESS.outputs(name) for name in HARNESS.tables],
         [HARNESS.figure(name) for name in HARNESS.figures],
+        HARNESS.table("checkpoints"),
 
 
 rule table1:

@@ -43,6 +43,7 @@ class RunInfo(_Part):
     seconds: float
     models: dict[Checkpoint, str]
     trace: str
+    checkpoint_epochs: dict[Checkpoint, int]
 
 
 def read_run(folder: Path) -> RunInfo | None:

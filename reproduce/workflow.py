@@ -20,6 +20,7 @@ from reproduce.experiments import (
     figure_names,
     find_experiment,
     find_table,
+    planned_runs,
     table_names,
     traced_cells,
 )
@@ -225,6 +226,12 @@ class Harness:
             known = ", ".join(self.figures)
             raise HarnessError(f"{name} is left out by the configuration, which has: {known}")
         return self.figure(name)
+
+    @_for_rules
+    def epochs(self) -> list[Path]:
+        """Return what the table of checkpoints is made from: every run's epochs and settings."""
+        folders = [self.cells / cell.id for cell in planned_runs(self.config)]
+        return [file(folder) for folder in folders for file in (paths.epochs_file, paths.run_file)]
 
     def diff(self, experiment: str) -> Path:
         """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""

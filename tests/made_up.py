@@ -1,6 +1,6 @@
 """Made-up runs and records, whose tables are known beforehand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from reproduce.evaluation import Record, write_record
 from reproduce.experiments import Evaluation, find_experiment
 from reproduce.files import write_json
 from reproduce.specs import evaluation_spec, training_spec
+from reproduce.training.trace import write_epochs
 
 IMAGES = 10_000
 
@@ -36,9 +37,19 @@ def write_run(
     item: Evaluation,
     final_lambda: float | None = None,
     seconds: float = 3600.0,
+    epochs: Sequence[Mapping[str, float]] = (),
     **data: object,
 ) -> None:
-    """Make up a finished training run."""
+    """Make up a finished training run.
+
+    `epochs` are the columns of epochs.csv but the first, a mapping an epoch; the first of test_
+    and of val_ chooses that checkpoint.
+    """
+    chosen = {item.checkpoint: 1, "last": len(epochs) or 1}
+    for choice, split in (("best-test", "test_"), ("best-val", "val_")):
+        names = [name for name in (epochs[0] if epochs else ()) if name.startswith(split)]
+        if names:
+            chosen[choice] = 1 + int(np.argmax([row[names[0]] for row in epochs]))
     about = {"sha256": "0", "source": "", "official": True, "train": 50_000, "test": IMAGES}
     run = {
         "digest": training_spec(config, item.cell).digest,
@@ -47,9 +58,14 @@ def write_run(
         "final_lambda": item.cell.lam if final_lambda is None else final_lambda,
         "hardware": ["made up"],
         "trace": "",
+        "checkpoint_epochs": chosen,
         "seconds": seconds,
     }
-    write_json(paths.run_file(paths.cell_folder(config, item.cell)), run)
+    folder = paths.cell_folder(config, item.cell)
+    if epochs:
+        rows = [{"epoch": number, **row} for number, row in enumerate(epochs, start=1)]
+        write_epochs(paths.epochs_file(folder), rows)
+    write_json(paths.run_file(folder), run)
 
 
 def write_made_up(

@@ -37,6 +37,10 @@ def test_nothing_runs_twice(done: Workflow) -> None:
     assert done.planned("--", "table1") == {}
     assert (done.folder / "results/demo/tables/table1.md").exists()
     assert (done.folder / "results/demo/diff/table1.csv").exists()
+    # of all four cells, each with held-out images
+    chosen = (done.folder / "results/demo/tables/checkpoints.md").read_text()
+    assert "best-test − best-val" in chosen
+    assert "no result yet" not in chosen
 
 
 def test_a_setting_that_changes_no_result_changes_nothing(done: Workflow) -> None:

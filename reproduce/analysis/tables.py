@@ -7,8 +7,15 @@ from itertools import groupby
 import pandas as pd
 
 from reproduce import paths
+from reproduce.analysis.checkpoints import Choices, read_choices
 from reproduce.analysis.diff import diff_caveats
-from reproduce.analysis.layouts import Entry, Layout, lay_out, partial_notes
+from reproduce.analysis.layouts import (
+    Entry,
+    Layout,
+    checkpoints_layout,
+    lay_out,
+    partial_notes,
+)
 from reproduce.analysis.results import Results
 from reproduce.analysis.sanity import black_box_warnings
 from reproduce.catalogue import METHODS, parse_architecture
@@ -32,11 +39,38 @@ def write_table(config: Config, experiment: Experiment, results: Results) -> str
     """
     layout = lay_out(config, experiment, results)
     notes = table_notes(config, experiment, results, layout)
-    heading = _heading(experiment)
+    return _write(config, experiment.name, _heading(experiment), layout, notes)
+
+
+def write_checkpoints(config: Config) -> str:
+    """Write the table of what the choice of checkpoint is worth; otherwise as `write_table`."""
+    choices = read_choices(config)
+    layout = checkpoints_layout(config, choices)
+    notes = checkpoints_notes(config, choices, layout)
+    return _write(config, "checkpoints", "Checkpoints and what choosing is worth", layout, notes)
+
+
+def checkpoints_notes(config: Config, choices: Choices, layout: Layout) -> list[str]:
+    """Say under the table of checkpoints what its numbers are, and what is missing."""
+    methods = list(dict.fromkeys(cell.method for cell in choices.cells))
+    changed = deviations(config, [], methods, {cell.dataset for cell in choices.cells})
+    notes = [f"Preset {config.preset}: {_epochs(config, methods)}.", *layout.notes]
+    if changed:
+        notes.append(f"Not the paper's protocol: {'; '.join(changed)}.")
+    missing = len(choices.cells) - choices.found
+    if missing:
+        notes.append(
+            f"{missing} of {len(choices.cells)} runs have no result yet ({_MISSING}; n/N: runs "
+            "there and planned)."
+        )
+    return notes + [f"Left out: {problem}" for problem in choices.problems]
+
+
+def _write(config: Config, name: str, heading: str, layout: Layout, notes: list[str]) -> str:
     markdown = _markdown(heading, layout, notes)
     forms = {"csv": _csv(layout), "md": markdown, "tex": _latex(heading, layout, notes)}
     for suffix, text in forms.items():
-        write_text(paths.table_file(config, experiment.name, suffix), text)
+        write_text(paths.table_file(config, name, suffix), text)
     return markdown
 
 

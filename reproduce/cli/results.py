@@ -19,14 +19,19 @@ def table(
 ) -> None:
     """Write a table from whatever records exist, in CSV, Markdown and LaTeX.
 
+    `checkpoints` is the table of all runs at their best-test, last and best-val checkpoints.
+
     Example: reproduce table table1 --preset demo
     """
-    from reproduce.analysis import collect, write_table
+    from reproduce.analysis import collect, write_checkpoints, write_table
 
     settings = _configure(config, preset, sets)
-    chosen = find_table(settings, experiment)
-    print(write_table(settings, chosen, collect(settings, chosen)))
-    print(f"Written: {paths.table_file(settings, chosen.name, 'csv')}, .md and .tex")
+    if experiment == "checkpoints":
+        print(write_checkpoints(settings))
+    else:
+        chosen = find_table(settings, experiment)
+        print(write_table(settings, chosen, collect(settings, chosen)))
+    print(f"Written: {paths.table_file(settings, experiment, 'csv')}, .md and .tex")
 
 
 def diff(

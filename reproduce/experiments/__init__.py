@@ -12,6 +12,7 @@ from reproduce.experiments.find import (
     figure_names,
     find_experiment,
     find_table,
+    planned_runs,
     table_names,
 )
 from reproduce.experiments.tables import (
@@ -36,6 +37,7 @@ __all__ = [
     "find_experiment",
     "find_table",
     "grid_cells",
+    "planned_runs",
     "published_evaluations",
     "searched_cells",
     "table_names",

@@ -2,6 +2,7 @@
 
 from itertools import chain
 
+from reproduce.cells import Cell
 from reproduce.config import ComparisonTable, Config
 from reproduce.errors import HarnessError
 from reproduce.experiments.experiment import Experiment, training_runs
@@ -57,3 +58,9 @@ def find_table(config: Config, name: str) -> Experiment:
         known = ", ".join(table_names(config))
         raise HarnessError(f"unknown table {name!r}; the configuration has: {known}")
     return find_experiment(config, name)
+
+
+def planned_runs(config: Config) -> tuple[Cell, ...]:
+    """Return every training run of a configuration, each once."""
+    experiments = [find_experiment(config, name) for name in experiment_names(config)]
+    return tuple(dict.fromkeys(cell for e in experiments for cell in e.cells))

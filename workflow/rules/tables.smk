@@ -2,6 +2,7 @@
 localrules:
     table,
     compare,
+    checkpoints,
 
 
 rule table:
@@ -34,3 +35,19 @@ rule compare:
         digest=lambda wildcards: HARNESS.table_digest(wildcards.table),
     shell:
         "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log} 2>&1"
+
+
+rule checkpoints:
+    input:
+        lambda _: HARNESS.epochs(),
+    output:
+        HARNESS.table("checkpoints"),
+    log:
+        HARNESS.logs / "tables" / "checkpoints.log",
+    conda:
+        ENVIRONMENT
+    params:
+        preset=HARNESS.config.preset,
+        digest=HARNESS.table_digest("checkpoints"),
+    shell:
+        "python -m reproduce table checkpoints --preset {params.preset} > {log} 2>&1"

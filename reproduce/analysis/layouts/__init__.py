@@ -1,6 +1,7 @@
 """What stands where in each table: the paper's rows and columns, filled with samples."""
 
 from reproduce.analysis.layouts.attacks import attacks_layout
+from reproduce.analysis.layouts.checkpoints import checkpoints_layout
 from reproduce.analysis.layouts.comparison import comparison_layout
 from reproduce.analysis.layouts.grid import grid_layout
 from reproduce.analysis.layouts.layout import Entry, Layout
@@ -11,7 +12,7 @@ from reproduce.config import AttackTable, ComparisonTable, Config, Grid, TuningT
 from reproduce.errors import HarnessError
 from reproduce.experiments import Experiment
 
-__all__ = ["Entry", "Layout", "attack_title", "lay_out", "partial_notes"]
+__all__ = ["Entry", "Layout", "attack_title", "checkpoints_layout", "lay_out", "partial_notes"]
 
 
 def lay_out(config: Config, experiment: Experiment, results: Results) -> Layout:

@@ -1,0 +1,252 @@
+"""What the choice of checkpoint is worth, on made-up runs whose numbers are known."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import write_run
+from scipy import stats
+from small_runs import never, quiet
+
+from reproduce import paths
+from reproduce.analysis import read_choices, write_checkpoints
+from reproduce.analysis.checkpoints import optimism, paired_differences
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.experiments import Evaluation, planned_runs
+from reproduce.files import read_json, write_json
+from reproduce.settings import load_config
+from reproduce.training import train_cell
+
+GRID = (
+    "experiments={table1: {dataset: cifar10, architectures: [wrn-34-1, wrn-34-5], methods: "
+    "{trades: [6]}, seeds: [0, 1, 2]}, table2: null, table3: null, table4: null, table5: "
+    "{seeds: [0]}, table6: null}"
+)
+NARROW = Cell("cifar10", "wrn-34-1", "trades", 6.0, 0)
+WIDE = Cell("cifar10", "wrn-34-5", "trades", 6.0, 0)
+# of the third of four epochs and of the last, by seed: 1, 2 and 3 points apart
+BEST, LAST = (50.0, 50.5, 52.0), (49.0, 48.5, 49.0)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., Config]:
+    return lambda *sets: load_config(
+        "{}", "paper", [f"results={tmp_path}", GRID, "train.epochs=4", *sets]
+    )
+
+
+def _epochs(best: float, last: float) -> list[dict[str, float]]:
+    """Make up four epochs: the third is the best on test images, the second on held-out ones."""
+    robust = (30.0, 45.0, best, last)
+    return [
+        {
+            "test_robust_accuracy": value,
+            "test_natural_accuracy": 80.0 + epoch,
+            "test_perturbation_stability": 60.0 - epoch,
+            "val_robust_accuracy": 47.0 if epoch == 1 else 40.0,
+            "val_natural_accuracy": 81.0,
+            "val_perturbation_stability": 59.0,
+        }
+        for epoch, value in enumerate(robust)
+    ]
+
+
+def _run(config: Config, cell: Cell, epochs: list[dict[str, float]]) -> None:
+    if not config.train.holdout:
+        epochs = [{k: v for k, v in row.items() if k.startswith("test_")} for row in epochs]
+    write_run(config, Evaluation(cell, "best-test", "pgd20", 0), epochs=epochs)
+
+
+def _fill(config: Config, seeds: tuple[int, ...] = (0, 1, 2)) -> None:
+    for cell in planned_runs(config):
+        if cell.method == "trades" and cell.seed in seeds:
+            better = 0.0 if cell.architecture == "wrn-34-1" else 1.0
+            _run(config, cell, _epochs(BEST[cell.seed] + better, LAST[cell.seed]))
+
+
+def _csv(config: Config) -> pd.DataFrame:
+    return pd.read_csv(paths.table_file(config, "checkpoints", "csv"))
+
+
+def test_known_numbers(config: Callable[..., Config]) -> None:
+    settings = config()
+    _fill(settings)
+    choices = read_choices(settings)
+    assert (choices.problems, choices.found) == ((), 6)
+    assert paired_differences(choices, NARROW, "robust_accuracy", "last") == [1.0, 2.0, 3.0]
+    markdown = write_checkpoints(settings)
+    assert "| 50.83 ± 1.04 | 48.83 ± 0.29 | 2.00 ± 1.00" in " ".join(markdown.split())
+    assert "best-val" not in markdown
+    frame = _csv(settings)
+    row = frame[(frame["architecture"] == "wrn-34-1") & (frame["metric"] == "robust_accuracy")]
+    assert len(row) == 1
+    assert row["best-test"].item() == pytest.approx(np.mean(BEST), abs=1e-4)
+    assert row["last std"].item() == pytest.approx(np.std(LAST, ddof=1), abs=1e-4)
+    # the pairs' deviation, not one of two independent samples
+    assert row["best-test minus last std"].item() == pytest.approx(1.0)
+    assert row["epoch of best-test"].item() == 3
+    natural = frame[frame["metric"] == "natural_accuracy"].iloc[0]
+    assert (natural["best-test"], natural["last"], natural["best-test minus last"]) == (82, 83, -1)
+    latex = paths.table_file(settings, "checkpoints", "tex").read_text()
+    assert r"50.83 $\pm$ 1.04 & 48.83 $\pm$ 0.29 & 2.00 $\pm$ 1.00" in latex
+
+
+def test_held_out_images_add_their_choice(config: Callable[..., Config]) -> None:
+    settings = config("train.holdout=1000")
+    _fill(settings)
+    choices = read_choices(settings)
+    # the second epoch has 45 % on the test images
+    assert paired_differences(choices, NARROW, "robust_accuracy", "best-val") == [5.0, 5.5, 7.0]
+    markdown = write_checkpoints(settings)
+    assert "held-out training images" in markdown
+    frame = _csv(settings)
+    row = frame[frame["metric"] == "robust_accuracy"].iloc[0]
+    assert (row["best-val"], row["best-val std"], row["epoch of best-val"]) == (45, 0, 2)
+    assert row["best-test minus best-val"] == pytest.approx(35 / 6, abs=1e-4)
+    assert "Robust accuracy, best-test minus best-val: +6.33 points on average over 2" in markdown
+
+
+def test_the_mean_over_kinds_is_student_s(config: Callable[..., Config]) -> None:
+    settings = config()
+    _fill(settings)
+    found = optimism(read_choices(settings), "robust_accuracy", "last")
+    # two kinds, of 2 and of 3 points
+    expected = stats.ttest_1samp([2.0, 3.0], 0).confidence_interval(0.95)
+    assert (found.mean, found.n) == (2.5, 2)
+    assert found.interval == pytest.approx((expected.low, expected.high))
+    assert "best-test minus last: +2.50 points on average over 2 row(s), 95 % interval " in (
+        write_checkpoints(settings)
+    )
+    # all kinds alike in the epochs of both: nothing varies
+    assert optimism(read_choices(settings), "natural_accuracy", "last") == (-1.0, None, 2)
+    nothing = optimism(read_choices(settings), "top5_natural_accuracy", "last")
+    assert (math.isnan(nothing.mean), nothing.n) == (True, 0)
+
+
+def test_seeds_that_are_missing(config: Callable[..., Config]) -> None:
+    settings = config()
+    _fill(settings, seeds=(0, 1))
+    markdown = write_checkpoints(settings)
+    assert "50.25 ± 0.35 (2/3)" in markdown
+    assert "4 of 8 runs have no result yet" in markdown
+    assert "Left out" not in markdown
+
+
+def test_nothing_is_there(config: Callable[..., Config]) -> None:
+    markdown = write_checkpoints(config())
+    assert "8 of 8 runs have no result yet" in markdown
+    assert "points on average" not in markdown
+    assert _csv(config())["best-test"].isna().all()
+
+
+def test_fast_training_is_measured_by_natural_accuracy(config: Callable[..., Config]) -> None:
+    settings = config(
+        "train_for.fast-at.epochs=4",
+        "train_for.fast-at.phases=[{epochs: 4, batch_size: 256, crop: 128}]",
+    )
+    for cell in planned_runs(settings):
+        if cell.method == "fast-at":
+            values = zip((50.0, 62.0, 60.0, 61.0), (70.0, 82.0, 84.0, 83.0), strict=True)
+            _run(
+                settings,
+                cell,
+                [{"test_natural_accuracy": a, "test_top5_natural_accuracy": b} for a, b in values],
+            )
+    markdown = write_checkpoints(settings)
+    assert "epochs are chosen, and measured, by natural accuracy alone" in markdown
+    frame = _csv(settings)
+    rows = frame[frame["dataset"] == "imagenet"]
+    assert set(rows["metric"]) == {"natural_accuracy", "top5_natural_accuracy"}
+    assert set(rows.loc[rows["metric"] == "natural_accuracy", "best-test minus last"]) == {1.0}
+    assert set(rows.loc[rows["metric"] != "natural_accuracy", "best-test minus last"]) == {-1.0}
+
+
+def _lose(path: Path) -> None:
+    path.unlink()
+
+
+def _cut(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def _empty(path: Path) -> None:
+    path.write_text("")
+
+
+def _blank(path: Path) -> None:
+    path.write_text(path.read_text().replace("30.0", ""))
+
+
+def _other_best(path: Path) -> None:
+    path.write_text(path.read_text().replace("30.0", "90.0"))
+
+
+def _beyond(path: Path) -> None:
+    path.write_text(path.read_text().replace("60.0", "1060.0"))
+
+
+def _no_text(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_lose, "has lost its epochs.csv"),
+        (_cut, "epochs.csv is damaged or not of this run"),
+        (_empty, "epochs.csv is damaged"),
+        (_blank, "epochs.csv is damaged"),
+        (_other_best, "epochs.csv is damaged or not of this run"),
+        (_beyond, "epochs.csv is damaged"),
+        (_no_text, "epochs.csv is damaged"),
+    ],
+)
+def test_a_lost_or_damaged_file_is_named_and_left_out(
+    config: Callable[..., Config], harm: Callable[[Path], None], words: str
+) -> None:
+    settings = config()
+    _fill(settings)
+    for seed in (0, 1, 2):
+        cell = Cell("cifar10", "wrn-34-5", "trades", 6.0, seed)
+        harm(paths.epochs_file(paths.cell_folder(settings, cell)))
+    markdown = write_checkpoints(settings)
+    assert markdown.count("Left out: ") == 3
+    assert words in markdown
+    assert f"reproduce train {WIDE}` makes it again" in markdown
+    rows = _csv(settings).query("architecture == 'wrn-34-5'")
+    assert len(rows) == 3
+    assert rows["best-test"].isna().all()
+    assert "50.83 ± 1.04" in markdown
+
+
+def test_a_run_of_other_settings_is_named(config: Callable[..., Config]) -> None:
+    settings = config()
+    _fill(settings)
+    run = paths.run_file(paths.cell_folder(settings, NARROW))
+    write_json(run, read_json(run) | {"digest": "another"})
+    assert read_choices(settings).problems == (f"{NARROW} was trained with other settings",)
+    write_json(run, {k: v for k, v in read_json(run).items() if k != "checkpoint_epochs"})
+    assert "damaged at 'checkpoint_epochs'" in read_choices(settings).problems[0]
+
+
+def test_a_real_run(
+    tiny: Callable[..., Config], cell: Cell, run_command: Callable[..., str]
+) -> None:
+    settings = tiny()
+    train_cell(settings, cell, quiet, never)
+    shown = run_command(settings, "table", "checkpoints")
+    assert "3 of 4 runs have no result yet" in shown
+    assert "Left out" not in shown
+    folder = paths.cell_folder(settings, cell)
+    epochs = pd.read_csv(paths.epochs_file(folder)).set_index("epoch")
+    chosen = read_json(paths.run_file(folder))["checkpoint_epochs"]
+    assert set(chosen) == {"best-test", "best-val", "last"}
+    row = _csv(settings).query("method == 'trades' and metric == 'robust_accuracy'").iloc[0]
+    for choice, epoch in chosen.items():
+        expected = epochs.loc[epoch, "test_robust_accuracy"]
+        assert row[choice] == pytest.approx(expected, abs=1e-4)
+    assert row["best-test minus last"] >= 0
