@@ -41,6 +41,7 @@ rule all:
         [HARNESS.outputs(name) for name in HARNESS.tables],
         [HARNESS.figure(name) for name in HARNESS.figures],
         HARNESS.table("checkpoints"),
+        HARNESS.examples,
 
 
 rule table1:

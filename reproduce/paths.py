@@ -90,6 +90,11 @@ def figure_file(config: Config, name: str, suffix: str) -> Path:
     return root(config) / "figures" / f"{name}.{suffix}"
 
 
+def examples_file(config: Config, dataset: str) -> Path:
+    """Return the adversarial examples of a data set; the .json beside them says what they are."""
+    return root(config) / "examples" / f"{dataset}.npz"
+
+
 def prepared_file(config: Config, dataset: str) -> Path:
     """Return the prepared images of a data set; the .json beside them says what they are."""
     return config.data.folder / "prepared" / f"{dataset}.npz"

@@ -16,7 +16,9 @@ from reproduce.catalogue import EXTRA, dataset_facts
 from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 from reproduce.experiments import (
+    Evaluation,
     Experiment,
+    example_evaluations,
     figure_names,
     find_experiment,
     find_table,
@@ -190,14 +192,13 @@ class Harness:
         return self.published_attack(**wildcards).attempt()
 
     def _records(self, experiment: Experiment) -> list[Path]:
-        arrays = [
-            paths.record_file(
-                self.cells / e.cell.id, e.checkpoint, self.config.eval.label(e.attack), e.seed
-            )
-            for e in experiment.evaluations
-        ]
-        summaries = [path.with_suffix(".json") for path in arrays]
-        return [*arrays, *summaries, *self._outcomes(experiment)]
+        records = [path for item in experiment.evaluations for path in self._records_of(item)]
+        return [*records, *self._outcomes(experiment)]
+
+    def _records_of(self, item: Evaluation) -> list[Path]:
+        label = self.config.eval.label(item.attack)
+        path = paths.record_file(self.cells / item.cell.id, item.checkpoint, label, item.seed)
+        return [path, path.with_suffix(".json")]
 
     def table(self, experiment: str) -> list[Path]:
         """Return the forms of a table; `experiment` may be a wildcard."""
@@ -232,6 +233,33 @@ class Harness:
         """Return what the table of checkpoints is made from: every run's epochs and settings."""
         folders = [self.cells / cell.id for cell in planned_runs(self.config)]
         return [file(folder) for folder in folders for file in (paths.epochs_file, paths.run_file)]
+
+    @property
+    def examples(self) -> list[Path]:
+        """The adversarial examples and what says what they are; none without such a grid."""
+        pair = example_evaluations(self.config)
+        if pair is None:
+            return []
+        path = paths.examples_file(self.config, pair[0].cell.dataset)
+        return [path, path.with_suffix(".json")]
+
+    @_for_rules
+    def attacked_examples(self) -> list[Path]:
+        """Return what adversarial examples are made from: two runs and their records."""
+        files = []
+        for item in example_evaluations(self.config) or ():
+            folder = self.cells / item.cell.id
+            files += [self.manifest(item.cell.id), paths.run_file(folder)]
+            files += [paths.model_file(folder, item.checkpoint), *self._records_of(item)]
+        return list(dict.fromkeys(files))
+
+    @_for_rules
+    def examples_digest(self) -> list[str]:
+        """Return what changes exactly when a setting that touches the examples does."""
+        return [
+            evaluation_spec(self.config, e.cell, e.attack, e.seed, e.checkpoint).digest
+            for e in example_evaluations(self.config) or ()
+        ]
 
     def diff(self, experiment: str) -> Path:
         """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""

@@ -20,7 +20,7 @@ LAYERS = [
     {"objectives"},
     {"evaluation"},
     {"training"},
-    {"experiments", "deviations", "export", "planning"},
+    {"experiments", "deviations", "export", "planning", "examples"},
     {"analysis"},
     {"figures"},
     {"cli", "workflow", "__main__"},

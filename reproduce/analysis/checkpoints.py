@@ -197,7 +197,9 @@ def _read_epochs(config: Config, cell: Cell, spec: TrainingSpec, run: RunInfo) -
             and run.checkpoint_epochs["last"] == spec.train.epochs
         )
     except LookupError as error:
-        raise HarnessError(f"{path} is damaged; {mend} makes it again") from error
+        raise HarnessError(f"{path} is damaged; delete it, and {mend} makes it again") from error
     if not right:
-        raise HarnessError(f"{path} is damaged or not of this run; {mend} makes it again")
+        raise HarnessError(
+            f"{path} is damaged or not of this run; delete it, and {mend} makes it again"
+        )
     return whole

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reproduce.catalogue.architectures import Architecture
+from reproduce.catalogue.classes import CIFAR10, CIFAR100, DIGITS
 from reproduce.errors import HarnessError
 
 
@@ -37,6 +38,9 @@ class DatasetFacts:
         holds stands in its index.
     top5 : bool
         Whether records keep if the true class is among the five most likely ones.
+    class_names : tuple of str
+        What the classes are called, in the order of their labels; empty where they go by
+        number.
     """
 
     name: str
@@ -51,6 +55,11 @@ class DatasetFacts:
     epsilon: float
     storage: Literal["arrays", "folder"] = "arrays"
     top5: bool = False
+    class_names: tuple[str, ...] = ()
+
+    def class_name(self, label: int) -> str:
+        """Say what a class is called; its number where it has no name."""
+        return self.class_names[label] if self.class_names else str(label)
 
     def check_architecture(self, architecture: Architecture) -> None:
         """Refuse a network that is not made for images of this size.
@@ -76,9 +85,31 @@ DATASETS = {
     facts.name: facts
     for facts in (
         # padding in proportion to CIFAR's; a mirrored digit is not a digit
-        DatasetFacts("digits", "Digits", 10, 8, 1, 1442, 355, padding=1, flip=False, epsilon=0.2),
         DatasetFacts(
-            "cifar10", "CIFAR-10", 10, 32, 3, 50_000, 10_000, padding=4, flip=True, epsilon=8 / 255
+            "digits",
+            "Digits",
+            10,
+            8,
+            1,
+            1442,
+            355,
+            padding=1,
+            flip=False,
+            epsilon=0.2,
+            class_names=DIGITS,
+        ),
+        DatasetFacts(
+            "cifar10",
+            "CIFAR-10",
+            10,
+            32,
+            3,
+            50_000,
+            10_000,
+            padding=4,
+            flip=True,
+            epsilon=8 / 255,
+            class_names=CIFAR10,
         ),
         DatasetFacts(
             "cifar100",
@@ -91,6 +122,7 @@ DATASETS = {
             padding=4,
             flip=True,
             epsilon=8 / 255,
+            class_names=CIFAR100,
         ),
         # evaluated as Wong et al. 2020 do: 288 pixels cut from the middle, nothing resized
         DatasetFacts(

@@ -68,7 +68,7 @@ def attack_batch(
             if len(rows):
                 members = batch.take(rows)
                 found = part.run(members, seed)
-                _check_ball(part.name, members.images, found, epsilon)
+                check_ball(part.name, members.images, found, epsilon)
                 predicted = network.predict(found)
                 wrong = predicted != members.labels
                 broken_by[rows[wrong & alive[rows]]] = position
@@ -87,8 +87,23 @@ def attack_batch(
     return arrays
 
 
-def _check_ball(name: str, images: Tensor, found: Tensor, epsilon: float) -> None:
-    """Refuse what lies outside the threat model: it would count as an attack and be none."""
+def check_ball(name: str, images: Tensor, found: Tensor, epsilon: float) -> None:
+    """Refuse what lies outside the threat model: it would count as an attack and be none.
+
+    Parameters
+    ----------
+    name : str
+        The attack.
+    images, found : Tensor
+        x and x', pixels in [0, 1], of one shape.
+    epsilon : float
+        Radius of the l_inf ball.
+
+    Raises
+    ------
+    HarnessError
+        Saying how far the attack went.
+    """
     far = (found - images).abs().max().item()
     if not far <= epsilon + _SLACK or found.min() < 0 or found.max() > 1:
         raise HarnessError(

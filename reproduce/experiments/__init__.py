@@ -18,6 +18,7 @@ from reproduce.experiments.find import (
 from reproduce.experiments.tables import (
     attack_table_cells,
     comparison_evaluations,
+    example_evaluations,
     grid_cells,
     published_evaluations,
     searched_cells,
@@ -32,6 +33,7 @@ __all__ = [
     "attack_table_cells",
     "comparison_evaluations",
     "curve_cells",
+    "example_evaluations",
     "experiment_names",
     "figure_names",
     "find_experiment",

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from reproduce.catalogue import parse_architecture
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import AttackTable, ComparisonTable, Config, Grid, TuningTable
+from reproduce.config import AttackTable, ComparisonTable, Config, Grid, PGDAttack, TuningTable
 from reproduce.experiments.experiment import Evaluation, PublishedEvaluation, training_runs
 
 
@@ -90,6 +91,28 @@ def comparison_evaluations(_: Config, grid: ComparisonTable) -> list[Evaluation]
         Evaluation(parse_cell(cell), checkpoint, grid.attack, seed=0)
         for cell, checkpoint in grid.trained.items()
     ]
+
+
+def example_evaluations(config: Config) -> tuple[Evaluation, Evaluation] | None:
+    """Return the attacks that adversarial examples are shown of: a narrow and a wide network's.
+
+    The narrowest and the widest network of the first grid that has several widths and is
+    attacked by our own PGD, with the grid's first method, lambda and seed.  None if no
+    experiment is such a grid.
+    """
+    for _, grid in config.experiments:
+        if not isinstance(grid, Grid) or not isinstance(
+            config.eval.attacks[grid.attack], PGDAttack
+        ):
+            continue
+        shapes = [parse_architecture(name) for name in grid.architectures]
+        alike = [shape for shape in shapes if shape.model == shapes[0].model]
+        narrow, wide = (pick(alike, key=lambda shape: shape.width) for pick in (min, max))
+        # those of the first method, its first lambda and the first seed come first
+        first = {e.cell.architecture: e for e in reversed(_grid_evaluations(config, grid))}
+        if narrow != wide:
+            return first[str(narrow)], first[str(wide)]
+    return None
 
 
 @dataclass(frozen=True)

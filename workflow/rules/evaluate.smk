@@ -58,3 +58,23 @@ rule evaluate_published:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
         " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
         " > {log} 2>&1"
+
+
+# The adversarial images themselves, of a few test images and two networks; update() as in train.
+rule examples:
+    input:
+        lambda _: HARNESS.attacked_examples(),
+    output:
+        update(HARNESS.examples),
+    log:
+        HARNESS.logs / "examples.log",
+    conda:
+        ENVIRONMENT
+    threads: HARNESS.config.machine.threads
+    resources:
+        gpu=HARNESS.gpus,
+    params:
+        preset=HARNESS.config.preset,
+        digest=HARNESS.examples_digest(),
+    shell:
+        "python -m reproduce examples --preset {params.preset} > {log} 2>&1 && touch -c {output}"

@@ -1,0 +1,271 @@
+"""Making adversarial examples: which images, and the attack on each of two networks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reproduce import paths
+from reproduce.attacks import Batch, frozen
+from reproduce.catalogue import dataset_facts
+from reproduce.config import Config
+from reproduce.data import EvaluationStore, load_prepared
+from reproduce.devices import claimed, describe
+from reproduce.errors import HarnessError
+from reproduce.evaluation import Record, read_record
+from reproduce.evaluation.batch import check_ball
+from reproduce.evaluation.run import usable_run
+from reproduce.evaluation.worker import Job, Worker
+from reproduce.examples.example import Holder, perturbation_picture
+from reproduce.examples.files import read_files, write_examples
+from reproduce.experiments import Evaluation, example_evaluations
+from reproduce.files import exclusive
+from reproduce.models import ModelSource
+from reproduce.provenance import provenance
+from reproduce.specs import EvaluationSpec, evaluation_spec
+
+# images of each of the four combinations
+_EACH = 2
+# whether the narrow and the wide network hold
+_HOLDERS: dict[tuple[bool, bool], Holder] = {
+    (True, True): "both",
+    (True, False): "narrow",
+    (False, True): "wide",
+    (False, False): "neither",
+}
+
+
+class _Network(NamedTuple):
+    """One of the two networks: its planned attack, and what came of it."""
+
+    item: Evaluation
+    spec: EvaluationSpec
+    model_sha256: str
+    record: Record
+
+
+def choose_images(narrow: Record, wide: Record, each: int = _EACH) -> list[tuple[int, Holder]]:
+    """Choose images that both networks classify rightly, and that show who holds under attack.
+
+    Parameters
+    ----------
+    narrow, wide : Record
+        The same attack on both networks.
+    each : int
+        Most images of each of the four combinations.
+
+    Returns
+    -------
+    list of (int, str)
+        Position in the official test split, and "both", "narrow", "wide" or "neither", in
+        this order; within each the first ones of the test set.
+    """
+    index, at_narrow, at_wide = np.intersect1d(narrow.index, wide.index, return_indices=True)
+    right = (narrow.clean == narrow.label)[at_narrow] & (wide.clean == wide.label)[at_wide]
+    holds = narrow.robust[at_narrow], wide.robust[at_wide]
+    return [
+        (int(position), name)
+        for who, name in _HOLDERS.items()
+        for position in index[right & (holds[0] == who[0]) & (holds[1] == who[1])][:each]
+    ]
+
+
+def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
+    """Attack a few test images of two networks and keep the images, unless they are there.
+
+    PGD's noise is each image's own, so this is the attack of the record over again, and
+    its predictions are held against the record's.
+
+    Returns
+    -------
+    Path
+        The .npz; the description lies beside it.
+
+    Raises
+    ------
+    HarnessError
+        If no experiment compares widths under PGD, one of its two networks is not
+        trained or not attacked yet, or another process makes them.
+    """
+    pair = example_evaluations(config)
+    if pair is None:
+        raise HarnessError(
+            "no experiment of this configuration has networks of two widths under PGD to make "
+            "adversarial examples of"
+        )
+    dataset = pair[0].cell.dataset
+    path = paths.examples_file(config, dataset)
+    with exclusive(path.with_name(f".{path.stem}.lock"), f"examples of {dataset}"):
+        networks = [_network(config, item) for item in pair]
+        images = load_prepared(paths.prepared_file(config, dataset)).sha256
+        if _is_there(path, networks, images, say):
+            say(f"examples of {dataset}: already there, {path}")
+            return path
+        chosen = choose_images(networks[0].record, networks[1].record)
+        if not chosen:
+            raise HarnessError(
+                f"{pair[0].cell} and {pair[1].cell} classify no test image rightly that examples "
+                "could show"
+            )
+        arrays, info = _attack(config, networks, chosen, images)
+        write_examples(path, arrays, info)
+    for network, told in zip(networks, info["networks"], strict=True):
+        for index in told["differs"]:
+            say(f"{network.item.cell}: image {index} is predicted otherwise than in the record")
+    say(f"examples of {dataset}: {len(chosen)} images, {path}")
+    return path
+
+
+def _network(config: Config, item: Evaluation) -> _Network:
+    """Return a network's record, checked as tables check it."""
+    run = usable_run(config, item.cell, item.checkpoint)
+    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+    folder, label = paths.cell_folder(config, item.cell), config.eval.label(item.attack)
+    path = paths.record_file(folder, item.checkpoint, label, item.seed)
+    mend = (
+        f"run `reproduce evaluate {item.cell} --attack {item.attack} --checkpoint "
+        f"{item.checkpoint}` first"
+    )
+    if not path.is_file():
+        raise HarnessError(f"{item.cell} is not attacked by {item.attack} yet; {mend}")
+    record, sha256 = read_record(path), run.models[item.checkpoint]
+    if (record.info["digest"], record.info["model_sha256"]) != (spec.digest, sha256):
+        raise HarnessError(f"{path} is of other settings or weights; {mend}")
+    return _Network(item, spec, sha256, record)
+
+
+def _is_there(
+    path: Path, networks: list[_Network], images: str, say: Callable[[str], None]
+) -> bool:
+    """Say whether whole examples of these settings, weights, records and images are there."""
+    if not path.is_file():
+        return False
+    try:
+        info, _ = read_files(path)
+    except HarnessError as error:
+        say(str(error))
+        return False
+    found = [(n.cell, n.digest, n.model_sha256, n.record_sha256) for n in info.networks]
+    wanted = [tuple(_names(network).values()) for network in networks]
+    return (found, info.data_sha256) == (wanted, images)
+
+
+def _names(network: _Network) -> dict[str, str]:
+    """Return what tells a network and its record from others."""
+    return {
+        "cell": network.item.cell.id,
+        "digest": network.spec.digest,
+        "model_sha256": network.model_sha256,
+        "record_sha256": network.record.info["record_sha256"],
+    }
+
+
+def _attack(
+    config: Config, networks: list[_Network], chosen: list[tuple[int, Holder]], images: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the arrays of the examples and their description."""
+    indices = np.array([index for index, _ in chosen])
+    seen: list[dict[str, NDArray[Any]]] = []
+    told: list[dict[str, Any]] = []
+    with claimed(config.machine) as device:
+        for network in networks:
+            worker = _worker(config, network, images, device)
+            batch = _batch(worker.store, indices)
+            found = _one_network(worker, batch, network.spec)
+            seen.append(found)
+            told.append(
+                {
+                    **_names(network),
+                    "checkpoint": network.item.checkpoint,
+                    "differs": _differing(network.record, indices, found["prediction"]),
+                }
+            )
+        where = describe(device)
+    facts, spec = dataset_facts(networks[0].item.cell.dataset), networks[0].spec
+    arrays: dict[str, NDArray[Any]] = {
+        "index": indices.astype(np.int32),
+        "label": batch.labels.cpu().numpy().astype(np.int16),
+        "images": _pixels(batch.images),
+        **{key: np.stack([found[key] for found in seen]) for key in seen[0]},
+    }
+    info = {
+        "dataset": facts.name,
+        "class_names": list(facts.class_names),
+        "attack": spec.name,
+        "seed": spec.seed,
+        "epsilon": spec.epsilon,
+        "data_sha256": images,
+        "held_by": [name for _, name in chosen],
+        "networks": told,
+        **where,
+        **provenance(),
+    }
+    return arrays, info
+
+
+def _worker(config: Config, network: _Network, images: str, device: torch.device) -> Worker:
+    """Return what attacks this network in an evaluation, without shards."""
+    cell = network.item.cell
+    weights = paths.model_file(paths.cell_folder(config, cell), network.item.checkpoint)
+    job = Job(
+        f"examples of {cell}",
+        network.spec,
+        ModelSource(cell.dataset, cell.architecture, weights),
+        network.model_sha256,
+        images,
+        paths.prepared_file(config, cell.dataset),
+        paths.examples_file(config, cell.dataset).parent,
+        config.eval.shard,
+        # so few images never win back the time it takes
+        config.machine.model_copy(update={"compile": "never"}),
+    )
+    return Worker(job, device)
+
+
+def _batch(store: EvaluationStore, indices: NDArray[np.int64]) -> Batch:
+    """Return images by their positions in the official split, decoded alone if they are files."""
+    rows = np.searchsorted(store.indices, indices)
+    pairs = [store.plain(int(row), int(row) + 1) for row in rows]
+    images, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return Batch(images, labels, indices.tolist())
+
+
+def _one_network(worker: Worker, batch: Batch, spec: EvaluationSpec) -> dict[str, NDArray[Any]]:
+    """Attack the images, and predict x, the picture of the perturbation and x'."""
+    with frozen(worker.model):
+        (part,) = worker.parts
+        found = part.run(batch, spec.seed)
+        check_ball(part.name, batch.images, found, spec.epsilon)
+        adversarial = _last_channels(found).astype(np.float32)
+        picture = perturbation_picture(_pixels(batch.images), adversarial, spec.epsilon)
+        shown = torch.from_numpy(picture).permute(0, 3, 1, 2).to(worker.device)
+        logits = torch.stack([worker.network.logits(x) for x in (batch.images, shown, found)])
+    best = logits.softmax(2).max(2)
+    return {
+        "adversarial": adversarial,
+        "prediction": best.indices.cpu().numpy().astype(np.int16),
+        "confidence": best.values.cpu().numpy().astype(np.float32),
+    }
+
+
+def _last_channels(images: Tensor) -> NDArray[Any]:
+    """Return images as arrays of shape (N, height, width, channels)."""
+    return np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Return images of pixels k / 255 as the whole numbers k."""
+    return _last_channels(images.mul(255).round()).astype(np.uint8)
+
+
+def _differing(
+    record: Record, indices: NDArray[np.int64], prediction: NDArray[np.int16]
+) -> list[int]:
+    """Return which images are not predicted as in the record, on x or on x'."""
+    rows = np.searchsorted(record.index, indices)
+    same = (prediction[0] == record.clean[rows]) & (prediction[2] == record.adversarial[rows])
+    return [int(index) for index in indices[~same]]
