@@ -24,7 +24,8 @@ from reproduce.training import train_cell
 GRID = (
     "experiments={table1: {dataset: cifar10, architectures: [wrn-34-1, wrn-34-5], methods: "
     "{trades: [6]}, seeds: [0, 1, 2]}, table2: null, table3: null, table4: null, table5: "
-    "{seeds: [0]}, table6: null}"
+    "{seeds: [0]}, table6: null, figure1: null, figure2: null, figure3: null, figure4: null, "
+    "figure6: null, figure7: null, figure8: null, figure9: null}"
 )
 NARROW = Cell("cifar10", "wrn-34-1", "trades", 6.0, 0)
 WIDE = Cell("cifar10", "wrn-34-5", "trades", 6.0, 0)
@@ -197,7 +198,7 @@ def _no_text(path: Path) -> None:
     ("harm", "words"),
     [
         (_lose, "has lost its epochs.csv"),
-        (_cut, "epochs.csv is damaged or not of this run"),
+        (_cut, "epochs.csv is damaged or not of 4 epochs"),
         (_empty, "epochs.csv is damaged"),
         (_blank, "epochs.csv is damaged"),
         (_other_best, "epochs.csv is damaged or not of this run"),

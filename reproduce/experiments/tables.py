@@ -101,17 +101,14 @@ def example_evaluations(config: Config) -> tuple[Evaluation, Evaluation] | None:
     experiment is such a grid.
     """
     for _, grid in config.experiments:
-        if not isinstance(grid, Grid) or not isinstance(
-            config.eval.attacks[grid.attack], PGDAttack
-        ):
-            continue
-        shapes = [parse_architecture(name) for name in grid.architectures]
-        alike = [shape for shape in shapes if shape.model == shapes[0].model]
-        narrow, wide = (pick(alike, key=lambda shape: shape.width) for pick in (min, max))
-        # those of the first method, its first lambda and the first seed come first
-        first = {e.cell.architecture: e for e in reversed(_grid_evaluations(config, grid))}
-        if narrow != wide:
-            return first[str(narrow)], first[str(wide)]
+        if isinstance(grid, Grid) and isinstance(config.eval.attacks[grid.attack], PGDAttack):
+            shapes = [parse_architecture(name) for name in grid.architectures]
+            alike = [shape for shape in shapes if shape.model == shapes[0].model]
+            narrow, wide = (pick(alike, key=lambda shape: shape.width) for pick in (min, max))
+            # those of the first method, its first lambda and the first seed come first
+            first = {e.cell.architecture: e for e in reversed(_grid_evaluations(config, grid))}
+            if narrow != wide:
+                return first[str(narrow)], first[str(wide)]
     return None
 
 
