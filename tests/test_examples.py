@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_folder import make_folder
 from small_runs import never, quiet
 
 from reproduce import paths
 from reproduce.catalogue import DATASETS, dataset_facts
 from reproduce.config import Config
-from reproduce.data import load_prepared
+from reproduce.data import load_prepared, prepare
 from reproduce.errors import HarnessError
 from reproduce.evaluation import Record, read_record, write_record
 from reproduce.evaluation.run import evaluate_cell
@@ -293,3 +294,37 @@ def test_every_class_has_a_name() -> None:
             assert len(set(facts.class_names)) == facts.classes
     assert dataset_facts("cifar100").class_name(52) == "oak tree"
     assert dataset_facts("imagenet").class_name(207) == "207"
+
+
+def test_examples_of_image_files(tmp_path: Path) -> None:
+    """Cut, decoded and named by number, of networks that Fast-AT trained."""
+    settings = [
+        f"data.folder={tmp_path / 'data'}",
+        f"data.imagenet={make_folder(tmp_path / 'images')}",
+        f"results={tmp_path / 'results'}",
+        "data.imagenet_crop=64",
+        "machine={device: cpu, loaders: 0}",
+        "train_for.fast-at.epochs=1",
+        "train_for.fast-at.phases=[{epochs: 1, batch_size: 12, crop: 32}]",
+        "eval.attacks.pgd50={steps: 2, restarts: 2}",
+        "experiments.table1=null",
+        "experiments.table5.architectures=[wrn-50-0.25, wrn-50-0.125]",
+    ]
+    config = load_config("{}", "paper", settings)
+    prepare(config.data, "imagenet", paths.prepared_file(config, "imagenet"), quiet)
+    for item in _pair(config):
+        train_cell(config, item.cell, quiet, never)
+        evaluate_cell(config, item.cell, item.attack, item.seed, item.checkpoint, quiet)
+    # networks of one epoch are right by chance: let the records say that they always are
+    narrow, wide = _records(config)
+    for record, item in zip((narrow, wide), _pair(config), strict=True):
+        record.label[:] = record.clean
+        write_record(_record_file(config, item), record)
+    make_examples(config, quiet)
+    examples = read_examples(config)
+    assert [(e.index, e.held_by) for e in examples] == choose_images(narrow, wide)
+    assert examples
+    for example in examples:
+        assert example.image.shape == (64, 64, 3)
+        assert example.name == str(example.label)
+        assert all(seen.as_recorded for seen in example.networks)
