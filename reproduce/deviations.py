@@ -13,7 +13,7 @@ Tree = Mapping[str, Any]
 
 # settings of which the paper says nothing
 _UNSAID = {"preset", "eval.shard", "eval.autoattack_package"}
-# sections that say where and on what to run, not what to compute
+# sections that say where and on what to run, and one of which no table holds a number
 _PLACES = {
     "results",
     "data.folder",
@@ -24,6 +24,7 @@ _PLACES = {
     "data.zoo",
     "data.zoo_download",
     "machine",
+    "lemma",
 }
 # which checkpoint a table shows and what a method trains with are compared as they resolve
 _RESOLVED = ("eval.checkpoint", "experiments.", "train.", "train_for.")

@@ -95,6 +95,11 @@ def examples_file(config: Config, dataset: str) -> Path:
     return root(config) / "examples" / f"{dataset}.npz"
 
 
+def lemma_file(config: Config) -> Path:
+    """Return what was found when Lemma 4.2 was examined."""
+    return root(config) / "lemma.json"
+
+
 def prepared_file(config: Config, dataset: str) -> Path:
     """Return the prepared images of a data set; the .json beside them says what they are."""
     return config.data.folder / "prepared" / f"{dataset}.npz"

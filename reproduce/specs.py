@@ -233,7 +233,13 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpe
 
 def protocol_digest(config: Config, experiment: str) -> str:
     """Fingerprint everything that the text of a table depends on beside its records."""
-    settings = config.model_dump(mode="json", exclude={"machine", "results", "experiments"})
+    others = {"machine", "results", "experiments", "lemma"}
+    settings = config.model_dump(mode="json", exclude=others)
     settings["data"] = {key: settings["data"][key] for key in _IMAGES}
     grids = config.model_dump(mode="json")["experiments"]
     return digest([settings, grids.get(experiment)])
+
+
+def lemma_digest(config: Config) -> str:
+    """Fingerprint everything that the examination of Lemma 4.2 depends on."""
+    return digest(config.lemma.model_dump(mode="json"))

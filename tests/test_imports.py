@@ -21,7 +21,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"experiments", "deviations", "export", "planning", "examples"},
-    {"analysis"},
+    {"analysis", "lemma"},
     {"figures"},
     {"cli", "workflow", "__main__"},
 ]

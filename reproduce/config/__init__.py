@@ -18,6 +18,7 @@ from reproduce.config.experiments import (
     TuningTable,
 )
 from reproduce.config.fields import PRESETS, Checkpoint, PresetName
+from reproduce.config.lemma import Lemma
 from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import merge
 from reproduce.config.methods import AWP, WAR, Mixed
@@ -40,6 +41,7 @@ __all__ = [
     "Experiments",
     "FABAttack",
     "Grid",
+    "Lemma",
     "Machine",
     "Mixed",
     "PGDAttack",

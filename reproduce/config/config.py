@@ -10,6 +10,7 @@ from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.config.evaluation import Eval
 from reproduce.config.experiments import Experiments
 from reproduce.config.fields import Checkpoint, MethodName, PresetName, Section
+from reproduce.config.lemma import Lemma
 from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import merge
 from reproduce.config.methods import AWP, WAR, Mixed
@@ -31,6 +32,7 @@ class Config(Section):
     awp: AWP = AWP()
     mixed: Mixed = Mixed()
     eval: Eval
+    lemma: Lemma = Lemma()
     machine: Machine = Machine()
     experiments: Experiments
     """The grid of each experiment."""
