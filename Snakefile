@@ -32,6 +32,7 @@ localrules:
     figure8,
     figure9,
     figure_war,
+    lemma,
     diff,
 
 
@@ -42,6 +43,7 @@ rule all:
         [HARNESS.figure(name) for name in HARNESS.figures],
         HARNESS.table("checkpoints"),
         HARNESS.examples,
+        HARNESS.lemma,
 
 
 rule table1:
@@ -122,6 +124,12 @@ rule figure9:
 rule figure_war:
     input:
         lambda _: HARNESS.picture("war"),
+
+
+rule lemma:
+    input:
+        HARNESS.lemma,
+        HARNESS.figure("lemma"),
 
 
 rule diff:

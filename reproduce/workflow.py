@@ -32,6 +32,7 @@ from reproduce.settings import CONFIG_VARIABLE, build_config
 from reproduce.specs import (
     checkpoints,
     evaluation_spec,
+    lemma_digest,
     protocol_digest,
     thin_cell,
     training_spec,
@@ -98,6 +99,8 @@ class Harness:
         self.gpus = 0 if self.config.machine.device == "cpu" else 1
         self.tables = table_names(self.config)
         self.figures = available_figures(self.config)
+        self.lemma = paths.lemma_file(self.config)
+        self.lemma_digest = lemma_digest(self.config)
 
     def source(self, name: str) -> str:
         """Return where images come from; another source prepares them again."""
@@ -211,7 +214,9 @@ class Harness:
 
     @_for_rules
     def drawn_from(self, figure: str) -> list[Path]:
-        """Return the files that a figure is drawn from: of runs, and records."""
+        """Return the files that a figure is drawn from: of runs, records, or the lemma's."""
+        if figure == "lemma":
+            return [self.lemma]
         if figure in figure_names(self.config):
             experiment = find_experiment(self.config, figure)
             cells, records = experiment.cells, self._records(experiment)

@@ -62,6 +62,6 @@ def _conclusions(lemma: "Lemma", found: "Examination") -> list[str]:
     left_out = int((~found.rows["fitted"]).sum())
     lines.append(
         f"{len(found.rows)} networks in {found.about['seconds']:.0f} s; intervals are 95 %. "
-        f"{left_out} narrower than {lemma.wide_enough:g} H log H are not fitted."
+        f"{left_out} narrower than {lemma.wide_enough:g} H (1 + log H) are not fitted."
     )
     return lines

@@ -25,12 +25,13 @@ FIGURES = {
     "figure8": "terms",
     "figure9": "terms",
     "war": "war",
+    "lemma": "lemma",
 }
 
 
 def available_figures(config: Config) -> tuple[str, ...]:
     """Name the figures of a configuration, those that it leaves out left out."""
-    given = {*figure_names(config), "figure5"}
+    given = {*figure_names(config), "figure5", "lemma"}
     given |= {"war"} if config.experiments.table3 is not None else set()
     return tuple(name for name in FIGURES if name in given)
 

@@ -12,9 +12,10 @@ from reproduce.errors import HarnessError
 
 # the bound's exponent in m and in H
 BOUND = 0.5
-# Exponents are told apart from the bound's to this much.  A finite width lowers the mean of the
-# logarithm by about 5 H / (4 m), which bends the line and adds about 0.02 to the exponent in m.
-MARGIN = 0.05
+# By how much an exponent may pass the bound's and still count as equal, and how narrow an interval
+# must be to say so.  Two decades tell 0, 1/2 and 1 apart, not finer things: a factor log m would
+# add 0.2, and a finite width, which lowers the mean of the logarithm by about 5 H / (4 m), 0.02.
+MARGIN = 0.1
 
 Verdict = Literal["holds", "fails", "too little data"]
 Tightness = Literal["tight", "not tight", "exceeded", "too little data"]
@@ -37,8 +38,8 @@ class Exponent:
 
     @property
     def tightness(self) -> Tightness:
-        """Say whether the quantity grows as fast as the bound."""
-        if self.high < BOUND - MARGIN:
+        """Say whether the quantity grows as fast as the bound: its interval holds the bound's."""
+        if self.high < BOUND:
             return "not tight"
         if self.low <= BOUND - MARGIN:
             return "too little data"

@@ -77,7 +77,8 @@ class Trace(NamedTuple):
     @property
     def norms(self) -> Tensor:
         """l2 norms of the gradients, shape (N,)."""
-        return self.gradients.norm(dim=1)
+        lengths: Tensor = self.gradients.norm(dim=1)
+        return lengths
 
 
 def draw_network(width: int, depth: int, dimension: int, seed: int) -> Network:

@@ -68,7 +68,7 @@ def largest_in_ball(
 def random_offsets(count: int, point: Tensor, radius: float, stream: Generator) -> Tensor:
     """Draw offsets, shape (count, d): even rows on the sphere, odd ones uniform in the ball."""
     dimension = len(point)
-    shares = torch.rand(count, 1, generator=stream, dtype=torch.float64) ** (1 / dimension)
+    shares = torch.rand(count, 1, generator=stream, dtype=torch.float64).pow(1 / dimension)
     shares[::2] = 1
     return radius * shares * _directions(count, dimension, stream)
 
@@ -80,7 +80,8 @@ def _directions(count: int, dimension: int, stream: Generator) -> Tensor:
 
 def _into_ball(offsets: Tensor, radius: float) -> Tensor:
     """Pull rows that are longer than `radius` back to that length."""
-    return offsets * (radius / offsets.norm(dim=1, keepdim=True)).clamp(max=1)
+    lengths = torch.linalg.vector_norm(offsets, dim=1, keepdim=True)
+    return offsets * (radius / lengths).clamp(max=1)
 
 
 def _best(network: Network, point: Tensor, offsets: Tensor) -> Found:

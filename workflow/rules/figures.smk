@@ -17,3 +17,19 @@ rule figure:
         digest=lambda wildcards: HARNESS.table_digest(wildcards.figure),
     shell:
         "python -m reproduce figure {wildcards.figure} --preset {params.preset} > {log} 2>&1"
+
+
+# Lemma 4.2 needs no runs, and no GPU; update() as in train.
+rule examine_lemma:
+    output:
+        update(HARNESS.lemma),
+    log:
+        HARNESS.logs / "lemma.log",
+    conda:
+        ENVIRONMENT
+    threads: HARNESS.config.machine.threads
+    params:
+        preset=HARNESS.config.preset,
+        digest=HARNESS.lemma_digest,
+    shell:
+        "python -m reproduce lemma --preset {params.preset} > {log} 2>&1 && touch -c {output}"

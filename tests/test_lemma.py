@@ -1,0 +1,389 @@
+"""Lemma 4.2: its networks, the searches, the fits and their verdicts, and what is kept."""
+
+import json
+import math
+from collections.abc import Callable
+
+import lemma_reference as plain
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+import torch
+from torch import Tensor
+
+from reproduce import paths
+from reproduce.config import Config, Lemma
+from reproduce.deviations import deviations
+from reproduce.errors import HarnessError
+from reproduce.figures import draw, make
+from reproduce.lemma import search
+from reproduce.lemma.fit import Exponent, fit_exponents, in_words
+from reproduce.lemma.networks import (
+    Move,
+    Network,
+    draw_input,
+    draw_network,
+    input_gradients,
+    steepest_moves,
+)
+from reproduce.lemma.results import QUANTITIES, WAYS, read_examination
+from reproduce.lemma.run import examine, norms
+from reproduce.rng import generator
+from reproduce.settings import load_config
+from reproduce.specs import lemma_digest, protocol_digest
+
+SMALL = "lemma={widths: [30, 60], depths: [1, 2], seeds: [0, 1], candidates: 4, rounds: 1}"
+
+
+@pytest.fixture
+def network() -> Network:
+    return draw_network(width=12, depth=3, dimension=5, seed=0)
+
+
+@pytest.fixture
+def point() -> Tensor:
+    return draw_input(width=12, depth=3, dimension=5, seed=0)
+
+
+def _arrays(network: Network) -> list[np.ndarray]:
+    return [weight.numpy() for weight in network.weights]
+
+
+def _moved(network: Network, moves: list[Move], row: int) -> list[np.ndarray]:
+    """Return the weights that one point sees."""
+    return [
+        weight + np.outer(move.left[row], move.right[row])
+        for weight, move in zip(_arrays(network), moves, strict=True)
+    ]
+
+
+def test_gradients_are_those_of_the_formula(network: Network) -> None:
+    points = search.random_offsets(6, draw_input(12, 3, 5, 1), 1.0, generator(0, "test"))
+    moves = search.random_moves(network, 6, 0.7, generator(1, "test"))
+    last = network.output.numpy()
+    for given in (None, moves):
+        found = input_gradients(network, points, given).gradients.numpy()
+        for row, x in enumerate(points.numpy()):
+            weights = _arrays(network) if given is None else _moved(network, moves, row)
+            expected = plain.input_gradient(weights, last, x)
+            np.testing.assert_allclose(found[row], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_are_those_of_autograd(network: Network, point: Tensor) -> None:
+    x = point.clone().requires_grad_(True)
+    hidden = x
+    for weight in network.weights:
+        hidden = torch.relu(weight @ hidden)
+    value = network.output @ hidden
+    assert value.item() == pytest.approx(
+        plain.output(_arrays(network), network.output.numpy(), point.numpy())
+    )
+    (expected,) = torch.autograd.grad(value, x)
+    torch.testing.assert_close(input_gradients(network, point[None]).gradients[0], expected)
+
+
+def test_steepest_moves_follow_the_norm_by_autograd(network: Network, point: Tensor) -> None:
+    """With the patterns held, each move is the normalised derivative of the norm by W_h."""
+    before = search.random_moves(network, 1, 0.3, generator(2, "test"))
+    trace = input_gradients(network, point[None], before)
+    found = steepest_moves(network, trace, before, 0.25)
+    weights = [torch.tensor(weight, requires_grad=True) for weight in _moved(network, before, 0)]
+    back = network.output
+    for weight, pattern in zip(weights[::-1], trace.patterns[::-1], strict=True):
+        back = (back * pattern[0]) @ weight
+    slopes = torch.autograd.grad(back.norm(), weights)
+    for move, slope in zip(found, slopes, strict=True):
+        expected = 0.25 * slope / slope.norm()
+        torch.testing.assert_close(torch.outer(move.left[0], move.right[0]), expected)
+
+
+def test_the_initialisation() -> None:
+    network = draw_network(width=400, depth=3, dimension=50, seed=0)
+    assert [tuple(weight.shape) for weight in network.weights] == [(400, 50), *[(400, 400)] * 2]
+    for weight in network.weights:
+        # five standard errors of a sample variance
+        assert weight.var().item() == pytest.approx(2 / 400, rel=5 * math.sqrt(2 / weight.numel()))
+        assert abs(weight.mean().item()) < 5 * math.sqrt(2 / 400 / weight.numel())
+    assert network.output.var().item() == pytest.approx(1, rel=5 * math.sqrt(2 / 400))
+    assert draw_input(400, 3, 50, 0).norm().item() == pytest.approx(1)
+    again, other = (draw_network(400, 3, 50, seed) for seed in (0, 1))
+    assert torch.equal(again.weights[1], network.weights[1])
+    assert not torch.equal(other.weights[1], network.weights[1])
+    assert not torch.equal(network.weights[1], network.weights[2])
+
+
+@pytest.mark.parametrize(("width", "depth"), [(20, 1), (80, 3)])
+def test_the_mean_square_of_the_gradient_is_the_input_dimension(width: int, depth: int) -> None:
+    """Each Gaussian layer keeps norms, the first turns m / 2 into d: why no width is left."""
+    squares = np.array(
+        [
+            float(
+                input_gradients(
+                    draw_network(width, depth, 10, seed),
+                    draw_input(width, depth, 10, seed)[None],
+                ).norms[0]
+            )
+            ** 2
+            for seed in range(1000)
+        ]
+    )
+    error = squares.std(ddof=1) / math.sqrt(len(squares))
+    assert abs(squares.mean() - 10) < 4 * error
+    assert error < 0.6
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, list[Move] | None]]:
+    """Every point and move that a search tries."""
+    seen = []
+
+    def watched(network: Network, points: Tensor, moves: list[Move] | None = None):
+        seen.append((points, moves))
+        return input_gradients(network, points, moves)
+
+    monkeypatch.setattr(search, "input_gradients", watched)
+    return seen
+
+
+@pytest.mark.parametrize("radius", [0.4, 1e-9])
+def test_the_search_stays_in_the_ball(
+    network: Network, point: Tensor, tried: list, radius: float
+) -> None:
+    found = search.largest_in_ball(network, point, radius, 16, 3, generator(0, "test"))
+    distances = torch.cat([(points - point).norm(dim=1) for points, _ in tried])
+    assert distances.max() <= radius * (1 + 1e-12) + 1e-15
+    assert (distances > 0.99 * radius).sum() >= 8
+    assert len(distances) == 1 + 3 + 4 * 16
+    at_x = input_gradients(network, point[None]).norms[0]
+    assert found.norm >= at_x
+    there = input_gradients(network, (point + found.offset)[None]).norms[0]
+    assert found.norm == pytest.approx(there.item())
+    assert found.norm == max(
+        input_gradients(network, points).norms.max().item() for points, _ in tried
+    )
+
+
+def test_weights_stay_near(network: Network, point: Tensor, tried: list) -> None:
+    start = torch.zeros_like(point)
+    stream = generator(0, "test")
+    found = search.largest_near(network, point, 0.2, 0.3, start, 10, stream)
+    moved = [moves for _, moves in tried if moves is not None]
+    assert len(moved) == 4  # at random, and three climbs
+    for moves in moved:
+        for move in moves:
+            frobenius = move.left.norm(dim=1) * move.right.norm(dim=1)
+            assert frobenius.max() <= 0.3 * (1 + 1e-12)
+            assert frobenius.max() > 0.3 * (1 - 1e-9)
+    distances = torch.cat([(points - point).norm(dim=1) for points, _ in tried])
+    assert distances.max() <= 0.2 * (1 + 1e-12)
+    at_x = input_gradients(network, point[None]).norms[0].item()
+    assert found > at_x
+    # what climbing finds is more than what random moves find
+    by_chance = input_gradients(network, *tried[0]).norms.max().item()
+    assert found > by_chance
+
+
+def test_the_lemmas_condition() -> None:
+    lemma = Lemma(constant=2.0)
+    assert lemma.allowance(100, 2) == pytest.approx(2 / (2**6 * math.log(100) ** 3))
+    assert lemma.narrowest(4) == pytest.approx(8 * 4 * (1 + math.log(4)))
+    assert [lemma.is_wide_enough(width, 4) for width in (76, 77)] == [False, True]
+
+
+def test_norms_are_ordered() -> None:
+    found = norms(Lemma(candidates=8), width=30, depth=2, dimension=6, seed=3)
+    assert 0 < found.at_x <= found.ball <= found.near
+    assert found.ball < found.wide_ball < found.wide_near
+
+
+def _power_law(
+    width: float, depth: float, noise: float, scale: float = 3.0, seeds: int = 6
+) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    rows = [
+        {"m": m, "H": depths, "norm": scale * m**width * depths**depth * math.exp(error)}
+        for m in (20, 60, 200, 600, 2000)
+        for depths in (1, 2, 4, 8)
+        for error in noise * random.standard_normal(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_fit_is_that_of_statsmodels() -> None:
+    rows = _power_law(0.3, -0.1, noise=0.2)
+    # narrow and deep networks scatter more
+    rows["norm"] *= np.exp(np.random.default_rng(1).standard_normal(len(rows)) * rows["H"] / 40)
+    design = sm.add_constant(np.log(rows[["m", "H"]]))
+    expected = sm.OLS(np.log(rows["norm"]), design).fit(cov_type="HC3", use_t=True)
+    found = fit_exponents(rows, "norm")
+    intervals = expected.conf_int().to_numpy()
+    assert found.constant == pytest.approx(expected.params["const"])
+    for exponent, name, (low, high) in zip(
+        (found.width, found.depth), ("m", "H"), intervals[1:], strict=True
+    ):
+        assert exponent.value == pytest.approx(expected.params[name])
+        assert (exponent.low, exponent.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.networks == len(rows)
+    ratios = rows["norm"] / np.sqrt(rows["m"] * rows["H"])
+    assert found.largest_ratio == pytest.approx(ratios.max())
+    assert found.growth[0] == pytest.approx(100 ** (found.width.value - 0.5))
+
+
+def test_known_exponents_are_found() -> None:
+    found = fit_exponents(_power_law(0.37, -0.21, noise=0), "norm")
+    assert found.width.value == pytest.approx(0.37)
+    assert found.depth.value == pytest.approx(-0.21)
+    assert found.constant == pytest.approx(math.log(3))
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "noise", "bound", "tightness"),
+    [
+        (0.5, 0.5, 0.2, "holds", ("tight", "tight")),
+        (0.0, 0.0, 0.2, "holds", ("not tight", "not tight")),
+        (0.5, 0.0, 0.2, "holds", ("tight", "not tight")),
+        (1.0, 0.0, 0.2, "fails", ("exceeded", "not tight")),
+        (0.0, 1.0, 0.2, "fails", ("not tight", "exceeded")),
+        (0.5, 0.5, 4.0, "too little data", ("too little data", "too little data")),
+    ],
+)
+def test_verdicts_on_known_laws(
+    width: float, depth: float, noise: float, bound: str, tightness: tuple[str, str]
+) -> None:
+    found = fit_exponents(_power_law(width, depth, noise), "norm")
+    assert found.bound == bound
+    assert (found.width.tightness, found.depth.tightness) == tightness
+    assert in_words(found).startswith(f"O(sqrt(m H)): {bound}; {tightness[0]}")
+    if tightness[1] == "not tight":
+        assert f"not tight in H; exponent {found.depth.value:.3f}" in in_words(found)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bound", "tightness"),
+    [
+        (0.45, 0.55, "holds", "tight"),
+        (0.30, 0.39, "holds", "not tight"),
+        (0.44, 0.49, "holds", "not tight"),
+        (0.30, 0.55, "holds", "too little data"),
+        (0.52, 0.58, "holds", "tight"),
+        (0.45, 0.65, "too little data", "tight"),
+        (0.30, 0.65, "too little data", "too little data"),
+        (0.61, 0.65, "fails", "exceeded"),
+    ],
+)
+def test_intervals_decide(low: float, high: float, bound: str, tightness: str) -> None:
+    exponent = Exponent((low + high) / 2, low, high)
+    assert (exponent.bound, exponent.tightness) == (bound, tightness)
+
+
+def test_what_cannot_be_fitted() -> None:
+    rows = _power_law(0.5, 0, noise=0.1)
+    for part in (rows[rows["m"] == 20], rows[rows["H"] == 1]):
+        with pytest.raises(HarnessError, match="leave nothing to fit; two of each"):
+            fit_exponents(part, "norm")
+    rows.loc[7, "norm"] = 0
+    with pytest.raises(HarnessError, match="width 20 and depth 2 has gradient zero"):
+        fit_exponents(rows, "norm")
+
+
+def test_the_command_and_its_file(
+    tiny: Callable[..., Config], run_command: Callable[..., str]
+) -> None:
+    config = tiny(SMALL)
+    shown = run_command(config, "lemma")
+    assert "d = m, in the ball, near initialisation: O(sqrt(m H)): " in shown
+    assert "16 networks in" in shown
+    path = paths.lemma_file(config)
+    value = json.loads(path.read_text())
+    assert value["digest"] == lemma_digest(config)
+    assert value["settings"]["widths"] == [30, 60]
+    assert torch.__version__.startswith(value["versions"]["torch"])
+    assert len(value["fits"]) == len(WAYS) * len(QUANTITIES)
+    found = read_examination(config)
+    assert found is not None
+    assert found.rows.to_dict("records") == value["rows"]
+    for entry in value["fits"]:
+        fit = found.fits[entry["way"], entry["quantity"]]
+        assert entry["width"]["value"] == fit.width.value
+        assert entry["summary"] == in_words(fit)
+    row = found.rows.iloc[-1]
+    again = norms(config.lemma, int(row["m"]), int(row["H"]), int(row["d"]), int(row["seed"]))
+    assert again._asdict() == row[list(QUANTITIES)].to_dict()
+    before = path.stat().st_mtime_ns
+    assert "Nothing to compute" in run_command(config, "lemma")
+    assert path.stat().st_mtime_ns == before
+
+
+def test_other_settings_and_damaged_files_are_made_again(tiny: Callable[..., Config]) -> None:
+    config, said = tiny(SMALL), []
+    path = paths.lemma_file(config)
+    examine(config)
+    whole = json.loads(path.read_text())
+    other = tiny(SMALL, "lemma.wide_epsilon=0.2")
+    assert read_examination(other) is None
+    examine(other, said.append)
+    assert said == []
+    assert json.loads(path.read_text())["settings"]["wide_epsilon"] == 0.2
+    for damage in ("{", json.dumps({**whole, "rows": [{"m": 20}]})):
+        path.write_text(damage)
+        examine(config, said.append)
+        assert "is damaged" in said.pop()
+        assert json.loads(path.read_text())["rows"] == whole["rows"]
+
+
+def test_the_figure(tiny: Callable[..., Config]) -> None:
+    config = tiny(SMALL)
+    empty = make(config, "lemma")
+    assert empty.missing == ("lemma.json: it is not there yet, `reproduce lemma` makes it",)
+    assert empty.numbers.empty
+    examine(config)
+    drawing = draw(config, "lemma")
+    assert drawing.missing == ()
+    numbers = pd.read_csv(paths.figure_file(config, "lemma", "csv"))
+    assert len(numbers) == 16
+    found = read_examination(config)
+    np.testing.assert_allclose(numbers["near"], found.rows["near"], rtol=1e-5)
+    assert str(found.fits["growing", "near"].width) in drawing.caption
+    text = paths.figure_file(config, "lemma", "svg").read_text()
+    for words in ("H=1", "H=2", "slope 1/2", "d fixed", "d = m", "width m"):
+        assert words in text
+    assert "not whole" not in text
+    paths.lemma_file(config).write_text("{")
+    assert "is damaged" in make(config, "lemma").missing[0]
+    other = make(tiny(SMALL, "lemma.rounds=2"), "lemma")
+    assert "is damaged" in other.missing[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("lemma.widths=[100]", "'lemma.widths': it needs at least two different values (it is"),
+        ("lemma.widths=[100, 100]", "'lemma.widths': it needs at least two different values"),
+        (
+            "lemma.widths=[20, 50, 20]",
+            "'lemma.widths': it lists a value twice (it is [20, 50, 20])",
+        ),
+        ("lemma.widths=[1, 50]", "'lemma.widths.0': Input should be greater than or equal to 2"),
+        ("lemma.depths=[]", "'lemma.depths': it needs at least two different values (it is [])"),
+        ("lemma.seeds=[3]", "'lemma.seeds': it needs at least two different values (it is [3])"),
+        ("lemma.dimension=21", "lemma.dimension is 21, above 20, the smallest of lemma.widths;"),
+        ("lemma.depths=[1, 64]", "lemma.depths has 64, for which fewer than two of lemma.widths"),
+        ("lemma.candidates=0", "'lemma.candidates'"),
+        ("lemma.wide_epsilon=-1", "'lemma.wide_epsilon'"),
+    ],
+)
+def test_bad_settings(setting: str, line: str) -> None:
+    with pytest.raises(HarnessError) as caught:
+        load_config("{}", "paper", [setting])
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_do_not_depend_on_it() -> None:
+    """No number of a table changes with it, so it is neither in digests nor a deviation."""
+    paper = load_config("{}", "paper")
+    other = load_config("{}", "paper", ["lemma.seeds=[5, 6]"])
+    assert lemma_digest(paper) != lemma_digest(other)
+    assert protocol_digest(paper, "table1") == protocol_digest(other, "table1")
+    assert deviations(other) == []
