@@ -34,6 +34,7 @@ TINY = [
     "experiments.table3=null",
     "experiments.table6=null",
     *(f"experiments.figure{number}=null" for number in (1, 2, 3, 4, 6, 7, 8, 9)),
+    "lemma={widths: [30, 60], depths: [1, 2], seeds: [0, 1], candidates: 4, rounds: 1}",
 ]
 
 

@@ -33,8 +33,6 @@ from reproduce.rng import generator
 from reproduce.settings import load_config
 from reproduce.specs import lemma_digest, protocol_digest
 
-SMALL = "lemma={widths: [30, 60], depths: [1, 2], seeds: [0, 1], candidates: 4, rounds: 1}"
-
 
 @pytest.fixture
 def network() -> Network:
@@ -290,7 +288,7 @@ def test_what_cannot_be_fitted() -> None:
 def test_the_command_and_its_file(
     tiny: Callable[..., Config], run_command: Callable[..., str]
 ) -> None:
-    config = tiny(SMALL)
+    config = tiny()
     shown = run_command(config, "lemma")
     assert "d = m, in the ball, near initialisation: O(sqrt(m H)): " in shown
     assert "16 networks in" in shown
@@ -316,11 +314,11 @@ def test_the_command_and_its_file(
 
 
 def test_other_settings_and_damaged_files_are_made_again(tiny: Callable[..., Config]) -> None:
-    config, said = tiny(SMALL), []
+    config, said = tiny(), []
     path = paths.lemma_file(config)
     examine(config)
     whole = json.loads(path.read_text())
-    other = tiny(SMALL, "lemma.wide_epsilon=0.2")
+    other = tiny("lemma.wide_epsilon=0.2")
     assert read_examination(other) is None
     examine(other, said.append)
     assert said == []
@@ -333,7 +331,7 @@ def test_other_settings_and_damaged_files_are_made_again(tiny: Callable[..., Con
 
 
 def test_the_figure(tiny: Callable[..., Config]) -> None:
-    config = tiny(SMALL)
+    config = tiny()
     empty = make(config, "lemma")
     assert empty.missing == ("lemma.json: it is not there yet, `reproduce lemma` makes it",)
     assert empty.numbers.empty
@@ -351,7 +349,7 @@ def test_the_figure(tiny: Callable[..., Config]) -> None:
     assert "not whole" not in text
     paths.lemma_file(config).write_text("{")
     assert "is damaged" in make(config, "lemma").missing[0]
-    other = make(tiny(SMALL, "lemma.rounds=2"), "lemma")
+    other = make(tiny("lemma.rounds=2"), "lemma")
     assert "is damaged" in other.missing[0]
 
 

@@ -78,7 +78,8 @@ def plot(frame: pd.DataFrame) -> Figure:
             axes.xaxis.set_major_locator(LogLocator())
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.yaxis.set_minor_formatter(NullFormatter())
-        figure.axes[0].legend(ncols=2)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure
 
 

@@ -80,8 +80,8 @@ def _directions(count: int, dimension: int, stream: Generator) -> Tensor:
 
 def _into_ball(offsets: Tensor, radius: float) -> Tensor:
     """Pull rows that are longer than `radius` back to that length."""
-    lengths = torch.linalg.vector_norm(offsets, dim=1, keepdim=True)
-    return offsets * (radius / lengths).clamp(max=1)
+    shrunk: Tensor = offsets * (radius / offsets.norm(dim=1, keepdim=True)).clamp(max=1)
+    return shrunk
 
 
 def _best(network: Network, point: Tensor, offsets: Tensor) -> Found:
