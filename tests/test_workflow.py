@@ -59,6 +59,22 @@ def test_a_changed_setting_reruns_the_cells_it_touches(done: Workflow) -> None:
     assert done.planned()["train"] == 4
 
 
+def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
+    """Without any run; its settings concern it and its figure alone."""
+    root = done.folder / "results/demo"
+    assert (root / "lemma.json").exists()
+    assert done.planned("--", "lemma") == {}
+    config = json.loads((done.folder / "config.yaml").read_text())
+    done.set(lemma={**config["lemma"], "seeds": [0, 1, 2]})
+    assert done.planned() == {"all": 1, "examine_lemma": 1, "figure": 1}
+    done.run("--", "lemma")
+    assert len(json.loads((root / "lemma.json").read_text())["settings"]["seeds"]) == 3
+    assert done.planned("--", "lemma") == {}
+    done.set(lemma=config["lemma"])
+    done.run("--", "lemma")
+    assert done.planned() == {}
+
+
 def test_another_seed_adds_its_cells(done: Workflow) -> None:
     config = json.loads((done.folder / "config.yaml").read_text())
     config["experiments"]["table1"]["seeds"] = [0, 1, 2]
