@@ -283,6 +283,7 @@ def test_every_figure_has_its_module(config: Config) -> None:
         "figure4",
         "figure5",
         "figure7",
+        "lemma",
     )
 
 

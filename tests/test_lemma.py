@@ -16,7 +16,7 @@ from reproduce import paths
 from reproduce.config import Config, Lemma
 from reproduce.deviations import deviations
 from reproduce.errors import HarnessError
-from reproduce.figures import draw, make
+from reproduce.figures import draw, make, svg_of
 from reproduce.lemma import search
 from reproduce.lemma.fit import Exponent, fit_exponents, in_words
 from reproduce.lemma.networks import (
@@ -335,6 +335,8 @@ def test_the_figure(tiny: Callable[..., Config]) -> None:
     empty = make(config, "lemma")
     assert empty.missing == ("lemma.json: it is not there yet, `reproduce lemma` makes it",)
     assert empty.numbers.empty
+    assert "nothing to show yet" in svg_of(empty)
+    assert "Not in this figure" in svg_of(empty)
     examine(config)
     drawing = draw(config, "lemma")
     assert drawing.missing == ()
@@ -346,7 +348,7 @@ def test_the_figure(tiny: Callable[..., Config]) -> None:
     text = paths.figure_file(config, "lemma", "svg").read_text()
     for words in ("H=1", "H=2", "slope 1/2", "d fixed", "d = m", "width m"):
         assert words in text
-    assert "not whole" not in text
+    assert "Not in this figure" not in text
     paths.lemma_file(config).write_text("{")
     assert "is damaged" in make(config, "lemma").missing[0]
     other = make(tiny("lemma.rounds=2"), "lemma")
