@@ -44,6 +44,7 @@ rule all:
         HARNESS.table("checkpoints"),
         HARNESS.examples,
         HARNESS.lemma,
+        HARNESS.results,
 
 
 rule table1:

@@ -10,6 +10,8 @@ from reproduce.config import Checkpoint, Config, Data
 # best-test is the paper's checkpoint and goes by the plain name
 _SUFFIX: dict[Checkpoint, str] = {"best-test": "", "last": "-last", "best-val": "-best-val"}
 
+CHECKPOINTS: tuple[Checkpoint, ...] = tuple(_SUFFIX)
+
 
 def root(config: Config) -> Path:
     """Return the folder of one preset's results."""
@@ -98,6 +100,21 @@ def examples_file(config: Config, dataset: str) -> Path:
 def lemma_file(config: Config) -> Path:
     """Return what was found when Lemma 4.2 was examined."""
     return root(config) / "lemma.json"
+
+
+def results_file(config: Config) -> Path:
+    """Return the table of every number there is."""
+    return root(config) / "results.parquet"
+
+
+def tensorboard_folder(config: Config) -> Path:
+    """Return where event files go unless another folder is given."""
+    return root(config) / "tensorboard"
+
+
+def log_file(config: Config, job: str, name: str) -> Path:
+    """Return the log of a job of the workflow, such as train or evaluate."""
+    return root(config) / "logs" / job / f"{name}.log"
 
 
 def prepared_file(config: Config, dataset: str) -> Path:

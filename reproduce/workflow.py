@@ -97,6 +97,7 @@ class Harness:
         self.logs = self.root / "logs"
         self.prepared = self.config.data.folder / "prepared"
         self.gpus = 0 if self.config.machine.device == "cpu" else 1
+        self.results = paths.results_file(self.config)
         self.tables = table_names(self.config)
         self.figures = available_figures(self.config)
         self.lemma = paths.lemma_file(self.config)
@@ -172,6 +173,13 @@ class Harness:
     def records(self, experiment: str) -> list[Path]:
         """Return the records that an experiment is made from."""
         return self._records(find_experiment(self.config, experiment))
+
+    @_for_rules
+    def all_records(self) -> list[Path]:
+        """Return the records of all experiments, each once: they share many."""
+        experiments = [find_experiment(self.config, name) for name in experiment_names(self.config)]
+        records = dict.fromkeys(file for each in experiments for file in self._records(each))
+        return list(records)
 
     def _outcomes(self, experiment: Experiment) -> list[Path]:
         """Return the files that say what came of attacking published checkpoints."""

@@ -1,6 +1,7 @@
 """The command ``reproduce``."""
 
 from reproduce.cli.app import app, main
+from reproduce.cli.data import tensorboard, write_results
 from reproduce.cli.examples import examples
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
@@ -21,5 +22,7 @@ for command in (
     export,
 ):
     app.command()(command)
+app.command("results")(write_results)
+app.command()(tensorboard)
 
 __all__ = ["app", "main"]
