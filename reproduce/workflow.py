@@ -19,6 +19,7 @@ from reproduce.experiments import (
     Evaluation,
     Experiment,
     example_evaluations,
+    experiment_names,
     figure_names,
     find_experiment,
     find_table,

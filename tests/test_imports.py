@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "catalogue", "tensors", "vision"},
     {"config", "cells", "files", "rng", "provenance", "progress", "distributed"},
     {"settings", "specs", "paths", "costs", "devices", "paper"},
-    {"runs", "outcomes", "zoo"},
+    {"runs", "outcomes", "saved", "zoo"},
     {"data", "models"},
     {"attacks"},
     {"objectives"},

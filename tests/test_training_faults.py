@@ -19,9 +19,9 @@ from reproduce.config import Config
 from reproduce.data import load_prepared
 from reproduce.errors import HarnessError, Stopped
 from reproduce.files import exclusive
+from reproduce.saved import state_file
 from reproduce.specs import training_spec
 from reproduce.training import loop, train_cell
-from reproduce.training.state import state_file
 from reproduce.training.step import StepResult, train_step
 
 

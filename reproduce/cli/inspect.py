@@ -23,6 +23,7 @@ from reproduce.experiments import find_experiment
 from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
 from reproduce.runs import problem_with, read_run
+from reproduce.saved import read_progress, state_file
 from reproduce.specs import training_spec
 
 
@@ -112,8 +113,6 @@ def status(
 
 def _training_status(config: Config, cell: Cell) -> str:
     """Say how far a run is, from its files alone."""
-    from reproduce.training.state import read_progress, state_file
-
     spec = training_spec(config, cell)
     folder = paths.cell_folder(config, cell)
     saved = state_file(folder, spec.digest)

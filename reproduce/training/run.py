@@ -23,12 +23,13 @@ from reproduce.files import exclusive, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights
 from reproduce.provenance import provenance
 from reproduce.runs import damaged_file, problem_with, read_run
+from reproduce.saved import state_file
 from reproduce.specs import TrainingSpec, training_spec
 from reproduce.training.batches import build_batches
 from reproduce.training.images import Stores, cut, open_stores
 from reproduce.training.loop import Pace, TrainingLoop
 from reproduce.training.recipe import build_optimizer, build_recipe
-from reproduce.training.state import RunState, load_state, state_file
+from reproduce.training.state import RunState, load_state
 from reproduce.training.stopping import StopReason, stop_requests
 from reproduce.training.trace import write_epochs
 from reproduce.training.zeta import find_zeta

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from reproduce.config import Checkpoint
 from reproduce.errors import HarnessError
 from reproduce.files import write_atomically
+from reproduce.saved import DAMAGED, read_progress
 from reproduce.training.trace import Trace
-
-_DAMAGED = "the saved state {} is damaged; delete it to start this run again"
 
 
 @dataclass
@@ -65,15 +64,6 @@ class RunState:
     best: dict[Checkpoint, Best] = field(default_factory=dict)
     pieces: list[dict[str, Any]] = field(default_factory=list)
     zeta: float | None = None
-
-
-def state_file(folder: Path, digest: str) -> Path:
-    """Where the state of a run with these settings lies.
-
-    The settings' digest is part of the name: other settings never continue, and
-    never overwrite, what was begun with these.
-    """
-    return folder / f"state-{digest}.safetensors"
 
 
 def save_state(
@@ -131,7 +121,7 @@ def load_state(
         progress = read_progress(path)
         tensors = load_file(path)
         if progress["checksum"] != _checksum(tensors):
-            raise HarnessError(_DAMAGED.format(path))
+            raise HarnessError(DAMAGED.format(path))
         model.load_state_dict(_part(tensors, "model"))
         for name, momentum in _part(tensors, "momentum").items():
             parameter = model.get_parameter(name)
@@ -158,57 +148,13 @@ def load_state(
         OSError,
         TypeError,
     ) as error:
-        raise HarnessError(_DAMAGED.format(path)) from error
+        raise HarnessError(DAMAGED.format(path)) from error
     if progress["data"] != data:
         raise HarnessError(
             f"the saved state {path} was made with other {_differing(progress['data'], data)}; "
             "put the data back, or delete it to start this run again"
         )
     return state
-
-
-def read_progress(path: Path) -> dict[str, Any]:
-    """Read only the progress of a saved state, without its tensors.
-
-    Raises
-    ------
-    HarnessError
-        If the file is cut short or no saved state.
-    """
-    try:
-        with safe_open(path, framework="np") as handle:
-            progress = json.loads((handle.metadata() or {})["progress"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise HarnessError(_DAMAGED.format(path)) from error
-    if not isinstance(progress, dict) or not isinstance(progress.get("epoch"), int):
-        raise HarnessError(_DAMAGED.format(path))
-    return progress
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """How far a saved run is: its epoch, from 1, the rows of its trace, and its metrics."""
-
-    epoch: int
-    trace: list[list[float]]
-    epochs: list[dict[str, float]]
-
-
-def read_unfinished(path: Path) -> Unfinished:
-    """Read how a run went so far, without its weights.
-
-    Raises
-    ------
-    HarnessError
-        If the file is cut short or no saved state.
-    """
-    progress = read_progress(path)
-    try:
-        with safe_open(path, framework="np") as handle:
-            rows = handle.get_tensor("trace").tolist()
-        return Unfinished(progress["epoch"], rows, progress["epochs"])
-    except (SafetensorError, LookupError, ValueError, OSError) as error:
-        raise HarnessError(_DAMAGED.format(path)) from error
 
 
 def _differing(before: str, now: str) -> str:

@@ -11,9 +11,10 @@ from torch import Tensor
 from reproduce.cells import Cell
 from reproduce.errors import HarnessError
 from reproduce.files import write_atomically, write_text
+from reproduce.saved import TRACE_COLUMNS
 from reproduce.training.step import StepResult
 
-COLUMNS = ("epoch", "natural_risk", "robust_regularization", "lambda", "learning_rate", "lipschitz")
+COLUMNS = TRACE_COLUMNS
 
 # rows fetched from the device at once: a transfer a step would leave a GPU waiting
 _PENDING = 50

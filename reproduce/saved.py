@@ -1,0 +1,101 @@
+"""What a saved state says of a run that has not ended, read without torch and its weights."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from reproduce.errors import HarnessError
+
+T = TypeVar("T")
+
+DAMAGED = "the saved state {} is damaged; delete it to start this run again"
+# of every row of the trace, after the iteration
+TRACE_COLUMNS = (
+    "epoch",
+    "natural_risk",
+    "robust_regularization",
+    "lambda",
+    "learning_rate",
+    "lipschitz",
+)
+
+
+class _Known(BaseModel):
+    """What a saved state says in words, as far as anything reads it before it is loaded."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    epoch: int
+    step: int
+    epochs: list[dict[str, float]]
+    pieces: list[dict[str, Any]]
+
+
+def state_file(folder: Path, digest: str) -> Path:
+    """Where the state of a run with these settings lies.
+
+    The settings' digest is part of the name: other settings never continue, and
+    never overwrite, what was begun with these.
+    """
+    return folder / f"state-{digest}.safetensors"
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """Read only the progress of a saved state, without its tensors.
+
+    Raises
+    ------
+    HarnessError
+        If the file is cut short or no saved state.
+    """
+    return _read(path, lambda _: None)[0]
+
+
+def read_rows(path: Path, last: int | None = None) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Read the progress of a saved state and rows of its trace, without the weights.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    last : int, optional
+        Read only so many rows, from the end.
+
+    Returns
+    -------
+    progress : dict
+        As `read_progress`.
+    rows : ndarray
+        float64, shape (rows, columns): `TRACE_COLUMNS` of the iterations done.
+
+    Raises
+    ------
+    HarnessError
+        As `read_progress`.
+    """
+
+    def rows(handle: Any) -> NDArray[np.float64]:
+        part = handle.get_slice("trace")
+        count, columns = part.get_shape()
+        if columns != len(TRACE_COLUMNS):
+            raise ValueError(columns)
+        found: NDArray[np.float64] = part[0 if last is None else max(0, count - last) :]
+        return found
+
+    return _read(path, rows)
+
+
+def _read(path: Path, take: Callable[[Any], T]) -> tuple[dict[str, Any], T]:
+    try:
+        with safe_open(path, framework="np") as handle:
+            progress = json.loads((handle.metadata() or {})["progress"])
+            _Known.model_validate(progress)
+            return progress, take(handle)
+    except (SafetensorError, KeyError, ValueError, OSError, ValidationError) as error:
+        raise HarnessError(DAMAGED.format(path)) from error
