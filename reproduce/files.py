@@ -1,6 +1,7 @@
 """Files that are either whole or absent: atomic writes, checksums, locks."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -34,6 +35,8 @@ _DAMAGED = (
 # the system tells it only while setting it
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+# seconds that a lock is waited for: who looks whether it is held has it for microseconds
+_LOOK = 0.4
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -167,9 +170,31 @@ def digest(value: Any, length: int = 12) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
 
 
+def is_held(path: Path) -> bool:
+    """Say whether a process holds the lock file `path`; nothing is made or changed.
+
+    It asks for a shared lock and drops it again, so that several may ask at once, and
+    whoever wants the lock in that moment waits for it (see `exclusive`).  Unlike a list
+    of locks (/proc/locks) that works across containers, and across machines where the
+    disk carries locks between them.  Where it does not, and where the file may not be
+    read, the answer is no.
+    """
+    try:
+        handle = path.open("rb")
+    except OSError:
+        return False
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            # what filelock takes for a lock that another holds
+            return error.errno in {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
+    return False
+
+
 @contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path`, or fail at once if another process holds it.
+    """Hold the lock file `path`, or fail if another process holds it for longer than a moment.
 
     The operating system drops the lock when the holder ends, however it ends.
 
@@ -181,7 +206,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 20)
     except Timeout:
         raise HarnessError(
             f"{what} is being worked on by another process (it holds {path}); "

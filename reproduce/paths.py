@@ -59,6 +59,16 @@ def run_files(folder: Path, checkpoints: Iterable[Checkpoint]) -> list[Path]:
     return [*models, trace_file(folder), epochs_file(folder), run_file(folder)]
 
 
+def training_lock(folder: Path) -> Path:
+    """Return the file that a process holds while it trains in `folder`."""
+    return folder / ".lock"
+
+
+def evaluation_lock(record: Path) -> Path:
+    """Return the file that a process holds while it makes a record."""
+    return record.with_name(f".{record.stem}.lock")
+
+
 def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> Path:
     """Return the record of one attack on one checkpoint; its summary is the .json beside it.
 

@@ -1,7 +1,8 @@
 """What an experiment asks for, what of it exists, and what the rest will cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reproduce import costs, paths
 from reproduce.catalogue import dataset_facts
@@ -12,7 +13,7 @@ from reproduce.experiments import Evaluation, PublishedEvaluation, find_experime
 from reproduce.files import read_json
 from reproduce.outcomes import PublishedAttack
 from reproduce.paper import published_models
-from reproduce.runs import problem_with, read_run
+from reproduce.runs import RunInfo, problem_with, read_run
 from reproduce.specs import AttackSpec, TrainingSpec, attack_spec, evaluation_spec, training_spec
 
 
@@ -104,22 +105,36 @@ def _plan(
     size = trained = evaluated = 0
     for cell in cells:
         spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
-        passes = costs.training_passes(spec, facts)
-        cost = passes * speeds.seconds(cell.dataset, cell.architecture) / 3600
+        cost = training_hours(spec, speeds)
         done = is_finished(config, spec)
         hours, left = hours + cost, left + (0 if done else cost)
         size, trained = size + costs.training_bytes(spec, facts), trained + done
     for item in evaluations:
-        dataset, architecture, wanted = _attacked(config, item)
+        dataset, _, wanted = _attacked(config, item)
         facts = dataset_facts(dataset)
-        passes = costs.evaluation_passes(wanted, facts)
-        # of a published network of another family nobody knows the speed
-        pace = 0.0 if architecture is None else speeds.seconds(dataset, architecture)
-        cost = passes * pace / 3600
+        cost = evaluation_hours(config, item, speeds)
         done = is_evaluated(config, item)
         hours, left = hours + cost, left + (0 if done else cost)
         size, evaluated = size + costs.evaluation_bytes(wanted, facts), evaluated + done
     return Plan(name, len(cells), trained, len(evaluations), evaluated, hours, left, size)
+
+
+def training_hours(spec: TrainingSpec, speeds: Speeds) -> float:
+    """Estimate the device hours of a training run, validation included."""
+    cell = spec.parsed
+    passes = costs.training_passes(spec, dataset_facts(cell.dataset))
+    return passes * speeds.seconds(cell.dataset, cell.architecture) / 3600
+
+
+def evaluation_hours(
+    config: Config, item: Evaluation | PublishedEvaluation, speeds: Speeds
+) -> float:
+    """Estimate the device hours of an evaluation, as if every image held to the end."""
+    dataset, architecture, wanted = _attacked(config, item)
+    passes = costs.evaluation_passes(wanted, dataset_facts(dataset))
+    # of a published network of another family nobody knows the speed
+    pace = 0.0 if architecture is None else speeds.seconds(dataset, architecture)
+    return passes * pace / 3600
 
 
 def _attacked(
@@ -157,11 +172,13 @@ def is_evaluated(config: Config, item: Evaluation | PublishedEvaluation) -> bool
         run, info = read_run(folder), read_json(record.with_suffix(".json"))
     except HarnessError:  # damaged: `table` says so
         return False
-    return (
-        run is not None
-        and info.get("digest") == spec.digest
-        and info.get("model_sha256") == run.models.get(item.checkpoint)
-    )
+    return run is not None and is_current(info, spec.digest, run, item)
+
+
+def is_current(info: Mapping[str, Any], digest: str, run: RunInfo, item: Evaluation) -> bool:
+    """Say whether a record with this summary is of these settings and the run's weights."""
+    weights = run.models.get(item.checkpoint)
+    return info.get("digest") == digest and info.get("model_sha256") == weights
 
 
 def _is_published_evaluated(config: Config, item: PublishedEvaluation) -> bool:

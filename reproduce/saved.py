@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,12 @@ TRACE_COLUMNS = (
 )
 
 
+class _Piece(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    seconds: float = 0.0
+
+
 class _Known(BaseModel):
     """What a saved state says in words, as far as anything reads it before it is loaded."""
 
@@ -34,7 +40,7 @@ class _Known(BaseModel):
     epoch: int
     step: int
     epochs: list[dict[str, float]]
-    pieces: list[dict[str, Any]]
+    pieces: list[_Piece]
 
 
 def state_file(folder: Path, digest: str) -> Path:
@@ -57,7 +63,25 @@ def read_progress(path: Path) -> dict[str, Any]:
     return _read(path, lambda _: None)[0]
 
 
-def read_rows(path: Path, last: int | None = None) -> tuple[dict[str, Any], NDArray[np.float64]]:
+class SavedTrace(NamedTuple):
+    """Progress and trace of a run that has not ended.
+
+    Attributes
+    ----------
+    progress : dict
+        As of `read_progress`.
+    iterations : int
+        Number of iterations done.
+    rows : ndarray
+        float64, shape (rows, columns): `TRACE_COLUMNS` of all iterations, or of the last ones.
+    """
+
+    progress: dict[str, Any]
+    iterations: int
+    rows: NDArray[np.float64]
+
+
+def read_rows(path: Path, last: int | None = None) -> SavedTrace:
     """Read the progress of a saved state and rows of its trace, without the weights.
 
     Parameters
@@ -67,28 +91,23 @@ def read_rows(path: Path, last: int | None = None) -> tuple[dict[str, Any], NDAr
     last : int, optional
         Read only so many rows, from the end.
 
-    Returns
-    -------
-    progress : dict
-        As `read_progress`.
-    rows : ndarray
-        float64, shape (rows, columns): `TRACE_COLUMNS` of the iterations done.
-
     Raises
     ------
     HarnessError
         As `read_progress`.
     """
 
-    def rows(handle: Any) -> NDArray[np.float64]:
+    def rows(handle: Any) -> tuple[int, NDArray[np.float64]]:
         part = handle.get_slice("trace")
         count, columns = part.get_shape()
         if columns != len(TRACE_COLUMNS):
             raise ValueError(columns)
-        found: NDArray[np.float64] = part[0 if last is None else max(0, count - last) :]
-        return found
+        if not count:
+            return 0, np.empty((0, columns))
+        return count, part[0 if last is None else max(0, count - last) :]
 
-    return _read(path, rows)
+    progress, (iterations, found) = _read(path, rows)
+    return SavedTrace(progress, iterations, found)
 
 
 def _read(path: Path, take: Callable[[Any], T]) -> tuple[dict[str, Any], T]:

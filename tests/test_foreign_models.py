@@ -249,7 +249,7 @@ def test_the_command_takes_a_checkpoint_file(
     )
     assert "stability" in command(config, *words, "--seed", "3", "--processes", "2")
     late = command(config, *words, "--seed", "4", "--max-minutes", "1e-9", status=75)
-    assert "the same command continues" in late
+    assert "run the same command again to continue" in late
 
 
 def test_the_command_takes_an_import_path(

@@ -20,7 +20,7 @@ LAYERS = [
     {"objectives"},
     {"evaluation"},
     {"training"},
-    {"experiments", "deviations", "export", "planning", "examples"},
+    {"campaign", "experiments", "deviations", "export", "planning", "examples"},
     {"analysis", "lemma"},
     {"figures"},
     {"cli", "workflow", "__main__"},

@@ -17,7 +17,7 @@ from reproduce.files import write_atomically
 from reproduce.runs import problem_with, read_run
 from reproduce.saved import TRACE_COLUMNS, read_rows, state_file
 from reproduce.specs import training_spec
-from reproduce.training.trace import read_trace
+from reproduce.training.trace import as_frame, read_epochs, read_trace
 
 # One fixed name: TensorBoard takes every file with "tfevents" in its name, the next call puts
 # another in its place, and nothing else in the folder is ever touched.
@@ -118,24 +118,14 @@ def _read(config: Config, cell: Cell) -> _History | None:
     run = read_run(folder)
     if run is not None and problem_with(config, spec, run) is None:
         trace = paths.trace_file(folder)
-        epochs = _read_epochs(paths.epochs_file(folder))
+        epochs = read_epochs(paths.epochs_file(folder), cell, spec.train.epochs)
         return _History(read_trace(trace, cell), epochs, trace.stat().st_mtime, finished=True)
     saved = state_file(folder, spec.digest)
     if not saved.is_file():
         return None
-    progress, rows = read_rows(saved)
-    frame = pd.DataFrame(rows, columns=list(TRACE_COLUMNS))
-    frame.insert(0, "iteration", range(1, len(frame) + 1))
+    progress, _, rows = read_rows(saved)
     epochs = pd.DataFrame(progress["epochs"])
-    return _History(frame, epochs, saved.stat().st_mtime, finished=False)
-
-
-def _read_epochs(path: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path)
-        return frame.astype(dict.fromkeys(frame, "float64") | {"epoch": "int64"})
-    except (OSError, ValueError, KeyError) as error:  # pandas' errors are of these kinds
-        raise HarnessError(f"{path} is damaged; delete it and train again") from error
+    return _History(as_frame(rows), epochs, saved.stat().st_mtime, finished=False)
 
 
 def _write(path: Path, history: _History) -> None:

@@ -12,8 +12,8 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.files import sha256_of_file
 from reproduce.runs import RunInfo, problem_with, read_run
+from reproduce.saved import read_rows, state_file
 from reproduce.specs import TrainingSpec, training_spec
-from reproduce.training.state import read_unfinished, state_file
 from reproduce.training.trace import as_frame, read_epochs, read_trace
 
 _RUN = ["dataset", "architecture", "method", "lambda", "seed"]
@@ -77,11 +77,11 @@ def _read(config: Config, cell: Cell) -> _Run:
         state = state_file(folder, spec.digest)
         if not state.is_file():
             return _Run(None, None, [f"{cell} {problem}"])
-        done = read_unfinished(state)
+        done = read_rows(state)
     except HarnessError as error:
         return _Run(None, None, [str(error)])
-    note = f"{cell} is in epoch {done.epoch} of {spec.train.epochs}"
-    return _Run(as_frame(done.trace), pd.DataFrame(done.epochs), [note])
+    note = f"{cell} is in epoch {done.progress['epoch']} of {spec.train.epochs}"
+    return _Run(as_frame(done.rows), pd.DataFrame(done.progress["epochs"]), [note])
 
 
 def _finished(config: Config, cell: Cell, spec: TrainingSpec, run: RunInfo) -> _Run:

@@ -74,7 +74,6 @@ class _Piece(_Part):
 class _RunCosts(_Part):
     """What run.json says beyond what decides whether the run can be used."""
 
-    checkpoint_epochs: dict[str, int] = {}
     gpu_hours: float | None = None
     pieces: list[_Piece] = []
 
@@ -208,7 +207,7 @@ def _rows_of_cell(
     fields = {
         **_cell_fields(cell),
         "checkpoint": evaluation.checkpoint,
-        "checkpoint_epoch": about.checkpoint_epochs.get(evaluation.checkpoint),
+        "checkpoint_epoch": run.checkpoint_epochs.get(evaluation.checkpoint),
         "test_images": run.data.test,
         "final_lambda": run.final_lambda,
         "gpu_hours": about.gpu_hours,

@@ -60,4 +60,5 @@ def tensorboard(
         f"{outcome.finished} finished and {outcome.unfinished} unfinished runs; "
         f"{outcome.absent} have no trace yet"
     )
-    print(f"Written: {folder}; look at it with: tensorboard --logdir {folder}")
+    if outcome.finished or outcome.unfinished:
+        print(f"Written: {folder}; look at it with: tensorboard --logdir {folder}")

@@ -6,7 +6,9 @@ import typer
 from rich.table import Table
 
 from reproduce import paths
+from reproduce.campaign import read_status, run_work
 from reproduce.cells import Cell
+from reproduce.cli import watch as live
 from reproduce.cli.app import (
     ConfigOption,
     DeviceOption,
@@ -22,9 +24,6 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import find_experiment
 from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
-from reproduce.runs import problem_with, read_run
-from reproduce.saved import read_progress, state_file
-from reproduce.specs import training_spec
 
 
 def plan(
@@ -85,19 +84,33 @@ def _measure(config: Config, names: list[str]) -> None:
 
 def status(
     experiments: ExperimentsArgument = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again and again, until all is done or Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float | None, typer.Option(help="With --watch: seconds between two looks; 5 if not given.")
+    ] = None,
     config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
 ) -> None:
-    """List the cells of experiments and how far each is.
+    """List the cells of experiments and how far each is; or watch a running campaign.
 
     Example: reproduce status table1 --preset demo
+
+    Example: reproduce status --watch --every 30
     """
     settings = _configure(config, preset, sets)
+    names = chosen_experiments(settings, experiments)
+    if watch:
+        live.watch(settings, names, live.check_every(live.EVERY if every is None else every))
+        return
+    if every is not None:
+        raise HarnessError("--every belongs to --watch")
     table = Table("cell", "training", "evaluations")
     evaluations: dict[Cell, list[bool]] = {}
     published: dict[str, list[bool]] = {}
-    for name in chosen_experiments(settings, experiments):
+    for name in names:
         experiment = find_experiment(settings, name)
         evaluations |= {cell: evaluations.get(cell, []) for cell in experiment.cells}
         for item in experiment.evaluations:
@@ -105,24 +118,8 @@ def status(
         for theirs in experiment.published:
             published.setdefault(theirs.name, []).append(is_evaluated(settings, theirs))
     for cell, done in evaluations.items():
-        table.add_row(cell.id, _training_status(settings, cell), f"{sum(done)}/{len(done)}")
+        text = read_status(settings, run_work(settings, cell)).text
+        table.add_row(cell.id, text, f"{sum(done)}/{len(done)}")
     for name, done in published.items():
         table.add_row(name, "published", f"{sum(done)}/{len(done)}")
     console().print(table)
-
-
-def _training_status(config: Config, cell: Cell) -> str:
-    """Say how far a run is, from its files alone."""
-    spec = training_spec(config, cell)
-    folder = paths.cell_folder(config, cell)
-    saved = state_file(folder, spec.digest)
-    try:
-        run = read_run(folder)
-        problem = problem_with(config, spec, run)
-        if problem is None:
-            return "trained"
-        if saved.is_file():
-            return f"saved in epoch {read_progress(saved)['epoch']} of {spec.train.epochs}"
-    except HarnessError:
-        return "damaged; `reproduce train` says what"
-    return "not begun" if run is None else problem

@@ -99,7 +99,7 @@ def _evaluate(
 ) -> Record:
     name = about.get("cell") or about["model"]
     title = f"{name}  {path.stem}"
-    with exclusive(path.with_name(f".{path.stem}.lock"), title):
+    with exclusive(paths.evaluation_lock(path), title):
         prepared = paths.prepared_file(config, source.dataset)
         record = _existing(path, spec, sha256, prepared, say)
         if record is None:

@@ -15,7 +15,7 @@ import torch
 
 from reproduce.config import Machine
 from reproduce.devices import claimed, prepare_process
-from reproduce.errors import HarnessError, Stopped
+from reproduce.errors import CONTINUES, HarnessError, Stopped
 from reproduce.evaluation.shards import Shard, read_shard, shard_file
 from reproduce.evaluation.worker import Job, Worker
 from reproduce.progress import ProgressBar
@@ -171,7 +171,7 @@ def _clock(job: Job) -> Callable[[], None]:
         if deadline is not None and time.monotonic() >= deadline:
             raise Stopped(
                 f"{job.title}: stopped after {minutes:g} minutes, all finished shards are kept; "
-                "the same command continues"
+                f"{CONTINUES}"
             )
 
     return check

@@ -12,7 +12,7 @@ from torch import nn
 from reproduce.config import Checkpoint
 from reproduce.data import DECODER_LOST, BatchSource, EvaluationStore
 from reproduce.distributed import ALONE, Group, LostProcessError
-from reproduce.errors import HarnessError, Stopped
+from reproduce.errors import CONTINUES, HarnessError, Stopped
 from reproduce.progress import ProgressBar
 from reproduce.rng import generator
 from reproduce.specs import TrainingSpec
@@ -222,8 +222,7 @@ class TrainingLoop:
             group.wait()
             raise Stopped(
                 f"{self.cell.id}: {reason or 'stopped with the others'} in epoch "
-                f"{self.state.epoch} of {self.spec.train.epochs}; everything is saved, "
-                "run the same command again to continue"
+                f"{self.state.epoch} of {self.spec.train.epochs}; everything is saved, {CONTINUES}"
             )
         if time.monotonic() - self._saved_at > 60 * self.pace.save_minutes:
             self._save()

@@ -105,7 +105,7 @@ def _begin(
     if group.first:
         try:
             folder = paths.cell_folder(config, spec.parsed)
-            held.enter_context(exclusive(folder / ".lock", f"cell {spec.cell}"))
+            held.enter_context(exclusive(paths.training_lock(folder), f"cell {spec.cell}"))
             verdict = "done" if _is_trained(config, spec, folder, say) else "train"
         except HarnessError as found:
             error = found

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reproduce.cells import Cell
@@ -104,9 +106,9 @@ class Trace:
         write_atomically(path, lambda part: frame.to_parquet(part, compression="zstd", index=False))
 
 
-def as_frame(rows: Sequence[Sequence[float]]) -> pd.DataFrame:
+def as_frame(rows: Sequence[Sequence[float]] | NDArray[np.float64]) -> pd.DataFrame:
     """Return rows of a trace, with the iteration (from 1) as first column."""
-    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame = frame.astype(dict.fromkeys(COLUMNS, "float32") | {"epoch": "int32"})
     frame.insert(0, "iteration", pd.RangeIndex(1, len(frame) + 1).astype("int32"))
     return frame

@@ -1,0 +1,177 @@
+"""How far one training run is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from reproduce import paths
+from reproduce.campaign.logs import failure
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.files import is_held
+from reproduce.runs import RunInfo, problem_with, read_run
+from reproduce.saved import SavedTrace, read_rows, state_file
+from reproduce.specs import TrainingSpec, training_spec
+
+RunState = Literal["done", "running", "saved", "failed", "waiting", "damaged"]
+
+# iterations that the shown loss is the mean of, as in the log of a run
+_RECENT = 50
+
+
+@dataclass(frozen=True)
+class RunWork:
+    """One training run and where its files lie; it stays the same while the run goes on.
+
+    Attributes
+    ----------
+    spec : TrainingSpec
+        What is trained.
+    folder, log : Path
+        Its results, and the log of its job in the workflow.
+    hours : float
+        Its planned device hours.
+    """
+
+    spec: TrainingSpec
+    folder: Path
+    log: Path
+    hours: float = 0.0
+
+    @cached_property
+    def cell(self) -> Cell:
+        """The cell that is trained."""
+        return self.spec.parsed
+
+    @cached_property
+    def saved(self) -> Path:
+        """Where its state lies while it is not finished."""
+        return state_file(self.folder, self.spec.digest)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs in all."""
+        return self.spec.train.epochs
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far one training run is.
+
+    Attributes
+    ----------
+    work : RunWork
+        The run.
+    state : str
+        done; running: a process here, or on a machine whose locks the disk shows, holds
+        its lock; saved: begun, and nobody is seen at work; failed: the log of its job
+        ends with an error, and nobody is at work; damaged; waiting.
+    text : str
+        The same in a line, as `reproduce status` prints it.
+    run : RunInfo or None
+        What run.json says, of whatever settings it is.
+    epoch : int
+        The epoch it is in, from 1; 0 before the first state is saved.
+    epochs_done : float or None
+        Epochs done, also in part; None where it is not known.
+    seconds : float
+        Time worked on it until it was saved.
+    saved_at : float or None
+        When its state was saved, in seconds since 1970.
+    metrics : mapping
+        Those of the last finished epoch in percent, by their names in epochs.csv.
+    loss : tuple of float, or None
+        Natural risk and robust regularisation, means over the last iterations.
+    error : str or None
+        Why it failed, or what is damaged.
+    """
+
+    work: RunWork
+    state: RunState
+    text: str
+    run: RunInfo | None = None
+    epoch: int = 0
+    epochs_done: float | None = 0.0
+    seconds: float = 0.0
+    saved_at: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    loss: tuple[float, float] | None = None
+    error: str | None = None
+
+
+def run_work(config: Config, cell: Cell, hours: float = 0.0) -> RunWork:
+    """Say what training a cell is."""
+    log = paths.log_file(config, "train", cell.id)
+    return RunWork(training_spec(config, cell), paths.cell_folder(config, cell), log, hours)
+
+
+def read_status(config: Config, work: RunWork) -> RunStatus:
+    """Say how far a run is, from its files and its lock alone."""
+    run = None
+    try:
+        run = read_run(work.folder)
+        problem = problem_with(config, work.spec, run)
+        if run is not None and problem is None:
+            done = float(work.epochs)
+            return RunStatus(work, "done", "trained", run, work.epochs, done, run.seconds)
+        saved = _read_saved(work.saved)
+    except HarnessError as error:
+        text = "damaged; `reproduce train` says what"
+        return RunStatus(work, "damaged", text, run, epochs_done=None, error=str(error))
+    progress = {} if saved is None else _progress(work, *saved)
+    text = "not begun" if run is None else str(problem)
+    if saved is not None:
+        text = f"saved in epoch {progress['epoch']} of {work.epochs}"
+    state, reason = _state(work, progress.get("saved_at"))
+    return RunStatus(work, state, text, run, error=reason, **progress)
+
+
+def _state(work: RunWork, saved_at: float | None) -> tuple[RunState, str | None]:
+    """Say whether anybody works on a run that is not done, and what went wrong if not."""
+    if is_held(paths.training_lock(work.folder)):
+        return "running", None
+    error = failure(work.log, saved_at or 0.0)
+    if error is not None:
+        return "failed", error
+    return ("waiting" if saved_at is None else "saved"), None
+
+
+def _read_saved(path: Path) -> tuple[SavedTrace, float] | None:
+    """Return the saved state of a run and its time; None if there is none.
+
+    Raises
+    ------
+    HarnessError
+        If it is damaged.
+    """
+    try:
+        written = path.stat().st_mtime
+        return read_rows(path, _RECENT), written
+    except FileNotFoundError:
+        return None
+    except HarnessError:
+        if path.is_file():
+            raise
+        return None  # the run ended between the two looks
+
+
+def _progress(work: RunWork, saved: SavedTrace, written: float) -> dict[str, Any]:
+    """Return what a saved state tells of a run, as fields of its status."""
+    told = saved.progress
+    epoch, step = told["epoch"], told["step"]
+    before = saved.iterations - step
+    # a part of the first epoch says nothing of its length
+    part = 0.0 if step == 0 else (step * (epoch - 1) / before if before > 0 else None)
+    rows = saved.rows[:, 1:3]
+    return {
+        # after the last epoch the state stands at one that there is not
+        "epoch": min(epoch, work.epochs),
+        "epochs_done": None if part is None else epoch - 1 + part,
+        "seconds": float(sum(piece.get("seconds", 0.0) for piece in told["pieces"])),
+        "saved_at": written,
+        "metrics": told["epochs"][-1] if told["epochs"] else {},
+        "loss": None if not len(rows) else tuple(float(mean) for mean in rows.mean(axis=0)),
+    }
