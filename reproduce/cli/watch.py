@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from rich.console import Console, Group, RenderableType
@@ -20,6 +20,8 @@ EVERY = 5.0
 _LEAST, _MOST = 0.2, 86_400.0
 # of runs that are not at work, and of faults
 _SHOWN = 5
+# columns of a bar
+_BAR = 12
 _THREE = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
 
 
@@ -117,28 +119,32 @@ def draw(campaign: Campaign, seen: Survey) -> RenderableType:
     return Group(*parts, Text(""))
 
 
-def _summary(campaign: Campaign, seen: Survey) -> Table:
+def _summary(campaign: Campaign, seen: Survey) -> Group:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
+    grid.add_column(width=_BAR)
     grid.add_column(overflow="fold")
     rows = (
         ("Cells", seen.count_runs(), len(seen.runs)),
         ("Evaluations", seen.count_attacks(), len(seen.attacks)),
     )
     for name, counts, total in rows:
-        line = Table.grid(padding=(0, 1))
-        line.add_row(
-            ProgressBar(total=max(1, total), completed=counts["done"], width=12),
-            f"{counts['done']} of {total} done",
-            *(f"{counts[s]} {s}" for s in ("running", "saved", "failed", "damaged") if counts[s]),
-            *([f"{counts['unavailable']} cannot be had"] if counts["unavailable"] else []),
-            f"{counts['waiting']} waiting",
-        )
-        grid.add_row(name, line)
-    grid.add_row("Rate", _rate(seen))
+        bar = ProgressBar(total=max(1, total), completed=counts["done"], width=_BAR)
+        grid.add_row(name, bar, f"{counts['done']} of {total} done{_rest(counts)}")
+    lines = Table.grid(padding=(0, 1))
+    lines.add_column(no_wrap=True, width=len("Evaluations"))
+    lines.add_column(overflow="fold")
+    lines.add_row("Rate", _rate(seen))
     for name, text in zip(("Left", ""), _left(campaign, seen), strict=True):
-        grid.add_row(name, text)
-    return grid
+        lines.add_row(name, text)
+    return Group(grid, lines)
+
+
+def _rest(counts: Mapping[str, int]) -> str:
+    """Say how many there are in each state but done, where there are any."""
+    names = ("running", "saved", "failed", "damaged", "waiting", "unavailable")
+    words = {"unavailable": "cannot be had"}
+    return "".join(f", {counts[name]} {words.get(name, name)}" for name in names if counts[name])
 
 
 def _rate(seen: Survey) -> str:
@@ -176,6 +182,7 @@ def _table(title: str, runs: Iterable[RunStatus], now: float) -> Table:
         title_justify="left",
         title_style="bold",
         pad_edge=False,
+        collapse_padding=True,
         padding=(0, 1),
     )
     table.add_column("cell", overflow="fold", ratio=1)
@@ -220,7 +227,10 @@ def _hours(hours: float) -> str:
     """Write a time that may be seconds or months."""
     if hours >= 72:
         return f"{hours / 24:,.1f} days"
-    return f"{hours:.1f} hours" if hours >= 2 else f"{60 * hours:.1f} minutes"
+    if hours >= 2:
+        return f"{hours:.1f} hours"
+    minutes = 60 * hours
+    return f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} seconds"
 
 
 def _age(seconds: float) -> str:
