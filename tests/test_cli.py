@@ -14,7 +14,17 @@ from reproduce.cli import main
 from reproduce.config import Config
 from reproduce.settings import CONFIG_VARIABLE
 
-COMMANDS = ["plan", "status", "prepare", "train", "evaluate", "table", "diff"]
+COMMANDS = [
+    "plan",
+    "status",
+    "prepare",
+    "train",
+    "evaluate",
+    "table",
+    "diff",
+    "results",
+    "tensorboard",
+]
 
 
 class Shell:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import TINY
 from workflow_copy import Workflow, copy
@@ -37,6 +38,9 @@ def test_nothing_runs_twice(done: Workflow) -> None:
     assert done.planned("--", "table1") == {}
     assert (done.folder / "results/demo/tables/table1.md").exists()
     assert (done.folder / "results/demo/diff/table1.csv").exists()
+    everything = pd.read_parquet(done.folder / "results/demo/results.parquet")
+    assert everything["model"].nunique() == 4
+    assert len(everything) == 4 * 3
     # of all four cells, each with held-out images
     chosen = (done.folder / "results/demo/tables/checkpoints.md").read_text()
     assert "best-test − best-val" in chosen
