@@ -21,7 +21,7 @@ from reproduce.campaign.logs import failure
 from reproduce.cells import Cell, parse_cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError, Stopped
-from reproduce.experiments import PublishedEvaluation, experiment_names, find_experiment
+from reproduce.experiments import Evaluation, PublishedEvaluation, experiment_names, find_experiment
 from reproduce.files import exclusive, is_held, read_json, write_json
 from reproduce.outcomes import PublishedAttack
 from reproduce.planning import plan
@@ -264,7 +264,7 @@ def test_what_is_left_of_the_paper(paper: Config) -> None:
             path.touch()
     index = np.arange(10)
     write_made_up(paper, items[0], index, index < 5, seconds=360 * attacks[items[0]])
-    _left(paper, items[1], "made with other settings")
+    _outdated(paper, items[1])
     with exclusive(paths.evaluation_lock(_record(paper, items[2])), "test"):
         before = _files(paper)
         seen = survey(campaign, 1.0)
@@ -280,15 +280,15 @@ def test_what_is_left_of_the_paper(paper: Config) -> None:
     assert not seen.finished
 
 
-def _record(config: Config, item) -> Path:
+def _record(config: Config, item: Evaluation) -> Path:
     label = config.eval.label(item.attack)
     folder = paths.cell_folder(config, item.cell)
     return paths.record_file(folder, item.checkpoint, label, item.seed)
 
 
-def _left(config: Config, item, digest: str) -> None:
+def _outdated(config: Config, item: Evaluation) -> None:
     index = np.arange(10)
-    write_made_up(config, item, index, index < 5, digest=digest)
+    write_made_up(config, item, index, index < 5, digest="of other settings")
 
 
 def test_the_rate_is_of_the_runs_at_work(tiny: Callable[..., Config], cell: Cell) -> None:
@@ -347,7 +347,7 @@ def test_evaluations_fail_and_checkpoints_cannot_be_had(paper: Config) -> None:
     }
 
 
-def _choice(item) -> str:
+def _choice(item: Evaluation) -> str:
     return "" if item.checkpoint == "best-test" else f" ({item.checkpoint})"
 
 

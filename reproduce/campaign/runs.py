@@ -102,10 +102,10 @@ class RunStatus:
     error: str | None = None
 
 
-def run_work(config: Config, cell: Cell, hours: float = 0.0) -> RunWork:
-    """Say what training a cell is."""
+def run_work(config: Config, cell: Cell) -> RunWork:
+    """Say what training a cell is, without its planned hours."""
     log = paths.log_file(config, "train", cell.id)
-    return RunWork(training_spec(config, cell), paths.cell_folder(config, cell), log, hours)
+    return RunWork(training_spec(config, cell), paths.cell_folder(config, cell), log)
 
 
 def read_status(config: Config, work: RunWork) -> RunStatus:

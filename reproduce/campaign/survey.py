@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reproduce.campaign.attacks import AttackStatus, AttackWork, attack_work, read_attack
 from reproduce.campaign.runs import RunStatus, RunWork, read_status, run_work
@@ -121,10 +121,8 @@ def find_campaign(config: Config, names: Sequence[str]) -> Campaign:
         experiment = find_experiment(config, name)
         cells |= dict.fromkeys(experiment.cells)
         items |= dict.fromkeys((*experiment.evaluations, *experiment.published))
-    runs = []
-    for cell in cells:
-        work = run_work(config, cell)
-        runs.append(RunWork(work.spec, work.folder, work.log, training_hours(work.spec, speeds)))
+    works = [run_work(config, cell) for cell in cells]
+    runs = [replace(work, hours=training_hours(work.spec, speeds)) for work in works]
     attacks = [attack_work(config, item, evaluation_hours(config, item, speeds)) for item in items]
     return Campaign(config, tuple(names), tuple(runs), tuple(attacks), speeds.stated)
 
