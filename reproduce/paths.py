@@ -97,6 +97,11 @@ def diff_file(config: Config, name: str) -> Path:
     return root(config) / "diff" / f"{name}.csv"
 
 
+def claims_file(config: Config) -> Path:
+    """Return the verdicts on the paper's claims."""
+    return root(config) / "claims.json"
+
+
 def figure_file(config: Config, name: str, suffix: str) -> Path:
     """Return one form (svg, png, csv) of a figure."""
     return root(config) / "figures" / f"{name}.{suffix}"

@@ -71,10 +71,86 @@ def difference_interval(a: Sample, b: Sample, level: float = 0.95) -> float:
 
     Source: B. L. Welch, Biometrika 34, 1947.
     """
-    if math.isnan(a.std) or math.isnan(b.std):
-        return math.nan
-    va, vb = a.std**2 / a.n, b.std**2 / b.n
-    if va + vb == 0:
-        return math.nan
-    freedom = (va + vb) ** 2 / (va**2 / (a.n - 1) + vb**2 / (b.n - 1))
-    return float(stats.t.ppf(0.5 + level / 2, freedom) * math.sqrt(va + vb))
+    estimate = contrast([a, b], [1, -1], level)
+    return (estimate.high - estimate.low) / 2
+
+
+class Estimate(NamedTuple):
+    """A number and its confidence interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+        The number and the ends of its interval; NaN where there is none.
+    error, freedom : float
+        Standard error and degrees of freedom of Student's t behind the interval.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    error: float = math.nan
+    freedom: float = math.nan
+
+    def below(self, threshold: float) -> float:
+        """Return the p of a one-sided test: small if the number lies below `threshold`."""
+        return float(stats.t.cdf((self.value - threshold) / self.error, self.freedom))
+
+    def apart(self, threshold: float) -> float:
+        """Return the p of the two-sided test that the number is `threshold`."""
+        distance = abs(self.value - threshold) / self.error
+        return float(2 * stats.t.sf(distance, self.freedom))
+
+
+def interval_of(value: float, error: float, freedom: float, level: float = 0.95) -> Estimate:
+    """Return a number with its t interval; without one if the error is NaN or zero."""
+    if math.isnan(error) or error == 0:
+        return Estimate(value)
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    return Estimate(value, value - half, value + half, error, freedom)
+
+
+def contrast(samples: Sequence[Sample], weights: Sequence[float], level: float = 0.95) -> Estimate:
+    """Estimate a weighted sum of the means of independent groups of unequal variances.
+
+    Of one group with weight 1 it is Student's interval of a mean, of two with weights 1
+    and -1 Welch's of a difference.  There is no interval if a group has fewer than two
+    values or nothing varies.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The groups.
+    weights : sequence of float
+        The weight of each group's mean.
+    level : float
+        Confidence.
+
+    Source: F. E. Satterthwaite, Biometrics Bulletin 2, 1946.
+    """
+    pairs = [(group, weight) for group, weight in zip(samples, weights, strict=True) if weight]
+    value = math.fsum(weight * group.mean for group, weight in pairs)
+    if any(group.n < 2 for group, _ in pairs):
+        return Estimate(value)
+    parts = [(weight * group.std) ** 2 / group.n for group, weight in pairs]
+    variance = math.fsum(parts)
+    if variance == 0:
+        return Estimate(value)
+    scatter = math.fsum(
+        part**2 / (group.n - 1) for part, (group, _) in zip(parts, pairs, strict=True)
+    )
+    return interval_of(value, math.sqrt(variance), variance**2 / scatter, level)
+
+
+def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Say which of several tests are significant if all together err with `level` at most.
+
+    Source: S. Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
+    significant = [False] * len(p_values)
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    for done, place in enumerate(order):
+        if p_values[place] > level / (len(p_values) - done):
+            break
+        significant[place] = True
+    return significant

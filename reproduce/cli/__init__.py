@@ -2,6 +2,7 @@
 
 from reproduce.cli.app import app, main
 from reproduce.cli.data import tensorboard, write_results
+from reproduce.cli.claims import claims
 from reproduce.cli.examples import examples
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
@@ -17,6 +18,7 @@ for command in (
     table,
     diff,
     figure,
+    claims,
     lemma,
     examples,
     export,

@@ -1,0 +1,57 @@
+"""The identity robust = correct and stable, image by image."""
+
+from reproduce.analysis.claims.claim import Effect, Finding, Verdict
+from reproduce.analysis.claims.evidence import Evidence
+from reproduce.evaluation import Record
+from reproduce.experiments import experiment_names, find_experiment
+
+# images that a record may have against the identity, in percent
+LIMIT = 0.1
+
+
+def identity(evidence: Evidence) -> Finding:
+    """Test that an image is robust exactly if it is right and stable (equation 3.1).
+
+    Of the worst x' of a ball that is so by definition.  An attack only finds some x', and
+    the identity breaks where it turned a wrong prediction into a right one.  Counted in
+    every record of an attack that left no image alone.
+    """
+    names = experiment_names(evidence.config)
+    items = dict.fromkeys(
+        item for name in names for item in find_experiment(evidence.config, name).evaluations
+    )
+    published = dict.fromkeys(
+        item for name in names for item in find_experiment(evidence.config, name).published
+    )
+    found = {f"{item.attack} on {item.cell}": evidence.record(item) for item in items}
+    found |= {f"{item.attack} on {item.name}": evidence.published(item) for item in published}
+    records = {
+        name: record.metrics
+        for name, record in found.items()
+        if isinstance(record, Record) and record.info["every_image"]
+    }
+    missing = tuple(reason for reason in found.values() if isinstance(reason, str))
+    if not records:
+        return Finding(
+            "too little data", "There is no record that can tell.", "images", (), missing
+        )
+    images = sum(metrics.images for metrics in records.values())
+    broken = sum(metrics.recovered for metrics in records.values())
+    worst = max(records, key=lambda name: records[name].recovered / records[name].images)
+    share = 100 * records[worst].recovered / records[worst].images
+    effect = Effect(
+        "largest share of images against the identity in a record",
+        share,
+        unit="% of images",
+        threshold=LIMIT,
+        images=images,
+        detail=f"{worst}; over all records {broken:,} of {images:,} images attacked; to lie at "
+        f"{LIMIT} % or below",
+    )
+    summary = (
+        f"It holds for {images - broken:,} of {images:,} attacked images in {len(records)} "
+        f"records; the record with most exceptions has {share:.2f} % ({worst}), "
+        f"{LIMIT} % are allowed."
+    )
+    verdict: Verdict = "holds" if share <= LIMIT else "fails"
+    return Finding(verdict, summary, "images", (effect,), missing)

@@ -1,0 +1,96 @@
+"""Claims on what a larger lambda does at equal width."""
+
+from itertools import pairwise
+
+from reproduce.analysis.claims.claim import Finding
+from reproduce.analysis.claims.compare import Comparison, judge
+from reproduce.analysis.claims.evidence import Evidence, Group
+from reproduce.analysis.claims.grids import kinds, larger_lambda, table_groups
+from reproduce.analysis.claims.words import finding
+from reproduce.catalogue import METHODS, width_label
+from reproduce.config import AttackTable, Grid
+from reproduce.experiments import Evaluation, find_experiment
+
+
+def lambda_stability(evidence: Evidence) -> Finding:
+    """Test that at equal width a larger lambda gives higher stability (Table 1)."""
+    grid: Grid = evidence.grid("table1")
+    groups = table_groups(evidence, "table1", "perturbation_stability")
+    comparisons = [
+        Comparison(
+            f"{METHODS[method].title}, {width_label(network)}: λ={more:g} − λ={less:g}",
+            groups[method, more, network],
+            groups[method, less, network],
+        )
+        for method, lams in grid.methods.items()
+        for network in grid.architectures
+        for less, more in pairwise(sorted(lams))
+    ]
+    judgement = judge(comparisons, "perturbation stability, larger − smaller λ")
+    return finding(
+        judgement,
+        "perturbation stability is",
+        above="higher at the larger λ",
+        below="lower at the larger λ",
+    )
+
+
+def awp_lambda(evidence: Evidence) -> Finding:
+    """Test that weight perturbation gains robust accuracy from a larger lambda (Table 6)."""
+    grid: Grid = evidence.grid("table6")
+    groups = table_groups(evidence, "table6", "robust_accuracy")
+    comparisons = [
+        Comparison(
+            f"{METHODS[method].title}, {network}: λ={more:g} − λ={less:g}",
+            groups[method, more, network],
+            groups[method, less, network],
+        )
+        for method, lams in grid.methods.items()
+        for network in grid.architectures
+        for less, more in larger_lambda(lams)
+    ]
+    return _robust(comparisons)
+
+
+def lambda_transfers(evidence: Evidence) -> Finding:
+    """Test that every kind's widest network gains from a larger lambda (Table 2).
+
+    An image counts as robust if it survives every random start of an attack.
+    """
+    grid: AttackTable = evidence.grid("table2")
+    comparisons = [
+        Comparison(
+            f"{dataset} {kind[-1]}, {attack}: λ={more:g} − λ={less:g}",
+            _survivors(evidence, dataset, kind[-1], more, attack),
+            _survivors(evidence, dataset, kind[-1], less, attack),
+        )
+        for dataset, architectures in grid.architectures.items()
+        for kind in kinds(architectures)
+        for attack in grid.attacks
+        for less, more in larger_lambda(grid.lambdas)
+    ]
+    return _robust(comparisons)
+
+
+def _robust(comparisons: list[Comparison]) -> Finding:
+    judgement = judge(comparisons, "robust accuracy, larger − smallest λ")
+    return finding(
+        judgement,
+        "robust accuracy is",
+        above="higher at the larger λ",
+        below="lower at the larger λ",
+    )
+
+
+def _survivors(
+    evidence: Evidence, dataset: str, architecture: str, lam: float, attack: str
+) -> Group:
+    """Return the robust accuracy of a network of Table 2 over all random starts of an attack."""
+
+    def belongs(item: Evaluation) -> bool:
+        cell = item.cell
+        named = (cell.dataset, cell.architecture, cell.lam, item.attack)
+        return named == (dataset, architecture, lam, attack)
+
+    items = [i for i in find_experiment(evidence.config, "table2").evaluations if belongs(i)]
+    return evidence.survivors(f"{dataset} {architecture} {attack} {lam:g}", items)

@@ -1,0 +1,68 @@
+"""Claims on what width does at equal lambda."""
+
+from reproduce.analysis.claims.claim import Finding
+from reproduce.analysis.claims.compare import Comparison, judge
+from reproduce.analysis.claims.evidence import Evidence
+from reproduce.analysis.claims.grids import neighbours, row, table_groups
+from reproduce.analysis.claims.words import finding
+from reproduce.catalogue import width_label
+from reproduce.config import Grid
+
+
+def wider_natural(evidence: Evidence) -> Finding:
+    """Test that at equal lambda a wider network has higher natural accuracy (Table 1)."""
+    return _wider_accuracy(evidence, "table1", "natural_accuracy", "natural accuracy")
+
+
+def imagenet_natural(evidence: Evidence) -> Finding:
+    """Test the same of Fast-AT on ImageNet, of top-5 accuracy (Table 5)."""
+    return _wider_accuracy(evidence, "table5", "top5_natural_accuracy", "top-5 natural accuracy")
+
+
+def wider_stability(evidence: Evidence, table: str = "table1") -> Finding:
+    """Test that at equal lambda a wider network has lower stability (Table 1 or 5)."""
+    groups = table_groups(evidence, table, "perturbation_stability")
+    comparisons = [
+        Comparison(f"{row(method, lam)}: {width_label(thin)} − {width_label(wide)}", first, second)
+        for method, lam, thin, wide in _pairs(evidence, table)
+        for first, second in [(groups[method, lam, thin], groups[method, lam, wide])]
+    ]
+    judgement = judge(comparisons, "perturbation stability, thinner − wider")
+    return finding(
+        judgement,
+        "perturbation stability is",
+        above="lower on the wider network",
+        below="higher on the wider network",
+    )
+
+
+def imagenet_stability(evidence: Evidence) -> Finding:
+    """Test the same of Fast-AT on ImageNet (Table 5)."""
+    return wider_stability(evidence, "table5")
+
+
+def _wider_accuracy(evidence: Evidence, table: str, metric: str, name: str) -> Finding:
+    groups = table_groups(evidence, table, metric)
+    comparisons = [
+        Comparison(f"{row(method, lam)}: {width_label(wide)} − {width_label(thin)}", first, second)
+        for method, lam, thin, wide in _pairs(evidence, table)
+        for first, second in [(groups[method, lam, wide], groups[method, lam, thin])]
+    ]
+    judgement = judge(comparisons, f"{name}, wider − thinner")
+    return finding(
+        judgement,
+        f"{name} is",
+        above="higher on the wider network",
+        below="lower on the wider network",
+    )
+
+
+def _pairs(evidence: Evidence, table: str) -> list[tuple[str, float, str, str]]:
+    """Return every row of a table with every two networks of neighbouring widths."""
+    grid: Grid = evidence.grid(table)
+    return [
+        (method, lam, thin, wide)
+        for method, lams in grid.methods.items()
+        for lam in sorted(lams)
+        for thin, wide in neighbours(grid.architectures)
+    ]
