@@ -12,6 +12,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/claims.smk"
 
 
 localrules:
@@ -45,6 +46,7 @@ rule all:
         HARNESS.examples,
         HARNESS.lemma,
         HARNESS.results,
+        HARNESS.claims,
 
 
 rule table1:

@@ -28,6 +28,7 @@ from reproduce.experiments import (
     traced_cells,
 )
 from reproduce.figures import available_figures
+from reproduce.files import digest
 from reproduce.outcomes import PublishedAttack
 from reproduce.settings import CONFIG_VARIABLE, build_config
 from reproduce.specs import (
@@ -103,6 +104,7 @@ class Harness:
         self.figures = available_figures(self.config)
         self.lemma = paths.lemma_file(self.config)
         self.lemma_digest = lemma_digest(self.config)
+        self.claims = paths.claims_file(self.config)
 
     def source(self, name: str) -> str:
         """Return where images come from; another source prepares them again."""
@@ -233,6 +235,22 @@ class Harness:
             grid = self.config.experiments.table3 if figure == "war" else None
             cells, records = () if grid is None else tuple(traced_cells(grid)), []
         return [*(file for c in cells for file in self.run_files(self.cells / c.id)), *records]
+
+    @_for_rules
+    def judged_from(self) -> list[Path]:
+        """Return the files that claims are judged on: of every run, and every record."""
+        found = [find_experiment(self.config, name) for name in experiment_names(self.config)]
+        cells = {cell: None for experiment in found for cell in experiment.cells}
+        files = [file for cell in cells for file in self.run_files(self.cells / cell.id)]
+        for experiment in found:
+            files += self._records(experiment)
+        return list(dict.fromkeys(files))
+
+    @_for_rules
+    def claims_digest(self) -> str:
+        """Return what changes when a verdict may, runs and records aside."""
+        names = experiment_names(self.config)
+        return digest([protocol_digest(self.config, name) for name in names])
 
     @_for_rules
     def picture(self, name: str) -> list[Path]:

@@ -29,11 +29,11 @@ def wider_risk(evidence: Evidence) -> Finding:
 
 def wider_lipschitz(evidence: Evidence) -> Finding:
     """Test that the local Lipschitz constant grows with width (Figure 4)."""
-    return _by_width(evidence, "figure4", "lipschitz", "local Lipschitz estimate", unit="nats per unit of pixels")
+    return _by_width(evidence, "figure4", "lipschitz", "local Lipschitz estimate", per=" per pixel")
 
 
 def _by_width(
-    evidence: Evidence, figure: str, column: str, name: str, sign: int = 1, unit: str = "nats"
+    evidence: Evidence, figure: str, column: str, name: str, sign: int = 1, per: str = ""
 ) -> Finding:
     """Compare the mean of a column over the last three quarters of training, by width.
 
@@ -53,7 +53,7 @@ def _by_width(
             groups.get((side, lam), Group(f"{side} {lam:g}", {})) for side in (more, less)
         )
         detail = _share_of_epochs(epochs, (more, lam), (less, lam))
-        return Comparison(what, first, second, unit=unit, detail=detail)
+        return Comparison(what, first, second, unit=f"nats{per}", detail=detail)
 
     def each(pairs: list[tuple[str, str]]) -> list[Comparison]:
         return [compare(lam, *pair) for lam in grid.lambdas for pair in pairs]
@@ -71,7 +71,7 @@ def _by_width(
 
 def _epoch_means(
     traces: Mapping[Cell, pd.DataFrame], column: str
-) -> dict[tuple[str, float], pd.Series[float]]:
+) -> dict[tuple[str, float], "pd.Series[float]"]:
     """Return the mean over seeds by epoch, for every network and lambda."""
     rows = [
         trace.groupby("epoch")[column].mean().rename(cell.seed) for cell, trace in traces.items()
@@ -86,7 +86,7 @@ def _epoch_means(
 
 
 def _share_of_epochs(
-    epochs: Mapping[tuple[str, float], pd.Series[float]],
+    epochs: Mapping[tuple[str, float], "pd.Series[float]"],
     first: tuple[str, float],
     second: tuple[str, float],
 ) -> str:

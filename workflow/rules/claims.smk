@@ -1,0 +1,19 @@
+# From traces, epochs and records to verdicts on the paper's claims.
+localrules:
+    claims,
+
+
+rule claims:
+    input:
+        lambda _: HARNESS.judged_from(),
+    output:
+        HARNESS.claims,
+    log:
+        HARNESS.logs / "claims.log",
+    conda:
+        ENVIRONMENT
+    params:
+        preset=HARNESS.config.preset,
+        digest=lambda _: HARNESS.claims_digest(),
+    shell:
+        "python -m reproduce claims --preset {params.preset} > {log} 2>&1"
