@@ -39,18 +39,23 @@ def made_up_epochs(cell: Cell) -> list[dict[str, float]]:
     ]
 
 
-def write_history(config: Config, cell: Cell) -> None:
+def write_history(
+    config: Config,
+    cell: Cell,
+    trace: pd.DataFrame | None = None,
+    epochs: list[dict[str, float]] | None = None,
+) -> None:
     """Write what a finished run leaves: checkpoints (empty), trace, epochs, run.json."""
     folder = paths.cell_folder(config, cell)
     write_run(config, Evaluation(cell, "best-test", "pgd20", 0))
     for choice in ("best-test", "last", "best-val"):
         paths.model_file(folder, choice).touch()
-    trace = paths.trace_file(folder)
-    made_up_trace(cell).to_parquet(trace)
-    write_epochs(paths.epochs_file(folder), made_up_epochs(cell))
+    file = paths.trace_file(folder)
+    (made_up_trace(cell) if trace is None else trace).to_parquet(file)
+    write_epochs(paths.epochs_file(folder), epochs or made_up_epochs(cell))
     run = paths.run_file(folder)
     manifest = paths.prepared_file(config, cell.dataset).with_suffix(".json")
-    info = read_json(run) | {"trace": sha256_of_file(trace)}
+    info = read_json(run) | {"trace": sha256_of_file(file)}
     info["data"]["sha256"] = read_json(manifest)["sha256"]
     write_json(run, info)
 

@@ -32,6 +32,25 @@ def fill(
             write_made_up(config, item, np.arange(images), robust, natural)
 
 
+def fill_metrics(
+    config: Config,
+    name: str,
+    numbers: Callable[[Evaluation], tuple[float, float, float] | None],
+    images: int = IMAGES,
+    **about: object,
+) -> None:
+    """Make up runs and records of an experiment with robust, natural accuracy and stability."""
+    for item in find_experiment(config, name).evaluations:
+        percent = numbers(item)
+        if percent is not None:
+            robust, natural, stable = (round(images * p / 100) for p in percent)
+            place = np.arange(images)
+            write_run(config, item, test=images)
+            extra = stable - robust
+            assert 0 <= extra <= images - natural, percent
+            write_made_up(config, item, place, place < robust, place < natural, extra, **about)
+
+
 def write_run(
     config: Config,
     item: Evaluation,
@@ -74,16 +93,25 @@ def write_made_up(
     index: NDArray[np.integer],
     robust: NDArray[np.bool_],
     natural: NDArray[np.bool_] | None = None,
+    wrong_and_stable: int | None = None,
+    recovered: int = 0,
+    top5: NDArray[np.bool_] | None = None,
     **info: object,
 ) -> None:
-    """Make up a record: which images hold, which are right; a twentieth is wrong and stable."""
+    """Make up a record: which images hold, which are right; a twentieth is wrong and stable.
+
+    Unless it is said how many are.  The last wrong ones may be right under attack.
+    """
     natural = np.ones_like(robust) if natural is None else natural
     labels = index % 10
     clean = np.where(natural, labels, (labels + 1) % 10)
-    wrong = np.flatnonzero(~natural)[: len(index) // 20]
+    count = len(index) // 20 if wrong_and_stable is None else wrong_and_stable
+    wrong = np.flatnonzero(~natural)[:count]
     stable = robust.copy()
     stable[wrong] = True
     adversarial = np.where(stable, clean, (labels + 2) % 10)
+    found = np.flatnonzero(~natural)[len(index) - int(natural.sum()) - recovered :]
+    adversarial[found] = labels[found]
     broken_by = np.where(natural & ~robust, 0, -1)
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
     label, folder = config.eval.label(item.attack), paths.cell_folder(config, item.cell)
@@ -97,5 +125,5 @@ def write_made_up(
     }
     write_record(
         paths.record_file(folder, item.checkpoint, label, item.seed),
-        Record(index, labels, clean, adversarial, broken_by, about),
+        Record(index, labels, clean, adversarial, broken_by, about, top5),
     )

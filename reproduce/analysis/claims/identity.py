@@ -23,8 +23,13 @@ def identity(evidence: Evidence) -> Finding:
     published = dict.fromkeys(
         item for name in names for item in find_experiment(evidence.config, name).published
     )
-    found = {f"{item.attack} on {item.cell}": evidence.record(item) for item in items}
-    found |= {f"{item.attack} on {item.name}": evidence.published(item) for item in published}
+    found = {
+        f"{i.attack} with seed {i.seed} on {i.cell}, {i.checkpoint}": evidence.record(i)
+        for i in items
+    }
+    found |= {
+        f"{i.attack} with seed {i.seed} on {i.name}": evidence.published(i) for i in published
+    }
     records = {
         name: record.metrics
         for name, record in found.items()
