@@ -206,7 +206,7 @@ def test_one_seed_is_judged_over_images(paper: Callable[..., Config]) -> None:
     assert effect.value == pytest.approx(5)
     assert (effect.seeds, effect.images) == (1, 1000)
     assert effect.p_value == pytest.approx(1.36e-5, rel=0.01)
-    assert effect.detail == "90 images count for the first alone, 40 for the other alone"
+    assert effect.detail == "90 images for w=5 alone, 40 images for w=1 alone"
     assert "these very networks, not of another training seed" in claim.summary
     # as many either way: nothing to be told
     write({1: place < 500, 5: (place >= 90) & (place < 590)})

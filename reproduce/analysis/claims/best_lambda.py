@@ -77,7 +77,7 @@ def best_lambda(evidence: Evidence) -> Finding:
     ]
     return Finding(
         verdict,
-        f"Best λ by width: {'; '.join(found)}.",
+        f"Best λ by width: {'; '.join(found)}.{_at_the_edge(judged)}",
         effects=tuple(effects),
         missing=missing,
     )
@@ -107,6 +107,18 @@ def _best(scale: _Scale) -> list[float]:
     """Return the lambda of the highest mean for each width."""
     means = [[cell.sample.mean for cell in row] for row in scale.cells]
     return [scale.lams[place] for place in np.argmax(means, axis=1)]
+
+
+def _at_the_edge(scales: list[_Scale]) -> str:
+    """Say where the best lambda is the largest of those tried."""
+    lines = []
+    for scale in scales:
+        found = zip(scale.widths, _best(scale), strict=True)
+        widths = [width_label(width) for width, lam in found if lam == max(scale.lams)]
+        lines += [f"{listed(widths)} ({scale.title})"] * bool(widths)
+    if not lines:
+        return ""
+    return f" It is the largest λ tried on {listed(lines)}: a larger one may be better still."
 
 
 def _draw_best(scale: _Scale) -> NDArray[np.float64]:

@@ -35,8 +35,10 @@ class Comparison:
 
     Attributes
     ----------
-    what : str
-        The difference, in words.
+    where : str
+        Row, width or attack that both sides share.
+    sides : tuple of str
+        What the first and the second are called.
     first, second : Group
         The groups.
     threshold : float
@@ -47,12 +49,18 @@ class Comparison:
         What else there is to say of it.
     """
 
-    what: str
+    where: str
+    sides: tuple[str, str]
     first: Group
     second: Group
     threshold: float = 0.0
     unit: str = "points"
     detail: str = ""
+
+    @property
+    def what(self) -> str:
+        """The difference, in words."""
+        return f"{self.where}: {self.sides[0]} − {self.sides[1]}"
 
     @property
     def there(self) -> bool:
@@ -144,6 +152,9 @@ def judge(
         verdict: Verdict = "too little data"
     else:
         verdict = verdict_of(main.low, main.high, main.threshold or 0.0)
+        # of images McNemar's exact test may be less sure than the interval
+        if main.p_value is not None and main.p_value >= SIGNIFICANCE:
+            verdict = "too little data"
     if contrary:
         verdict = "fails"
     return Judgement(
@@ -185,8 +196,8 @@ def _effect(pair: Comparison, unit: Unit) -> Effect:
     if unit == "images" and counts:
         one = counts[pair.pairs[0]]
         p_value = mcnemar(one) if pair.threshold == 0 else p_value
-        only = f"{one.only_first} images count for the first alone, {one.only_second} for the other"
-        detail.append(f"{only} alone")
+        only = zip(pair.sides, one[:2], strict=True)
+        detail.append(", ".join(f"{count} images for {side} alone" for side, count in only))
     elif counts:
         found = [mcnemar(one) for one in counts.values()]
         small = sum(p < SIGNIFICANCE for p in found)
@@ -232,11 +243,12 @@ def _mean(pairs: Sequence[Comparison], unit: Unit, what: str) -> Effect:
         min(effect.seeds for effect in single),
         min(effect.images for effect in single),
         p_value,
-        f"single ones from {_span(single)}",
+        f"single ones from {span(single)}",
     )
 
 
-def _span(effects: Sequence[Effect]) -> str:
+def span(effects: Sequence[Effect]) -> str:
+    """Write from where to where effects of one unit reach."""
     values = [effect.value for effect in effects]
     return f"{min(values):.3g} to {max(values):.3g} {effects[0].unit}"
 

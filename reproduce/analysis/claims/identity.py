@@ -2,6 +2,7 @@
 
 from reproduce.analysis.claims.claim import Effect, Finding, Verdict
 from reproduce.analysis.claims.evidence import Evidence
+from reproduce.analysis.claims.words import counted
 from reproduce.evaluation import Record
 from reproduce.experiments import experiment_names, find_experiment
 
@@ -50,13 +51,14 @@ def identity(evidence: Evidence) -> Finding:
         unit="% of images",
         threshold=LIMIT,
         images=images,
-        detail=f"{worst}; over all records {broken:,} of {images:,} images attacked; to lie at "
-        f"{LIMIT} % or below",
+        detail=f"{worst if broken else 'none has any'}; over all records {broken:,} of "
+        f"{images:,} attacked images; must be {LIMIT} % or below",
     )
     summary = (
-        f"It holds for {images - broken:,} of {images:,} attacked images in {len(records)} "
-        f"records; the record with most exceptions has {share:.2f} % ({worst}), "
-        f"{LIMIT} % are allowed."
+        f"It holds for {images - broken:,} of {images:,} attacked images in "
+        f"{counted(len(records), 'record')}."
     )
+    if broken:
+        summary += f" Most exceptions: {share:.2f} % ({worst}); {LIMIT} % are allowed."
     verdict: Verdict = "holds" if share <= LIMIT else "fails"
     return Finding(verdict, summary, "images", (effect,), missing)

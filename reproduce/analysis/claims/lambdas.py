@@ -18,7 +18,8 @@ def lambda_stability(evidence: Evidence) -> Finding:
     groups = table_groups(evidence, "table1", "perturbation_stability")
     comparisons = [
         Comparison(
-            f"{METHODS[method].title}, {width_label(network)}: λ={more:g} − λ={less:g}",
+            f"{METHODS[method].title}, {width_label(network)}",
+            (f"λ={more:g}", f"λ={less:g}"),
             groups[method, more, network],
             groups[method, less, network],
         )
@@ -41,7 +42,8 @@ def awp_lambda(evidence: Evidence) -> Finding:
     groups = table_groups(evidence, "table6", "robust_accuracy")
     comparisons = [
         Comparison(
-            f"{METHODS[method].title}, {network}: λ={more:g} − λ={less:g}",
+            f"{METHODS[method].title}, {network}",
+            (f"λ={more:g}", f"λ={less:g}"),
             groups[method, more, network],
             groups[method, less, network],
         )
@@ -60,7 +62,8 @@ def lambda_transfers(evidence: Evidence) -> Finding:
     grid: AttackTable = evidence.grid("table2")
     comparisons = [
         Comparison(
-            f"{dataset} {kind[-1]}, {attack}: λ={more:g} − λ={less:g}",
+            f"{dataset} {kind[-1]}, {attack}",
+            (f"λ={more:g}", f"λ={less:g}"),
             _survivors(evidence, dataset, kind[-1], more, attack),
             _survivors(evidence, dataset, kind[-1], less, attack),
         )
@@ -74,12 +77,9 @@ def lambda_transfers(evidence: Evidence) -> Finding:
 
 def _robust(comparisons: list[Comparison]) -> Finding:
     judgement = judge(comparisons, "robust accuracy, larger − smallest λ")
-    return finding(
-        judgement,
-        "robust accuracy is",
-        above="higher at the larger λ",
-        below="lower at the larger λ",
-    )
+    held = {pair.sides for pair in comparisons}
+    where = "at " + " than at ".join(held.pop()) if len(held) == 1 else "at the larger λ"
+    return finding(judgement, "robust accuracy is", above=f"higher {where}", below=f"lower {where}")
 
 
 def _survivors(

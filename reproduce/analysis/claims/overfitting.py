@@ -6,24 +6,53 @@ the best epoch is chosen by the numbers that would be judged, so even noise fall
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from reproduce.analysis.claims.claim import Effect, Finding, Verdict, verdict_of
-from reproduce.analysis.claims.evidence import Evidence, Runs, finished_runs
-from reproduce.analysis.claims.words import size
+from reproduce.analysis.claims.evidence import Evidence, finished_runs
+from reproduce.analysis.claims.words import counted, size
+from reproduce.analysis.histories import METRIC_COLUMNS
 from reproduce.analysis.statistics import contrast, sample
 from reproduce.cells import Cell
 from reproduce.config import Curves, Train
 from reproduce.training.schedules import learning_rate
 
 _UNIT = "points an epoch"
-_METRICS = {
+_ACCURACIES = {
     "robust_accuracy": "robust accuracy",
     "natural_accuracy": "natural accuracy",
-    "perturbation_stability": "perturbation stability",
 }
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """The runs of Figure 3.
+
+    Attributes
+    ----------
+    runs : dict
+        The epochs of each finished run that measured all three metrics.
+    missing : tuple of str
+        Runs that are not there, files that cannot be read.
+    drop : int or None
+        The epoch of the first drop of the learning rate.
+    last : int
+        The last epoch.
+    """
+
+    runs: dict[Cell, pd.DataFrame]
+    missing: tuple[str, ...]
+    drop: int | None
+    last: int
+
+    @property
+    def count(self) -> str:
+        """How many runs there are, in words."""
+        return counted(len(self.runs), "run")
 
 
 def overfitting(evidence: Evidence) -> Finding:
@@ -34,10 +63,12 @@ def overfitting(evidence: Evidence) -> Finding:
     and stability falls faster than natural accuracy does.  If robust accuracy rises,
     there is no over-fitting to explain, and the claim fails as it stands.
     """
-    runs, drop, last = _runs(evidence)
-    if drop is None:
-        return Finding("too little data", _NO_DROP, missing=runs.missing)
-    first = drop + 1 if last - drop > 1 else drop
+    found = _follow(evidence)
+    if found.drop is None:
+        return Finding("too little data", _NO_DROP, missing=found.missing)
+    if not found.runs:
+        return Finding("too little data", _NO_RUNS, missing=found.missing)
+    first = found.drop + 1 if found.last - found.drop > 1 else found.drop
 
     def fall(metric: str, epochs: pd.DataFrame) -> float:
         return -_slope(epochs[epochs["epoch"] >= first], metric)
@@ -45,23 +76,24 @@ def overfitting(evidence: Evidence) -> Finding:
     def gap(epochs: pd.DataFrame) -> float:
         return fall("perturbation_stability", epochs) - fall("natural_accuracy", epochs)
 
-    robust = _effect(runs, "fall of robust accuracy", lambda e: fall("robust_accuracy", e))
-    stable = _effect(
-        runs, "fall of perturbation stability", lambda e: fall("perturbation_stability", e)
+    effects = (
+        _effect(found, "fall of robust accuracy", partial(fall, "robust_accuracy")),
+        _effect(found, "fall of perturbation stability", partial(fall, "perturbation_stability")),
+        _effect(found, "fall of stability − fall of natural accuracy", gap),
     )
-    natural = _effect(runs, "fall of stability − fall of natural accuracy", gap)
-    effects = (robust, stable, natural)
-    if math.isnan(robust.value):
-        return Finding("too little data", _NO_RUNS, missing=runs.missing)
-    after = f"After epoch {first - 1} robust accuracy {_moves(robust)}"
+    robust, stable, faster = effects
     verdicts = [verdict_of(effect.low, effect.high, 0.0) for effect in effects]
+    text = f"After epoch {first - 1} robust accuracy {_moves(robust, found)}"
     if verdicts[0] == "holds":
+        word = "faster" if faster.value >= 0 else "slower"
+        by = size(faster, rests_on=found.count)
+        text += f", perturbation stability {_moves(stable, found)}; "
+        text += f"stability falls {word} than natural accuracy, by {by}."
         verdict = _all(verdicts)
-        text = f"{after}, perturbation stability {_moves(stable)}; {_attributed(natural)}."
     else:
+        text += f": no over-fitting {'to explain' if verdicts[0] == 'fails' else 'shown'}."
         verdict = verdicts[0]
-        text = f"{after}: no over-fitting {'shown' if verdict != 'fails' else 'to explain'}."
-    return Finding(verdict, text, effects=effects, missing=runs.missing)
+    return Finding(verdict, text, effects=effects, missing=found.missing)
 
 
 def stability_falls(evidence: Evidence) -> Finding:
@@ -70,30 +102,32 @@ def stability_falls(evidence: Evidence) -> Finding:
     Slopes over the epochs before the first drop of the learning rate, over all where it
     never drops.
     """
-    runs, drop, last = _runs(evidence)
-    before = last if drop is None else drop - 1
+    found = _follow(evidence)
+    before = found.last if found.drop is None else found.drop - 1
     if before < 2:
         return Finding("too little data", "The learning rate drops before the third epoch.")
+    if not found.runs:
+        return Finding("too little data", _NO_RUNS, missing=found.missing)
 
-    def slope(metric: str) -> Callable[[pd.DataFrame], float]:
-        return lambda epochs: _slope(epochs[epochs["epoch"] <= before], metric)
+    def rise(metric: str, epochs: pd.DataFrame) -> float:
+        return _slope(epochs[epochs["epoch"] <= before], metric)
 
     fall = _effect(
-        runs, "fall of perturbation stability", lambda e: -slope("perturbation_stability")(e)
+        found,
+        "fall of perturbation stability",
+        lambda epochs: -rise("perturbation_stability", epochs),
     )
-    rises = [
-        _effect(runs, f"rise of {_METRICS[metric]}", slope(metric), judged=False)
-        for metric in ("robust_accuracy", "natural_accuracy")
+    shown = [
+        _effect(found, f"rise of {name}", partial(rise, metric), judged=False)
+        for metric, name in _ACCURACIES.items()
     ]
-    if math.isnan(fall.value):
-        return Finding("too little data", _NO_RUNS, missing=runs.missing)
-    text = f"In epochs 1 to {before} perturbation stability {_moves(fall)}."
+    text = f"In epochs 1 to {before} perturbation stability {_moves(fall, found)}."
     verdict = verdict_of(fall.low, fall.high, 0.0)
-    return Finding(verdict, text, effects=(fall, *rises), missing=runs.missing)
+    return Finding(verdict, text, effects=(fall, *shown), missing=found.missing)
 
 
 _NO_DROP = "The schedule of these runs has no drop of the learning rate."
-_NO_RUNS = "No run is finished and measured every epoch."
+_NO_RUNS = "No run is finished that measured every epoch."
 
 
 def first_drop(train: Train) -> int | None:
@@ -104,11 +138,16 @@ def first_drop(train: Train) -> int | None:
     return next((e for e in range(2, train.epochs + 1) if rates[e - 1] < rates[e - 2]), None)
 
 
-def _runs(evidence: Evidence) -> tuple[Runs, int | None, int]:
-    """Return the runs of Figure 3, the epoch of the first drop, and the last epoch."""
+def _follow(evidence: Evidence) -> _Followed:
     grid: Curves = evidence.grid("figure3")
     train = evidence.config.train_of(grid.method)
-    return finished_runs(evidence, grid), first_drop(train), train.epochs
+    found = finished_runs(evidence, grid)
+    measured = {
+        cell: epochs
+        for cell, epochs in found.epochs.items()
+        if epochs[METRIC_COLUMNS].notna().all(axis=None)
+    }
+    return _Followed(measured, found.missing, first_drop(train), train.epochs)
 
 
 def _slope(epochs: pd.DataFrame, metric: str) -> float:
@@ -117,35 +156,30 @@ def _slope(epochs: pd.DataFrame, metric: str) -> float:
 
 
 def _effect(
-    runs: Runs, what: str, number: Callable[[pd.DataFrame], float], *, judged: bool = True
+    found: _Followed, what: str, number: Callable[[pd.DataFrame], float], *, judged: bool = True
 ) -> Effect:
-    """Return the mean of a number of each run, with its interval over all runs."""
-    numbers: dict[Cell, float] = {
-        cell: number(epochs)
-        for cell, epochs in runs.epochs.items()
-        if epochs[list(_METRICS)].notna().all(axis=None)
-    }
-    found = sample(list(numbers.values()))
-    estimate = contrast([found], [1])
+    """Return the mean of a number of each run, with Student's interval over all runs."""
+    numbers = {cell: number(epochs) for cell, epochs in found.runs.items()}
+    estimate = contrast([sample(list(numbers.values()))], [1])
     by_width: dict[str, list[float]] = {}
     for cell, value in numbers.items():
         by_width.setdefault(cell.architecture, []).append(value)
     means = ", ".join(f"{name} {np.mean(values):+.3f}" for name, values in by_width.items())
-    p_value = None if math.isnan(estimate.low) else estimate.apart(0.0)
-    threshold = 0.0 if judged else None
-    detail = f"{len(numbers)} runs of {len(by_width)} widths; by width {means}"
-    seeds = len({cell.seed for cell in numbers})
-    return Effect(what, *estimate[:3], _UNIT, threshold, seeds, p_value=p_value, detail=detail)
+    return Effect(
+        what,
+        *estimate[:3],
+        _UNIT,
+        0.0 if judged else None,
+        seeds=len({cell.seed for cell in numbers}),
+        p_value=None if math.isnan(estimate.low) else estimate.apart(0.0),
+        detail=f"{found.count} of {counted(len(by_width), 'width')}: {means}",
+    )
 
 
-def _moves(effect: Effect) -> str:
+def _moves(effect: Effect, found: _Followed) -> str:
     """Say how fast something falls, or rises."""
-    return f"{'falls' if effect.value >= 0 else 'rises'} by {size(effect)}"
-
-
-def _attributed(gap: Effect) -> str:
-    word = "faster" if gap.value >= 0 else "slower"
-    return f"stability falls {word} than natural accuracy, by {size(gap)}"
+    word = "falls" if effect.value >= 0 else "rises"
+    return f"{word} by {size(effect, rests_on=found.count)}"
 
 
 def _all(verdicts: list[Verdict]) -> Verdict:

@@ -29,7 +29,9 @@ def wider_risk(evidence: Evidence) -> Finding:
 
 def wider_lipschitz(evidence: Evidence) -> Finding:
     """Test that the local Lipschitz constant grows with width (Figure 4)."""
-    return _by_width(evidence, "figure4", "lipschitz", "local Lipschitz estimate", per=" per pixel")
+    return _by_width(
+        evidence, "figure4", "lipschitz", "the local Lipschitz estimate", per=" per unit of epsilon"
+    )
 
 
 def _by_width(
@@ -48,12 +50,14 @@ def _by_width(
 
     def compare(lam: float, thin: str, wide: str) -> Comparison:
         more, less = (wide, thin) if sign > 0 else (thin, wide)
-        what = f"{name}, λ={lam:g}: {width_label(more)} − {width_label(less)}"
+        names = (width_label(more), width_label(less))
         first, second = (
             groups.get((side, lam), Group(f"{side} {lam:g}", {})) for side in (more, less)
         )
         detail = _share_of_epochs(epochs, (more, lam), (less, lam))
-        return Comparison(what, first, second, unit=f"nats{per}", detail=detail)
+        return Comparison(
+            f"{name}, λ={lam:g}", names, first, second, unit=f"nats{per}", detail=detail
+        )
 
     def each(pairs: list[tuple[str, str]]) -> list[Comparison]:
         return [compare(lam, *pair) for lam in grid.lambdas for pair in pairs]

@@ -46,7 +46,7 @@ def war_lambda(evidence: Evidence) -> Finding:
                 "λ",
                 step,
                 war.lam.n,
-                detail=f"best of the search {best:g}, WAR {found.value:.2f}; to lie within "
+                detail=f"best of the search {best:g}, WAR {found.value:.2f}; must lie within "
                 f"± {step:g}, a step of the search",
             )
         )
@@ -78,19 +78,21 @@ def war_robustness(evidence: Evidence) -> Finding:
         )
         comparisons.append(
             Comparison(
-                f"{width_label(war.architecture)}: robust accuracy of WAR − of the search",
+                f"{width_label(war.architecture)}, robust accuracy",
+                ("WAR", "search by hand"),
                 _robust(evidence, war_cells(grid, war.architecture)),
                 _robust(evidence, searched),
                 threshold=-MARGIN,
-                detail=f"to lie above −{MARGIN} points",
+                detail=f"must lie above −{MARGIN} points",
             )
         )
     judgement = judge(comparisons, "robust accuracy, WAR − search")
     return finding(
         judgement,
         "WAR's robust accuracy is",
-        above=f"above that of the search, held against a margin of −{MARGIN}",
-        below=f"below that of the search, held against a margin of {MARGIN}",
+        above="above that of the search by hand",
+        below="below that of the search by hand",
+        note=f"Up to {MARGIN} points below count as not below.",
     )
 
 
@@ -133,11 +135,11 @@ def _p_outside(found: Estimate, best: float, step: float) -> float:
 def _lambdas(effects: Sequence[Effect], planned: int) -> str:
     lines = []
     for effect in effects:
-        interval = f" ({effect.low:+.2f} to {effect.high:+.2f})"
+        interval = f"95 % interval {effect.low:+.2f} to {effect.high:+.2f}"
         if math.isnan(effect.low):
-            interval = " (no interval: needs two training seeds)"
+            interval = "no interval: needs two training seeds"
         name = effect.what.partition(":")[0]
-        lines.append(f"{name} {effect.value:+.2f}{interval}, within ± {effect.threshold:g} or not")
-    text = f"λ of WAR minus the best of the search: {'; '.join(lines)}."
+        lines.append(f"{effect.value:+.2f} for {name} ({interval}; allowed ± {effect.threshold:g})")
+    text = f"λ of WAR minus the best of the search by hand: {'; '.join(lines)}."
     left = planned - len(effects)
     return text + (f" Not judged for want of results: {left} of {planned} widths." if left else "")

@@ -23,9 +23,13 @@ def wider_stability(evidence: Evidence, table: str = "table1") -> Finding:
     """Test that at equal lambda a wider network has lower stability (Table 1 or 5)."""
     groups = table_groups(evidence, table, "perturbation_stability")
     comparisons = [
-        Comparison(f"{row(method, lam)}: {width_label(thin)} − {width_label(wide)}", first, second)
+        Comparison(
+            row(method, lam),
+            (width_label(thin), width_label(wide)),
+            groups[method, lam, thin],
+            groups[method, lam, wide],
+        )
         for method, lam, thin, wide in _pairs(evidence, table)
-        for first, second in [(groups[method, lam, thin], groups[method, lam, wide])]
     ]
     judgement = judge(comparisons, "perturbation stability, thinner − wider")
     return finding(
@@ -44,9 +48,13 @@ def imagenet_stability(evidence: Evidence) -> Finding:
 def _wider_accuracy(evidence: Evidence, table: str, metric: str, name: str) -> Finding:
     groups = table_groups(evidence, table, metric)
     comparisons = [
-        Comparison(f"{row(method, lam)}: {width_label(wide)} − {width_label(thin)}", first, second)
+        Comparison(
+            row(method, lam),
+            (width_label(wide), width_label(thin)),
+            groups[method, lam, wide],
+            groups[method, lam, thin],
+        )
         for method, lam, thin, wide in _pairs(evidence, table)
-        for first, second in [(groups[method, lam, wide], groups[method, lam, thin])]
     ]
     judgement = judge(comparisons, f"{name}, wider − thinner")
     return finding(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from reproduce.analysis.claims.claim import Effect, Finding
-from reproduce.analysis.claims.compare import Judgement
+from reproduce.analysis.claims.compare import Judgement, span
 
 _NOTE = {
     "seeds": "",
@@ -13,7 +13,7 @@ _NOTE = {
 }
 
 
-def finding(judgement: Judgement, subject: str, above: str, below: str) -> Finding:
+def finding(judgement: Judgement, subject: str, above: str, below: str, note: str = "") -> Finding:
     """Write a judgement out.
 
     Parameters
@@ -25,17 +25,19 @@ def finding(judgement: Judgement, subject: str, above: str, below: str) -> Findi
     above, below : str
         How to say that the difference is positive, or negative: "higher on the wider
         network", "lower on the wider network".
+    note : str, optional
+        A sentence more for what is judged.
     """
     return Finding(
         judgement.verdict,
-        _sentence(judgement, subject, above, below),
+        _sentence(judgement, subject, above, below, note),
         judgement.unit,
         judgement.effects,
         judgement.missing,
     )
 
 
-def _sentence(judgement: Judgement, subject: str, above: str, below: str) -> str:
+def _sentence(judgement: Judgement, subject: str, above: str, below: str, note: str) -> str:
     main = judgement.main
     if not judgement.planned:
         return "Nothing to compare: the configuration has a single width, or lambda, here."
@@ -43,11 +45,15 @@ def _sentence(judgement: Judgement, subject: str, above: str, below: str) -> str
         return f"No results yet for any of {counted(judgement.planned, 'comparison')}."
     if main is None:
         there = f"{len(judgement.singles)} of {counted(judgement.planned, 'comparison')}"
-        return f"Needs two training seeds on each side; there are numbers for {there}."
+        return (
+            f"Needs two training seeds on each side. So far there are differences for {there}, "
+            f"{span(judgement.singles)}, without intervals."
+        )
     text = f"{subject} {size(main, above if main.value >= 0 else below)}"
     if judgement.averaged > 1:
         text = f"on average over {judgement.averaged} comparisons {text}"
     text = f"{text[0].upper()}{text[1:]}."
+    text += f" {note}" * bool(note)
     if judgement.contrary:
         text += f" Significantly the other way round: {', '.join(judgement.contrary)}."
     elif judgement.judged > 1:
@@ -58,10 +64,11 @@ def _sentence(judgement: Judgement, subject: str, above: str, below: str) -> str
     return text + _NOTE[judgement.unit] * (not math.isnan(main.low))
 
 
-def size(effect: Effect, where: str = "") -> str:
-    """Write how large an effect is, with its interval turned the same way, and what is behind it.
+def size(effect: Effect, where: str = "", rests_on: str | None = None) -> str:
+    """Write how large an effect is, its interval turned the same way, and what it rests on.
 
-    `where` stands between the number and the brackets.
+    `where` stands between the number and the brackets; it rests on seeds and images
+    unless that is said.
     """
     low, high = effect.low, effect.high
     if effect.value < 0:
@@ -70,7 +77,7 @@ def size(effect: Effect, where: str = "") -> str:
     if not math.isnan(low):
         interval = f"95 % interval {number(low, effect.unit)} to {number(high, effect.unit)}"
     text = f"{number(abs(effect.value), effect.unit)} {effect.unit} {where}".strip()
-    return f"{text} ({', '.join(filter(None, (interval, behind(effect))))})"
+    return f"{text} ({', '.join(filter(None, (interval, rests_on or behind(effect))))})"
 
 
 def number(value: float, unit: str) -> str:
