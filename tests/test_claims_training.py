@@ -307,6 +307,14 @@ def test_war_that_scatters_or_is_missing(tuned: Callable[..., Config]) -> None:
     assert "1 of 2 comparisons" in found["war-robustness"].summary
 
 
+def test_war_beside_a_search_of_one(tuned: Callable[..., Config]) -> None:
+    config = tuned("experiments.table3.lambdas=[9]")
+    _fill_war(config, {"wrn-34-1": 9, "wrn-34-5": 9}, gain=0.1)
+    claim = _claims(config)["war-lambda"]
+    assert claim.verdict == "too little data"
+    assert "single λ" in claim.summary
+
+
 def test_war_with_one_seed(tuned: Callable[..., Config]) -> None:
     config = tuned("experiments.table3.seeds=[0]")
     _fill_war(config, {"wrn-34-1": 8, "wrn-34-5": 10}, gain=0.2)

@@ -119,6 +119,17 @@ def test_a_table_may_be_left_out(tmp_path: Path) -> None:
     assert "unknown table 'table2'" in process.stdout + process.stderr
 
 
+def test_claims_are_judged_on_everything(tmp_path: Path) -> None:
+    workflow = Workflow(copy(tmp_path), {"preset": "demo"})
+    planned = workflow.planned("--", "claims")
+    assert planned["claims"] == 1
+    everything = workflow.planned("--", "all")
+    assert everything["claims"] == 1
+    assert [planned[job] for job in ("train", "evaluate")] == [
+        everything[job] for job in ("train", "evaluate")
+    ]
+
+
 @pytest.mark.parametrize(
     "target",
     [

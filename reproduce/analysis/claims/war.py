@@ -53,6 +53,8 @@ def war_lambda(evidence: Evidence) -> Finding:
         verdicts.append(-step < found.low - best and found.high - best < step)
         p_values.append(_p_outside(found, best, step))
     missing = _missing(evidence)
+    if len(grid.lambdas) < 2:
+        return Finding("too little data", "The search by hand has a single λ: no step to be near.")
     if not effects:
         return Finding("too little data", "WAR or the search has no results yet.", missing=missing)
     known = [p for p in p_values if not math.isnan(p)]
@@ -137,9 +139,10 @@ def _lambdas(effects: Sequence[Effect], planned: int) -> str:
     for effect in effects:
         interval = f"95 % interval {effect.low:+.2f} to {effect.high:+.2f}"
         if math.isnan(effect.low):
-            interval = "no interval: needs two training seeds"
+            interval = "no interval: needs two training seeds that differ"
         name = effect.what.partition(":")[0]
         lines.append(f"{effect.value:+.2f} for {name} ({interval}; allowed ± {effect.threshold:g})")
-    text = f"λ of WAR minus the best of the search by hand: {'; '.join(lines)}."
+    differences = "; ".join(lines).replace("-", "−")
+    text = f"λ of WAR minus the best of the search by hand: {differences}."
     left = planned - len(effects)
     return text + (f" Not judged for want of results: {left} of {planned} widths." if left else "")

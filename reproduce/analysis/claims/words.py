@@ -42,7 +42,7 @@ def _sentence(judgement: Judgement, subject: str, above: str, below: str, note: 
     if not judgement.planned:
         return "Nothing to compare: the configuration has a single width, or lambda, here."
     if not judgement.singles:
-        return f"No results yet for any of {counted(judgement.planned, 'comparison')}."
+        return f"No results yet; {counted(judgement.planned, 'comparison')} to make."
     if main is None:
         there = f"{len(judgement.singles)} of {counted(judgement.planned, 'comparison')}"
         return (
