@@ -65,6 +65,12 @@ def tiny(tmp_path: Path, digits_folder: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture
+def paper(tmp_path: Path) -> Callable[..., Config]:
+    """Make the paper's configuration, for made-up results; takes overrides."""
+    return lambda *sets: load_config("{}", "paper", [f"results={tmp_path}", *sets])
+
+
+@pytest.fixture
 def run_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> Callable[..., str]:

@@ -3,27 +3,20 @@
 import json
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+from claim_results import Numbers, claim_of, claims_of, width_of
 from made_up import fill_metrics, write_made_up, write_run
 
 from reproduce import paths
-from reproduce.analysis.claims import Claim, judge_claims, write_claims
+from reproduce.analysis.claims import judge_claims, write_claims
 from reproduce.config import Config
 from reproduce.experiments import Evaluation, find_experiment
 from reproduce.paper import published
-from reproduce.settings import load_config
 
-Numbers = tuple[float, float, float]
 METRICS = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
 SMALL = "{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 12]}}"
-
-
-@pytest.fixture
-def paper(tmp_path: Path) -> Callable[..., Config]:
-    return lambda *sets: load_config("{}", "paper", [f"results={tmp_path}", *sets])
 
 
 @pytest.fixture
@@ -31,21 +24,9 @@ def small(paper: Callable[..., Config]) -> Config:
     return paper(f"experiments.table1={SMALL}")
 
 
-def _claims(config: Config) -> dict[str, Claim]:
-    return {claim.name: claim for claim in judge_claims(config)}
-
-
-def _claim(config: Config, name: str) -> Claim:
-    return _claims(config)[name]
-
-
-def _width(item: Evaluation) -> int:
-    return int(item.cell.architecture.rpartition("-")[2])
-
-
 def _as_claimed(item: Evaluation) -> Numbers:
     """Return the paper's trends, a seed worth a tenth."""
-    width, lam, seed = _width(item), item.cell.lam, item.cell.seed
+    width, lam, seed = width_of(item), item.cell.lam, item.cell.seed
     return 40 + seed / 10, 60 + width + seed / 10, 60 - width / 2 + lam + seed / 10
 
 
@@ -62,7 +43,7 @@ def test_the_papers_own_numbers(paper: Callable[..., Config]) -> None:
         return robust, natural, stable
 
     fill_metrics(config, "table1", of_the_paper)
-    found = _claims(config)
+    found = claims_of(config)
     for name in ("wider-natural", "wider-stability", "lambda-stability"):
         assert (found[name].verdict, found[name].unit) == ("holds", "seeds"), found[name]
     # 11 rows of two steps in width, 9 columns... of 5 and 4 steps in lambda
@@ -84,7 +65,7 @@ def test_the_papers_own_numbers(paper: Callable[..., Config]) -> None:
 
 def test_trends_that_hold_and_their_opposites_fail(small: Config) -> None:
     fill_metrics(small, "table1", _as_claimed)
-    natural = _claim(small, "wider-natural")
+    natural = claim_of(small, "wider-natural")
     assert natural.verdict == "holds"
     pooled = natural.effects[0]
     # on average a step in width is worth (10 - 1) / 2
@@ -93,17 +74,17 @@ def test_trends_that_hold_and_their_opposites_fail(small: Config) -> None:
     half = 2.776445 * 0.1 / math.sqrt(3)
     assert (pooled.value - pooled.low) < half
     assert natural.missing == ()
-    found = _claims(small)
+    found = claims_of(small)
     assert found["wider-stability"].verdict == "holds"
     lam = found["lambda-stability"]
     assert (lam.verdict, lam.effects[0].value) == ("holds", pytest.approx(6))
 
     def opposite(item: Evaluation) -> Numbers:
-        width, lam, seed = _width(item), item.cell.lam, item.cell.seed
+        width, lam, seed = width_of(item), item.cell.lam, item.cell.seed
         return 40 + seed / 10, 70 - width + seed / 10, 60 + width / 2 - lam + seed / 10
 
     fill_metrics(small, "table1", opposite)
-    found = _claims(small)
+    found = claims_of(small)
     for name in ("wider-natural", "wider-stability", "lambda-stability"):
         assert found[name].verdict == "fails", name
     text = found["wider-natural"].summary
@@ -115,12 +96,12 @@ def test_one_comparison_contradicts_always(small: Config) -> None:
     """Of four steps three go up by ten, one down by one: the mean holds, "always" does not."""
 
     def numbers(item: Evaluation) -> Numbers:
-        width, lam, seed = _width(item), item.cell.lam, item.cell.seed
+        width, lam, seed = width_of(item), item.cell.lam, item.cell.seed
         natural = {1: 50, 5: 60, 10: 59 if lam == 6 else 70}[width]
         return 40, natural + seed / 100, 60
 
     fill_metrics(small, "table1", numbers)
-    claim = _claim(small, "wider-natural")
+    claim = claim_of(small, "wider-natural")
     assert claim.effects[0].low > 0
     assert claim.verdict == "fails"
     assert "Significantly the other way round: TRADES, λ=6: w=10 − w=5." in claim.summary
@@ -128,30 +109,30 @@ def test_one_comparison_contradicts_always(small: Config) -> None:
 
 def test_noise_does_not_contradict(small: Config) -> None:
     def numbers(item: Evaluation) -> Numbers:
-        width, lam, seed = _width(item), item.cell.lam, item.cell.seed
+        width, lam, seed = width_of(item), item.cell.lam, item.cell.seed
         natural = {1: 50, 5: 60, 10: 59.9 if lam == 6 else 70}[width]
         return 40, natural + seed / 2, 60
 
     fill_metrics(small, "table1", numbers)
-    claim = _claim(small, "wider-natural")
+    claim = claim_of(small, "wider-natural")
     assert claim.verdict == "holds"
     assert "None is significantly the other way round" in claim.summary
 
 
 def test_seeds_that_scatter_are_too_little_data(small: Config) -> None:
-    fill_metrics(small, "table1", lambda item: (40, 60 + _width(item) / 10 + item.cell.seed, 70))
-    claim = _claim(small, "wider-natural")
+    fill_metrics(small, "table1", lambda item: (40, 60 + width_of(item) / 10 + item.cell.seed, 70))
+    claim = claim_of(small, "wider-natural")
     assert claim.verdict == "too little data"
     assert claim.effects[0].low < 0 < claim.effects[0].high
 
 
 def test_missing_cells_are_counted_and_named(small: Config) -> None:
     def numbers(item: Evaluation) -> Numbers | None:
-        lost = item.cell.lam == 12 and _width(item) == 10
+        lost = item.cell.lam == 12 and width_of(item) == 10
         return None if lost or (item.cell.lam == 6 and item.cell.seed == 2) else _as_claimed(item)
 
     fill_metrics(small, "table1", numbers)
-    claim = _claim(small, "wider-natural")
+    claim = claim_of(small, "wider-natural")
     assert claim.verdict == "holds"
     assert "1 of 4 comparisons" in claim.summary
     assert "2 training seeds" in claim.summary
@@ -166,7 +147,7 @@ def test_a_damaged_record_is_named(small: Config) -> None:
         paths.cell_folder(small, item.cell), item.checkpoint, item.attack, item.seed
     )
     record.write_bytes(b"no zip")
-    claim = _claim(small, "wider-stability")
+    claim = claim_of(small, "wider-stability")
     assert claim.verdict == "holds"
     assert f"{record} does not match its checksum" in " ".join(claim.missing)
 
@@ -183,8 +164,8 @@ def test_no_results_at_all(paper: Callable[..., Config]) -> None:
 
 def test_a_single_width_has_nothing_to_compare(paper: Callable[..., Config]) -> None:
     config = paper("experiments.table1={architectures: [wrn-34-1], methods: {at: [1]}}")
-    assert "Nothing to compare" in _claim(config, "wider-natural").summary
-    assert "Nothing to compare" in _claim(config, "lambda-stability").summary
+    assert "Nothing to compare" in claim_of(config, "wider-natural").summary
+    assert "Nothing to compare" in claim_of(config, "lambda-stability").summary
 
 
 def test_one_seed_is_judged_over_images(paper: Callable[..., Config]) -> None:
@@ -194,13 +175,13 @@ def test_one_seed_is_judged_over_images(paper: Callable[..., Config]) -> None:
     def write(natural: dict[int, np.ndarray]) -> None:
         for item in find_experiment(config, "table1").evaluations:
             write_run(config, item)
-            right = natural[_width(item)]
+            right = natural[width_of(item)]
             write_made_up(config, item, np.arange(1000), np.zeros(1000, bool), right)
 
     place = np.arange(1000)
     # right for the wide one alone: 90 images, for the thin one alone: 40
     write({1: place < 500, 5: (place >= 40) & (place < 590)})
-    claim = _claim(config, "wider-natural")
+    claim = claim_of(config, "wider-natural")
     assert (claim.verdict, claim.unit) == ("holds", "images")
     (effect,) = claim.effects
     assert effect.value == pytest.approx(5)
@@ -210,9 +191,9 @@ def test_one_seed_is_judged_over_images(paper: Callable[..., Config]) -> None:
     assert "these very networks, not of another training seed" in claim.summary
     # as many either way: nothing to be told
     write({1: place < 500, 5: (place >= 90) & (place < 590)})
-    assert _claim(config, "wider-natural").verdict == "too little data"
+    assert claim_of(config, "wider-natural").verdict == "too little data"
     write({1: (place >= 40) & (place < 590), 5: place < 500})
-    assert _claim(config, "wider-natural").verdict == "fails"
+    assert claim_of(config, "wider-natural").verdict == "fails"
 
 
 def test_records_of_other_test_sets_cost_their_claim_alone(paper: Callable[..., Config]) -> None:
@@ -220,101 +201,12 @@ def test_records_of_other_test_sets_cost_their_claim_alone(paper: Callable[..., 
     config = paper(f"experiments.table1={grid}")
     for item in find_experiment(config, "table1").evaluations:
         write_run(config, item)
-        index = np.arange(0, 100) + (1000 if _width(item) == 5 else 0)
+        index = np.arange(0, 100) + (1000 if width_of(item) == 5 else 0)
         write_made_up(config, item, index, np.zeros(100, bool))
-    claim = _claim(config, "wider-natural")
+    claim = claim_of(config, "wider-natural")
     assert claim.verdict == "too little data"
     assert "share fewer than two images" in claim.summary
-    assert _claim(config, "identity").verdict == "holds"
-
-
-@pytest.mark.parametrize(
-    ("best", "verdict"),
-    [
-        ({1: 9, 5: 12, 10: 18}, "holds"),
-        ({1: 12, 5: 12, 10: 12}, "holds"),
-        ({1: 18, 5: 12, 10: 9}, "fails"),
-    ],
-)
-def test_best_lambda(paper: Callable[..., Config], best: dict[int, int], verdict: str) -> None:
-    grid = "{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [9, 12, 18]}}"
-    config = paper(f"experiments.table1={grid}")
-
-    def numbers(item: Evaluation) -> Numbers:
-        distance = abs(item.cell.lam - best[_width(item)])
-        return 50 - distance / 3 + item.cell.seed / 10, 80, 60
-
-    fill_metrics(config, "table1", numbers)
-    claim = _claim(config, "best-lambda")
-    assert claim.verdict == verdict
-    assert [e.value for e in claim.effects if e.unit == "λ"] == list(best.values())
-    # the draws are a function of a seed
-    assert _claim(config, "best-lambda") == claim
-
-
-def test_best_lambda_of_a_coin_toss(paper: Callable[..., Config]) -> None:
-    """Two widths, two lambdas, all four cells alike: the best falls in a quarter of draws."""
-    grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 12], at: [1]}}"
-    config = paper(f"experiments.table1={grid}")
-    fill_metrics(config, "table1", lambda item: (50 + item.cell.seed, 80, 60))
-    claim = _claim(config, "best-lambda")
-    assert claim.verdict == "too little data"
-    share = claim.effects[0]
-    assert share.value == pytest.approx(75, abs=1.5)
-    assert share.unit == "% of draws"
-    # adversarial training has one lambda
-    assert all("TRADES" in effect.what for effect in claim.effects)
-
-
-def test_best_lambda_needs_seeds(paper: Callable[..., Config]) -> None:
-    grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 12]}, seeds: [0]}"
-    config = paper(f"experiments.table1={grid}")
-    fill_metrics(config, "table1", lambda item: (50 + item.cell.lam, 80, 70))
-    claim = _claim(config, "best-lambda")
-    assert claim.verdict == "too little data"
-    assert "two seeds" in claim.summary
-
-
-def _attacked(config: Config, gain: Callable[[Evaluation], float]) -> None:
-    """Make up Table 2: a larger lambda is worth `gain` points; starts break other images."""
-    for item in find_experiment(config, "table2").evaluations:
-        write_run(config, item)
-        place = np.arange(2000)
-        robust = place < 1000 + 20 * gain(item) * (item.cell.lam == 12)
-        robust[item.seed] = False
-        write_made_up(config, item, place, robust)
-
-
-def test_larger_lambda_under_every_attack(paper: Callable[..., Config]) -> None:
-    grid = (
-        "{architectures: {cifar10: [wrn-34-1, wrn-34-5, densenet-bc-40-12], cifar100: [wrn-34-5]},"
-        "lambdas: [6, 12, 18], attacks: [pgd20, fab]}"
-    )
-    config = paper(f"experiments.table2={grid}")
-    _attacked(config, lambda _: 3)
-    claim = _claim(config, "lambda-transfers")
-    assert (claim.verdict, claim.unit) == ("holds", "images")
-    # the widest of three kinds, two attacks, and their mean; 12 against 6, not 18
-    assert len(claim.effects) == 1 + 3 * 2
-    assert [effect.value for effect in claim.effects] == pytest.approx([3] * 7)
-    assert all("λ=12 − λ=6" in effect.what for effect in claim.effects[1:])
-    # the survivors of all three starts: three images fewer than of one
-    _attacked(config, lambda item: -3 if item.attack == "fab" else 3)
-    claim = _claim(config, "lambda-transfers")
-    assert claim.verdict == "fails"
-    assert claim.summary.count("fab: λ=12 − λ=6") == 3
-
-
-def test_awp_gains_from_a_larger_lambda(paper: Callable[..., Config]) -> None:
-    config = paper()
-    gains = {6.0: 0.0, 12.0: 2.0, 18.0: -5.0}
-    fill_metrics(config, "table6", lambda item: (50 + gains[item.cell.lam], 80, 60))
-    claim = _claim(config, "awp-lambda")
-    assert (claim.verdict, claim.unit) == ("holds", "images")
-    assert [effect.value for effect in claim.effects] == [pytest.approx(2)]
-    # without the paper's 12 it is the next above the smallest
-    other = paper("experiments.table6.methods={awp-trades: [6, 18]}")
-    assert _claim(other, "awp-lambda").verdict == "fails"
+    assert claim_of(config, "identity").verdict == "holds"
 
 
 def test_imagenet(paper: Callable[..., Config]) -> None:
@@ -326,7 +218,7 @@ def test_imagenet(paper: Callable[..., Config]) -> None:
         write_run(config, item, test=1000)
         robust = place < (300 if wide else 400)
         write_made_up(config, item, place, robust, robust, 0, top5=top5)
-    natural, stable = (_claim(config, f"imagenet-{name}") for name in ("natural", "stability"))
+    natural, stable = (claim_of(config, f"imagenet-{name}") for name in ("natural", "stability"))
     assert (natural.verdict, natural.effects[0].value) == ("holds", pytest.approx(13))
     assert (stable.verdict, stable.effects[0].value) == ("holds", pytest.approx(10))
     assert natural.unit == stable.unit == "images"
@@ -343,13 +235,13 @@ def test_the_identity(paper: Callable[..., Config]) -> None:
         write_made_up(
             config, item, place, place < 4000, place < 8000, 0, recovered, every_image=every
         )
-    claim = _claim(config, "identity")
+    claim = claim_of(config, "identity")
     # the third attack left alone what was wrong: its record cannot tell
     (effect,) = claim.effects
     assert (claim.verdict, effect.value, effect.images) == ("holds", pytest.approx(0.1), 20_000)
     assert "19,987 of 20,000 attacked images in 2 records" in claim.summary
     write_made_up(config, first, place, place < 4000, place < 8000, 0, 11)
-    assert _claim(config, "identity").verdict == "fails"
+    assert claim_of(config, "identity").verdict == "fails"
 
 
 def _numbers(tree: object) -> Iterator[object]:

@@ -1,21 +1,18 @@
-"""Claims on traces, on epochs and on WAR, on made-up results whose verdicts are known."""
+"""Claims on traces and on epochs, on made-up results whose verdicts are known."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from claim_results import claims_of
 from histories import EPOCHS, STEPS, write_history
-from made_up import write_made_up, write_run
 
 from reproduce import paths
-from reproduce.analysis.claims import Claim, judge_claims
 from reproduce.analysis.claims.overfitting import first_drop
 from reproduce.catalogue import parse_architecture
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.experiments import curve_cells, find_experiment
+from reproduce.experiments import curve_cells
 from reproduce.settings import load_config
 from reproduce.training.schedules import learning_rate
 from reproduce.training.trace import as_frame
@@ -35,10 +32,6 @@ def config(tiny: Callable[..., Config]) -> Config:
         f"experiments.figure4={CURVES.format('trades')}",
         f"train.epochs={EPOCHS}",
     )
-
-
-def _claims(config: Config) -> dict[str, Claim]:
-    return {claim.name: claim for claim in judge_claims(config)}
 
 
 def _trace(cell: Cell, width_effect: float, first_epoch: float = 0.0) -> pd.DataFrame:
@@ -62,7 +55,7 @@ NAMES = ("wider-regularization", "wider-risk", "wider-lipschitz")
 
 def test_traces_by_width(config: Config) -> None:
     _fill_traces(config, 1.0)
-    found = _claims(config)
+    found = claims_of(config)
     for name in NAMES:
         claim = found[name]
         assert (claim.verdict, claim.unit, claim.missing) == ("holds", "seeds", ())
@@ -76,19 +69,19 @@ def test_traces_by_width(config: Config) -> None:
     assert "w=1 − w=0.25" in found["wider-regularization"].effects[0].what
     assert "w=0.25 − w=1" in found["wider-risk"].effects[0].what
     _fill_traces(config, -1.0)
-    assert {_claims(config)[name].verdict for name in NAMES} == {"fails"}
+    assert {claims_of(config)[name].verdict for name in NAMES} == {"fails"}
     _fill_traces(config, 0.001)
-    assert {_claims(config)[name].verdict for name in NAMES} == {"too little data"}
+    assert {claims_of(config)[name].verdict for name in NAMES} == {"too little data"}
 
 
 def test_the_beginning_of_training_does_not_count(config: Config) -> None:
     """The first quarter of six epochs is the first epoch; there all is the other way round."""
     _fill_traces(config, 1.0)
-    before = _claims(config)["wider-risk"]
+    before = claims_of(config)["wider-risk"]
     for cell in curve_cells(config.experiments.figure1):
         width = parse_architecture(cell.architecture).width
         write_history(config, cell, _trace(cell, 1.0, first_epoch=-100 * width))
-    assert _claims(config)["wider-risk"].effects == before.effects
+    assert claims_of(config)["wider-risk"].effects == before.effects
 
 
 def test_neighbours_can_contradict_the_ends(config: Config) -> None:
@@ -96,7 +89,7 @@ def test_neighbours_can_contradict_the_ends(config: Config) -> None:
     for cell in curve_cells(config.experiments.figure4):
         width = parse_architecture(cell.architecture).width
         write_history(config, cell, _trace(cell, bent[cell.architecture] / width))
-    claim = _claims(config)["wider-lipschitz"]
+    claim = claims_of(config)["wider-lipschitz"]
     assert claim.effects[0].low > 0
     assert claim.verdict == "fails"
     assert "the other way round: the local Lipschitz estimate, λ=6: w=1 − w=0.5" in claim.summary
@@ -107,7 +100,7 @@ def test_traces_that_are_missing_or_damaged(config: Config) -> None:
     for cell in cells:
         if cell.seed == 0:
             write_history(config, cell, _trace(cell, 1.0))
-    claim = _claims(config)["wider-regularization"]
+    claim = claims_of(config)["wider-regularization"]
     assert claim.verdict == "too little data"
     # the size is shown without an interval
     assert "Needs two training seeds on each side" in claim.summary
@@ -116,7 +109,7 @@ def test_traces_that_are_missing_or_damaged(config: Config) -> None:
     _fill_traces(config, 1.0)
     damaged = paths.trace_file(paths.cell_folder(config, cells[0]))
     damaged.write_bytes(b"no trace")
-    claim = _claims(config)["wider-regularization"]
+    claim = claims_of(config)["wider-regularization"]
     assert (claim.verdict, claim.effects[0].seeds) == ("holds", 2)
     (line,) = claim.missing
     assert f"{cells[0]}/trace.parquet is damaged" in line
@@ -124,7 +117,7 @@ def test_traces_that_are_missing_or_damaged(config: Config) -> None:
     for cell in cells:
         if cell.architecture == "wrn-10-1":
             paths.run_file(paths.cell_folder(config, cell)).unlink()
-    assert _claims(config)["wider-regularization"].verdict == "too little data"
+    assert claims_of(config)["wider-regularization"].verdict == "too little data"
 
 
 def _epochs(
@@ -174,7 +167,7 @@ def test_overfitting(
     config: Config, slopes: tuple[float, float, float], verdict: str, words: str
 ) -> None:
     _fill_epochs(config, *slopes)
-    claim = _claims(config)["overfitting"]
+    claim = claims_of(config)["overfitting"]
     assert claim.verdict == verdict, claim.summary
     assert words in claim.summary
     assert "After epoch 3" in claim.summary
@@ -187,21 +180,21 @@ def test_overfitting(
 
 def test_stability_before_the_drop(config: Config) -> None:
     _fill_epochs(config, -1, 0.5, -1.5, before=-2.0)
-    claim = _claims(config)["stability-falls"]
+    claim = claims_of(config)["stability-falls"]
     assert (claim.verdict, claim.effects[0].value) == ("holds", pytest.approx(2, abs=0.01))
     assert "In epochs 1 to 2 perturbation stability falls by 1.99" in claim.summary
     assert "9 runs)" in claim.summary
     assert [effect.threshold for effect in claim.effects] == [0.0, None, None]
     _fill_epochs(config, -1, 0.5, -1.5, before=2.0)
-    assert _claims(config)["stability-falls"].verdict == "fails"
+    assert claims_of(config)["stability-falls"].verdict == "fails"
     _fill_epochs(config, -1, 0.5, -1.5, before=0.0)
-    assert _claims(config)["stability-falls"].verdict == "too little data"
+    assert claims_of(config)["stability-falls"].verdict == "too little data"
 
 
 def test_epochs_that_are_missing_or_damaged(config: Config) -> None:
     first, second, *_ = curve_cells(config.experiments.figure3)
     write_history(config, first, epochs=_epochs(first, -1, 0.5, -1.5))
-    claim = _claims(config)["overfitting"]
+    claim = claims_of(config)["overfitting"]
     # one run has slopes and no interval
     assert claim.verdict == "too little data"
     assert "falls by 1.1 points an epoch (no interval, 1 run)" in claim.summary
@@ -209,14 +202,14 @@ def test_epochs_that_are_missing_or_damaged(config: Config) -> None:
     _fill_epochs(config, -1, 0.5, -1.5)
     damaged = paths.epochs_file(paths.cell_folder(config, second))
     damaged.write_text("epoch\n1\n")
-    claim = _claims(config)["overfitting"]
+    claim = claims_of(config)["overfitting"]
     assert claim.verdict == "holds"
     assert "8 runs of 3 widths" in claim.effects[0].detail
     assert f"{second}/epochs.csv is damaged" in " ".join(claim.missing)
 
 
 def test_no_runs_have_no_slopes(config: Config) -> None:
-    found = _claims(config)
+    found = claims_of(config)
     for name in ("overfitting", "stability-falls"):
         assert found[name].verdict == "too little data"
         assert "No run is finished" in found[name].summary
@@ -237,89 +230,6 @@ def test_a_schedule_without_a_drop(tiny: Callable[..., Config]) -> None:
         "train.schedule=cosine",
     )
     _fill_epochs(config, -1, 0.5, -1.5)
-    found = _claims(config)
+    found = claims_of(config)
     assert "no drop of the learning rate" in found["overfitting"].summary
     assert "In epochs 1 to 6" in found["stability-falls"].summary
-
-
-@pytest.fixture
-def tuned(tmp_path: Path) -> Callable[..., Config]:
-    grid = "{architectures: [wrn-34-1, wrn-34-5], untuned: 6, lambdas: [6, 9, 12]}"
-    return lambda *sets: load_config(
-        "{}", "paper", [f"results={tmp_path}", f"experiments.table3={grid}", *sets]
-    )
-
-
-def _fill_war(config: Config, lams: dict[str, float], gain: float, spread: float = 0.2) -> None:
-    """Make up Table 3: 9 is best, WAR ends with some lambdas and gains some robust accuracy."""
-    place = np.arange(10_000)
-    for item in find_experiment(config, "table3").evaluations:
-        cell = item.cell
-        of_war = cell.method == "war"
-        lam = lams[cell.architecture] + cell.seed * spread if of_war else cell.lam
-        write_run(config, item, final_lambda=lam)
-        robust = 50 + gain if of_war else 50 - abs(cell.lam - 9) / 3
-        write_made_up(config, item, place, place < round(100 * robust) + 10 * cell.seed)
-
-
-def test_war_lands_near_and_is_not_worse(tuned: Callable[..., Config]) -> None:
-    config = tuned()
-    _fill_war(config, {"wrn-34-1": 8, "wrn-34-5": 10}, gain=0.1)
-    found = _claims(config)
-    near, good = found["war-lambda"], found["war-robustness"]
-    assert near.verdict == "holds"
-    assert [e.value for e in near.effects] == pytest.approx([-0.8, 1.2])
-    assert [(e.threshold, e.unit, e.seeds) for e in near.effects] == [(3, "λ", 3)] * 2
-    # Student's interval of three seeds
-    assert near.effects[0].high - near.effects[0].value == pytest.approx(4.302653 * 0.2 / 3**0.5)
-    assert (good.verdict, good.unit) == ("holds", "seeds")
-    assert good.effects[0].value == pytest.approx(0.1)
-    assert good.effects[0].threshold == -0.5
-    # a little less is within the margin
-    _fill_war(config, {"wrn-34-1": 8, "wrn-34-5": 10}, gain=-0.2)
-    assert _claims(config)["war-robustness"].verdict == "holds"
-
-
-def test_war_far_off_and_worse(tuned: Callable[..., Config]) -> None:
-    config = tuned()
-    _fill_war(config, {"wrn-34-1": 8, "wrn-34-5": 14}, gain=-2)
-    found = _claims(config)
-    assert found["war-lambda"].verdict == "fails"
-    assert (
-        "+5.20 for w=5 (95 % interval +4.70 to +5.70; allowed ± 3)" in found["war-lambda"].summary
-    )
-    assert found["war-robustness"].verdict == "fails"
-    assert "2.00 points below that of the search by hand" in found["war-robustness"].summary
-
-
-def test_war_that_scatters_or_is_missing(tuned: Callable[..., Config]) -> None:
-    config = tuned()
-    _fill_war(config, {"wrn-34-1": 8, "wrn-34-5": 8}, gain=0.1, spread=2)
-    assert _claims(config)["war-lambda"].verdict == "too little data"
-    for item in find_experiment(config, "table3").evaluations:
-        if item.cell.method == "war" and item.cell.architecture == "wrn-34-5":
-            paths.record_file(
-                paths.cell_folder(config, item.cell), item.checkpoint, item.attack, item.seed
-            ).unlink()
-    found = _claims(config)
-    assert "1 of 2 widths" in found["war-lambda"].summary
-    assert len(found["war-lambda"].missing) == 3
-    assert "1 of 2 comparisons" in found["war-robustness"].summary
-
-
-def test_war_beside_a_search_of_one(tuned: Callable[..., Config]) -> None:
-    config = tuned("experiments.table3.lambdas=[9]")
-    _fill_war(config, {"wrn-34-1": 9, "wrn-34-5": 9}, gain=0.1)
-    claim = _claims(config)["war-lambda"]
-    assert claim.verdict == "too little data"
-    assert "single λ" in claim.summary
-
-
-def test_war_with_one_seed(tuned: Callable[..., Config]) -> None:
-    config = tuned("experiments.table3.seeds=[0]")
-    _fill_war(config, {"wrn-34-1": 8, "wrn-34-5": 10}, gain=0.2)
-    found = _claims(config)
-    assert found["war-lambda"].verdict == "too little data"
-    assert "needs two training seeds" in found["war-lambda"].summary
-    # robust accuracy over images: 20 of 10,000 more hold, none fewer
-    assert (found["war-robustness"].verdict, found["war-robustness"].unit) == ("holds", "images")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,15 +16,9 @@ from reproduce.config import Config
 from reproduce.experiments import Evaluation, find_experiment
 from reproduce.paper import published
 from reproduce.planning import plan
-from reproduce.settings import load_config
 
 THIN = parse_cell("cifar10/wrn-34-0.5/trades/lam-6/seed-0")
 HOURS = {"wrn-34-0.5": 3.0, "wrn-34-1": 12.0, "wrn-34-5": 20.0, "wrn-34-10": 32.0}
-
-
-@pytest.fixture
-def paper(tmp_path: Path) -> Callable[..., Config]:
-    return lambda *sets: load_config("{}", "paper", [f"results={tmp_path}", *sets])
 
 
 def _robust(cell: Cell) -> float:
