@@ -1,8 +1,8 @@
 """The command ``reproduce``."""
 
 from reproduce.cli.app import app, main
-from reproduce.cli.data import tensorboard, write_results
 from reproduce.cli.claims import claims
+from reproduce.cli.data import tensorboard, write_results
 from reproduce.cli.examples import examples
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
