@@ -13,6 +13,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -47,6 +48,7 @@ rule all:
         HARNESS.lemma,
         HARNESS.results,
         HARNESS.claims,
+        HARNESS.report,
 
 
 rule table1:

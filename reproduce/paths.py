@@ -132,6 +132,11 @@ def log_file(config: Config, job: str, name: str) -> Path:
     return root(config) / "logs" / job / f"{name}.log"
 
 
+def report_file(config: Config) -> Path:
+    """Return the page that shows everything."""
+    return root(config) / "report.html"
+
+
 def prepared_file(config: Config, dataset: str) -> Path:
     """Return the prepared images of a data set; the .json beside them says what they are."""
     return config.data.folder / "prepared" / f"{dataset}.npz"

@@ -41,11 +41,14 @@ class Speeds:
         return costs.PAPER_V100.seconds(costs.forward_operations(architecture, facts))
 
 
+PAPER_SPEEDS = Speeds({}, "the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)")
+
+
 def load_speeds(config: Config) -> Speeds:
     """Return what was measured on this machine, or the paper's V100."""
     path = paths.throughput_file(config)
     if not path.is_file():
-        return Speeds({}, "the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)")
+        return PAPER_SPEEDS
     saved = read_json(path)
     if not isinstance(saved.get("seconds_per_pass"), dict) or "hardware" not in saved:
         raise HarnessError(f"{path} is not a measurement; delete it and measure again")
@@ -78,9 +81,12 @@ class Plan:
     size: int
 
 
-def plan(config: Config, names: Sequence[str]) -> list[Plan]:
-    """Plan experiments, and where there are several also their union as "all"."""
-    speeds = load_speeds(config)
+def plan(config: Config, names: Sequence[str], speeds: Speeds | None = None) -> list[Plan]:
+    """Plan experiments, and where there are several also their union as "all".
+
+    Speeds are those of `load_speeds` unless given.
+    """
+    speeds = load_speeds(config) if speeds is None else speeds
     experiments = [find_experiment(config, name) for name in names]
     plans = [
         _plan(config, e.name, e.cells, [*e.evaluations, *e.published], speeds) for e in experiments

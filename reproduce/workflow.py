@@ -100,6 +100,7 @@ class Harness:
         self.prepared = self.config.data.folder / "prepared"
         self.gpus = 0 if self.config.machine.device == "cpu" else 1
         self.results = paths.results_file(self.config)
+        self.report = paths.report_file(self.config)
         self.tables = table_names(self.config)
         self.figures = available_figures(self.config)
         self.lemma = paths.lemma_file(self.config)
@@ -328,3 +329,16 @@ class Harness:
     def table_digest(self, experiment: str) -> str:
         """Return what changes when the text of a table or figure does, its records aside."""
         return protocol_digest(self.config, experiment)
+
+    def report_inputs(self) -> list[Path]:
+        """Return what must be there before the report is whole."""
+        tables = [[*self.table(name), self.diff(name)] for name in self.tables]
+        figures = [self.figure(name) for name in self.figures]
+        parts = [*tables, *figures, self.table("checkpoints"), self.examples, [self.lemma]]
+        return [file for files in parts for file in files]
+
+    @_for_rules
+    def report_digest(self) -> str:
+        """Return what changes when the text of the report does, its results aside."""
+        names = (*self.tables, *self.figures, "checkpoints")
+        return digest([self.table_digest(name) for name in names])

@@ -23,6 +23,7 @@ LAYERS = [
     {"campaign", "experiments", "deviations", "export", "planning", "examples"},
     {"analysis", "lemma"},
     {"figures"},
+    {"report"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -223,3 +223,13 @@ def test_war_and_weight_perturbation_share_what_is_there(done: Workflow) -> None
     run = json.loads((root / "cells/digits/wrn-10-0.25/war/lam-0/seed-0/run.json").read_text())
     assert run["zeta"] > 0
     assert done.planned("--", "table3", "table6", "figure_war") == {}
+
+
+def test_snakemake_s_own_report_has_tables_figures_and_the_page(done: Workflow) -> None:
+    said = done.run("--report", "overview.html").stderr
+    for name in ("table1.csv", "figure5.svg", "report.html"):
+        assert f"Adding {name}" in said
+    page = (done.folder / "overview.html").read_text(encoding="utf-8")
+    assert "Comparison with the paper" in page
+    # what is annotated is still kept and found as before
+    assert done.planned() == {}

@@ -6,6 +6,7 @@ from reproduce.cli.data import tensorboard, write_results
 from reproduce.cli.examples import examples
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
+from reproduce.cli.report import report
 from reproduce.cli.results import diff, figure, table
 from reproduce.cli.work import evaluate, export, prepare, train
 
@@ -21,6 +22,7 @@ for command in (
     claims,
     lemma,
     examples,
+    report,
     export,
 ):
     app.command()(command)

@@ -7,7 +7,13 @@ rule figure:
     input:
         lambda wildcards: HARNESS.drawn_from(wildcards.figure),
     output:
-        HARNESS.figure("{figure}"),
+        report(
+            HARNESS.figure("{figure}")[0],
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        HARNESS.figure("{figure}")[1:],
     log:
         HARNESS.logs / "figures" / "{figure}.log",
     conda:

@@ -10,7 +10,13 @@ rule table:
     input:
         lambda wildcards: HARNESS.records(wildcards.table),
     output:
-        HARNESS.table("{table}"),
+        report(
+            HARNESS.table("{table}")[0],
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+        HARNESS.table("{table}")[1:],
     log:
         HARNESS.logs / "tables" / "{table}.log",
     conda:
@@ -26,7 +32,12 @@ rule compare:
     input:
         lambda wildcards: HARNESS.records(wildcards.table),
     output:
-        HARNESS.diff("{table}"),
+        report(
+            HARNESS.diff("{table}"),
+            caption="../report/comparison.rst",
+            category="Comparison with the paper",
+            labels={"table": "{table}"},
+        ),
     log:
         HARNESS.logs / "diff" / "{table}.log",
     conda:

@@ -1,0 +1,169 @@
+"""What the runs and records of a configuration say of themselves: times, hardware, versions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reproduce import paths
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.experiments import Evaluation, Experiment, PublishedEvaluation
+from reproduce.files import read_json
+from reproduce.outcomes import PublishedAttack
+from reproduce.runs import problem_with, read_run
+from reproduce.specs import evaluation_spec, training_spec
+
+Item = Evaluation | PublishedEvaluation
+
+
+def items_of(experiments: Sequence[Experiment]) -> tuple[Item, ...]:
+    """Return every evaluation of some experiments, each once."""
+    found: dict[Item, None] = {}
+    for experiment in experiments:
+        found |= dict.fromkeys(experiment.evaluations)
+        found |= dict.fromkeys(experiment.published)
+    return tuple(found)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Piece(_Part):
+    """The hardware and software that computed a part of a result."""
+
+    began: str = ""
+    device: str = ""
+    name: str = ""
+    processes: int = 1
+    seconds: float = 0.0
+    versions: dict[str, str] = {}
+    commit: str | None = None
+
+
+class Images(_Part):
+    """The images a result is of."""
+
+    sha256: str
+    source: str
+    official: bool
+    train: int
+    test: int
+
+
+class RunSummary(_Part):
+    """The part of run.json that says how a run was made."""
+
+    digest: str
+    seconds: float
+    models: dict[str, str]
+    data: Images
+    pieces: tuple[Piece, ...] = ()
+
+    @property
+    def hours(self) -> float:
+        """Device hours: those of several devices at once count each."""
+        if not self.pieces:
+            return self.seconds / 3600
+        return sum(piece.seconds * piece.processes for piece in self.pieces) / 3600
+
+
+class RecordSummary(_Part):
+    """The part of a record's summary that says how it was made."""
+
+    digest: str
+    model_sha256: str
+    record_sha256: str
+    seconds: float = 0.0
+    data: Images | None = None
+    pieces: tuple[Piece, ...] = ()
+
+    @property
+    def hours(self) -> float:
+        """Device hours of all its blocks of images."""
+        return self.seconds / 3600
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """The runs and records that are there, and what of them cannot be used.
+
+    Attributes
+    ----------
+    runs : dict
+        The finished runs of these settings, by cell.
+    records : dict
+        The records of these settings, by evaluation.
+    problems : tuple of str
+        What is damaged, or is of other settings.
+    """
+
+    runs: dict[Cell, RunSummary]
+    records: dict[Item, RecordSummary]
+    problems: tuple[str, ...]
+
+
+_S = TypeVar("_S", bound=_Part)
+
+
+def read_summaries(config: Config, experiments: Sequence[Experiment]) -> Summaries:
+    """Read run.json of every cell and the summary of every record; damaged ones are named."""
+    runs: dict[Cell, RunSummary] = {}
+    records: dict[Item, RecordSummary] = {}
+    problems: list[str] = []
+    for cell in dict.fromkeys(cell for experiment in experiments for cell in experiment.cells):
+        try:
+            run = _run(config, cell, problems)
+        except HarnessError as error:
+            problems.append(str(error))
+        else:
+            runs |= {} if run is None else {cell: run}
+    for item in items_of(experiments):
+        try:
+            record = _record(config, item)
+        except HarnessError as error:
+            problems.append(str(error))
+        else:
+            records |= {} if record is None else {item: record}
+    return Summaries(runs, records, tuple(dict.fromkeys(problems)))
+
+
+def _run(config: Config, cell: Cell, problems: list[str]) -> RunSummary | None:
+    folder, spec = paths.cell_folder(config, cell), training_spec(config, cell)
+    run = read_run(folder)
+    if run is None:
+        return None
+    problem = problem_with(config, spec, run)
+    if problem is not None:
+        problems.append(f"{cell} {problem}")
+    if run.digest != spec.digest:
+        return None
+    return _parse(RunSummary, paths.run_file(folder))
+
+
+def _record(config: Config, item: Item) -> RecordSummary | None:
+    if isinstance(item, PublishedEvaluation):
+        attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
+        path, digest = attack.record, attack.spec.digest
+    else:
+        folder, label = paths.cell_folder(config, item.cell), config.eval.label(item.attack)
+        path = paths.record_file(folder, item.checkpoint, label, item.seed)
+        spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+        digest = spec.digest
+    if not path.is_file():
+        return None
+    found = _parse(RecordSummary, path.with_suffix(".json"))
+    # of other settings: the table that leaves it out says so
+    return found if found.digest == digest else None
+
+
+def _parse(model: type[_S], path: Path) -> _S:
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise HarnessError(f"{path} is damaged at {key!r}; delete it and run again") from error

@@ -1,0 +1,255 @@
+"""The report in a real browser: no errors, no requests, sorting, keyboard, axe, widths, print."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+from report_cases import make_up, paper_config
+
+from reproduce import paths
+from reproduce.files import write_text
+from reproduce.report.build import build_report
+from reproduce.report.claims import claim_view
+from reproduce.report.page import render
+
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+# nothing that would use the network by itself
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_SIZES = [(1280, 900), (380, 780)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    if found is None:
+        pytest.skip(f"no Chromium here: none of {', '.join(_CHROMIUM)} is on the path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def _claim(verdict: str, low: float, high: float) -> SimpleNamespace:
+    effect = SimpleNamespace(
+        what="width 10 against 1, λ = 6",
+        value=(low + high) / 2,
+        low=low,
+        high=high,
+        unit="points",
+        threshold=0.5,
+        seeds=3,
+        images=10_000,
+        p_value=0.02,
+        detail="McNemar's test",
+    )
+    return SimpleNamespace(
+        name=verdict.replace(" ", "-"),
+        statement=f"A claim that {verdict}.",
+        source="Table 1",
+        verdict=verdict,
+        summary="One sentence with the effect in numbers.",
+        effects=[effect, effect],
+    )
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page that has everything: entries of every kind, claims, figures, deviations."""
+    config = paper_config(tmp_path_factory.mktemp("report"), "train.epochs=20")
+    make_up(config)
+    cases = [("holds", 1.0, 3.0), ("fails", -4.0, -2.0), ("too little data", -1.0, 9.0)]
+    report = replace(
+        build_report(config), claims=tuple(claim_view(_claim(*case)) for case in cases)
+    )
+    write_text(paths.report_file(config), render(report))
+    return paths.report_file(config).as_uri()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page on a wide screen; it must neither complain nor ask for anything."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: _note(request.url, address, said))
+    page.goto(address)
+    yield page
+    page.close()
+    assert said == []
+
+
+def _note(url: str, address: str, said: list[str]) -> None:
+    if url != address and not url.startswith("data:"):
+        said.append(url)
+
+
+def _column(page: Page, number: int) -> list[str]:
+    rows = page.locator("#table1 tbody tr:not(.section)")
+    return rows.locator(f"td:nth-of-type({number})").evaluate_all(
+        "all => all.map(td => td.dataset.v)"
+    )
+
+
+def test_it_opens_without_errors_or_requests(page: Page) -> None:
+    assert "Reproduction report" in page.title()
+    assert page.locator("h1").count() == 1
+    for image in page.locator("img").all():
+        assert image.evaluate("image => image.complete && image.naturalWidth > 0")
+
+
+def test_a_press_on_a_head_sorts(page: Page) -> None:
+    before = _column(page, 1)
+    head = page.locator("#table1 thead tr:nth-child(2) th").first
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert _column(page, 1) == sorted(before, key=float, reverse=True)
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert _column(page, 1) == sorted(before, key=float)
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") is None
+    assert _column(page, 1) == before
+
+
+def test_the_keyboard_sorts_and_what_is_missing_stays_last(page: Page) -> None:
+    heads = page.locator("#table1 thead tr:nth-child(2) th")
+    for number, keys in ((3, ["Enter"]), (3, ["Enter", "Space"])):
+        page.reload()
+        heads.nth(number - 1).get_by_role("button").focus()
+        for key in keys:
+            page.keyboard.press(key)
+        assert _column(page, number)[-1] == ""
+        state = "descending" if len(keys) == 1 else "ascending"
+        assert heads.nth(number - 1).get_attribute("aria-sort") == state
+        assert page.locator("#table1 [aria-sort]").count() == 1
+
+
+def test_the_first_column_and_plain_tables_sort(page: Page) -> None:
+    labels = page.locator("#table1 tbody tr:not(.section) th")
+    page.locator("#table1 thead th").first.get_by_role("button").click()
+    assert labels.all_inner_texts() == ["9", "6"]
+    page.locator("#cost details summary").click()
+    head = page.locator("#cost-cells thead th").nth(2)
+    head.get_by_role("button").click()
+    spent = page.locator("#cost-cells tbody td:nth-of-type(2)")
+    hours = [float(value) for value in spent.evaluate_all("all => all.map(td => td.dataset.v)")]
+    assert hours == sorted(hours, reverse=True)
+    assert hours[0] == 1.0
+
+
+def test_seeds_by_keyboard(page: Page) -> None:
+    entry = page.locator("#table1 td.entry").first
+    seeds = entry.locator(".seeds")
+    assert not seeds.is_visible()
+    entry.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    assert seeds.is_visible()
+    assert "seed 0 47.71" in " ".join(seeds.inner_text().split())
+    page.keyboard.press("Escape")
+    assert not seeds.is_visible()
+
+
+def test_seeds_by_mouse_and_by_tap(page: Page, browser: Browser, address: str) -> None:
+    entry = page.locator("#table1 td.entry").first
+    card = entry.locator(".card")
+    entry.get_by_role("button").hover()
+    assert card.is_visible()
+    beside, around = entry.bounding_box(), card.bounding_box()
+    assert beside is not None
+    assert around is not None
+    # the card is at its entry, not in the middle of the screen
+    assert abs(around["x"] - beside["x"]) < 60
+    page.mouse.move(5, 5)
+    assert not card.is_visible()
+    entry.get_by_role("button").click()
+    page.mouse.move(5, 5)
+    assert card.is_visible()
+    context = browser.new_context(viewport={"width": 380, "height": 780}, has_touch=True)
+    phone = context.new_page()
+    phone.goto(address)
+    phone.locator("#table1 td.entry button").first.tap()
+    assert phone.locator("#table1 td.entry .seeds").first.is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), _SIZES)
+def test_axe_finds_nothing(page: Page, width: int, height: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    page.locator("#table1 td.entry button").first.click()
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.parametrize(("width", "height"), _SIZES)
+def test_no_sideways_scrolling(page: Page, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+def test_colours_follow_the_system_and_the_button(page: Page) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(background)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(background)
+    assert light != dark
+    button = page.locator("#theme")
+    assert button.inner_text() == "Light"
+    button.click()
+    assert page.evaluate(background) == light
+    button.click()
+    assert page.evaluate(background) == dark
+
+
+def test_paper_shows_what_is_folded(page: Page) -> None:
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("#theme").is_visible()
+    assert not page.locator("nav").is_visible()
+    folded = page.locator("details:not([open]) > *:not(summary)")
+    assert folded.count() > 3
+    for place in range(folded.count()):
+        assert folded.nth(place).evaluate(
+            "one => one.checkVisibility({contentVisibilityAuto: true}) && one.offsetHeight > 0"
+        )
+    assert page.locator("#table1 td.entry .seeds").first.is_visible()
+
+
+def test_it_reads_without_scripts(browser: Browser, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert not page.locator("#theme").is_visible()
+    page.locator("#table1 td.entry button").first.click()
+    assert page.locator("#table1 td.entry .seeds").first.is_visible()
+    context.close()
+
+
+def test_the_skip_link_leads_past_the_contents(page: Page) -> None:
+    page.keyboard.press("Tab")
+    skip = page.locator(".skip")
+    assert skip.evaluate("link => link === document.activeElement")
+    box = skip.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
