@@ -334,11 +334,17 @@ class Harness:
         """Return what must be there before the report is whole."""
         tables = [[*self.table(name), self.diff(name)] for name in self.tables]
         figures = [self.figure(name) for name in self.figures]
-        parts = [*tables, *figures, self.table("checkpoints"), self.examples, [self.lemma]]
+        parts = [
+            *tables,
+            *figures,
+            self.table("checkpoints"),
+            self.examples,
+            [self.lemma, self.claims],
+        ]
         return [file for files in parts for file in files]
 
     @_for_rules
     def report_digest(self) -> str:
         """Return what changes when the text of the report does, its results aside."""
         names = (*self.tables, *self.figures, "checkpoints")
-        return digest([self.table_digest(name) for name in names])
+        return digest([self.claims_digest(), *(self.table_digest(name) for name in names)])

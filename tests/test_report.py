@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from report_cases import Element, make_up, paper_config, parse
 
 from reproduce import paths
 from reproduce.analysis import build_diff, collect
+from reproduce.analysis.claims import Claim, Effect, judge_claims
 from reproduce.analysis.layouts import lay_out
 from reproduce.cells import parse_cell
 from reproduce.config import Config
@@ -80,7 +80,7 @@ def test_first_screen(campaign: Config) -> None:
         "Table 1: 5 of 18 networks not trained, 5 of 18 evaluations not done"
     )
     assert summary.missing[1].startswith("Lemma: lemma.json")
-    assert summary.missing[2:] == ("Adversarial examples: not made",)
+    assert summary.missing[2] == "Adversarial examples: not made"
     assert summary.deviations == ()
 
 
@@ -289,36 +289,27 @@ def test_provenance_can_be_used_again(campaign: Config, tmp_path: Path) -> None:
     assert len(provenance.models.rows) == 13
 
 
-def _claim(**changes: object) -> SimpleNamespace:
-    effect = {
-        "what": "width 10 against 1",
-        "value": 2.0,
-        "low": -1.0,
-        "high": 5.0,
-        "unit": "points",
-        "threshold": 3.0,
-        "seeds": 3,
-        "images": 10_000,
-        "p_value": 0.0004,
-        "detail": "",
-    }
-    claim = {
-        "name": "natural-accuracy",
-        "statement": "Wider networks have higher natural accuracy.",
-        "source": "Table 1",
-        "verdict": "holds",
-        "summary": "All pairs.",
-        "effects": [SimpleNamespace(**(effect | changes))],
-    }
-    return SimpleNamespace(**claim)
+def _claim(effect: Effect) -> Claim:
+    return Claim(
+        "wider-natural",
+        "Wider networks have higher natural accuracy.",
+        "Table 1",
+        "holds",
+        "All pairs.",
+        "seeds",
+        (effect,),
+        ("a run",),
+    )
 
 
 def test_claims_and_their_intervals() -> None:
-    claim = claim_view(_claim())
-    assert (claim.kind, claim.symbol) == ("agree", "✓")
+    judged = Effect("wider", 2.0, -1.0, 5.0, "points", 3.0, 3, 10_000, 0.0004)
+    claim = claim_view(_claim(judged))
+    assert (claim.kind, claim.symbol, claim.missing) == ("agree", "✓", ("a run",))
     (effect,) = claim.effects
-    assert effect.text == "2 points, 95 % interval −1 to 5"
+    assert effect.text == "2 points, 95 % interval −1 to 5; claimed: above 3"
     assert effect.behind == "3 seeds, 10,000 images, p < 0.001"
+    assert claim.over == "Intervals over seeds"
     bar = effect.bar
     # the scale runs from -1 to 5 between margins of 6 percent
     assert bar is not None
@@ -329,9 +320,21 @@ def test_claims_and_their_intervals() -> None:
 
 
 def test_claims_without_values() -> None:
-    nothing = {"value": math.nan, "low": math.nan, "high": math.nan}
-    (effect,) = claim_view(_claim(**nothing, p_value=None, seeds=0, images=1)).effects
+    (effect,) = claim_view(_claim(Effect("wider", math.nan, images=1))).effects
     assert (effect.text, effect.bar, effect.behind) == ("no value yet", None, "1 image")
+    (effect,) = claim_view(_claim(Effect("shown alone", 2.0, threshold=None))).effects
+    assert effect.text == "2 points"
+
+
+def test_claims_are_judged_on_these_results(campaign: Config) -> None:
+    report = build_report(campaign)
+    assert [claim.name for claim in report.claims] == [one.name for one in judge_claims(campaign)]
+    assert sum(share.count for share in report.summary.claims) == len(report.claims)
+    page = _page(campaign)
+    assert len(page.find("article", class_="claim")) == len(report.claims)
+    bar = next(tile for tile in report.summary.tiles if "claims" in tile.label)
+    held = sum(claim.verdict == "holds" for claim in report.claims)
+    assert bar.value == f"{held} of {len(report.claims)}"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -11,6 +10,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from report_cases import make_up, paper_config
 
 from reproduce import paths
+from reproduce.analysis.claims import Claim, Effect
+from reproduce.analysis.claims.claim import Verdict
 from reproduce.files import write_text
 from reproduce.report.build import build_report
 from reproduce.report.claims import claim_view
@@ -41,27 +42,21 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def _claim(verdict: str, low: float, high: float) -> SimpleNamespace:
-    effect = SimpleNamespace(
-        what="width 10 against 1, λ = 6",
-        value=(low + high) / 2,
-        low=low,
-        high=high,
-        unit="points",
+def _claim(verdict: Verdict, low: float, high: float) -> Claim:
+    effect = Effect(
+        "width 10 against 1, λ = 6",
+        (low + high) / 2,
+        low,
+        high,
         threshold=0.5,
         seeds=3,
         images=10_000,
         p_value=0.02,
         detail="McNemar's test",
     )
-    return SimpleNamespace(
-        name=verdict.replace(" ", "-"),
-        statement=f"A claim that {verdict}.",
-        source="Table 1",
-        verdict=verdict,
-        summary="One sentence with the effect in numbers.",
-        effects=[effect, effect],
-    )
+    statement, summary = f"A claim that {verdict}.", "One sentence with the effect in numbers."
+    name = verdict.replace(" ", "-")
+    return Claim(name, statement, "Table 1", verdict, summary, "seeds", (effect,) * 2, ("a run",))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +64,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page that has everything: entries of every kind, claims, figures, deviations."""
     config = paper_config(tmp_path_factory.mktemp("report"), "train.epochs=20")
     make_up(config)
-    cases = [("holds", 1.0, 3.0), ("fails", -4.0, -2.0), ("too little data", -1.0, 9.0)]
+    cases: list[tuple[Verdict, float, float]] = [
+        ("holds", 1.0, 3.0),
+        ("fails", -4.0, -2.0),
+        ("too little data", -1.0, 9.0),
+    ]
     report = replace(
         build_report(config), claims=tuple(claim_view(_claim(*case)) for case in cases)
     )

@@ -1,10 +1,12 @@
 """Everything the page says, from whatever results exist."""
 
+from reproduce.analysis.claims import judge_claims
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import experiment_names, find_experiment, table_names
 from reproduce.planning import PAPER_SPEEDS, Speeds, load_speeds, plan
 from reproduce.report.checkpoints import checkpoints_view
+from reproduce.report.claims import claim_view
 from reproduce.report.costs import costs_view
 from reproduce.report.figures import figure_views
 from reproduce.report.lemma import lemma_view
@@ -30,16 +32,18 @@ def build_report(config: Config) -> Report:
     damaged += found.problems
     checkpoints = [checkpoints_view(config, damaged)] if experiments else []
     figures = figure_views(config, damaged)
+    claims = tuple(claim_view(claim) for claim in judge_claims(config))
     lemma = lemma_view(config, damaged)
     gallery = gallery_view(config, damaged)
     speeds = _speeds(config, damaged)
     costs = costs_view(config, experiments, found, speeds)
+    plans = plan(config, names, speeds)
     named = list(dict.fromkeys(damaged))
     return Report(
-        summary_view(config, plan(config, names, speeds), collected, figures, (), gallery, named),
+        summary_view(config, plans, collected, figures, claims, gallery, named),
         (*(table_view(config, one) for one in collected), *checkpoints),
         figures,
-        (),
+        claims,
         lemma,
         gallery,
         costs,

@@ -1,9 +1,9 @@
 """The paper's claims: a verdict each, and their effects as small forest plots."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
+from reproduce.analysis import claims
 from reproduce.report.verdicts import CLAIMS
 from reproduce.report.view import Bar, Claim, Effect
 from reproduce.report.words import count, minus
@@ -12,34 +12,8 @@ from reproduce.report.words import count, minus
 _MARGIN = 6.0
 
 
-class JudgedEffect(Protocol):
-    """What the page reads of an effect behind a claim."""
-
-    what: str
-    value: float
-    low: float
-    high: float
-    unit: str
-    threshold: float | None
-    seeds: int
-    images: int
-    p_value: float | None
-    detail: str
-
-
-class JudgedClaim(Protocol):
-    """What the page reads of a judged claim."""
-
-    name: str
-    statement: str
-    source: str
-    verdict: str
-    summary: str
-    effects: Sequence[JudgedEffect]
-
-
-def claim_view(claim: JudgedClaim) -> Claim:
-    """Write a judged claim out; effects of one unit share a scale."""
+def claim_view(claim: claims.Claim) -> Claim:
+    """Write a judged claim out; its effects of one unit share a scale."""
     kind, symbol, _ = CLAIMS[claim.verdict]
     scales = {
         unit: _scale(effect for effect in claim.effects if effect.unit == unit)
@@ -53,17 +27,21 @@ def claim_view(claim: JudgedClaim) -> Claim:
         kind,
         symbol,
         claim.summary,
+        f"Intervals over {claim.unit}" if claim.effects else "",
         tuple(_effect(effect, *scales[effect.unit]) for effect in claim.effects),
+        claim.missing,
     )
 
 
-def _effect(effect: JudgedEffect, low: float, high: float) -> Effect:
+def _effect(effect: claims.Effect, low: float, high: float) -> Effect:
     bounded = not (math.isnan(effect.low) or math.isnan(effect.high))
     text = "no value yet"
     if not math.isnan(effect.value):
         text = f"{_number(effect.value)} {effect.unit}".strip()
         if bounded:
             text += f", 95 % interval {_number(effect.low)} to {_number(effect.high)}"
+        if effect.threshold is not None:
+            text += f"; claimed: above {_number(effect.threshold)}"
     behind = [
         count(effect.seeds, "seed") * bool(effect.seeds),
         count(effect.images, "image") * bool(effect.images),
@@ -78,7 +56,7 @@ def _effect(effect: JudgedEffect, low: float, high: float) -> Effect:
     )
 
 
-def _scale(effects: Iterable[JudgedEffect]) -> tuple[float, float]:
+def _scale(effects: Iterable[claims.Effect]) -> tuple[float, float]:
     """Return the ends of a scale that holds all effects, zero and thresholds."""
     points = [0.0]
     for effect in effects:
@@ -88,7 +66,7 @@ def _scale(effects: Iterable[JudgedEffect]) -> tuple[float, float]:
     return min(known), max(known)
 
 
-def _bar(effect: JudgedEffect, low: float, high: float) -> Bar | None:
+def _bar(effect: claims.Effect, low: float, high: float) -> Bar | None:
     """Place an effect on its scale, in percent; None where there is nothing to place."""
     if not math.isfinite(effect.value) or low == high:
         return None

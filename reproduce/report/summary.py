@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from reproduce.analysis import DIFF_COLUMNS
+from reproduce.analysis.claims import context
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
 from reproduce.config import Config
-from reproduce.deviations import deviations, table_deviations
+from reproduce.deviations import table_deviations
 from reproduce.evaluation import ALL_METRICS
 from reproduce.experiments import example_evaluations
 from reproduce.planning import Plan
-from reproduce.report.summaries import items_of
 from reproduce.report.tables import Collected
 from reproduce.report.verdicts import shade, shares_of_claims, shares_of_numbers
 from reproduce.report.view import Claim, Figure, Gallery, Gap, Summary, Tile
@@ -124,15 +124,10 @@ def _beside(verdicts: list[str]) -> str:
 
 
 def _deviations(config: Config, collected: Sequence[Collected]) -> list[str]:
-    """List the settings of the tables' attacks, methods and data sets that are not the paper's."""
-    experiments = [one.experiment for one in collected]
-    items, cells = items_of(experiments), {cell for e in experiments for cell in e.cells}
-    attacks = {item.attack for item in items}
-    methods = [name for name in METHODS if name in {cell.method for cell in cells}]
-    published = {item.dataset for e in experiments for item in e.published}
-    datasets = {cell.dataset for cell in cells} | published
-    found = deviations(config, attacks, methods, datasets)
-    return found + [line for e in experiments for line in table_deviations(config, e.name)]
+    """List what is not the paper's: of settings that anything reads, and of what tables show."""
+    found: list[str] = context(config)["deviations"]
+    names = [one.experiment.name for one in collected]
+    return found + [line for name in names for line in table_deviations(config, name)]
 
 
 def _missing(

@@ -258,7 +258,21 @@ class Effect:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper and what became of it."""
+    """A claim of the paper and what became of it.
+
+    Attributes
+    ----------
+    name, statement, source : str
+        What it goes by, what the paper says, and where.
+    verdict, kind, symbol : str
+        What became of it; the style's class of that, and its symbol.
+    summary, over : str
+        The effect in a sentence, and what the intervals speak of.
+    effects : tuple of Effect
+        The numbers behind it, the one that decides first.
+    missing : tuple of str
+        What belongs to it and is not there.
+    """
 
     name: str
     statement: str
@@ -267,7 +281,9 @@ class Claim:
     kind: str
     symbol: str
     summary: str
+    over: str
     effects: tuple[Effect, ...]
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True)
