@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable
 
 from reproduce.analysis import claims
+from reproduce.report.exhibits import Bar, Claim, Effect
 from reproduce.report.verdicts import CLAIMS
-from reproduce.report.view import Bar, Claim, Effect
 from reproduce.report.words import count, minus
 
 # share of the width that stays free at either end of a scale, percent

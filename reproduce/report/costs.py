@@ -6,8 +6,9 @@ from reproduce.cells import Cell as Run
 from reproduce.config import Config
 from reproduce.experiments import Experiment, PublishedEvaluation
 from reproduce.planning import Speeds, evaluation_hours, training_hours
+from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.summaries import Item, Summaries, items_of
-from reproduce.report.view import Cell, Costs, Plain
+from reproduce.report.view import Costs
 from reproduce.report.words import label
 from reproduce.specs import training_spec
 

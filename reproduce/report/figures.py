@@ -9,7 +9,7 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.figures import available_figures, make, svg_of
 from reproduce.figures.drawing import Drawing
-from reproduce.report.view import Cell, Figure, Link, Plain
+from reproduce.report.exhibits import Cell, Figure, Link, Plain
 from reproduce.report.words import label
 
 # a table of more rows than this is left to the csv

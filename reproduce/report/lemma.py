@@ -4,7 +4,7 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.lemma.fit import Exponent
 from reproduce.lemma.results import QUANTITIES, WAYS, read_examination
-from reproduce.report.view import Cell, Plain
+from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.words import minus
 
 _HEADS = (

@@ -11,9 +11,9 @@ from reproduce.catalogue import dataset_facts, parse_architecture
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.examples import AttackedImage, Example, read_examples
+from reproduce.report.exhibits import Example as Shown
+from reproduce.report.exhibits import Gallery, Picture, Strip
 from reproduce.report.figures import data_uri
-from reproduce.report.view import Example as Shown
-from reproduce.report.view import Gallery, Picture, Strip
 
 _HELD = {
     "both": "both networks hold",

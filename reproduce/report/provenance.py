@@ -7,8 +7,9 @@ import yaml
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.experiments import PublishedEvaluation
+from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.summaries import Images, Piece, Summaries
-from reproduce.report.view import Cell, Plain, Provenance
+from reproduce.report.view import Provenance
 from reproduce.report.words import count
 
 

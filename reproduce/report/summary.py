@@ -14,9 +14,10 @@ from reproduce.deviations import table_deviations
 from reproduce.evaluation import ALL_METRICS
 from reproduce.experiments import example_evaluations
 from reproduce.planning import Plan
+from reproduce.report.exhibits import Claim, Figure, Gallery
 from reproduce.report.tables import Collected
-from reproduce.report.verdicts import shade, shares_of_claims, shares_of_numbers
-from reproduce.report.view import Claim, Figure, Gallery, Gap, Summary, Tile
+from reproduce.report.verdicts import CLAIMS, shade, shares_of_claims, shares_of_numbers
+from reproduce.report.view import Gap, Summary, Tile
 from reproduce.report.words import count, label, signed, with_std
 
 # of a configuration without experiments
@@ -77,8 +78,11 @@ def summary_view(
             Tile(f"{distance:.2f}", f"points apart on average, over {len(measured)} numbers")
         )
     if claims:
-        held = sum(claim.verdict == "holds" for claim in claims)
-        tiles.append(Tile(f"{held} of {len(claims)}", "claims of the paper hold here"))
+        held, failed, undecided = (
+            sum(claim.verdict == verdict for claim in claims) for verdict in CLAIMS
+        )
+        said = f"claims hold here, {failed} fail, {undecided} have too little data"
+        tiles.append(Tile(f"{held} of {len(claims)}", said))
     return Summary(
         config.preset,
         _headline(verdicts, changed, all_of_it),

@@ -17,8 +17,9 @@ from reproduce.analysis.tables import table_notes
 from reproduce.config import Config
 from reproduce.experiments import Experiment
 from reproduce.report.beside import Comparison, is_papers, place_of, seeds_behind
+from reproduce.report.exhibits import Link
 from reproduce.report.verdicts import MEANINGS, SYMBOLS, shade
-from reproduce.report.view import Link, Note, Number, Row, Section, Table
+from reproduce.report.view import Note, Number, Row, Section, Table
 from reproduce.report.words import count, label, minus, signed, with_std
 
 _MISSING = "–"
