@@ -13,10 +13,10 @@ from reproduce.catalogue import Architecture, dataset_facts, parse_architecture
 from reproduce.cells import Cell
 from reproduce.config import AutoAttack, Checkpoint, Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import Record, read_record
 from reproduce.evaluation.run import usable_run
 from reproduce.files import read_json, write_atomically, write_json
 from reproduce.models import ModelSource
+from reproduce.records import Record, read_record
 from reproduce.runs import RunInfo
 from reproduce.specs import evaluation_spec
 from reproduce.zoo import ZooCheckpoint, is_published, wide_resnet

@@ -8,10 +8,13 @@ depends neither on its batch nor on what was computed before it.
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # seconds that whoever only derives a seed need not wait
+    import torch
+    from torch import Tensor
 
 
 def derive(seed: int, purpose: str, *place: int) -> int:
@@ -21,29 +24,35 @@ def derive(seed: int, purpose: str, *place: int) -> int:
 
 
 def generator(
-    seed: int, purpose: str, *place: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+    seed: int, purpose: str, *place: int, device: "torch.device | str" = "cpu"
+) -> "torch.Generator":
     """Return a fresh generator on `device` for one stream.
 
     CPU and CUDA generators draw different numbers from the same seed, so a run is
     repeatable on one kind of device, not across kinds.
     """
+    import torch
+
     return torch.Generator(device=device).manual_seed(derive(seed, purpose, *place))
 
 
 @contextmanager
 def seeded(seed: int, purpose: str) -> Iterator[None]:
     """Let PyTorch's global CPU generator draw one stream inside, and restore it after."""
+    import torch
+
     with own_random_numbers(torch.device("cpu"), derive(seed, purpose)):
         yield
 
 
 @contextmanager
-def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
+def own_random_numbers(device: "torch.device", seed: int) -> Iterator[None]:
     """Let code that draws from PyTorch's global generators start from `seed`.
 
     For code that is not ours; the generators are put back as they were.
     """
+    import torch
+
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -52,7 +61,7 @@ def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
 
 def uniform_per_image(
     seed: int, purpose: str, indices: Sequence[int], shape: tuple[int, ...]
-) -> Tensor:
+) -> "Tensor":
     """Draw uniform noise in [-1, 1), every image from a stream of its own.
 
     Parameters
@@ -74,4 +83,6 @@ def uniform_per_image(
     for row, index in zip(noise, indices, strict=True):
         stream = np.random.Generator(np.random.Philox(key=[key, index]))
         stream.random(dtype=np.float32, out=row)
+    import torch
+
     return torch.from_numpy(noise).mul_(2).sub_(1)

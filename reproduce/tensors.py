@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from reproduce.errors import HarnessError
 
@@ -22,6 +21,8 @@ def numpy_numbers() -> AbstractContextManager[None]:
     kinds = [type(np.dtype(name)) for name in ("float32", "float64", "int64")]
     # numpy 1 had `scalar` in another place
     places = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    import torch  # seconds that whoever only asks where a checkpoint lies need not wait
+
     return torch.serialization.safe_globals([*places, np.dtype, *kinds])
 
 
@@ -39,6 +40,8 @@ def read_tensors(path: Path) -> Any:
         If the file is missing, a web page, cut short, or asks for anything that could run
         code; none of it is run.
     """
+    import torch
+
     if not path.is_file():
         raise HarnessError(f"checkpoint {path} does not exist")
     with path.open("rb") as handle:

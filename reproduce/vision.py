@@ -3,10 +3,8 @@
 import importlib
 from typing import Any
 
-import torch
-
 # declarations must outlive the import, or torch forgets them
-_declared: list[torch.library.Library] = []
+_declared: list[Any] = []
 
 
 def torchvision(module: str = "torchvision") -> Any:
@@ -17,6 +15,8 @@ def torchvision(module: str = "torchvision") -> Any:
     fails with ``operator torchvision::nms does not exist``.  Declaring the two
     signatures first is enough, nothing here ever calls them.
     """
+    import torch  # seconds that whoever only asks where a checkpoint lies need not wait
+
     if torch.version.cuda is None and not _declared:
         library = torch.library.Library("torchvision", "FRAGMENT")
         for schema in (

@@ -9,7 +9,7 @@ from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.experiments import Evaluation, curve_cells
 from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.training.trace import as_frame, write_epochs
+from reproduce.traces import as_frame, write_epochs
 
 EPOCHS, STEPS = 6, 20
 

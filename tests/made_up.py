@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.evaluation import Record, write_record
 from reproduce.experiments import Evaluation, find_experiment
 from reproduce.files import write_json
+from reproduce.records import Record, write_record
 from reproduce.specs import evaluation_spec, training_spec
-from reproduce.training.trace import write_epochs
+from reproduce.traces import write_epochs
 
 IMAGES = 10_000
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.evaluation import Record
 from reproduce.evaluation.run import evaluate_model
 from reproduce.models import ModelSource
+from reproduce.records import Record
 
 # budgets with which every attack takes a second, on the network of conftest.py
 SMALL_ATTACKS = [

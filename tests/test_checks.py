@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from reproduce.attacks import AttackedNetwork, Batch, frozen
 from reproduce.catalogue import dataset_facts
 from reproduce.config import AutoAttack, PGDAttack
-from reproduce.evaluation.checks import check_accuracy, check_black_box, check_network
+from reproduce.evaluation.checks import check_network
+from reproduce.records import check_accuracy, check_black_box
 from reproduce.specs import AttackSpec
 
 FACTS = dataset_facts("cifar10")

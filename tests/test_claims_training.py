@@ -13,9 +13,9 @@ from reproduce.catalogue import parse_architecture
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.experiments import curve_cells
+from reproduce.schedules import learning_rate
 from reproduce.settings import load_config
-from reproduce.training.schedules import learning_rate
-from reproduce.training.trace import as_frame
+from reproduce.traces import as_frame
 
 CURVES = (
     "{{dataset: digits, architectures: [wrn-10-0.25, wrn-10-0.5, wrn-10-1], method: {}, "

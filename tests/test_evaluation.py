@@ -14,10 +14,10 @@ from reproduce.config import Config
 from reproduce.data import load_prepared
 from reproduce.data.prepared import save_prepared
 from reproduce.errors import HarnessError
-from reproduce.evaluation import compute_metrics, read_record
 from reproduce.evaluation.run import evaluate_cell
 from reproduce.experiments import find_experiment
 from reproduce.planning import is_evaluated, is_finished
+from reproduce.records import compute_metrics, read_record
 from reproduce.rng import uniform_per_image
 from reproduce.specs import training_spec
 from reproduce.training import train_cell

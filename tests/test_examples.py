@@ -15,13 +15,14 @@ from reproduce.catalogue import DATASETS, dataset_facts
 from reproduce.config import Config
 from reproduce.data import load_prepared, prepare
 from reproduce.errors import HarnessError
-from reproduce.evaluation import Record, read_record, write_record
 from reproduce.evaluation.run import evaluate_cell
-from reproduce.examples import Example, choose_images, make_examples, read_examples
+from reproduce.examples import Example, read_examples
 from reproduce.examples.example import perturbation_picture
+from reproduce.examples.make import choose_images, make_examples
 from reproduce.experiments import Evaluation, example_evaluations
 from reproduce.files import read_json, sha256_of_file, write_json
 from reproduce.models import ModelSource
+from reproduce.records import Record, read_record, write_record
 from reproduce.settings import load_config
 from reproduce.training import train_cell
 

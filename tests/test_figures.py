@@ -18,8 +18,8 @@ from reproduce.errors import HarnessError, Stopped
 from reproduce.experiments import curve_cells, find_experiment
 from reproduce.figures import FIGURES, available_figures, draw, make, svg_of
 from reproduce.figures.sets import distance_for, overlap
+from reproduce.schedules import learning_rate
 from reproduce.training import train_cell
-from reproduce.training.schedules import learning_rate
 
 CURVES = (
     "{{dataset: digits, architectures: [wrn-10-0.5, wrn-10-1], method: {}, lambdas: {}, "

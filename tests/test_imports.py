@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "catalogue", "tensors", "vision"},
     {"config", "cells", "files", "rng", "provenance", "progress", "distributed"},
     {"settings", "specs", "paths", "costs", "devices", "paper"},
-    {"runs", "outcomes", "saved", "zoo"},
+    {"runs", "outcomes", "saved", "traces", "records", "schedules", "zoo"},
     {"data", "models"},
     {"attacks"},
     {"objectives"},
@@ -77,4 +77,13 @@ def test_planning_needs_no_torch() -> None:
         "import sys, reproduce.workflow, reproduce.cli, reproduce.planning;"
         "sys.exit('torch' in sys.modules)"
     )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_what_is_made_from_results_needs_no_torch() -> None:
+    parts = ("analysis", "analysis.claims", "figures", "report", "examples", "zoo", "campaign")
+    figures = sorted((PACKAGE / "figures").glob("[a-z]*.py"))
+    modules = [*parts, *(f"figures.{path.stem}" for path in figures)]
+    code = f"import sys, {', '.join(f'reproduce.{name}' for name in modules)};"
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -14,12 +14,12 @@ from reproduce.analysis import collect
 from reproduce.analysis.results import read_published
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import Record
 from reproduce.evaluation.published import evaluate_published
 from reproduce.experiments import PublishedEvaluation, find_experiment
 from reproduce.files import read_json, write_json
 from reproduce.outcomes import PublishedAttack
 from reproduce.planning import is_evaluated
+from reproduce.records import Record
 from reproduce.settings import override
 from reproduce.zoo import ZooCheckpoint, robustbench
 

@@ -26,6 +26,7 @@ from reproduce.errors import HarnessError
 from reproduce.models import build_model
 from reproduce.objectives import build_objective
 from reproduce.rng import generator
+from reproduce.schedules import learning_rate
 from reproduce.settings import load_config
 from reproduce.specs import training_spec
 from reproduce.training import train_cell
@@ -33,7 +34,6 @@ from reproduce.training.batches import build_batches
 from reproduce.training.images import cut
 from reproduce.training.recipe import build_optimizer
 from reproduce.training.run import _changes, check_sharing
-from reproduce.training.schedules import learning_rate
 from reproduce.workflow import Harness
 
 CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")

@@ -12,10 +12,10 @@ from reproduce.attacks.losses import cross_entropy
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config, PGDAttack
 from reproduce.costs import attack_passes
-from reproduce.evaluation import compute_metrics
 from reproduce.evaluation.batch import attack_batch
 from reproduce.evaluation.shards import Shard, read_shard, write_shard
 from reproduce.models import build_model
+from reproduce.records import compute_metrics
 from reproduce.rng import uniform_per_image
 from reproduce.specs import AttackSpec, attack_spec
 

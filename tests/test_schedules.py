@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reproduce.config import Train
-from reproduce.training.schedules import learning_rate, piecewise_rate
+from reproduce.schedules import learning_rate, piecewise_rate
 
 ATTACK = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
 

@@ -13,9 +13,9 @@ from reproduce.analysis import build_diff, collect, diff_notes, write_diff, writ
 from reproduce.analysis.statistics import subset_interval
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import worst_case
 from reproduce.experiments import Evaluation, find_experiment
 from reproduce.paper import published
+from reproduce.records import worst_case
 from reproduce.settings import load_config
 
 GRID = "experiments.table2={architectures: {cifar10: [wrn-34-1, wrn-34-10, densenet-bc-40-12]}}"

@@ -16,11 +16,11 @@ from reproduce import paths
 from reproduce.analysis import build_diff, collect, write_table
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import Record, read_record, write_record
 from reproduce.experiments import PublishedEvaluation, find_experiment
 from reproduce.files import read_json, write_json
 from reproduce.paper import published
 from reproduce.planning import is_evaluated, plan
+from reproduce.records import Record, read_record, write_record
 from reproduce.settings import load_config
 from reproduce.specs import attack_spec
 

@@ -22,9 +22,9 @@ from reproduce.cli import main
 from reproduce.config import Config
 from reproduce.data import prepare
 from reproduce.errors import HarnessError, Stopped
-from reproduce.evaluation import read_record
 from reproduce.evaluation.run import evaluate_cell
 from reproduce.models import ModelSource
+from reproduce.records import read_record
 from reproduce.settings import load_config
 from reproduce.specs import attack_spec
 from reproduce.training import train_cell

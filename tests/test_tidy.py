@@ -15,9 +15,9 @@ from reproduce import paths
 from reproduce.analysis.tidy import COLUMNS, tidy_results, write_results
 from reproduce.cells import Cell, parse_cell
 from reproduce.config import Config
-from reproduce.evaluation import Record, write_record
 from reproduce.experiments import Evaluation, find_experiment
 from reproduce.files import read_json, write_json
+from reproduce.records import Record, write_record
 from reproduce.settings import load_config
 from reproduce.specs import attack_spec
 

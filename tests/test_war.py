@@ -17,10 +17,10 @@ from reproduce.errors import HarnessError, Stopped
 from reproduce.files import read_json
 from reproduce.objectives import Terms
 from reproduce.specs import thin_cell, training_spec
+from reproduce.traces import read_trace
 from reproduce.training import train_cell
 from reproduce.training.lambda_rules import WidthAdjusted
 from reproduce.training.recipe import build_recipe
-from reproduce.training.trace import read_trace
 
 CELL = parse_cell("digits/wrn-10-0.5/war/lam-0/seed-0")
 THIN = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")

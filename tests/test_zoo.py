@@ -16,10 +16,10 @@ from small_runs import quiet
 from reproduce import paths
 from reproduce.config import AutoAttack
 from reproduce.errors import HarnessError
-from reproduce.evaluation import read_record
 from reproduce.files import read_json, write_json
 from reproduce.models import ModelSource
 from reproduce.paper import published_models
+from reproduce.records import read_record
 from reproduce.zoo import ZooCheckpoint, robustbench
 
 PAGE = "\n <!DOCTYPE html><html><body>Google Drive: quota exceeded</body></html>"

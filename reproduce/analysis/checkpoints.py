@@ -17,11 +17,11 @@ from reproduce.catalogue import METHODS
 from reproduce.cells import Cell
 from reproduce.config import Checkpoint, Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import METRICS
 from reproduce.experiments import planned_runs
+from reproduce.records import METRICS
 from reproduce.runs import RunInfo, read_run
 from reproduce.specs import TrainingSpec, checkpoints, training_spec
-from reproduce.training.trace import read_epochs
+from reproduce.traces import read_epochs
 
 # what an epoch is measured by, first the one that chooses
 _MEASURED = {

@@ -17,10 +17,10 @@ from reproduce.analysis.tuning import compare_strategies
 from reproduce.catalogue import METHODS, dataset_facts, extra_of
 from reproduce.config import Config, TuningTable
 from reproduce.deviations import deviations, table_deviations
-from reproduce.evaluation import ALL_METRICS
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
 from reproduce.paper import published
+from reproduce.records import ALL_METRICS
 from reproduce.zoo import ZooCheckpoint
 from reproduce.zoo.cards import UNKNOWN, zoo_facts
 

@@ -17,7 +17,7 @@ from reproduce.files import write_atomically
 from reproduce.runs import problem_with, read_run
 from reproduce.saved import TRACE_COLUMNS, read_rows, state_file
 from reproduce.specs import training_spec
-from reproduce.training.trace import as_frame, read_epochs, read_trace
+from reproduce.traces import as_frame, read_epochs, read_trace
 
 # One fixed name: TensorBoard takes every file with "tfevents" in its name, the next call puts
 # another in its place, and nothing else in the folder is ever touched.

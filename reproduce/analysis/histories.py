@@ -14,7 +14,7 @@ from reproduce.files import sha256_of_file
 from reproduce.runs import RunInfo, problem_with, read_run
 from reproduce.saved import read_rows, state_file
 from reproduce.specs import TrainingSpec, training_spec
-from reproduce.training.trace import as_frame, read_epochs, read_trace
+from reproduce.traces import as_frame, read_epochs, read_trace
 
 _RUN = ["dataset", "architecture", "method", "lambda", "seed"]
 _TRACE = ["natural_risk", "robust_regularization", "lambda_t", "learning_rate", "lipschitz"]

@@ -12,9 +12,9 @@ from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import ALL_METRICS, Record, read_record
 from reproduce.experiments import Evaluation, Experiment, PublishedEvaluation
 from reproduce.outcomes import PublishedAttack
+from reproduce.records import ALL_METRICS, Record, read_record
 from reproduce.runs import RunInfo, read_run
 from reproduce.specs import evaluation_spec
 

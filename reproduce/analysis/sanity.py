@@ -4,7 +4,7 @@ import numpy as np
 
 from reproduce.analysis.results import Results
 from reproduce.config import Config
-from reproduce.evaluation import check_black_box, worst_case
+from reproduce.records import check_black_box, worst_case
 
 
 def black_box_warnings(config: Config, results: Results) -> list[str]:

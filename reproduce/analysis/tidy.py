@@ -14,9 +14,9 @@ from reproduce.catalogue import METHODS, parse_architecture
 from reproduce.cells import Cell, parse_cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation import ALL_METRICS, Record
 from reproduce.experiments import Evaluation, PublishedEvaluation
 from reproduce.files import read_json, write_atomically
+from reproduce.records import ALL_METRICS, Record
 from reproduce.runs import RunInfo
 from reproduce.specs import AttackSpec, attack_spec, training_spec
 

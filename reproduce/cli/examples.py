@@ -17,6 +17,6 @@ def examples(
 
     Example: reproduce examples --preset demo
     """
-    from reproduce.examples import make_examples
+    from reproduce.examples.make import make_examples
 
     make_examples(_configure(config, preset, sets, device))

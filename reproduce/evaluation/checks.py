@@ -14,14 +14,10 @@ from reproduce.specs import AttackSpec
 
 # images that the checks look at
 _SAMPLE = 64
-# images below which accuracy says nothing about chance
-_ENOUGH = 30
 # relative to the largest logit; two calls on a GPU differ by rounding
 _REPEATABLE = 1e-4
 # an epsilon this many times the usual one, or a fraction of it, is worth a question
 _UNUSUAL = 4.0
-# points by which a black-box attack may beat the white-box ones
-SQUARE_MARGIN = 0.2
 
 
 def check_network(
@@ -52,30 +48,6 @@ def check_network(
         *_check_logits(network, images),
         *_check_gradients(network, images, labels),
     ]
-
-
-def check_black_box(white: float, black: float) -> list[str]:
-    """Compare the robust accuracy (%) under white-box attacks with that after a black-box one."""
-    if black < white - SQUARE_MARGIN:
-        return [
-            f"the black-box attack Square lowers robust accuracy from {white:.2f} to {black:.2f} "
-            "%, below all white-box attacks: their gradients may mislead"
-        ]
-    return []
-
-
-def check_accuracy(correct: int, images: int, classes: int) -> list[str]:
-    """Ask whether a network that is right on `correct` of `images` sees what it expects."""
-    if images < _ENOUGH:
-        return []
-    chance = 1 / classes
-    # three standard deviations of guessing above chance
-    if correct / images <= chance + 3 * (chance * (1 - chance) / images) ** 0.5:
-        return [
-            f"natural accuracy is {100 * correct / images:.2f} % on {images} images, no better "
-            "than chance: the network may expect other pixels than [0, 1], or other labels"
-        ]
-    return []
 
 
 def _check_images(images: Tensor, epsilon: float, facts: DatasetFacts) -> list[str]:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.evaluation.records import Record
 from reproduce.evaluation.run import evaluate_model
 from reproduce.models import ModelSource
 from reproduce.outcomes import PublishedAttack
+from reproduce.records import Record
 from reproduce.zoo import ZooCheckpoint
 
 

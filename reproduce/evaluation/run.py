@@ -12,13 +12,12 @@ from reproduce.cells import Cell
 from reproduce.config import Checkpoint, Config
 from reproduce.data import load_prepared
 from reproduce.errors import HarnessError
-from reproduce.evaluation.checks import check_accuracy, check_black_box
-from reproduce.evaluation.records import Record, read_record, write_record
 from reproduce.evaluation.runner import run_shards
 from reproduce.evaluation.shards import ARRAYS, OPTIONAL_ARRAYS, Shard
 from reproduce.evaluation.worker import Job
 from reproduce.files import digest, exclusive, read_json, sha256_of_file
 from reproduce.models import ModelSource
+from reproduce.records import Record, check_accuracy, check_black_box, read_record, write_record
 from reproduce.runs import RunInfo, problem_with, read_run
 from reproduce.specs import AttackSpec, attack_spec, evaluation_spec, training_spec
 

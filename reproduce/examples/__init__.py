@@ -2,13 +2,10 @@
 
 from reproduce.examples.example import AttackedImage, Example, Prediction
 from reproduce.examples.files import read_examples
-from reproduce.examples.make import choose_images, make_examples
 
 __all__ = [
     "AttackedImage",
     "Example",
     "Prediction",
-    "choose_images",
-    "make_examples",
     "read_examples",
 ]

@@ -16,7 +16,6 @@ from reproduce.config import Config
 from reproduce.data import EvaluationStore, load_prepared
 from reproduce.devices import claimed, describe
 from reproduce.errors import HarnessError
-from reproduce.evaluation import Record, read_record
 from reproduce.evaluation.batch import check_ball
 from reproduce.evaluation.run import usable_run
 from reproduce.evaluation.worker import Job, Worker
@@ -26,6 +25,7 @@ from reproduce.experiments import Evaluation, example_evaluations
 from reproduce.files import exclusive
 from reproduce.models import ModelSource
 from reproduce.provenance import provenance
+from reproduce.records import Record, read_record
 from reproduce.specs import EvaluationSpec, evaluation_spec
 
 # images of each of the four combinations

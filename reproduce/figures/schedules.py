@@ -7,7 +7,7 @@ import pandas as pd
 from reproduce.config import Config
 from reproduce.figures.drawing import Drawing
 from reproduce.figures.style import look, new_figure
-from reproduce.training.schedules import learning_rate
+from reproduce.schedules import learning_rate
 
 _SCHEDULES = {
     "step": "step: TRADES",

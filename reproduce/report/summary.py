@@ -11,9 +11,9 @@ from reproduce.analysis.claims import context
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
 from reproduce.config import Config
 from reproduce.deviations import table_deviations
-from reproduce.evaluation import ALL_METRICS
 from reproduce.experiments import example_evaluations
 from reproduce.planning import Plan
+from reproduce.records import ALL_METRICS
 from reproduce.report.exhibits import Claim, Figure, Gallery
 from reproduce.report.tables import Collected
 from reproduce.report.verdicts import CLAIMS, shade, shares_of_claims, shares_of_numbers

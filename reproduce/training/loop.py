@@ -15,14 +15,15 @@ from reproduce.distributed import ALONE, Group, LostProcessError
 from reproduce.errors import CONTINUES, HarnessError, Stopped
 from reproduce.progress import ProgressBar
 from reproduce.rng import generator
+from reproduce.saved import TRACE_COLUMNS
+from reproduce.schedules import learning_rate
 from reproduce.specs import TrainingSpec
 from reproduce.training.images import Stores
 from reproduce.training.recipe import Recipe
-from reproduce.training.schedules import learning_rate
 from reproduce.training.state import Best, RunState, save_state
 from reproduce.training.step import StepResult, TermsOf, train_step
 from reproduce.training.stopping import StopReason
-from reproduce.training.trace import COLUMNS, NonFiniteLossError
+from reproduce.training.trace import NonFiniteLossError
 from reproduce.training.validation import Measured, measure
 
 
@@ -82,7 +83,11 @@ class TrainingLoop:
         self.pace = pace
         self.cell = spec.parsed
         self.device = next(model.parameters()).device
-        lam = state.trace.rows[-1][COLUMNS.index("lambda")] if state.trace.rows else self.cell.lam
+        lam = (
+            state.trace.rows[-1][TRACE_COLUMNS.index("lambda")]
+            if state.trace.rows
+            else self.cell.lam
+        )
         self._lam = torch.tensor(lam, dtype=torch.float64, device=self.device)
         # one module for all steps: what averages gradients is made once
         self._terms = pace.group.wrapped(TermsOf(model, recipe.objective))

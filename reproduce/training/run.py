@@ -25,13 +25,13 @@ from reproduce.provenance import provenance
 from reproduce.runs import damaged_file, problem_with, read_run
 from reproduce.saved import state_file
 from reproduce.specs import TrainingSpec, training_spec
+from reproduce.traces import write_epochs, write_trace
 from reproduce.training.batches import build_batches
 from reproduce.training.images import Stores, cut, open_stores
 from reproduce.training.loop import Pace, TrainingLoop
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.state import RunState, load_state
 from reproduce.training.stopping import StopReason, stop_requests
-from reproduce.training.trace import write_epochs
 from reproduce.training.zeta import find_zeta
 
 
@@ -244,7 +244,7 @@ def _write_results(
     weights["last"] = dict(model.state_dict())
     for choice, tensors in weights.items():
         save_weights(paths.model_file(folder, choice), tensors, header | {"checkpoint": choice})
-    state.trace.write(paths.trace_file(folder))
+    write_trace(paths.trace_file(folder), state.trace.rows)
     write_epochs(paths.epochs_file(folder), state.epochs)
     seconds = sum(piece["seconds"] for piece in state.pieces)
     on_gpu = sum(

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from reproduce.data import EvaluationStore, FolderStore, StorePart
 from reproduce.distributed import Group
-from reproduce.evaluation import attack_images, compute_metrics, predict_images
+from reproduce.evaluation import attack_images, predict_images
+from reproduce.records import compute_metrics
 from reproduce.rng import derive, generator, uniform_per_image
 from reproduce.specs import EpochEvaluation
 

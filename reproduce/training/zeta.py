@@ -6,7 +6,7 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.runs import problem_with, read_run
 from reproduce.specs import thin_cell, training_spec
-from reproduce.training.trace import read_trace
+from reproduce.traces import read_trace
 
 
 def find_zeta(config: Config, cell: Cell) -> float | None:

@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from reproduce.errors import HarnessError
 from reproduce.files import read_json, write_atomically
@@ -18,6 +16,9 @@ from reproduce.paper import published_models
 from reproduce.paths import zoo_card, zoo_file
 from reproduce.tensors import numpy_numbers, read_tensors
 from reproduce.zoo.package import robustbench
+
+if TYPE_CHECKING:  # tables ask where checkpoints lie and load none
+    from torch import nn
 
 THREAT_MODEL = "Linf"
 _WIDE = re.compile(r"WideResNet-(\d+)-(\d+)")
@@ -109,7 +110,7 @@ class ZooCheckpoint:
                 say(f"{self.name}: downloading {path}")
                 write_atomically(path, partial(self._download, hosted))
 
-    def load(self) -> nn.Module:
+    def load(self) -> "nn.Module":
         """Return the network, on the CPU, built and filled by RobustBench's code.
 
         Raises
@@ -128,6 +129,8 @@ class ZooCheckpoint:
                 model = load(self.name, str(self.folder), self.dataset, THREAT_MODEL)
         except (RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise self._of_another(error) from error
+        from torch import nn
+
         if not isinstance(model, nn.Module):
             raise HarnessError(f"RobustBench gives a {type(model).__name__} for {self.name}")
         return model
@@ -157,7 +160,7 @@ class ZooCheckpoint:
         except HarnessError as error:
             raise HarnessError(f"{problem}, nothing was kept: {error}") from error
 
-    def _load_exported(self) -> nn.Module:
+    def _load_exported(self) -> "nn.Module":
         """Build the network that a model card names, and fill it."""
         card = read_json(self.card)
         found = _WIDE.fullmatch(str(card.get("architecture")))
@@ -190,11 +193,13 @@ def is_published(name: str) -> bool:
     return any(name in known for threats in models.values() for known in threats.values())
 
 
-def wide_resnet(depth: int, width: int, classes: int) -> nn.Module:
+def wide_resnet(depth: int, width: int, classes: int) -> "nn.Module":
     """Build RobustBench's own WideResNet, without the block that is never used."""
     made = robustbench("robustbench.model_zoo.architectures.wide_resnet").WideResNet(
         depth=depth, num_classes=classes, widen_factor=width
     )
+    from torch import nn
+
     if not isinstance(made, nn.Module):
         raise HarnessError(f"RobustBench's WideResNet is a {type(made).__name__}")
     return made

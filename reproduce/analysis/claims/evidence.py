@@ -16,8 +16,8 @@ from reproduce.analysis.statistics import Sample, sample
 from reproduce.cells import Cell
 from reproduce.config import Config, Curves
 from reproduce.errors import HarnessError
-from reproduce.evaluation import Record, worst_case
 from reproduce.experiments import Evaluation, PublishedEvaluation, curve_cells
+from reproduce.records import Record, worst_case
 
 
 def _stable(record: Record) -> NDArray[np.bool_] | None:

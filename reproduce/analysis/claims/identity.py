@@ -3,8 +3,8 @@
 from reproduce.analysis.claims.claim import Effect, Finding, Verdict
 from reproduce.analysis.claims.evidence import Evidence
 from reproduce.analysis.claims.words import counted
-from reproduce.evaluation import Record
 from reproduce.experiments import experiment_names, find_experiment
+from reproduce.records import Record
 
 # images that a record may have against the identity, in percent
 LIMIT = 0.1

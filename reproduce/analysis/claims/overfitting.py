@@ -19,7 +19,7 @@ from reproduce.analysis.histories import METRIC_COLUMNS
 from reproduce.analysis.statistics import contrast, sample
 from reproduce.cells import Cell
 from reproduce.config import Curves, Train
-from reproduce.training.schedules import learning_rate
+from reproduce.schedules import learning_rate
 
 _UNIT = "points an epoch"
 _ACCURACIES = {

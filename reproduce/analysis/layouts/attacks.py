@@ -9,8 +9,8 @@ from reproduce.analysis.statistics import Sample, subset_interval
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.cells import Cell
 from reproduce.config import AttackTable, Config
-from reproduce.evaluation import worst_case
 from reproduce.experiments import attack_table_cells
+from reproduce.records import worst_case
 
 
 def attacks_layout(config: Config, grid: AttackTable, results: Results) -> Layout:

@@ -13,7 +13,7 @@ from reproduce.analysis.statistics import sample
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.cells import Cell
 from reproduce.config import Checkpoint, Config
-from reproduce.evaluation import ALL_METRICS
+from reproduce.records import ALL_METRICS
 from reproduce.specs import checkpoints
 
 _POINTS = "best-test minus, points"

@@ -9,7 +9,6 @@ from reproduce.analysis.results import Results
 from reproduce.analysis.statistics import Sample, sample, subset_interval
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
 from reproduce.config import ComparisonTable, Config
-from reproduce.evaluation import Metrics
 from reproduce.experiments import (
     Evaluation,
     PublishedEvaluation,
@@ -17,6 +16,7 @@ from reproduce.experiments import (
     published_evaluations,
 )
 from reproduce.paper import PublishedModel, published, published_models
+from reproduce.records import Metrics
 from reproduce.zoo import ZooCheckpoint
 from reproduce.zoo.cards import UNKNOWN, ZooFacts, zoo_facts
 

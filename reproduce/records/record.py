@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reproduce.errors import HarnessError
-from reproduce.evaluation.metrics import Metrics, compute_metrics
 from reproduce.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
+from reproduce.records.metrics import Metrics, compute_metrics
 
 _KEYS = ("index", "label", "clean", "adversarial", "broken_by")
 _OPTIONAL = ("top5",)

@@ -1,0 +1,70 @@
+"""How a run went, as files: its trace, a row an iteration, and its epochs, a row each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reproduce.cells import Cell
+from reproduce.errors import HarnessError
+from reproduce.files import write_atomically, write_text
+from reproduce.saved import TRACE_COLUMNS
+
+
+def as_frame(rows: Sequence[Sequence[float]] | NDArray[np.float64]) -> pd.DataFrame:
+    """Return rows of a trace, with the iteration (from 1) as first column."""
+    frame = pd.DataFrame(rows, columns=list(TRACE_COLUMNS))
+    frame = frame.astype(dict.fromkeys(TRACE_COLUMNS, "float32") | {"epoch": "int32"})
+    frame.insert(0, "iteration", pd.RangeIndex(1, len(frame) + 1).astype("int32"))
+    return frame
+
+
+def write_trace(path: Path, rows: Sequence[Sequence[float]]) -> None:
+    """Write a trace as Parquet, as `as_frame` has it."""
+    frame = as_frame(rows)
+    write_atomically(path, lambda part: frame.to_parquet(part, compression="zstd", index=False))
+
+
+def read_trace(path: Path, cell: Cell) -> pd.DataFrame:
+    """Read the trace of a finished run, as `write_trace` wrote it.
+
+    Raises
+    ------
+    HarnessError
+        If it is damaged, saying how it is made again.
+    """
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        raise HarnessError(f"{path} is damaged; `reproduce train {cell}` makes it again") from error
+    if missing := {*TRACE_COLUMNS} - {*frame.columns}:
+        raise HarnessError(f"{path} lacks {', '.join(sorted(missing))}; it is no trace of a run")
+    return frame
+
+
+def write_epochs(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write the metrics after every epoch as CSV."""
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def read_epochs(path: Path, cell: Cell, epochs: int) -> pd.DataFrame:
+    """Read the metrics of a finished run of so many epochs, as `write_epochs` wrote them.
+
+    Raises
+    ------
+    HarnessError
+        If the file is damaged, saying how it is made again.
+    """
+    try:
+        frame = pd.read_csv(path).astype("float64")
+        whole = frame["epoch"].tolist() == list(range(1, epochs + 1))
+    except (OSError, ValueError, LookupError):
+        whole = False
+    if not whole:
+        raise HarnessError(
+            f"{path} is damaged or not of {epochs} epochs; delete it, and `reproduce train {cell}` "
+            "makes it again"
+        )
+    return frame
