@@ -1,0 +1,125 @@
+"""One configuration as the rules see it: checked, handed on to jobs, and where it puts files."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from snakemake.exceptions import WorkflowError
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.errors import HarnessError
+from reproduce.experiments import (
+    Evaluation,
+    Experiment,
+    table_names,
+)
+from reproduce.figures import available_figures
+from reproduce.outcomes import PublishedAttack
+from reproduce.settings import CONFIG_VARIABLE, build_config
+from reproduce.specs import (
+    checkpoints,
+    lemma_digest,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def for_rules(method: Callable[P, T]) -> Callable[P, T]:
+    """Let Snakemake show what the user can mend without a traceback."""
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except HarnessError as error:
+            raise WorkflowError(str(error)) from None
+
+    return wrapped
+
+
+def _typed(value: Any) -> Any:
+    """Turn what Snakemake's ``--config`` leaves as text into numbers, truth values and null.
+
+    It types a value by itself and none inside a mapping; other text stays as it is.
+    """
+    if isinstance(value, Mapping):
+        return {key: _typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_typed(inner) for inner in value]
+    if isinstance(value, str) and re.fullmatch(r"-?\d+|true|false|null", value):
+        return json.loads(value)
+    return value
+
+
+class Configured:
+    """One configuration, where its results lie, and what it says is to be there.
+
+    Parameters
+    ----------
+    config : mapping
+        Snakemake's merged configuration: config.yaml and ``--config``.
+
+    Raises
+    ------
+    WorkflowError
+        If the configuration does not fit; Snakemake shows it without a traceback.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        config = _typed(config)
+        self.config = for_rules(build_config)(config)
+        # Jobs read the configuration as it was planned, whatever happens to config.yaml
+        # meanwhile, and run with the Python of this Snakemake; a conda environment that a
+        # job activates comes before it on the path.
+        os.environ[CONFIG_VARIABLE] = json.dumps(config)
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.root = paths.root(self.config)
+        self.cells = self.root / "cells"
+        self.models = self.root / "models"
+        self.logs = self.root / "logs"
+        self.prepared = self.config.data.folder / "prepared"
+        self.gpus = 0 if self.config.machine.device == "cpu" else 1
+        self.results = paths.results_file(self.config)
+        self.report = paths.report_file(self.config)
+        self.tables = table_names(self.config)
+        self.figures = available_figures(self.config)
+        self.lemma = paths.lemma_file(self.config)
+        self.lemma_digest = lemma_digest(self.config)
+        self.claims = paths.claims_file(self.config)
+
+    @for_rules
+    def images(self, cell: str) -> Path:
+        """Return the prepared images of a cell's data set."""
+        return paths.prepared_file(self.config, parse_cell(cell).dataset)
+
+    @for_rules
+    def manifest(self, cell: str) -> Path:
+        """Return the small file that changes exactly when the images do."""
+        return self.images(cell).with_suffix(".json")
+
+    def run_files(self, folder: Path) -> list[Path]:
+        """Return every file of a training run in `folder`, which may hold a wildcard."""
+        return paths.run_files(folder, checkpoints(self.config.train))
+
+    def _outcomes(self, experiment: Experiment) -> list[Path]:
+        """Return the files that say what came of attacking published checkpoints."""
+        return [
+            PublishedAttack(self.config, e.dataset, e.name, e.attack, e.seed).outcome
+            for e in experiment.published
+        ]
+
+    def _records(self, experiment: Experiment) -> list[Path]:
+        records = [path for item in experiment.evaluations for path in self._records_of(item)]
+        return [*records, *self._outcomes(experiment)]
+
+    def _records_of(self, item: Evaluation) -> list[Path]:
+        label = self.config.eval.label(item.attack)
+        path = paths.record_file(self.cells / item.cell.id, item.checkpoint, label, item.seed)
+        return [path, path.with_suffix(".json")]
