@@ -307,7 +307,7 @@ def test_claims_and_their_intervals() -> None:
     claim = claim_view(_claim(judged))
     assert (claim.kind, claim.symbol, claim.missing) == ("agree", "✓", ("a run",))
     (effect,) = claim.effects
-    assert effect.text == "2 points, 95 % interval −1 to 5; claimed: above 3"
+    assert effect.text == "2 points, 95 % interval −1 to 5; threshold 3"
     assert effect.behind == "3 seeds, 10,000 images, p < 0.001"
     assert claim.over == "Intervals over seeds"
     bar = effect.bar

@@ -41,7 +41,7 @@ def _effect(effect: claims.Effect, low: float, high: float) -> Effect:
         if bounded:
             text += f", 95 % interval {_number(effect.low)} to {_number(effect.high)}"
         if effect.threshold is not None:
-            text += f"; claimed: above {_number(effect.threshold)}"
+            text += f"; threshold {_number(effect.threshold)}"
     behind = [
         count(effect.seeds, "seed") * bool(effect.seeds),
         count(effect.images, "image") * bool(effect.images),
