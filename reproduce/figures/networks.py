@@ -86,5 +86,5 @@ def _plot(numbers: pd.DataFrame) -> Figure:
     axes.set(xlabel="perturbation stability (%)", ylabel="natural accuracy (%)")
     if len(numbers):
         options = {"handlelength": 0, "handletextpad": 0, "columnspacing": 0.8}
-        figure.legend(loc="outside lower center", ncols=2, fontsize=5.5, **options)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=5.5, **options)
     return figure

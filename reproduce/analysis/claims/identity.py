@@ -1,10 +1,14 @@
 """The identity robust = correct and stable, image by image."""
 
+from scipy import stats
+
 from reproduce.analysis.claims.claim import Effect, Finding, Verdict
+from reproduce.analysis.claims.compare import SIGNIFICANCE
 from reproduce.analysis.claims.evidence import Evidence
 from reproduce.analysis.claims.words import counted
+from reproduce.analysis.statistics import holm
 from reproduce.experiments import experiment_names, find_experiment
-from reproduce.records import Record
+from reproduce.records import Metrics, Record
 
 # images that a record may have against the identity, in percent
 LIMIT = 0.1
@@ -15,7 +19,9 @@ def identity(evidence: Evidence) -> Finding:
 
     Of the worst x' of a ball that is so by definition.  An attack only finds some x', and
     the identity breaks where it turned a wrong prediction into a right one.  Counted in
-    every record of an attack that left no image alone.
+    every record of an attack that left no image alone.  The claim fails if a record has
+    significantly more than `LIMIT` (Holm, 5 % for all records together): of a few hundred
+    images a single one is more, and says nothing.
     """
     names = experiment_names(evidence.config)
     items = dict.fromkeys(
@@ -60,5 +66,13 @@ def identity(evidence: Evidence) -> Finding:
     )
     if broken:
         summary += f" Most exceptions: {share:.2f} % ({worst}); {LIMIT} % are allowed."
-    verdict: Verdict = "holds" if share <= LIMIT else "fails"
+    verdict: Verdict = "holds" if share <= LIMIT else "too little data"
+    if any(holm([_p_within(metrics) for metrics in records.values()], SIGNIFICANCE)):
+        verdict = "fails"
     return Finding(verdict, summary, "images", (effect,), missing)
+
+
+def _p_within(metrics: Metrics) -> float:
+    """Return the p of a one-sided test that no more than `LIMIT` of all images are such."""
+    test = stats.binomtest(metrics.recovered, metrics.images, LIMIT / 100, alternative="greater")
+    return float(test.pvalue)
