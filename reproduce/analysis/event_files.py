@@ -101,7 +101,7 @@ def _package() -> tuple[Any, Any, Any]:
     except ImportError as error:
         raise HarnessError(
             f"event files need the package tensorboardx ({error}); install it with "
-            '`pip install "reproduce[tensorboard]"`'
+            "`pip install tensorboardx`"
         ) from error
     return RecordWriter, Event, Summary
 
