@@ -22,8 +22,8 @@ export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 
 demo: environment
 	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules --show-failed-logs -- all
-	@cat results/demo/tables/*.md
-	@echo "Made: $(CURDIR)/results/demo (tables/, diff/, and a folder for every run under cells/)"
+	@cat results/demo/tables/table*.md
+	@echo "Made: $(CURDIR)/results/demo. Open report.html there: tables, figures, claims, all on one page."
 
 test: environment
 	$(BIN)/python -m pytest
