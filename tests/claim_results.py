@@ -1,6 +1,6 @@
 """What tests of claims share: verdicts by name."""
 
-from reproduce.analysis.claims import Claim, judge_claims
+from reproduce.claims import Claim, judge_claims
 from reproduce.config import Config
 from reproduce.experiments import Evaluation
 

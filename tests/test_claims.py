@@ -10,7 +10,7 @@ from claim_results import Numbers, claim_of, claims_of, width_of
 from made_up import fill_metrics, write_made_up, write_run
 
 from reproduce import paths
-from reproduce.analysis.claims import judge_claims, write_claims
+from reproduce.claims import judge_claims, write_claims
 from reproduce.config import Config
 from reproduce.experiments import Evaluation, find_experiment
 from reproduce.paper import published

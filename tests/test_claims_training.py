@@ -8,9 +8,9 @@ from claim_results import claims_of
 from histories import EPOCHS, STEPS, write_history
 
 from reproduce import paths
-from reproduce.analysis.claims.overfitting import first_drop
 from reproduce.catalogue import parse_architecture
 from reproduce.cells import Cell
+from reproduce.claims.overfitting import first_drop
 from reproduce.config import Config
 from reproduce.experiments import curve_cells
 from reproduce.schedules import learning_rate

@@ -12,9 +12,9 @@ from report_cases import Element, make_up, paper_config, parse
 
 from reproduce import paths
 from reproduce.analysis import build_diff, collect
-from reproduce.analysis.claims import Claim, Effect, judge_claims
 from reproduce.analysis.layouts import lay_out
 from reproduce.cells import parse_cell
+from reproduce.claims import Claim, Effect, judge_claims
 from reproduce.config import Config
 from reproduce.experiments import find_experiment, table_names
 from reproduce.files import read_json, write_json

@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from report_cases import make_up, paper_config
 
 from reproduce import paths
-from reproduce.analysis.claims import Claim, Effect
-from reproduce.analysis.claims.claim import Verdict
+from reproduce.claims import Claim, Effect
+from reproduce.claims.claim import Verdict
 from reproduce.files import write_text
 from reproduce.report.build import build_report
 from reproduce.report.claims import claim_view

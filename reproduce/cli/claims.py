@@ -21,7 +21,7 @@ def claims(
 
     Example: reproduce claims --preset demo
     """
-    from reproduce.analysis.claims import context, judge_claims, write_claims
+    from reproduce.claims import context, judge_claims, write_claims
 
     settings = _configure(config, preset, sets)
     judged_on = context(settings)

@@ -1,6 +1,6 @@
 """Everything the page says, from whatever results exist."""
 
-from reproduce.analysis.claims import judge_claims
+from reproduce.claims import judge_claims
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import experiment_names, find_experiment, table_names

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from reproduce.analysis import DIFF_COLUMNS
-from reproduce.analysis.claims import context
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
+from reproduce.claims import context
 from reproduce.config import Config
 from reproduce.deviations import table_deviations
 from reproduce.experiments import example_evaluations

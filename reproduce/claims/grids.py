@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
-from reproduce.analysis.claims.evidence import Evidence, Group
 from reproduce.catalogue import METHODS, parse_architecture
+from reproduce.claims.evidence import Evidence, Group
 from reproduce.experiments import Evaluation, find_experiment
 
 # the lambda that the paper holds against the smallest, 6

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reproduce.analysis.claims.claim import Effect, Finding, Verdict
-from reproduce.analysis.claims.evidence import Evidence, Group
-from reproduce.analysis.claims.grids import kinds, table_groups
-from reproduce.analysis.claims.words import listed
 from reproduce.catalogue import METHODS, parse_architecture, width_label
+from reproduce.claims.claim import Effect, Finding, Verdict
+from reproduce.claims.evidence import Evidence, Group
+from reproduce.claims.grids import kinds, table_groups
+from reproduce.claims.words import listed
 from reproduce.config import Grid
 from reproduce.rng import derive
 

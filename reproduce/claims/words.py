@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from reproduce.analysis.claims.claim import Effect, Finding
-from reproduce.analysis.claims.compare import Judgement, span
+from reproduce.claims.claim import Effect, Finding
+from reproduce.claims.compare import Judgement, span
 
 _NOTE = {
     "seeds": "",

@@ -2,12 +2,12 @@
 
 from itertools import pairwise
 
-from reproduce.analysis.claims.claim import Finding
-from reproduce.analysis.claims.compare import Comparison, judge
-from reproduce.analysis.claims.evidence import Evidence, Group
-from reproduce.analysis.claims.grids import kinds, larger_lambda, table_groups
-from reproduce.analysis.claims.words import finding
 from reproduce.catalogue import METHODS, width_label
+from reproduce.claims.claim import Finding
+from reproduce.claims.compare import Comparison, judge
+from reproduce.claims.evidence import Evidence, Group
+from reproduce.claims.grids import kinds, larger_lambda, table_groups
+from reproduce.claims.words import finding
 from reproduce.config import AttackTable, Grid
 from reproduce.experiments import Evaluation, find_experiment
 

@@ -2,11 +2,11 @@
 
 from scipy import stats
 
-from reproduce.analysis.claims.claim import Effect, Finding, Verdict
-from reproduce.analysis.claims.compare import SIGNIFICANCE
-from reproduce.analysis.claims.evidence import Evidence
-from reproduce.analysis.claims.words import counted
 from reproduce.analysis.statistics import holm
+from reproduce.claims.claim import Effect, Finding, Verdict
+from reproduce.claims.compare import SIGNIFICANCE
+from reproduce.claims.evidence import Evidence
+from reproduce.claims.words import counted
 from reproduce.experiments import experiment_names, find_experiment
 from reproduce.records import Metrics, Record
 

@@ -6,15 +6,15 @@ from itertools import pairwise
 
 from scipy import stats
 
-from reproduce.analysis.claims.claim import Effect, Finding, Verdict
-from reproduce.analysis.claims.compare import SIGNIFICANCE, Comparison, judge
-from reproduce.analysis.claims.evidence import Evidence, Group
-from reproduce.analysis.claims.words import finding
 from reproduce.analysis.results import collect
 from reproduce.analysis.statistics import Estimate, contrast, holm
 from reproduce.analysis.tuning import Strategy, compare_strategies
 from reproduce.catalogue import width_label
 from reproduce.cells import Cell
+from reproduce.claims.claim import Effect, Finding, Verdict
+from reproduce.claims.compare import SIGNIFICANCE, Comparison, judge
+from reproduce.claims.evidence import Evidence, Group
+from reproduce.claims.words import finding
 from reproduce.config import TuningTable
 from reproduce.experiments import find_experiment, searched_cells, war_cells
 

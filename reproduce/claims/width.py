@@ -1,11 +1,11 @@
 """Claims on what width does at equal lambda."""
 
-from reproduce.analysis.claims.claim import Finding
-from reproduce.analysis.claims.compare import Comparison, judge
-from reproduce.analysis.claims.evidence import Evidence
-from reproduce.analysis.claims.grids import neighbours, row, table_groups
-from reproduce.analysis.claims.words import finding
 from reproduce.catalogue import width_label
+from reproduce.claims.claim import Finding
+from reproduce.claims.compare import Comparison, judge
+from reproduce.claims.evidence import Evidence
+from reproduce.claims.grids import neighbours, row, table_groups
+from reproduce.claims.words import finding
 from reproduce.config import Grid
 
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from reproduce.analysis.claims.claim import Finding
-from reproduce.analysis.claims.compare import Comparison, judge
-from reproduce.analysis.claims.evidence import Evidence, Group, finished_runs, grouped
-from reproduce.analysis.claims.grids import ends, neighbours
-from reproduce.analysis.claims.words import finding
 from reproduce.catalogue import width_label
 from reproduce.cells import Cell
+from reproduce.claims.claim import Finding
+from reproduce.claims.compare import Comparison, judge
+from reproduce.claims.evidence import Evidence, Group, finished_runs, grouped
+from reproduce.claims.grids import ends, neighbours
+from reproduce.claims.words import finding
 from reproduce.config import Curves
 
 # what belongs to the beginning of training: a network that has learnt nothing is no width

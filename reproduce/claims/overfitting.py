@@ -12,12 +12,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from reproduce.analysis.claims.claim import Effect, Finding, Verdict, verdict_of
-from reproduce.analysis.claims.evidence import Evidence, finished_runs
-from reproduce.analysis.claims.words import counted, size
 from reproduce.analysis.histories import METRIC_COLUMNS
 from reproduce.analysis.statistics import contrast, sample
 from reproduce.cells import Cell
+from reproduce.claims.claim import Effect, Finding, Verdict, verdict_of
+from reproduce.claims.evidence import Evidence, finished_runs
+from reproduce.claims.words import counted, size
 from reproduce.config import Curves, Train
 from reproduce.schedules import learning_rate
 

@@ -6,21 +6,21 @@ from math import isnan
 from typing import Any
 
 from reproduce import paths
-from reproduce.analysis.claims.best_lambda import best_lambda
-from reproduce.analysis.claims.claim import Claim, Finding
-from reproduce.analysis.claims.evidence import Evidence
-from reproduce.analysis.claims.identity import identity
-from reproduce.analysis.claims.lambdas import awp_lambda, lambda_stability, lambda_transfers
-from reproduce.analysis.claims.overfitting import overfitting, stability_falls
-from reproduce.analysis.claims.terms import wider_lipschitz, wider_regularization, wider_risk
-from reproduce.analysis.claims.war import war_lambda, war_robustness
-from reproduce.analysis.claims.width import (
+from reproduce.catalogue import dataset_facts
+from reproduce.claims.best_lambda import best_lambda
+from reproduce.claims.claim import Claim, Finding
+from reproduce.claims.evidence import Evidence
+from reproduce.claims.identity import identity
+from reproduce.claims.lambdas import awp_lambda, lambda_stability, lambda_transfers
+from reproduce.claims.overfitting import overfitting, stability_falls
+from reproduce.claims.terms import wider_lipschitz, wider_regularization, wider_risk
+from reproduce.claims.war import war_lambda, war_robustness
+from reproduce.claims.width import (
     imagenet_natural,
     imagenet_stability,
     wider_natural,
     wider_stability,
 )
-from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.deviations import deviations
 from reproduce.errors import HarnessError

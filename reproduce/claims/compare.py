@@ -15,8 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reproduce.analysis.claims.claim import Effect, Unit, Verdict, verdict_of
-from reproduce.analysis.claims.evidence import Group
 from reproduce.analysis.paired import (
     discordant,
     image_contrast,
@@ -25,6 +23,8 @@ from reproduce.analysis.paired import (
     paired_difference,
 )
 from reproduce.analysis.statistics import Estimate, contrast, holm
+from reproduce.claims.claim import Effect, Unit, Verdict, verdict_of
+from reproduce.claims.evidence import Group
 
 SIGNIFICANCE = 0.05
 
