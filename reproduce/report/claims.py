@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from reproduce.analysis import claims
+from reproduce import claims
 from reproduce.report.exhibits import Bar, Claim, Effect
 from reproduce.report.verdicts import CLAIMS
 from reproduce.report.words import count, minus
