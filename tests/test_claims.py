@@ -89,7 +89,7 @@ def test_trends_that_hold_and_their_opposites_fail(small: Config) -> None:
         assert found[name].verdict == "fails", name
     text = found["wider-natural"].summary
     assert "4.50 points lower on the wider network (95 % interval 4." in text
-    assert "Significantly the other way round: TRADES, λ=6: w=5 − w=1" in text
+    assert "Significantly against the claim: TRADES, λ=6: w=5 − w=1" in text
 
 
 def test_one_comparison_contradicts_always(small: Config) -> None:
@@ -104,7 +104,7 @@ def test_one_comparison_contradicts_always(small: Config) -> None:
     claim = claim_of(small, "wider-natural")
     assert claim.effects[0].low > 0
     assert claim.verdict == "fails"
-    assert "Significantly the other way round: TRADES, λ=6: w=10 − w=5." in claim.summary
+    assert "Significantly against the claim: TRADES, λ=6: w=10 − w=5." in claim.summary
 
 
 def test_noise_does_not_contradict(small: Config) -> None:
@@ -116,7 +116,7 @@ def test_noise_does_not_contradict(small: Config) -> None:
     fill_metrics(small, "table1", numbers)
     claim = claim_of(small, "wider-natural")
     assert claim.verdict == "holds"
-    assert "None is significantly the other way round" in claim.summary
+    assert "No single one is significantly against the claim" in claim.summary
 
 
 def test_seeds_that_scatter_are_too_little_data(small: Config) -> None:

@@ -92,7 +92,7 @@ def test_neighbours_can_contradict_the_ends(config: Config) -> None:
     claim = claims_of(config)["wider-lipschitz"]
     assert claim.effects[0].low > 0
     assert claim.verdict == "fails"
-    assert "the other way round: the local Lipschitz estimate, λ=6: w=1 − w=0.5" in claim.summary
+    assert "against the claim: the local Lipschitz estimate, λ=6: w=1 − w=0.5" in claim.summary
 
 
 def test_traces_that_are_missing_or_damaged(config: Config) -> None:

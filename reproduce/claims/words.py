@@ -55,9 +55,10 @@ def _sentence(judgement: Judgement, subject: str, above: str, below: str, note: 
     text = f"{text[0].upper()}{text[1:]}."
     text += f" {note}" * bool(note)
     if judgement.contrary:
-        text += f" Significantly the other way round: {', '.join(judgement.contrary)}."
+        text += f" Significantly against the claim: {', '.join(judgement.contrary)}."
     elif judgement.judged > 1:
-        text += " None is significantly the other way round."
+        for_itself = " when taken for itself" * (judgement.verdict == "fails")
+        text += f" No single one is significantly against the claim{for_itself}."
     left = judgement.planned - judgement.judged
     if left:
         text += f" Not judged for want of results: {left} of {judgement.planned} comparisons."
