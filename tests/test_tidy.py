@@ -12,7 +12,8 @@ from conftest import ROOT
 from made_up import fill, write_made_up, write_run
 
 from reproduce import paths
-from reproduce.analysis.tidy import COLUMNS, tidy_results, write_results
+from reproduce.analysis.tidy import tidy_results, write_results
+from reproduce.analysis.tidy_rows import COLUMNS
 from reproduce.cells import Cell, parse_cell
 from reproduce.config import Config
 from reproduce.experiments import Evaluation, find_experiment

@@ -1,98 +1,20 @@
 """Every number there is as one tidy table, for people's own analysis."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reproduce import paths
 from reproduce.analysis.results import read_evaluation, read_published
-from reproduce.catalogue import METHODS, parse_architecture
-from reproduce.cells import Cell, parse_cell
+from reproduce.analysis.tidy_rows import COLUMNS, rows_from_elsewhere, rows_of_cell
+from reproduce.cells import parse_cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation
-from reproduce.files import read_json, write_atomically
-from reproduce.records import ALL_METRICS, Record
-from reproduce.runs import RunInfo
-from reproduce.specs import AttackSpec, attack_spec, training_spec
-
-# name and pandas type of every column; docs/results.md says what each holds
-COLUMNS = {
-    "model": "string",
-    "origin": "string",
-    "dataset": "string",
-    "architecture": "string",
-    "family": "string",
-    "depth": "Int64",
-    "width": "float64",
-    "method": "string",
-    "objective": "string",
-    "lambda_rule": "string",
-    "weight_perturbation": "string",
-    "batches": "string",
-    "lambda": "float64",
-    "training_seed": "Int64",
-    "checkpoint": "string",
-    "checkpoint_epoch": "Int64",
-    "attack": "string",
-    "attack_kind": "string",
-    "epsilon": "float64",
-    "attack_seed": "int64",
-    "images": "int64",
-    "test_images": "int64",
-    "metric": "string",
-    "value": "float64",
-    "recovered": "int64",
-    "final_lambda": "float64",
-    "gpu_hours": "float64",
-    "training_seconds": "float64",
-    "evaluation_seconds": "float64",
-    "training_hardware": "string",
-    "evaluation_hardware": "string",
-    "training_commit": "string",
-    "evaluation_commit": "string",
-    "training_digest": "string",
-    "evaluation_digest": "string",
-    "model_sha256": "string",
-    "official_data": "boolean",
-}
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class _Piece(_Part):
-    name: str
-    commit: str | None = None
-
-
-class _RunCosts(_Part):
-    """What run.json says beyond what decides whether the run can be used."""
-
-    gpu_hours: float | None = None
-    pieces: list[_Piece] = []
-
-
-T = TypeVar("T", bound=_Part)
-
-
-class _Images(_Part):
-    official: bool
-    test: int
-
-
-class _RecordCosts(_Part):
-    """What a record's summary says beyond what decides whether it can be used."""
-
-    model: str | None = None
-    seconds: float | None = None
-    pieces: list[_Piece] = []
-    data: _Images | None = None
+from reproduce.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -155,7 +77,7 @@ def _of_cells(config: Config, left_out: list[str]) -> Iterator[list[dict[str, An
             evaluation = Evaluation(cell, checkpoint, *_attack_of(config, path))
             found = read_evaluation(config, evaluation)
             if found is not None:
-                yield _rows_of_cell(config, evaluation, *found)
+                yield rows_of_cell(config, evaluation, *found)
         except HarnessError as error:
             left_out.append(_named(path, error))
 
@@ -169,7 +91,7 @@ def _from_elsewhere(config: Config, left_out: list[str]) -> Iterator[list[dict[s
             item = PublishedEvaluation(folder.name, folder.parent.name, attack, seed)
             record, _ = read_published(config, item)
             if record is not None:
-                yield _rows_from_elsewhere(config, item, record)
+                yield rows_from_elsewhere(config, item, record)
         except HarnessError as error:
             left_out.append(_named(path, error))
 
@@ -197,112 +119,3 @@ def _attack_of(config: Config, path: Path) -> tuple[str, int]:
 def _named(path: Path, error: HarnessError) -> str:
     """Say why a record is left out, with its name where the reason does not hold it."""
     return str(error) if str(path) in str(error) else f"{path}: {error}"
-
-
-def _rows_of_cell(
-    config: Config, evaluation: Evaluation, record: Record, run: RunInfo
-) -> list[dict[str, Any]]:
-    cell, folder = evaluation.cell, paths.cell_folder(config, evaluation.cell)
-    about = _checked(_RunCosts, read_json(paths.run_file(folder)), paths.run_file(folder))
-    fields = {
-        **_cell_fields(cell),
-        "checkpoint": evaluation.checkpoint,
-        "checkpoint_epoch": run.checkpoint_epochs.get(evaluation.checkpoint),
-        "test_images": run.data.test,
-        "final_lambda": run.final_lambda,
-        "gpu_hours": about.gpu_hours,
-        "training_seconds": run.seconds,
-        "training_hardware": _joined(run.hardware),
-        "training_commit": _joined(piece.commit for piece in about.pieces),
-        "training_digest": training_spec(config, cell).digest,
-        "official_data": run.data.official,
-    }
-    spec = attack_spec(config, evaluation.attack, evaluation.seed, cell.dataset)
-    label = config.eval.label(evaluation.attack)
-    path = paths.record_file(folder, evaluation.checkpoint, label, evaluation.seed)
-    return _rows(fields, spec, record, _checked(_RecordCosts, record.info, path))
-
-
-def _rows_from_elsewhere(
-    config: Config, item: PublishedEvaluation, record: Record
-) -> list[dict[str, Any]]:
-    label = config.eval.label(item.attack)
-    path = paths.published_record(config, item.dataset, item.name, label, item.seed)
-    about = _checked(_RecordCosts, record.info, path)
-    if about.data is None:
-        raise HarnessError(f"the summary of {path} is damaged at 'data'; delete it")
-    fields = {
-        "model": item.name,
-        # folders of others have a fingerprint at the end of their names
-        "origin": "published" if about.model == item.name else "other",
-        "dataset": item.dataset,
-        "test_images": about.data.test,
-        "official_data": about.data.official,
-    }
-    spec = attack_spec(config, item.attack, item.seed, item.dataset)
-    return _rows(fields, spec, record, about)
-
-
-def _cell_fields(cell: Cell) -> dict[str, Any]:
-    """Return what a cell is and what its method is made of."""
-    network, method = parse_architecture(cell.architecture), METHODS[cell.method]
-    return {
-        "model": cell.id,
-        "origin": "trained",
-        "dataset": cell.dataset,
-        "architecture": cell.architecture,
-        **asdict(network),
-        "method": cell.method,
-        "objective": method.objective,
-        "lambda_rule": method.lambda_rule,
-        "weight_perturbation": method.weight_perturbation,
-        "batches": method.batches,
-        "lambda": cell.lam,
-        "training_seed": cell.seed,
-    }
-
-
-def _rows(
-    fields: Mapping[str, Any], spec: AttackSpec, record: Record, about: _RecordCosts
-) -> list[dict[str, Any]]:
-    """Return a row for each metric that a record has."""
-    metrics = record.metrics.as_dict()
-    shared = {
-        **fields,
-        "attack": spec.name,
-        "attack_kind": spec.attack.kind,
-        "epsilon": spec.epsilon,
-        "attack_seed": spec.seed,
-        "images": metrics["images"],
-        "recovered": metrics["recovered"],
-        "evaluation_seconds": about.seconds,
-        "evaluation_hardware": _joined(piece.name for piece in about.pieces),
-        "evaluation_commit": _joined(piece.commit for piece in about.pieces),
-        "evaluation_digest": record.info["digest"],
-        "model_sha256": record.info["model_sha256"],
-    }
-    return [
-        {**shared, "metric": name, "value": metrics[name]}
-        for name in ALL_METRICS
-        if metrics.get(name) is not None
-    ]
-
-
-def _joined(values: Iterable[str | None]) -> str | None:
-    """Join the different ones of some names; None if there are none."""
-    return " and ".join(dict.fromkeys(value for value in values if value)) or None
-
-
-def _checked(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
-    """Read the part of a file that a row needs.
-
-    Raises
-    ------
-    HarnessError
-        If something in it is not what it should be.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise HarnessError(f"{path} is damaged at {key!r}; delete it and run again") from error
