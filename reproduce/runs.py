@@ -39,6 +39,7 @@ class RunInfo(_Part):
     digest: str
     data: ImagesInfo
     final_lambda: float
+    zeta: float | None = None
     hardware: list[str]
     seconds: float
     models: dict[Checkpoint, str]

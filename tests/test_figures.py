@@ -17,7 +17,7 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError, Stopped
 from reproduce.experiments import curve_cells, find_experiment
 from reproduce.figures import FIGURES, available_figures, draw, make, svg_of
-from reproduce.figures.sets import distance_for, overlap
+from reproduce.files import read_json, write_json
 from reproduce.schedules import learning_rate
 from reproduce.training import train_cell
 
@@ -85,6 +85,12 @@ def test_lines_are_the_mean_over_seeds_with_their_spread(config: Config) -> None
     assert {line.get_linestyle() for line in lines.values()} == {"-", "--"}
 
 
+def test_figures_of_a_single_lambda(tiny: Callable[..., Config]) -> None:
+    for name in ("figure2", "figure3", "figure4"):
+        with pytest.raises(HarnessError, match=f"experiments.{name}.lambdas"):
+            tiny(f"experiments.{name}={CURVES.format('trades', [1, 6])}")
+
+
 def test_metrics_over_epochs_and_at_the_best(config: Config) -> None:
     write_histories(config, "figure3")
     drawing = draw(config, "figure3")
@@ -128,25 +134,6 @@ def test_sets_have_the_measured_sizes(config: Config) -> None:
     assert "50.0" in svg_of(drawing)
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "area"), [(1.0, 0.7, 0.9), (2.0, 2.0, 0.1), (0.5, 3.0, 0.7), (1.0, 1.0, 3.0)]
-)
-def test_overlap_of_circles(a: float, b: float, area: float) -> None:
-    distance = distance_for(a, b, area)
-    assert overlap(a, b, distance) == pytest.approx(area, rel=1e-9)
-    points = np.random.default_rng(0).uniform(-4, 4, (400_000, 2))
-    left = np.hypot(points[:, 0], points[:, 1]) < a
-    right = np.hypot(points[:, 0] - distance, points[:, 1]) < b
-    assert 64 * (left & right).mean() == pytest.approx(area, abs=0.06)
-
-
-def test_circles_that_touch_and_that_lie_within() -> None:
-    assert distance_for(1.0, 2.0, 0.0) == 3.0
-    assert overlap(1.0, 2.0, 3.0) == 0.0
-    assert distance_for(1.0, 2.0, math.pi) == 1.0
-    assert overlap(1.0, 2.0, 0.5) == pytest.approx(math.pi)
-
-
 def test_networks_as_balls(tiny: Callable[..., Config]) -> None:
     cells = [f"digits/wrn-10-{width}/trades/lam-6/seed-0" for width in ("0.5", "1")]
     trained = ", ".join(f"{cell}: best-test" for cell in cells)
@@ -179,7 +166,7 @@ def test_partial_histories_say_what_is_missing(config: Config) -> None:
     assert damaged.startswith(f"{second}/trace.parquet is damaged")
     assert other.startswith(f"{third}/trace.parquet is not the one of run.json")
     assert absent == f"{fourth} is not trained"
-    assert "Not in this figure:" in svg_of(drawing)
+    assert "Missing or unfinished:" in svg_of(drawing)
 
 
 @pytest.mark.parametrize("text", ["epoch,test_robust_accuracy\n1,", "no table", "epoch\n1\n2\n"])
@@ -199,6 +186,18 @@ def test_nothing_at_all_is_an_empty_picture(config: Config) -> None:
         empty = name != "figure5"
         assert ("nothing to show yet" in svg_of(drawing)) == empty
         assert bool(drawing.missing) == empty
+
+
+def test_zeta_is_that_of_a_run_that_counts(trained: Config) -> None:
+    first = paths.cell_folder(trained, parse_cell(WAR.format(0)))
+    run = paths.run_file(first)
+    write_json(run, read_json(run) | {"digest": "another", "zeta": 999.0})
+    drawing = make(trained, "war")
+    assert (drawing.numbers["zeta"] == 2000).all()
+    run.write_text("{")
+    drawing = make(trained, "war")
+    assert any("run.json" in line for line in drawing.missing)
+    assert (drawing.numbers["zeta"] == 2000).all()
 
 
 def test_an_unfinished_run_is_drawn_as_far_as_it_is(tiny: Callable[..., Config]) -> None:

@@ -245,7 +245,7 @@ def test_the_figure(tiny: Callable[..., Config]) -> None:
     assert empty.missing == ("lemma.json: it is not there yet, `reproduce lemma` makes it",)
     assert empty.numbers.empty
     assert "nothing to show yet" in svg_of(empty)
-    assert "Not in this figure" in svg_of(empty)
+    assert "Missing or unfinished" in svg_of(empty)
     examine(config)
     drawing = draw(config, "lemma")
     assert drawing.missing == ()
@@ -257,7 +257,7 @@ def test_the_figure(tiny: Callable[..., Config]) -> None:
     text = paths.figure_file(config, "lemma", "svg").read_text()
     for words in ("H=1", "H=2", "slope 1/2", "d fixed", "d = m", "width m"):
         assert words in text
-    assert "Not in this figure" not in text
+    assert "Missing or unfinished" not in text
     paths.lemma_file(config).write_text("{")
     assert "is damaged" in make(config, "lemma").missing[0]
     other = make(tiny("lemma.rounds=2"), "lemma")

@@ -96,7 +96,7 @@ def figure(
 
     settings = _configure(config, preset, sets)
     for line in draw(settings, name).missing:
-        print(f"Not in the figure: {line}")
+        print(f"Missing or unfinished: {line}")
     print(f"Written: {paths.figure_file(settings, name, 'svg')}, .png and .csv")
 
 

@@ -141,6 +141,13 @@ class Curves(Section):
         return self
 
 
+class CurvesOfOne(Curves):
+    """The training runs that a figure of a single lambda follows."""
+
+    lambdas: list[Lambda] = Field(min_length=1, max_length=1)
+    """The one lambda that the figure is of."""
+
+
 class Experiments(Section):
     """The grid of each table, and of each figure that is made of runs."""
 
@@ -158,11 +165,11 @@ class Experiments(Section):
     """Adversarial weight perturbation by lambda; null to leave it out."""
     figure1: Curves | None = None
     """Natural risk and robust regularisation during training; null to leave it out."""
-    figure2: Curves | None = None
+    figure2: CurvesOfOne | None = None
     """Sizes of the sets of correct, stable and robust images; null to leave it out."""
-    figure3: Curves | None = None
+    figure3: CurvesOfOne | None = None
     """The three metrics over epochs, and by width at the best one; null to leave it out."""
-    figure4: Curves | None = None
+    figure4: CurvesOfOne | None = None
     """Local Lipschitz constant during training; null to leave it out."""
     figure6: ComparisonTable | None = None
     """Natural accuracy against stability under PGD-20; null to leave it out."""

@@ -29,7 +29,7 @@ class Lemma(Section):
     depths: Annotated[list[Count], AfterValidator(_several)] = Field(default=[1, 2, 4, 8])
     """Numbers H of hidden layers."""
     seeds: Annotated[list[Seed], AfterValidator(_several)] = Field(default=[0, 1, 2, 3, 4])
-    """Seeds; each draws every network anew. The intervals are taken over them."""
+    """Seeds; each draws every network anew."""
     dimension: Count = 20
     """Input dimension d where it is fixed; not above the smallest width, as the lemma wants. Where
     it grows it is m."""

@@ -11,7 +11,7 @@ from reproduce.experiments import curve_cells, find_experiment
 from reproduce.figures.drawing import Drawing
 from reproduce.figures.lines import draw_lines
 from reproduce.figures.names import runs_of
-from reproduce.figures.style import MARKERS, look, new_figure, say_missing
+from reproduce.figures.style import MARKERS, legend_above, look, new_figure, say_missing
 
 _TITLES = ("(a) robust accuracy", "(b) natural accuracy", "(c) stability")
 _SHORT = ("robust", "natural", "stability")
@@ -21,24 +21,24 @@ def make(config: Config, name: str) -> Drawing:
     """Draw robust accuracy, natural accuracy and stability over epochs, a line a width."""
     grid: Curves = getattr(config.experiments, name)
     histories = read_histories(config, curve_cells(grid))
-    numbers = _with_best(histories.epochs)
+    numbers = _with_best(histories.epochs, config.train_of(grid.method).epochs)
     figure = _plot(grid, numbers)
     say_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}, on the test images. Lines: mean over seeds with one standard "
-        "deviation; (d): the epoch of each run with the highest robust accuracy."
+        "deviation; (d): the epoch of each finished run with the highest robust accuracy."
     )
     title = find_experiment(config, name).title
     return Drawing(title, caption, figure, numbers, histories.missing)
 
 
-def _with_best(epochs: pd.DataFrame) -> pd.DataFrame:
-    """Mark the epoch of each run whose robust accuracy is the highest."""
+def _with_best(epochs: pd.DataFrame, whole: int) -> pd.DataFrame:
+    """Mark the epoch of each run whose robust accuracy is the highest, once it is over."""
     if epochs.empty:
         return epochs.assign(best=pd.Series(dtype=bool))
-    run = ["architecture", "lambda", "seed"]
-    best = epochs.groupby(run)["robust_accuracy"].idxmax()
-    return epochs.assign(best=epochs.index.isin(best))
+    runs = epochs.groupby(["architecture", "seed"])["robust_accuracy"]
+    finished = runs.transform("size") == whole
+    return epochs.assign(best=finished & epochs.index.isin(runs.idxmax()))
 
 
 def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
@@ -52,8 +52,7 @@ def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
     _at_the_best(figure.axes[3], numbers[numbers["best"]])
     figure.axes[0].set_ylabel("%")
     figure.axes[2].set_ylabel("%")
-    if not numbers.empty:
-        figure.axes[2].legend()
+    legend_above(figure, figure.axes[2])
     return figure
 
 

@@ -7,25 +7,21 @@ from reproduce.experiments import curve_cells, find_experiment
 from reproduce.figures.drawing import Drawing
 from reproduce.figures.lines import draw_lines, smooth
 from reproduce.figures.names import runs_of
-from reproduce.figures.style import look, new_figure, say_missing
+from reproduce.figures.style import legend_above, look, new_figure, say_missing
 
 
 def make(config: Config, name: str) -> Drawing:
     """Draw the largest input gradient of each attack over the epochs, a line a width."""
     grid: Curves = getattr(config.experiments, name)
     histories = read_histories(config, curve_cells(grid))
-    numbers = smooth(histories.traces, ["lipschitz"])
+    numbers = smooth(histories.traces, ["lipschitz"], config.train_of(grid.method).epochs)
     figure = new_figure(1, height=2.3)
     axes = figure.axes[0]
-    for lam in grid.lambdas:
-        for place, architecture in enumerate(grid.architectures):
-            runs = numbers[(numbers["architecture"] == architecture) & (numbers["lambda"] == lam)]
-            several = f", λ={lam:g}" if len(grid.lambdas) > 1 else ""
-            label = width_label(architecture) + several
-            draw_lines(axes, runs, "lipschitz", "position", label, **look(place))
+    for place, architecture in enumerate(grid.architectures):
+        runs = numbers[numbers["architecture"] == architecture]
+        draw_lines(axes, runs, "lipschitz", "position", width_label(architecture), **look(place))
     axes.set(xlabel="epoch", ylabel="local Lipschitz constant", ylim=(0, None))
-    if not numbers.empty:
-        axes.legend()
+    legend_above(figure, axes)
     say_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}. For each image the largest l1 norm of the input gradient among the "

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reproduce import paths
+from reproduce.analysis.layouts import attack_title
 from reproduce.analysis.results import Results, collect
 from reproduce.catalogue import METHODS, dataset_facts, width_label
 from reproduce.config import ComparisonTable, Config
@@ -25,7 +26,7 @@ def make(config: Config, name: str) -> Drawing:
     rows = []
     for item, record in results.published.items():
         card = published_models().get(item.name)
-        label = item.name if card is None else f"{card.method} ({card.source})"
+        label = item.name if card is None else card.method
         values = record.metrics.as_dict()
         rows.append((item.name, label, *(values[metric] for metric in _METRICS)))
     for row in results.frame.to_dict("records"):
@@ -37,11 +38,12 @@ def make(config: Config, name: str) -> Drawing:
     numbers = pd.DataFrame(rows, columns=["network", "label", *_METRICS])
     numbers = numbers.astype(dict.fromkeys(_METRICS, "float64"))
     missing = tuple(paths.shortened(config, line) for line in _missing(experiment, results))
-    figure = _plot(numbers)
+    figure = plot_networks(numbers)
     say_missing(figure, missing, numbers.empty)
+    where = f"{dataset_facts(grid.dataset).title} under {attack_title(config, grid.attack)}"
     caption = (
-        f"Networks on {dataset_facts(grid.dataset).title} under {grid.attack}: the larger the "
-        "ball, the higher the robust accuracy, which the list gives in percent."
+        f"Networks on {where}: the larger the ball, the higher the robust accuracy, which the list "
+        "gives in percent."
     )
     return Drawing(experiment.title, caption, figure, numbers, missing)
 
@@ -61,7 +63,7 @@ def _missing(experiment: Experiment, results: Results) -> list[str]:
     return [*ours, *theirs, *results.problems]
 
 
-def _plot(numbers: pd.DataFrame) -> Figure:
+def plot_networks(numbers: pd.DataFrame) -> Figure:
     """Draw numbered balls, and the list of what the numbers stand for."""
     lines = (len(numbers) + 1) // 2
     figure = new_figure(1, height=2.6 + 0.13 * lines)

@@ -9,6 +9,7 @@ from matplotlib.patches import Circle
 from scipy.optimize import brentq
 
 from reproduce import paths
+from reproduce.analysis.layouts import attack_title
 from reproduce.analysis.results import read_evaluation
 from reproduce.catalogue import parse_architecture, width_label
 from reproduce.config import Config, Curves
@@ -49,12 +50,12 @@ def make(config: Config, name: str) -> Drawing:
         title = (
             f"{parse_architecture(row['architecture']).title}, {width_label(row['architecture'])}"
         )
-        several = f", λ = {row['lambda']:g}" if len(grid.lambdas) > 1 else ""
-        axes.set_title(f"{title}{several}, seed {row['seed']}")
+        axes.set_title(f"{title}, seed {row['seed']}")
         _two_circles(axes, *(row[size] for size in _SIZES))
     say_missing(figure, tuple(missing), numbers.empty)
+    attack = attack_title(config, "pgd20")
     caption = (
-        f"{runs_of(grid)}, under PGD-20. Percent of the test images; areas of the circles and of "
+        f"{runs_of(grid)}, under {attack}. Percent of the test images; areas of the circles and of "
         "their overlap are in proportion. The overlap is robust accuracy, the left circle natural "
         "accuracy, the right one perturbation stability."
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduce import paths
@@ -74,7 +75,14 @@ def say_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
         lines = [textwrap.shorten(line, 90) for line in missing[:_MOST_NOTES]]
         more = len(missing) - len(lines)
         lines += [f"and {more} more"] if more else []
-        figure.supxlabel("\n".join(["Not in this figure:", *lines]), fontsize=5, color="#555555")
+        figure.supxlabel("\n".join(["Missing or unfinished:", *lines]), fontsize=5, color="#555555")
+
+
+def legend_above(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """Name the lines of a panel above all panels, where no line runs below the names."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def as_svg(figure: Figure) -> str:

@@ -11,7 +11,7 @@ from reproduce.experiments import curve_cells, find_experiment
 from reproduce.figures.drawing import Drawing
 from reproduce.figures.lines import draw_lines, smooth
 from reproduce.figures.names import runs_of
-from reproduce.figures.style import look, new_figure, say_missing
+from reproduce.figures.style import legend_above, look, new_figure, say_missing
 
 _TERMS = {
     "natural_risk": "natural risk",
@@ -23,7 +23,7 @@ def make(config: Config, name: str) -> Drawing:
     """Draw both terms of the loss over the epochs: a row of panels a lambda, a line a width."""
     grid: Curves = getattr(config.experiments, name)
     histories = read_histories(config, curve_cells(grid))
-    numbers = smooth(histories.traces, list(_TERMS))
+    numbers = smooth(histories.traces, list(_TERMS), config.train_of(grid.method).epochs)
     figure = _plot(grid, numbers)
     say_missing(figure, histories.missing, numbers.empty)
     caption = (
@@ -44,8 +44,7 @@ def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
             axes.set_title(title if row == 0 else "")
             axes.set_xlabel("epoch" if row == rows - 1 else "")
         figure.axes[2 * row].set_ylabel(f"λ = {lam:g}")
-    if not numbers.empty:
-        figure.axes[1].legend()
+    legend_above(figure, figure.axes[-1])
     return figure
 
 

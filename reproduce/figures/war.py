@@ -11,12 +11,14 @@ from reproduce.analysis.histories import read_histories
 from reproduce.catalogue import dataset_facts, width_label
 from reproduce.cells import Cell
 from reproduce.config import Config, TuningTable
+from reproduce.errors import HarnessError
 from reproduce.experiments import traced_cells
 from reproduce.figures.drawing import Drawing
 from reproduce.figures.lines import draw_lines, smooth
 from reproduce.figures.names import models
-from reproduce.figures.style import look, new_figure, say_missing
-from reproduce.files import read_json
+from reproduce.figures.style import legend_above, look, new_figure, say_missing
+from reproduce.runs import problem_with, read_run
+from reproduce.specs import training_spec
 
 # whose runs are shown
 WAR_TABLE = "table3"
@@ -30,7 +32,7 @@ def make(config: Config, _: str) -> Drawing:
     histories = read_histories(config, cells)
     traces = histories.traces
     traces = traces.assign(ratio=traces["natural_risk"] / traces["robust_regularization"])
-    numbers = smooth(traces, _COLUMNS)
+    numbers = smooth(traces, _COLUMNS, config.train_of("war").epochs)
     zeta = _zeta(config, cells)
     figure = _plot(grid, numbers, zeta)
     say_missing(figure, histories.missing, numbers.empty)
@@ -46,10 +48,13 @@ def make(config: Config, _: str) -> Drawing:
 def _zeta(config: Config, cells: list[Cell]) -> float:
     """Return the ratio that WAR steered to, by the first finished run; NaN before there is one."""
     for cell in cells:
-        path = paths.run_file(paths.cell_folder(config, cell))
-        zeta = read_json(path).get("zeta") if path.is_file() else None
-        if zeta is not None:
-            return float(zeta)
+        try:
+            run = read_run(paths.cell_folder(config, cell))
+            problem = problem_with(config, training_spec(config, cell), run)
+        except HarnessError:  # the histories name it
+            continue
+        if run is not None and problem is None and run.zeta is not None:
+            return run.zeta
     return math.nan
 
 
@@ -74,5 +79,5 @@ def _plot(grid: TuningTable, numbers: pd.DataFrame, zeta: float) -> Figure:
         ratio.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ratio.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         ratio.yaxis.set_minor_formatter(NullFormatter())
-        ratio.legend(ncols=2)
+    legend_above(figure, ratio, columns=3)
     return figure
