@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reproduce import costs, paths
@@ -10,10 +11,10 @@ from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
-from reproduce.files import read_json
+from reproduce.files import read_json, sha256_of_file
 from reproduce.outcomes import PublishedAttack
 from reproduce.paper import published_models
-from reproduce.runs import RunInfo, problem_with, read_run
+from reproduce.runs import problem_with, read_run
 from reproduce.specs import AttackSpec, TrainingSpec, attack_spec, evaluation_spec, training_spec
 
 
@@ -178,13 +179,17 @@ def is_evaluated(config: Config, item: Evaluation | PublishedEvaluation) -> bool
         run, info = read_run(folder), read_json(record.with_suffix(".json"))
     except HarnessError:  # damaged: `table` says so
         return False
-    return run is not None and is_current(info, spec.digest, run, item)
+    weights = None if run is None else run.models.get(item.checkpoint)
+    return weights is not None and is_current(record, info, spec.digest, weights)
 
 
-def is_current(info: Mapping[str, Any], digest: str, run: RunInfo, item: Evaluation) -> bool:
-    """Say whether a record with this summary is of these settings and the run's weights."""
-    weights = run.models.get(item.checkpoint)
-    return info.get("digest") == digest and info.get("model_sha256") == weights
+def is_current(record: Path, info: Mapping[str, Any], digest: str, weights: str) -> bool:
+    """Say whether a record is whole, and of these settings and weights, by its summary."""
+    return (
+        info.get("digest") == digest
+        and info.get("model_sha256") == weights
+        and info.get("record_sha256") == sha256_of_file(record)
+    )
 
 
 def _is_published_evaluated(config: Config, item: PublishedEvaluation) -> bool:

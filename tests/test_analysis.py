@@ -23,6 +23,7 @@ from reproduce.config import Config
 from reproduce.experiments import find_experiment
 from reproduce.files import read_json, write_json
 from reproduce.paper import published
+from reproduce.planning import is_evaluated, plan
 from reproduce.settings import load_config
 
 
@@ -73,6 +74,19 @@ def test_every_paper_number_is_planned() -> None:
         for c in find_experiment(config, "table1").cells
     }
     assert {tuple(row) for row in published("table1")[keys].to_numpy()} == planned
+
+
+def test_a_damaged_record_does_not_count_as_done(paper: Config) -> None:
+    fill(paper, lambda _: (50.0, 80.0), images=100)
+    item = find_experiment(paper, "table1").evaluations[0]
+    assert is_evaluated(paper, item)
+    (before,) = plan(paper, ["table1"])
+    folder = paths.cell_folder(paper, item.cell)
+    record = paths.record_file(folder, item.checkpoint, "pgd20", item.seed)
+    record.write_bytes(record.read_bytes()[:500])
+    assert not is_evaluated(paper, item)
+    (after,) = plan(paper, ["table1"])
+    assert after.evaluated == before.evaluated - 1
 
 
 def test_table_of_complete_results(paper: Config) -> None:

@@ -116,7 +116,7 @@ def test_a_table_may_be_left_out(tmp_path: Path) -> None:
     assert workflow.planned("--", "table1")["train"] == 12
     process = workflow.run("-n", "--", "table2", check=False)
     assert process.returncode != 0
-    assert "unknown table 'table2'" in process.stdout + process.stderr
+    assert "table2 is left out (experiments.table2 is null)" in process.stdout + process.stderr
 
 
 def test_claims_are_judged_on_everything(tmp_path: Path) -> None:

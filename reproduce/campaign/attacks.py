@@ -127,7 +127,8 @@ def _seconds(config: Config, work: AttackWork, run: RunInfo | None) -> float | N
     if isinstance(item, PublishedEvaluation):
         done = is_evaluated(config, item)
     else:
-        done = run is not None and is_current(info, work.digest, run, item)
+        weights = None if run is None else run.models.get(item.checkpoint)
+        done = weights is not None and is_current(work.record, info, work.digest, weights)
     seconds = info.get("seconds", 0.0)
     if not done:
         return None

@@ -1,6 +1,7 @@
 """Commands that look: plan, status."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -21,7 +22,7 @@ from reproduce.cli.app import (
 from reproduce.cli.app import configure as _configure
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.experiments import find_experiment
+from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
 from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
 
@@ -108,18 +109,23 @@ def status(
     if every is not None:
         raise HarnessError("--every belongs to --watch")
     table = Table("cell", "training", "evaluations")
-    evaluations: dict[Cell, list[bool]] = {}
-    published: dict[str, list[bool]] = {}
+    # tables and figures share evaluations
+    evaluations: dict[Cell, dict[Evaluation, bool]] = {}
+    published: dict[str, dict[PublishedEvaluation, bool]] = {}
     for name in names:
         experiment = find_experiment(settings, name)
-        evaluations |= {cell: evaluations.get(cell, []) for cell in experiment.cells}
+        evaluations |= {cell: evaluations.get(cell, {}) for cell in experiment.cells}
         for item in experiment.evaluations:
-            evaluations.setdefault(item.cell, []).append(is_evaluated(settings, item))
+            evaluations.setdefault(item.cell, {})[item] = is_evaluated(settings, item)
         for theirs in experiment.published:
-            published.setdefault(theirs.name, []).append(is_evaluated(settings, theirs))
+            published.setdefault(theirs.name, {})[theirs] = is_evaluated(settings, theirs)
     for cell, done in evaluations.items():
         text = read_status(settings, run_work(settings, cell)).text
-        table.add_row(cell.id, text, f"{sum(done)}/{len(done)}")
-    for name, done in published.items():
-        table.add_row(name, "published", f"{sum(done)}/{len(done)}")
+        table.add_row(cell.id, text, _count(done))
+    for name, theirs_done in published.items():
+        table.add_row(name, "published", _count(theirs_done))
     console().print(table)
+
+
+def _count(done: Mapping[Any, bool]) -> str:
+    return f"{sum(done.values())}/{len(done)}"

@@ -33,10 +33,10 @@ def find_experiment(config: Config, name: str) -> Experiment:
     HarnessError
         If the configuration has none of that name.
     """
-    grid = getattr(config.experiments, name, None) if name in {**TABLES, **FIGURES} else None
-    if grid is None:
-        known = ", ".join(experiment_names(config))
-        raise HarnessError(f"unknown experiment {name!r}; the configuration has: {known}")
+    known = experiment_names(config)
+    if name not in known:
+        raise _absent("experiment", name, known)
+    grid = getattr(config.experiments, name)
     followed = FIGURES[name].cells(grid) if name in FIGURES else []
     kind = TABLES[name] if name in TABLES else FIGURES[name]
     evaluations = tuple(dict.fromkeys(kind.evaluations(config, grid)))
@@ -54,9 +54,9 @@ def find_table(config: Config, name: str) -> Experiment:
     HarnessError
         If the configuration has no table of that name.
     """
-    if name not in table_names(config):
-        known = ", ".join(table_names(config))
-        raise HarnessError(f"unknown table {name!r}; the configuration has: {known}")
+    known = table_names(config)
+    if name not in known:
+        raise _absent("table", name, known)
     return find_experiment(config, name)
 
 
@@ -64,3 +64,12 @@ def planned_runs(config: Config) -> tuple[Cell, ...]:
     """Return every training run of a configuration, each once."""
     experiments = [find_experiment(config, name) for name in experiment_names(config)]
     return tuple(dict.fromkeys(cell for e in experiments for cell in e.cells))
+
+
+def _absent(kind: str, name: str, known: tuple[str, ...]) -> HarnessError:
+    """Say that there is no such thing, or none in this configuration."""
+    if name in {**TABLES, **FIGURES}:
+        what = f"{name} is left out (experiments.{name} is null)"
+    else:
+        what = f"unknown {kind} {name!r}"
+    return HarnessError(f"{what}; the configuration has: {', '.join(known)}")

@@ -46,8 +46,8 @@ def make(config: Config, name: str) -> "Drawing":
     """
     known = available_figures(config)
     if name not in known:
-        what = "is left out by the configuration" if name in FIGURES else "is none"
-        raise HarnessError(f"figure {name!r} {what}; there are: {', '.join(known)}")
+        what = f"{name} is left out" if name in FIGURES else f"unknown figure {name!r}"
+        raise HarnessError(f"{what}; the configuration has: {', '.join(known)}")
     from reproduce.figures.style import one_look
 
     drawing: Callable[[Config, str], Drawing] = import_module(

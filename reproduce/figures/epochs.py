@@ -52,7 +52,7 @@ def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
     _at_the_best(figure.axes[3], numbers[numbers["best"]])
     figure.axes[0].set_ylabel("%")
     figure.axes[2].set_ylabel("%")
-    legend_above(figure, figure.axes[2])
+    legend_above(figure)
     return figure
 
 

@@ -21,7 +21,7 @@ def make(config: Config, name: str) -> Drawing:
         runs = numbers[numbers["architecture"] == architecture]
         draw_lines(axes, runs, "lipschitz", "position", width_label(architecture), **look(place))
     axes.set(xlabel="epoch", ylabel="local Lipschitz constant", ylim=(0, None))
-    legend_above(figure, axes)
+    legend_above(figure)
     say_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}. For each image the largest l1 norm of the input gradient among the "

@@ -53,7 +53,7 @@ def _missing(experiment: Experiment, results: Results) -> list[str]:
     ours = [
         f"{item.cell} has no record of {item.attack} yet"
         for item in experiment.evaluations
-        if item not in results.held
+        if item not in results.held and not any(str(item.cell) in line for line in results.problems)
     ]
     theirs = [
         f"{item.name}: {results.unavailable.get(item, 'not attacked yet')}"

@@ -4,7 +4,7 @@ from itertools import chain
 
 import pandas as pd
 
-from reproduce.config import Config
+from reproduce.config import Config, Train
 from reproduce.figures.drawing import Drawing
 from reproduce.figures.style import look, new_figure
 from reproduce.schedules import learning_rate
@@ -18,11 +18,12 @@ _SCHEDULES = {
 
 def make(config: Config, _: str) -> Drawing:
     """Draw the rate of every epoch under each schedule, as the trainer would set it."""
-    epochs = range(1, config.train.epochs + 1)
+    train = _stepwise(config)
+    epochs = range(1, train.epochs + 1)
     rows = chain.from_iterable(
         (
-            (schedule, epoch, learning_rate(train, epoch))
-            for train in [config.train.model_copy(update={"schedule": schedule})]
+            (schedule, epoch, learning_rate(scheduled, epoch))
+            for scheduled in [train.model_copy(update={"schedule": schedule})]
             for epoch in epochs
         )
         for schedule in _SCHEDULES
@@ -36,8 +37,15 @@ def make(config: Config, _: str) -> Drawing:
     axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     axes.legend()
     caption = (
-        f"{config.train.epochs} epochs from {config.train.learning_rate:g}: divided by 10 at "
-        f"{' and '.join(f'{share:.0%}' for share in config.train.milestones)} of the run, half a "
+        f"{train.epochs} epochs from {train.learning_rate:g}: divided by 10 at "
+        f"{' and '.join(f'{share:.0%}' for share in train.milestones)} of the run, half a "
         "cosine, and halved every epoch once three quarters are over."
     )
     return Drawing("Schedules of the learning rate", caption, figure, numbers)
+
+
+def _stepwise(config: Config) -> Train:
+    """Return the settings that Figure 3 trains with, if in steps: its milestones are the ones."""
+    followed = config.experiments.figure3
+    train = config.train if followed is None else config.train_of(followed.method)
+    return train if train.schedule == "step" else config.train

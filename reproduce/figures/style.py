@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduce import paths
@@ -78,11 +77,16 @@ def say_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
         figure.supxlabel("\n".join(["Missing or unfinished:", *lines]), fontsize=5, color="#555555")
 
 
-def legend_above(figure: Figure, axes: Axes, columns: int = 4) -> None:
-    """Name the lines of a panel above all panels, where no line runs below the names."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+def legend_above(figure: Figure, columns: int = 4) -> None:
+    """Name the lines above all panels, where none runs below the names.
+
+    They are those of the first panel that has lines: panels share their names.
+    """
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+            return
 
 
 def as_svg(figure: Figure) -> str:

@@ -44,7 +44,7 @@ def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
             axes.set_title(title if row == 0 else "")
             axes.set_xlabel("epoch" if row == rows - 1 else "")
         figure.axes[2 * row].set_ylabel(f"λ = {lam:g}")
-    legend_above(figure, figure.axes[-1])
+    legend_above(figure)
     return figure
 
 
@@ -55,5 +55,5 @@ def _panel(axes: Axes, grid: Curves, numbers: pd.DataFrame, term: str) -> None:
     if numbers.empty:
         return
     # single batches at the beginning would flatten all that follows
-    top = numbers.loc[numbers["position"] > 0.1 * numbers["position"].max(), term]
-    axes.set_ylim(0, 1.1 * top.max())
+    settled = numbers.loc[numbers["position"] > 0.1 * numbers["position"].max(), term]
+    axes.set_ylim(0, 1.05 * max(settled.max(), numbers[f"{term}_smooth"].max()))

@@ -79,5 +79,5 @@ def _plot(grid: TuningTable, numbers: pd.DataFrame, zeta: float) -> Figure:
         ratio.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ratio.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         ratio.yaxis.set_minor_formatter(NullFormatter())
-    legend_above(figure, ratio, columns=3)
+    legend_above(figure, columns=3)
     return figure

@@ -61,7 +61,7 @@ def _row(kind: Cell, metric: str) -> Row:
         shape.title,
         width_label(kind.architecture),
         METHODS[kind.method].title,
-        f"{kind.lam:g}",
+        f"{kind.lam:g}" if METHODS[kind.method].lambda_rule == "constant" else "–",
     )
     keys = {
         "dataset": kind.dataset,
