@@ -92,13 +92,18 @@ class Estimate(NamedTuple):
     error: float = math.nan
     freedom: float = math.nan
 
+    @property
+    def centre(self) -> float:
+        """The middle of the interval, which is not the number where zero draws it in."""
+        return (self.low + self.high) / 2
+
     def below(self, threshold: float) -> float:
         """Return the p of a one-sided test: small if the number lies below `threshold`."""
-        return float(stats.t.cdf((self.value - threshold) / self.error, self.freedom))
+        return float(stats.t.cdf((self.centre - threshold) / self.error, self.freedom))
 
     def apart(self, threshold: float) -> float:
         """Return the p of the two-sided test that the number is `threshold`."""
-        distance = abs(self.value - threshold) / self.error
+        distance = abs(self.centre - threshold) / self.error
         return float(2 * stats.t.sf(distance, self.freedom))
 
 

@@ -171,10 +171,18 @@ def finished_runs(evidence: Evidence, grid: Curves) -> Runs:
     return Runs(by_run(histories.traces), by_run(histories.epochs), histories.missing)
 
 
-def grouped(numbers: Mapping[Cell, float]) -> dict[tuple[str, float], Group]:
-    """Group a number of each run by network and lambda; runs without one are left out."""
+def grouped(numbers: Mapping[Cell, float], what: str) -> dict[tuple[str, float], Group]:
+    """Group a number of each run by network and lambda; runs where it is not finite are named."""
     values: dict[tuple[str, float], dict[int, float]] = {}
+    missing: dict[tuple[str, float], list[str]] = {}
     for cell, number in numbers.items():
+        key = (cell.architecture, cell.lam)
+        of_key = values.setdefault(key, {})
         if math.isfinite(number):
-            values.setdefault((cell.architecture, cell.lam), {})[cell.seed] = number
-    return {key: Group(f"{key[0]}, λ={key[1]:g}", found) for key, found in values.items()}
+            of_key[cell.seed] = number
+        else:
+            missing.setdefault(key, []).append(f"{cell} has no {what}: it is {number}")
+    return {
+        key: Group(f"{key[0]}, λ={key[1]:g}", found, missing=tuple(missing.get(key, ())))
+        for key, found in values.items()
+    }

@@ -48,6 +48,11 @@ def kinds(architectures: Iterable[str]) -> list[list[str]]:
     return list(found.values())
 
 
+def kind(name: str, among: Iterable[str]) -> str:
+    """Return what to add to a network's width where there are several kinds, to tell them apart."""
+    return f", {parse_architecture(name).title}" if len(kinds(among)) > 1 else ""
+
+
 def larger_lambda(lams: Iterable[float]) -> list[tuple[float, float]]:
     """Return the smallest lambda and the larger one that it is held against; none of one.
 

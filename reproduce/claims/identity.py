@@ -1,10 +1,12 @@
 """The identity robust = correct and stable, image by image."""
 
+from collections.abc import Mapping
+
 from scipy import stats
 
 from reproduce.analysis.statistics import holm
 from reproduce.claims.claim import Effect, Finding, Verdict
-from reproduce.claims.compare import SIGNIFICANCE
+from reproduce.claims.comparison import SIGNIFICANCE
 from reproduce.claims.evidence import Evidence
 from reproduce.claims.words import counted
 from reproduce.experiments import experiment_names, find_experiment
@@ -23,20 +25,7 @@ def identity(evidence: Evidence) -> Finding:
     significantly more than `LIMIT` (Holm, 5 % for all records together): of a few hundred
     images a single one is more, and says nothing.
     """
-    names = experiment_names(evidence.config)
-    items = dict.fromkeys(
-        item for name in names for item in find_experiment(evidence.config, name).evaluations
-    )
-    published = dict.fromkeys(
-        item for name in names for item in find_experiment(evidence.config, name).published
-    )
-    found = {
-        f"{i.attack} with seed {i.seed} on {i.cell}, {i.checkpoint}": evidence.record(i)
-        for i in items
-    }
-    found |= {
-        f"{i.attack} with seed {i.seed} on {i.name}": evidence.published(i) for i in published
-    }
+    found = _planned(evidence)
     records = {
         name: record.metrics
         for name, record in found.items()
@@ -47,10 +36,39 @@ def identity(evidence: Evidence) -> Finding:
         return Finding(
             "too little data", "There is no record that can tell.", "images", (), missing
         )
+    verdict: Verdict = "holds"
+    if any(holm([_p_within(metrics) for metrics in records.values()], SIGNIFICANCE)):
+        verdict = "fails"
+    elif max(map(_share, records.values())) > LIMIT:
+        verdict = "too little data"
+    effect, summary = _in_words(records)
+    if missing:
+        summary += f" {counted(len(missing), 'planned record')} cannot be read yet."
+    return Finding(verdict, summary, "images", (effect,), missing)
+
+
+def _planned(evidence: Evidence) -> dict[str, Record | str]:
+    """Return every record of the configuration by its name, or why it is not there."""
+    experiments = [
+        find_experiment(evidence.config, name) for name in experiment_names(evidence.config)
+    ]
+    items = dict.fromkeys(item for one in experiments for item in one.evaluations)
+    published = dict.fromkeys(item for one in experiments for item in one.published)
+    found = {
+        f"{i.attack} with seed {i.seed} on {i.cell}, {i.checkpoint}": evidence.record(i)
+        for i in items
+    }
+    return found | {
+        f"{i.attack} with seed {i.seed} on {i.name}": evidence.published(i) for i in published
+    }
+
+
+def _in_words(records: Mapping[str, Metrics]) -> tuple[Effect, str]:
+    """Return the effect and the summary of records that can tell."""
     images = sum(metrics.images for metrics in records.values())
     broken = sum(metrics.recovered for metrics in records.values())
-    worst = max(records, key=lambda name: records[name].recovered / records[name].images)
-    share = 100 * records[worst].recovered / records[worst].images
+    worst = max(records, key=lambda name: _share(records[name]))
+    share = _share(records[worst])
     effect = Effect(
         "largest share of images against the identity in a record",
         share,
@@ -66,10 +84,11 @@ def identity(evidence: Evidence) -> Finding:
     )
     if broken:
         summary += f" Most exceptions: {share:.2f} % ({worst}); {LIMIT} % are allowed."
-    verdict: Verdict = "holds" if share <= LIMIT else "too little data"
-    if any(holm([_p_within(metrics) for metrics in records.values()], SIGNIFICANCE)):
-        verdict = "fails"
-    return Finding(verdict, summary, "images", (effect,), missing)
+    return effect, summary
+
+
+def _share(metrics: Metrics) -> float:
+    return 100 * metrics.recovered / metrics.images
 
 
 def _p_within(metrics: Metrics) -> float:

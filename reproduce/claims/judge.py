@@ -101,7 +101,7 @@ _STATEMENTS = (
     ),
     _Statement(
         "stability-falls",
-        "Perturbation stability falls during training.",
+        "Perturbation stability falls during training, unlike robust and natural accuracy.",
         "Figure 3, Section 3.2 (1)",
         "figure3",
         stability_falls,

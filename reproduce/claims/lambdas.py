@@ -4,9 +4,10 @@ from itertools import pairwise
 
 from reproduce.catalogue import METHODS, width_label
 from reproduce.claims.claim import Finding
-from reproduce.claims.compare import Comparison, judge
+from reproduce.claims.compare import judge
+from reproduce.claims.comparison import Comparison
 from reproduce.claims.evidence import Evidence, Group
-from reproduce.claims.grids import kinds, larger_lambda, table_groups
+from reproduce.claims.grids import kind, kinds, larger_lambda, table_groups
 from reproduce.claims.words import finding
 from reproduce.config import AttackTable, Grid
 from reproduce.experiments import Evaluation, find_experiment
@@ -18,7 +19,7 @@ def lambda_stability(evidence: Evidence) -> Finding:
     groups = table_groups(evidence, "table1", "perturbation_stability")
     comparisons = [
         Comparison(
-            f"{METHODS[method].title}, {width_label(network)}",
+            f"{METHODS[method].title}{kind(network, grid.architectures)}, {width_label(network)}",
             (f"λ={more:g}", f"λ={less:g}"),
             groups[method, more, network],
             groups[method, less, network],
@@ -62,13 +63,13 @@ def lambda_transfers(evidence: Evidence) -> Finding:
     grid: AttackTable = evidence.grid("table2")
     comparisons = [
         Comparison(
-            f"{dataset} {kind[-1]}, {attack}",
+            f"{dataset} {family[-1]}, {attack}",
             (f"λ={more:g}", f"λ={less:g}"),
-            _survivors(evidence, dataset, kind[-1], more, attack),
-            _survivors(evidence, dataset, kind[-1], less, attack),
+            _survivors(evidence, dataset, family[-1], more, attack),
+            _survivors(evidence, dataset, family[-1], less, attack),
         )
         for dataset, architectures in grid.architectures.items()
-        for kind in kinds(architectures)
+        for family in kinds(architectures)
         for attack in grid.attacks
         for less, more in larger_lambda(grid.lambdas)
     ]

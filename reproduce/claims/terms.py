@@ -7,9 +7,10 @@ import pandas as pd
 from reproduce.catalogue import width_label
 from reproduce.cells import Cell
 from reproduce.claims.claim import Finding
-from reproduce.claims.compare import Comparison, judge
+from reproduce.claims.compare import judge
+from reproduce.claims.comparison import Comparison
 from reproduce.claims.evidence import Evidence, Group, finished_runs, grouped
-from reproduce.claims.grids import ends, neighbours
+from reproduce.claims.grids import ends, kind, neighbours
 from reproduce.claims.words import finding
 from reproduce.config import Curves
 
@@ -45,7 +46,9 @@ def _by_width(
     begun = BEGINNING * evidence.config.train_of(grid.method).epochs
     runs = finished_runs(evidence, grid)
     late = {cell: trace[trace["epoch"] > begun] for cell, trace in runs.traces.items()}
-    groups = grouped({cell: float(trace[column].mean()) for cell, trace in late.items()})
+    # a NaN in a trace, of a run that diverged say, is no number to leave out
+    means = {cell: float(trace[column].mean(skipna=False)) for cell, trace in late.items()}
+    groups = grouped(means, f"finite mean of {name}")
     epochs = _epoch_means(late, column)
 
     def compare(lam: float, thin: str, wide: str) -> Comparison:
@@ -56,7 +59,12 @@ def _by_width(
         )
         detail = _share_of_epochs(epochs, (more, lam), (less, lam))
         return Comparison(
-            f"{name}, λ={lam:g}", names, first, second, unit=f"nats{per}", detail=detail
+            f"{name}, λ={lam:g}{kind(wide, grid.architectures)}",
+            names,
+            first,
+            second,
+            unit=f"nats{per}",
+            detail=detail,
         )
 
     def each(pairs: list[tuple[str, str]]) -> list[Comparison]:

@@ -12,9 +12,11 @@ from reproduce.analysis.tuning import Strategy, compare_strategies
 from reproduce.catalogue import width_label
 from reproduce.cells import Cell
 from reproduce.claims.claim import Effect, Finding, Verdict
-from reproduce.claims.compare import SIGNIFICANCE, Comparison, judge
+from reproduce.claims.compare import judge
+from reproduce.claims.comparison import SIGNIFICANCE, Comparison
 from reproduce.claims.evidence import Evidence, Group
-from reproduce.claims.words import finding
+from reproduce.claims.grids import kind
+from reproduce.claims.words import finding, so_far
 from reproduce.config import TuningTable
 from reproduce.experiments import find_experiment, searched_cells, war_cells
 
@@ -39,7 +41,7 @@ def war_lambda(evidence: Evidence) -> Finding:
         found = contrast([war.lam], [1])
         effects.append(
             Effect(
-                f"{width_label(war.architecture)}: λ of WAR − best λ of the search",
+                f"{_network(war.architecture, grid)}: λ of WAR − best λ of the search",
                 found.value - best,
                 found.low - best,
                 found.high - best,
@@ -61,7 +63,7 @@ def war_lambda(evidence: Evidence) -> Finding:
     verdict: Verdict = "too little data"
     if any(holm(known, SIGNIFICANCE)):
         verdict = "fails"
-    elif all(verdicts):
+    elif all(verdicts) and len(verdicts) == len(strategies):
         verdict = "holds"
     return Finding(verdict, _lambdas(effects, len(strategies)), "seeds", tuple(effects), missing)
 
@@ -80,7 +82,7 @@ def war_robustness(evidence: Evidence) -> Finding:
         )
         comparisons.append(
             Comparison(
-                f"{width_label(war.architecture)}, robust accuracy",
+                f"{_network(war.architecture, grid)}, robust accuracy",
                 ("WAR", "search by hand"),
                 _robust(evidence, war_cells(grid, war.architecture)),
                 _robust(evidence, searched),
@@ -105,6 +107,10 @@ def _strategies(evidence: Evidence) -> tuple[TuningTable, list[tuple[Strategy, S
     found = compare_strategies(evidence.config, grid, results)
     named = {(strategy.architecture, strategy.name): strategy for strategy in found}
     return grid, [(named[a, "manual"], named[a, "war"]) for a in grid.architectures]
+
+
+def _network(name: str, grid: TuningTable) -> str:
+    return width_label(name) + kind(name, grid.architectures)
 
 
 def _robust(evidence: Evidence, cells: Sequence[Cell]) -> Group:
@@ -144,5 +150,4 @@ def _lambdas(effects: Sequence[Effect], planned: int) -> str:
         lines.append(f"{effect.value:+.2f} for {name} ({interval}; allowed ± {effect.threshold:g})")
     differences = "; ".join(lines).replace("-", "−")
     text = f"λ of WAR minus the best of the search by hand: {differences}."
-    left = planned - len(effects)
-    return text + (f" Not judged for want of results: {left} of {planned} widths." if left else "")
+    return so_far(len(effects), planned, "network") + text

@@ -2,9 +2,10 @@
 
 from reproduce.catalogue import width_label
 from reproduce.claims.claim import Finding
-from reproduce.claims.compare import Comparison, judge
+from reproduce.claims.compare import judge
+from reproduce.claims.comparison import Comparison
 from reproduce.claims.evidence import Evidence
-from reproduce.claims.grids import neighbours, row, table_groups
+from reproduce.claims.grids import kind, neighbours, row, table_groups
 from reproduce.claims.words import finding
 from reproduce.config import Grid
 
@@ -22,9 +23,10 @@ def imagenet_natural(evidence: Evidence) -> Finding:
 def wider_stability(evidence: Evidence, table: str = "table1") -> Finding:
     """Test that at equal lambda a wider network has lower stability (Table 1 or 5)."""
     groups = table_groups(evidence, table, "perturbation_stability")
+    networks = evidence.grid(table).architectures
     comparisons = [
         Comparison(
-            row(method, lam),
+            row(method, lam) + kind(thin, networks),
             (width_label(thin), width_label(wide)),
             groups[method, lam, thin],
             groups[method, lam, wide],
@@ -47,9 +49,10 @@ def imagenet_stability(evidence: Evidence) -> Finding:
 
 def _wider_accuracy(evidence: Evidence, table: str, metric: str, name: str) -> Finding:
     groups = table_groups(evidence, table, metric)
+    networks = evidence.grid(table).architectures
     comparisons = [
         Comparison(
-            row(method, lam),
+            row(method, lam) + kind(wide, networks),
             (width_label(wide), width_label(thin)),
             groups[method, lam, wide],
             groups[method, lam, thin],

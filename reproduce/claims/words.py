@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from reproduce.claims.claim import Effect, Finding
-from reproduce.claims.compare import Judgement, span
+from reproduce.claims.compare import Judgement
+from reproduce.claims.comparison import span
 
 _NOTE = {
     "seeds": "",
@@ -43,26 +44,45 @@ def _sentence(judgement: Judgement, subject: str, above: str, below: str, note: 
         return "Nothing to compare: the configuration has a single width, or lambda, here."
     if not judgement.singles:
         return f"No results yet; {counted(judgement.planned, 'comparison')} to make."
-    if main is None:
+    if not judgement.judged:
         there = f"{len(judgement.singles)} of {counted(judgement.planned, 'comparison')}"
         return (
             f"Needs two training seeds on each side. So far there are differences for {there}, "
             f"{span(judgement.singles)}, without intervals."
         )
-    text = f"{subject} {size(main, above if main.value >= 0 else below)}"
+    if main is None:
+        text = f"of what decides, whether {subject} {above}, there are no two seeds yet"
+    else:
+        text = f"{subject} {size(main, above if main.value >= 0 else below)}"
     if judgement.averaged > 1:
         text = f"on average over {judgement.averaged} comparisons {text}"
-    text = f"{text[0].upper()}{text[1:]}."
-    text += f" {note}" * bool(note)
+    text = so_far(judgement.judged, judgement.planned, "comparison") + f"{text}."
+    text = text[0].upper() + text[1:]
+    text += f" {note}" * bool(note) + _single_ones(judgement)
+    if main is None or math.isnan(main.low):
+        return text
+    return text + _NOTE[judgement.unit]
+
+
+def _single_ones(judgement: Judgement) -> str:
+    """Say how many single comparisons are not as the claim says."""
+    against, judged = judgement.against, judgement.judged
+    if judged == 1 and not judgement.contrary:
+        return ""
+    if not against:
+        return f" None of the {judged} points the other way."
+    verb = "points" if against == 1 else "point"
+    text = f" {against} of {judged} {verb} the other way"
     if judgement.contrary:
-        text += f" Significantly against the claim: {', '.join(judgement.contrary)}."
-    elif judgement.judged > 1:
-        for_itself = " when taken for itself" * (judgement.verdict == "fails")
-        text += f" No single one is significantly against the claim{for_itself}."
-    left = judgement.planned - judgement.judged
-    if left:
-        text += f" Not judged for want of results: {left} of {judgement.planned} comparisons."
-    return text + _NOTE[judgement.unit] * (not math.isnan(main.low))
+        return f"{text}. Significantly against the claim: {', '.join(judgement.contrary)}."
+    return f"{text}, none significantly" + " by itself" * (judgement.verdict == "fails") + "."
+
+
+def so_far(judged: int, planned: int, what: str) -> str:
+    """Begin a sentence on a part of what is planned; of all of it there is nothing to say."""
+    if judged == planned:
+        return ""
+    return f"So far, judged on {judged:,} of {counted(planned, what)}: "
 
 
 def size(effect: Effect, where: str = "", rests_on: str | None = None) -> str:
