@@ -17,6 +17,9 @@ from reproduce.experiments import Evaluation, find_experiment
         ({1: 9, 5: 12, 10: 18}, "holds"),
         ({1: 12, 5: 12, 10: 12}, "holds"),
         ({1: 18, 5: 12, 10: 9}, "fails"),
+        # at the edge the order of the widths is not known
+        ({1: 18, 5: 18, 10: 18}, "too little data"),
+        ({1: 9, 5: 18, 10: 18}, "too little data"),
     ],
 )
 def test_best_lambda(paper: Callable[..., Config], best: dict[int, int], verdict: str) -> None:
@@ -31,6 +34,8 @@ def test_best_lambda(paper: Callable[..., Config], best: dict[int, int], verdict
     claim = claim_of(config, "best-lambda")
     assert claim.verdict == verdict
     assert [e.value for e in claim.effects if e.unit == "λ"] == list(best.values())
+    unknown = "the order of the widths is not known" in claim.summary
+    assert unknown == (verdict == "too little data" or verdict == "fails")
     # the draws are a function of a seed
     assert claim_of(config, "best-lambda") == claim
 
@@ -47,6 +52,28 @@ def test_best_lambda_of_a_coin_toss(paper: Callable[..., Config]) -> None:
     assert share.unit == "% of draws"
     # adversarial training has one lambda
     assert all("TRADES" in effect.what for effect in claim.effects)
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_best_lambda_of_some_lambdas_is_none(paper: Callable[..., Config], seeds: int) -> None:
+    """The widest, best at 12, has only 6 and 9 so far; the thinnest is best at 9."""
+    grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 9, 12], at: [1, 2, 3]}}"
+    config = paper(f"experiments.table1={grid}")
+
+    def numbers(item: Evaluation) -> Numbers | None:
+        cell, wide = item.cell, width_of(item) == 5
+        if cell.method == "trades" and wide and cell.lam == 12 and cell.seed >= seeds:
+            return None
+        # of the two lambdas that both have the wide one's best is the smaller
+        at_best = {(False, 9), (True, 6)} if cell.method == "trades" else {(False, 1), (True, 2)}
+        return 50 + 3 * ((wide, cell.lam) in at_best) + cell.seed / 10, 80, 60
+
+    fill_metrics(config, "table1", numbers)
+    claim = claim_of(config, "best-lambda")
+    assert claim.verdict == "too little data"
+    assert "So far, judged on 1 of 2 methods: best λ by width: Adversarial" in claim.summary
+    assert "TRADES, WideResNet-34 has two seeds that differ in 5 of 6 cells." in claim.summary
+    assert all("TRADES" not in effect.what for effect in claim.effects)
 
 
 def test_best_lambda_needs_seeds(paper: Callable[..., Config]) -> None:

@@ -64,19 +64,28 @@ def test_war_far_off_and_worse(tuned: Callable[..., Config]) -> None:
     assert "2.00 points below that of the search by hand" in found["war-robustness"].summary
 
 
+def _forget_war(config: Config, architecture: str) -> None:
+    for item in find_experiment(config, "table3").evaluations:
+        if item.cell.method == "war" and item.cell.architecture == architecture:
+            folder = paths.cell_folder(config, item.cell)
+            paths.record_file(folder, item.checkpoint, item.attack, item.seed).unlink()
+
+
 def test_war_that_scatters_or_is_missing(tuned: Callable[..., Config]) -> None:
     config = tuned()
     _fill_war(config, {"wrn-34-1": 8, "wrn-34-5": 8}, gain=0.1, spread=2)
     assert claims_of(config)["war-lambda"].verdict == "too little data"
-    for item in find_experiment(config, "table3").evaluations:
-        if item.cell.method == "war" and item.cell.architecture == "wrn-34-5":
-            paths.record_file(
-                paths.cell_folder(config, item.cell), item.checkpoint, item.attack, item.seed
-            ).unlink()
+    _forget_war(config, "wrn-34-5")
     found = claims_of(config)
-    assert "1 of 2 widths" in found["war-lambda"].summary
+    assert "judged on 1 of 2 networks" in found["war-lambda"].summary
     assert len(found["war-lambda"].missing) == 3
-    assert "1 of 2 comparisons" in found["war-robustness"].summary
+    assert "judged on 1 of 2 comparisons" in found["war-robustness"].summary
+    # one width that is near is too little as well
+    _fill_war(config, {"wrn-34-1": 8, "wrn-34-5": 10}, gain=0.1)
+    assert claims_of(config)["war-lambda"].verdict == "holds"
+    _forget_war(config, "wrn-34-5")
+    found = claims_of(config)
+    assert found["war-lambda"].verdict == found["war-robustness"].verdict == "too little data"
 
 
 def test_war_beside_a_search_of_one(tuned: Callable[..., Config]) -> None:

@@ -105,6 +105,15 @@ def test_a_paired_difference_is_walds_of_a_table_with_a_half_in_each_cell() -> N
     assert (found.low, found.high) == pytest.approx((100 * (mean - half), 100 * (mean + half)))
 
 
+@pytest.mark.parametrize("pair", [Discordant(10, 3, 50), Discordant(90, 40, 1000)])
+def test_a_test_says_what_the_interval_says(pair: Discordant) -> None:
+    found = paired_difference(pair)
+    assert found.apart(found.low) == pytest.approx(0.05)
+    assert found.apart(found.high) == pytest.approx(0.05)
+    assert found.below(found.high) == pytest.approx(0.025)
+    assert found.below(found.low) == pytest.approx(0.975)
+
+
 def test_a_paired_difference_holds_the_truth_where_few_images_differ() -> None:
     """Plain Wald does not: of four images that differ all are on one side once in eight."""
     stream = np.random.default_rng(2)

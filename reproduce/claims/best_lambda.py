@@ -93,7 +93,7 @@ def best_lambda(evidence: Evidence) -> Finding:
         verdict = "holds"
     return Finding(
         verdict,
-        so_far(len(judged), len(scales), "method") + _in_words(judged, effects) + waiting,
+        _in_words(judged, effects, so_far(len(judged), len(scales), "method")) + waiting,
         effects=tuple(effects),
         missing=missing,
     )
@@ -129,7 +129,7 @@ def _censored(scale: _Scale) -> bool:
     return max(scale.lams) in _best(scale)[:-1]
 
 
-def _in_words(scales: list[_Scale], effects: list[Effect]) -> str:
+def _in_words(scales: list[_Scale], effects: list[Effect], beginning: str) -> str:
     shares = [effect.value for effect in effects if effect.unit == _SHARE]
     found = [
         f"{scale.title}: λ = {listed([f'{lam:g}' for lam in _best(scale)])} on "
@@ -137,7 +137,8 @@ def _in_words(scales: list[_Scale], effects: list[Effect]) -> str:
         f"{share:.1f} % of draws"
         for scale, share in zip(scales, shares, strict=True)
     ]
-    return f"Best λ by width: {'; '.join(found)}.{_where_at_edge(scales)}"
+    best = "best λ by width" if beginning else "Best λ by width"
+    return f"{beginning}{best}: {'; '.join(found)}.{_where_at_edge(scales)}"
 
 
 def _best(scale: _Scale) -> list[float]:

@@ -204,7 +204,8 @@ def _follow(evidence: Evidence) -> _Followed:
     for cell, epochs in found.epochs.items():
         gaps = epochs[METRIC_COLUMNS].isna().any(axis=1)
         if gaps.any():
-            missing.append(f"{cell} did not measure all of {counted(int(gaps.sum()), 'epoch')}")
+            lost = f"{int(gaps.sum())} of {counted(len(epochs), 'epoch')}"
+            missing.append(f"{cell} has no measurement of all metrics in {lost}")
         else:
             measured[cell] = epochs
     planned = len(grid.architectures) * len(grid.lambdas)

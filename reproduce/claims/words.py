@@ -42,9 +42,9 @@ def _sentence(judgement: Judgement, subject: str, above: str, below: str, note: 
     main = judgement.main
     if not judgement.planned:
         return "Nothing to compare: the configuration has a single width, or lambda, here."
-    if not judgement.singles:
+    if main is None and not judgement.singles:
         return f"No results yet; {counted(judgement.planned, 'comparison')} to make."
-    if not judgement.judged:
+    if main is None and not judgement.judged:
         there = f"{len(judgement.singles)} of {counted(judgement.planned, 'comparison')}"
         return (
             f"Needs two training seeds on each side. So far there are differences for {there}, "
@@ -67,7 +67,7 @@ def _sentence(judgement: Judgement, subject: str, above: str, below: str, note: 
 def _single_ones(judgement: Judgement) -> str:
     """Say how many single comparisons are not as the claim says."""
     against, judged = judgement.against, judgement.judged
-    if judged == 1 and not judgement.contrary:
+    if judged < 2 and not judgement.contrary:
         return ""
     if not against:
         return f" None of the {judged} points the other way."
