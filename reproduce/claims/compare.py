@@ -97,14 +97,9 @@ def judge(
     deciding = [pair for pair in decisive if basis.can_judge(pair)]
     main = mean_of(deciding, basis, what) if deciding else None
     against = contrary(usable, basis)
-    if against:
-        verdict: Verdict = "fails"
-    elif main is None or len(deciding) < len(decisive):
-        verdict = "too little data"
-    else:
-        verdict = _verdict_of_mean(main)
-    if verdict == "holds" and len(usable) < len(comparisons):
-        verdict = "too little data"
+    verdict: Verdict = "fails" if against else "too little data"
+    if not against and main is not None and len(deciding) == len(decisive):
+        verdict = _verdict_of_mean(main, every=len(usable) == len(comparisons))
     return Judgement(
         verdict=verdict,
         unit=basis.unit,
@@ -119,8 +114,10 @@ def judge(
     )
 
 
-def _verdict_of_mean(main: Effect) -> Verdict:
+def _verdict_of_mean(main: Effect, *, every: bool) -> Verdict:
+    """Judge the mean of all that decides; it cannot hold before every comparison is there."""
     # of images McNemar's exact test may be less sure than the interval
     if main.p_value is not None and main.p_value >= SIGNIFICANCE:
         return "too little data"
-    return verdict_of(main.low, main.high, main.threshold or 0.0)
+    verdict = verdict_of(main.low, main.high, main.threshold or 0.0)
+    return "too little data" if verdict == "holds" and not every else verdict
