@@ -1,6 +1,7 @@
-"""Finished training runs on disk: whether one can be used for what the configuration asks."""
+"""Training runs on disk: whether one can be used for what the configuration asks."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -8,6 +9,7 @@ from reproduce import paths
 from reproduce.config import Checkpoint, Config
 from reproduce.errors import HarnessError
 from reproduce.files import read_json, sha256_of_file
+from reproduce.saved import SavedTrace, read_rows, state_file
 from reproduce.specs import TrainingSpec, checkpoints
 
 
@@ -33,8 +35,31 @@ class ImagesInfo(_Part):
     extra: ExtraInfo | None = None
 
 
+class Piece(_Part):
+    """The hardware and software that did a part of some work."""
+
+    began: str = ""
+    device: str = ""
+    name: str = ""
+    processes: int = 1
+    versions: dict[str, str] = {}
+    commit: str | None = None
+
+
+class RunPiece(Piece):
+    """A part of a training run, from its begin or where it was continued to where it stopped."""
+
+    device: str
+    seconds: float
+
+    @property
+    def hours(self) -> float:
+        """Device hours.  Each process holds a GPU of its own; on a CPU all share the one."""
+        return self.seconds * (1 if self.device == "cpu" else self.processes) / 3600
+
+
 class RunInfo(_Part):
-    """The part of run.json that says whether a run can be used."""
+    """The part of run.json that says whether a run can be used, and what it cost."""
 
     digest: str
     data: ImagesInfo
@@ -45,6 +70,42 @@ class RunInfo(_Part):
     models: dict[Checkpoint, str]
     trace: str
     checkpoint_epochs: dict[Checkpoint, int]
+    pieces: list[RunPiece]
+
+    @property
+    def hours(self) -> float:
+        """Device hours: how long the run held its device or devices, pauses not counted.
+
+        Of a run on GPUs these are its GPU-hours, several GPUs at once counted each; of one on
+        a CPU the hours of the processor.  Tables, report and results.parquet all mean these.
+        """
+        return sum(piece.hours for piece in self.pieces)
+
+
+class Found(NamedTuple):
+    """How far the run with certain settings is, by its files.
+
+    Attributes
+    ----------
+    run : RunInfo or None
+        What run.json says, of whatever settings it is.
+    problem : str or None
+        Why that does not serve as the finished run; None if it does.
+    saved : SavedTrace or None
+        What an unfinished run has saved.
+    damage : str or None
+        What is damaged, if that keeps one from telling.
+    """
+
+    run: RunInfo | None
+    problem: str | None
+    saved: SavedTrace | None = None
+    damage: str | None = None
+
+    @property
+    def finished(self) -> RunInfo | None:
+        """The finished run, if it can be used."""
+        return self.run if self.problem is None and self.damage is None else None
 
 
 def read_run(folder: Path) -> RunInfo | None:
@@ -86,6 +147,34 @@ def problem_with(config: Config, spec: TrainingSpec, run: RunInfo | None) -> str
         if not path.is_file():
             return f"has lost {path.name}"
     return None
+
+
+def find_run(config: Config, spec: TrainingSpec, last: int | None = None) -> Found:
+    """Say how far a run is, whatever it does in the meantime.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    spec : TrainingSpec
+        What is trained.
+    last : int, optional
+        Read only so many rows of the saved trace, from the end.
+    """
+    folder, run = paths.cell_folder(config, spec.parsed), None
+    try:
+        run = read_run(folder)
+        problem = problem_with(config, spec, run)
+        if problem is None:
+            return Found(run, None)
+        saved = read_rows(state_file(folder, spec.digest), last)
+        if saved is None:
+            # it may have ended between the two looks: run.json comes before the state goes
+            run = read_run(folder)
+            problem = problem_with(config, spec, run)
+    except HarnessError as error:
+        return Found(run, None, damage=str(error))
+    return Found(run, problem, saved)
 
 
 def damaged_file(folder: Path, run: RunInfo) -> Path | None:

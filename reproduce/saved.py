@@ -57,6 +57,8 @@ def read_progress(path: Path) -> dict[str, Any]:
 
     Raises
     ------
+    FileNotFoundError
+        If there is none.
     HarnessError
         If the file is cut short or no saved state.
     """
@@ -64,7 +66,7 @@ def read_progress(path: Path) -> dict[str, Any]:
 
 
 class SavedTrace(NamedTuple):
-    """Progress and trace of a run that has not ended.
+    """Progress and trace of a run that has not ended, and when they were saved.
 
     Attributes
     ----------
@@ -74,15 +76,22 @@ class SavedTrace(NamedTuple):
         Number of iterations done.
     rows : ndarray
         float64, shape (rows, columns): `TRACE_COLUMNS` of all iterations, or of the last ones.
+    written : float
+        Time of the file, in seconds since 1970.
     """
 
     progress: dict[str, Any]
     iterations: int
     rows: NDArray[np.float64]
+    written: float
 
 
-def read_rows(path: Path, last: int | None = None) -> SavedTrace:
+def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
     """Read the progress of a saved state and rows of its trace, without the weights.
+
+    None if there is none.  A run that ends removes its state at any moment, so whether one is
+    there is known only from opening it; who gets None after run.json was not there either
+    looks at run.json once more (`reproduce.runs.find_run` does).
 
     Parameters
     ----------
@@ -94,7 +103,7 @@ def read_rows(path: Path, last: int | None = None) -> SavedTrace:
     Raises
     ------
     HarnessError
-        As `read_progress`.
+        If the file is cut short or no saved state.
     """
 
     def rows(handle: Any) -> tuple[int, NDArray[np.float64]]:
@@ -106,8 +115,12 @@ def read_rows(path: Path, last: int | None = None) -> SavedTrace:
             return 0, np.empty((0, columns))
         return count, part[0 if last is None else max(0, count - last) :]
 
-    progress, (iterations, found) = _read(path, rows)
-    return SavedTrace(progress, iterations, found)
+    try:
+        written = path.stat().st_mtime
+        progress, (iterations, found) = _read(path, rows)
+    except FileNotFoundError:
+        return None
+    return SavedTrace(progress, iterations, found, written)
 
 
 def _read(path: Path, take: Callable[[Any], T]) -> tuple[dict[str, Any], T]:
@@ -116,5 +129,7 @@ def _read(path: Path, take: Callable[[Any], T]) -> tuple[dict[str, Any], T]:
             progress = json.loads((handle.metadata() or {})["progress"])
             _Known.model_validate(progress)
             return progress, take(handle)
+    except FileNotFoundError:
+        raise
     except (SafetensorError, KeyError, ValueError, OSError, ValidationError) as error:
         raise HarnessError(DAMAGED.format(path)) from error

@@ -59,7 +59,7 @@ def write_run(
     epochs: Sequence[Mapping[str, float]] = (),
     **data: object,
 ) -> None:
-    """Make up a finished training run.
+    """Make up a finished training run, done at one go on one GPU.
 
     `epochs` are the columns of epochs.csv but the first, a mapping an epoch; the first of test_
     and of val_ chooses that checkpoint.
@@ -79,6 +79,7 @@ def write_run(
         "trace": "",
         "checkpoint_epochs": chosen,
         "seconds": seconds,
+        "pieces": [{"device": "cuda", "name": "made up", "processes": 1, "seconds": seconds}],
     }
     folder = paths.cell_folder(config, item.cell)
     if epochs:

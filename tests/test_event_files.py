@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY_CELL
+from histories import EPOCHS as EPOCHS_MADE_UP
+from histories import made_up_epochs, made_up_trace, write_history
 from small_runs import EPOCHS, STEPS, quiet, stop_at
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
@@ -97,7 +99,9 @@ def test_an_unfinished_run_goes_as_far_as_its_state(
     charts = _charts(paths.tensorboard_folder(trained) / SECOND / FILE)
     unfinished = parse_cell(SECOND)
     digest = training_spec(trained, unfinished).digest
-    progress, count, rows = read_rows(state_file(paths.cell_folder(trained, unfinished), digest))
+    saved = read_rows(state_file(paths.cell_folder(trained, unfinished), digest))
+    assert saved is not None
+    progress, count, rows, _ = saved
     assert progress["epoch"] == 2
     assert list(charts["trace/natural_risk"]) == list(range(1, count + 1))
     np.testing.assert_allclose(list(charts["trace/lipschitz"].values()), rows[:, 5], rtol=1e-6)
@@ -145,8 +149,49 @@ def test_a_damaged_run_is_named_and_the_others_are_written(
         (line,) = (line for line in out.splitlines() if line.startswith("Left out: "))
         assert str(path) in line
         assert "damaged" in line
-        assert written.exists() == (path == state)
+        charts = set(_charts(written)) if written.exists() else set()
+        # one file that is damaged does not cost the others
+        whole = {
+            "trace": path in (files[1], state),
+            "test": path in (files[0], state),
+            "val": path in (files[0], state),
+        }
+        assert {name.partition("/")[0] for name in charts} == {n for n in whole if whole[n]}
         path.write_bytes(content)
+
+
+def test_long_traces_are_thinned_unless_all_is_asked_for(
+    tiny: Callable[..., Config], cell: Cell, run_command: Callable[..., str]
+) -> None:
+    config = tiny()
+    write_history(config, cell, made_up_trace(cell, 900), made_up_epochs(cell)[:EPOCHS])
+    steps = EPOCHS_MADE_UP * 900
+    path = paths.tensorboard_folder(config) / TINY_CELL / FILE
+    run_command(config, "tensorboard")
+    charts = _charts(path)
+    assert list(charts["trace/natural_risk"]) == list(range(1, steps + 1, 3))
+    assert len(charts["test/robust_accuracy"]) == EPOCHS
+    thinned = charts["trace/natural_risk"]
+    for every in (1, 100):
+        run_command(config, "tensorboard", "--every", str(every))
+        shown = _charts(path)["trace/natural_risk"]
+        assert list(shown) == list(range(1, steps + 1, every))
+        assert shown[1] == thinned[1]
+        assert all(shown[step] == thinned[step] for step in shown.keys() & thinned.keys())
+    assert "--every" in run_command(config, "tensorboard", "--every", "0", status=2)
+
+
+def test_a_trace_of_other_bytes_is_left_out(
+    trained: Config, cell: Cell, run_command: Callable[..., str]
+) -> None:
+    path = paths.trace_file(paths.cell_folder(trained, cell))
+    pd.read_parquet(path).assign(lipschitz=1.0).astype({"lipschitz": "float32"}).to_parquet(path)
+    out = run_command(trained, "tensorboard")
+    assert f"Left out: {TINY_CELL}: {path} is not the one of run.json" in out
+    assert not any(
+        n.startswith("trace/")
+        for n in _charts(paths.tensorboard_folder(trained) / TINY_CELL / FILE)
+    )
 
 
 def test_without_the_package(

@@ -47,7 +47,8 @@ def test_a_row_for_every_metric_with_every_field(config: Config) -> None:
     piece = {"name": "a card", "commit": "abc"}
     item = _one(config, pieces=[piece, piece, {**piece, "commit": "def"}], seconds=7.5)
     path = paths.run_file(paths.cell_folder(config, item.cell))
-    more = {"gpu_hours": 2.5, "pieces": [piece], "checkpoint_epochs": {"best-test": 76}}
+    ours = {**piece, "device": "cuda", "processes": 2, "seconds": 4500}
+    more = {"pieces": [ours], "checkpoint_epochs": {"best-test": 76}}
     write_json(path, read_json(path) | more)
     tidy = tidy_results(config)
     assert tidy.left_out == ()
@@ -88,7 +89,7 @@ def test_a_row_for_every_metric_with_every_field(config: Config) -> None:
         "test_images": 10_000,
         "recovered": 0,
         "final_lambda": cell.lam,
-        "gpu_hours": 2.5,
+        "device_hours": 2.5,
         "training_seconds": 3600.0,
         "evaluation_seconds": 7.5,
         "training_hardware": "made up",
@@ -133,7 +134,7 @@ def test_records_that_no_experiment_asks_for_count_too(config: Config) -> None:
         (lambda _, path: path.with_suffix(".json").write_text("[]"), "holds no JSON object"),
         (lambda run, _: run.unlink(), "has lost its run.json"),
         (lambda run, _: write_json(run, {**read_json(run), "models": {}}), "of other weights"),
-        (lambda run, _: write_json(run, {**read_json(run), "gpu_hours": "?"}), "'gpu_hours'"),
+        (lambda run, _: write_json(run, {**read_json(run), "pieces": "?"}), "'pieces'"),
         (lambda _, path: path.rename(path.with_stem("pgd7-seed0")), "no attack of the config"),
         (lambda _, path: path.rename(path.with_stem("pgd20-n10-seed0")), "no attack of the config"),
         (lambda _, path: path.parent.rename(path.parents[1] / "records-best"), "no checkpoint"),

@@ -5,7 +5,9 @@ have scored is known without another attack.
 """
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,21 +15,23 @@ from scipy import stats
 
 from reproduce import paths
 from reproduce.analysis.statistics import Interval, sample
+from reproduce.analysis.usable import UsableRun, usable_run
 from reproduce.catalogue import METHODS
 from reproduce.cells import Cell
 from reproduce.config import Checkpoint, Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import planned_runs
 from reproduce.records import METRICS
-from reproduce.runs import RunInfo, read_run
-from reproduce.specs import TrainingSpec, checkpoints, training_spec
-from reproduce.traces import read_epochs
+from reproduce.runs import RunInfo
+from reproduce.specs import checkpoints, training_spec
 
 # what an epoch is measured by, first the one that chooses
 _MEASURED = {
     "attack": METRICS,
     "natural": ("natural_accuracy", "top5_natural_accuracy"),
 }
+# data set, network, method and lambda of a run: all of its name but the seed
+Kind = tuple[str, str, str, float]
 _COLUMNS = (
     "dataset",
     "architecture",
@@ -72,11 +76,21 @@ class Choices:
         A row a seed that is there, columns (percent or epoch, checkpoint); the seed of
         `cell` plays no part.
         """
-        chosen = self.frame["metric"] == metric
-        for column, value in zip(_COLUMNS, _names(cell), strict=False):
-            chosen &= self.frame[column] == value
-        wanted = self.frame[chosen]
-        return wanted.pivot_table(["percent", "epoch"], index="seed", columns="checkpoint")
+        return self._tables.get((*_names(cell), metric), pd.DataFrame())
+
+    @cached_property
+    def _tables(self) -> dict[Hashable, pd.DataFrame]:
+        """The same for every kind and metric: a table asks for each of them many times."""
+        if not len(self.frame):
+            return {}
+        keys: list[Hashable] = [*_COLUMNS[:4], "metric"]
+        wide = self.frame.pivot(  # noqa: PD010, every entry is there once
+            index=[*keys, "seed"], columns="checkpoint", values=["percent", "epoch"]
+        )
+        return {
+            key: part.droplevel(keys).dropna(axis="columns", how="all")
+            for key, part in wide.groupby(level=keys, sort=False)
+        }
 
 
 class Optimism(NamedTuple):
@@ -150,56 +164,62 @@ def optimism(choices: Choices, metric: str, other: Checkpoint) -> Optimism:
 
 
 def _read_run(config: Config, cell: Cell) -> pd.DataFrame | None:
-    """Return a run's rows, None if it is not trained yet."""
-    folder, spec = paths.cell_folder(config, cell), training_spec(config, cell)
-    run = read_run(folder)
-    if run is None:
-        return None
-    if run.digest != spec.digest:
-        raise HarnessError(f"{cell} was trained with other settings")
-    epochs = _read_epochs(config, cell, spec, run)
-    rows = [
-        (*_names(cell), cell.seed, metric, choice, epoch, epochs.loc[epoch, f"test_{metric}"])
-        for metric in measured_metrics(cell.method)
-        for choice in checkpoints(spec.train)
-        for epoch in (run.checkpoint_epochs[choice],)
-    ]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-
-def _names(cell: Cell) -> tuple[str, str, str, float]:
-    return cell.dataset, cell.architecture, cell.method, cell.lam
-
-
-def _read_epochs(config: Config, cell: Cell, spec: TrainingSpec, run: RunInfo) -> pd.DataFrame:
-    """Return the metrics of a run by epoch, checked against what run.json says was chosen.
+    """Return a run's rows, None if it is not trained yet.
 
     Raises
     ------
     HarnessError
-        If the file is lost or damaged, or not that run's.
+        If the run, or its epochs.csv, cannot be used.
     """
-    path, mend = paths.epochs_file(paths.cell_folder(config, cell)), f"`reproduce train {cell}`"
-    if not path.is_file():
-        raise HarnessError(f"{cell} has lost its {path.name}; {mend} makes it again")
-    metrics = measured_metrics(cell.method)
+    run = usable_run(config, cell)
+    finished = run.finished
+    if finished is None:
+        if run.found.run is None and run.found.damage is None:
+            return None
+        raise HarnessError(run.problem or f"{cell} {run.found.problem}")
+    epochs = _measured_epochs(run, finished)
+    rows = [
+        (*_names(cell), cell.seed, metric, choice, epoch, epochs.loc[epoch, f"test_{metric}"])
+        for metric in measured_metrics(cell.method)
+        for choice in checkpoints(training_spec(config, cell).train)
+        for epoch in (finished.checkpoint_epochs[choice],)
+    ]
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _names(cell: Cell) -> Kind:
+    return cell.dataset, cell.architecture, cell.method, cell.lam
+
+
+def _measured_epochs(run: UsableRun, finished: RunInfo) -> pd.DataFrame:
+    """Return the metrics of a finished run by epoch, held against what was chosen by them.
+
+    Raises
+    ------
+    HarnessError
+        If the file is damaged, or not that run's.
+    """
+    spec, metrics = training_spec(run.config, run.cell), measured_metrics(run.cell.method)
+    frame = run.epochs().set_index("epoch")
     needed: dict[Checkpoint, str] = {"best-test": f"test_{metrics[0]}"}
     if "best-val" in checkpoints(spec.train):
         needed["best-val"] = f"val_{metrics[0]}"
     columns = dict.fromkeys([*(f"test_{name}" for name in metrics), *needed.values()])
-    frame = read_epochs(path, cell, spec.train.epochs).set_index("epoch")
+    chosen = finished.checkpoint_epochs
     try:
         whole = frame[list(columns)]
         right = (
             bool(whole.ge(0).all(axis=None) and whole.le(100).all(axis=None))
             # as training chooses: the earlier of equals
-            and all(whole[c].idxmax() == run.checkpoint_epochs[k] for k, c in needed.items())
-            and run.checkpoint_epochs["last"] == spec.train.epochs
+            and all(whole[column].idxmax() == chosen[key] for key, column in needed.items())
+            and chosen["last"] == spec.train.epochs
         )
-    except LookupError as error:
-        raise HarnessError(f"{path} is damaged; delete it, and {mend} makes it again") from error
+    except LookupError:
+        right = False
     if not right:
+        path = paths.epochs_file(paths.cell_folder(run.config, run.cell))
         raise HarnessError(
-            f"{path} is damaged or not of this run; delete it, and {mend} makes it again"
+            f"{path} is damaged or not of this run; delete it, and `reproduce train {run.cell}` "
+            "makes it again"
         )
     return whole

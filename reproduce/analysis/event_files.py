@@ -1,6 +1,7 @@
 """Traces and epochs of runs as event files, for those who look at them in TensorBoard."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,31 +9,32 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reproduce import paths
-from reproduce.cells import Cell
+from reproduce.analysis.usable import UsableRun, usable_run
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import find_experiment
 from reproduce.files import write_atomically
-from reproduce.runs import problem_with, read_run
-from reproduce.saved import TRACE_COLUMNS, read_rows, state_file
-from reproduce.specs import training_spec
-from reproduce.traces import as_frame, read_epochs, read_trace
+from reproduce.progress import ProgressBar
+from reproduce.saved import TRACE_COLUMNS
 
 # One fixed name: TensorBoard takes every file with "tfevents" in its name, the next call puts
 # another in its place, and nothing else in the folder is ever touched.
 FILE = "events.out.tfevents.reproduce"
+# iterations that a run's charts show at most, unless asked for more: as many as a screen has
+# columns, and an event file of a run of the paper is kilobytes, not megabytes
+MOST = 2000
+# runs between two lines of a log
+_LINE = 20
 # of the format; every event file begins with it
 _VERSION = "brain.Event:2"
 
 
 class _History(NamedTuple):
-    """What is known of one run: rows an iteration, rows an epoch, and when it was written."""
+    """What is shown of one run: rows an iteration, rows an epoch, and when it was written."""
 
     trace: pd.DataFrame
     epochs: pd.DataFrame
     written: float
-    finished: bool
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class Written:
     Attributes
     ----------
     finished, unfinished : int
-        Runs written whole, and as far as their saved state goes.
+        Runs written, and such that were as far as their saved state goes.
     absent : int
         Runs that have no trace yet, or only one of other settings.
     problems : tuple of str
-        Runs whose files are damaged, with the reason.
+        Files of runs that are damaged, with the reason; of the run the rest is written.
     """
 
     finished: int
@@ -55,11 +57,25 @@ class Written:
     problems: tuple[str, ...]
 
 
-def write_events(config: Config, names: Sequence[str], out: Path) -> Written:
+def write_events(
+    config: Config, names: Sequence[str], out: Path, every: int | None = None
+) -> Written:
     """Write the runs of experiments as event files, ``<out>/<cell id>/`` each.
 
     A file from an earlier call is replaced, and taken away where its run is no longer
     one of the configuration's settings.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    names : sequence of str
+        The experiments.
+    out : Path
+        The folder.
+    every : int, optional
+        Show every so many iterations, from the first; so many that a run has at most `MOST`
+        unless given.
 
     Raises
     ------
@@ -68,22 +84,23 @@ def write_events(config: Config, names: Sequence[str], out: Path) -> Written:
     """
     _package()
     cells = dict.fromkeys(cell for name in names for cell in find_experiment(config, name).cells)
-    counts = {True: 0, False: 0, None: 0}
-    problems = []
-    for cell in cells:
-        path = out / cell.id / FILE
-        try:
-            history = _read(config, cell)
-        except HarnessError as error:
-            problems.append(f"{cell}: {error}")
-            history = None
-        else:
-            counts[None if history is None else history.finished] += 1
-        if history is None:
-            _remove(path)
-        else:
-            _write(path, history)
-    return Written(counts[True], counts[False], counts[None], tuple(problems))
+    finished = unfinished = absent = 0
+    problems: list[str] = []
+    with ProgressBar("tensorboard", len(cells), "runs") as bar:
+        for number, cell in enumerate(cells, start=1):
+            run, path = usable_run(config, cell), out / cell.id / FILE
+            history = _read(run, every, problems)
+            if history is None:
+                absent += run.found.damage is None and run.problem is not None
+                _remove(path)
+            else:
+                finished += run.finished is not None
+                unfinished += run.finished is None
+                _write(path, history)
+            bar.advance(note=cell.id)
+            if number % _LINE == 0:
+                bar.line(f"tensorboard: {number} of {len(cells)} runs")
+    return Written(finished, unfinished, absent, tuple(problems))
 
 
 def _package() -> tuple[Any, Any, Any]:
@@ -106,26 +123,25 @@ def _package() -> tuple[Any, Any, Any]:
     return RecordWriter, Event, Summary
 
 
-def _read(config: Config, cell: Cell) -> _History | None:
-    """Return what there is of a run with the configuration's settings; None for nothing.
-
-    Raises
-    ------
-    HarnessError
-        If it is damaged.
-    """
-    spec, folder = training_spec(config, cell), paths.cell_folder(config, cell)
-    run = read_run(folder)
-    if run is not None and problem_with(config, spec, run) is None:
-        trace = paths.trace_file(folder)
-        epochs = read_epochs(paths.epochs_file(folder), cell, spec.train.epochs)
-        return _History(read_trace(trace, cell), epochs, trace.stat().st_mtime, finished=True)
-    saved = state_file(folder, spec.digest)
-    if not saved.is_file():
+def _read(run: UsableRun, every: int | None, problems: list[str]) -> _History | None:
+    """Return what is shown of a run, None for nothing; what is damaged is named."""
+    if run.found.damage is not None:
+        problems.append(f"{run.cell}: {run.found.damage}")
+    if run.problem is not None:
         return None
-    progress, _, rows = read_rows(saved)
-    epochs = pd.DataFrame(progress["epochs"])
-    return _History(as_frame(rows), epochs, saved.stat().st_mtime, finished=False)
+
+    def attempt(read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        try:
+            return read()
+        except HarnessError as error:
+            problems.append(f"{run.cell}: {error}")
+            return pd.DataFrame()
+
+    trace, epochs = attempt(run.trace), attempt(run.epochs)
+    step = max(1, math.ceil(len(trace) / MOST)) if every is None else every
+    if not len(trace) and not len(epochs) and run.finished is not None:
+        return None
+    return _History(trace.iloc[::step], epochs, run.written)
 
 
 def _write(path: Path, history: _History) -> None:

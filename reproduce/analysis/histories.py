@@ -1,20 +1,17 @@
 """How runs went: their traces and their epochs, finished or not."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from reproduce import paths
+from reproduce.analysis.usable import UsableRun, usable_run
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.files import sha256_of_file
-from reproduce.runs import RunInfo, problem_with, read_run
-from reproduce.saved import read_rows, state_file
-from reproduce.specs import TrainingSpec, training_spec
-from reproduce.traces import as_frame, read_epochs, read_trace
+from reproduce.specs import training_spec
 
 _RUN = ["dataset", "architecture", "method", "lambda", "seed"]
 _TRACE = ["natural_risk", "robust_regularization", "lambda_t", "learning_rate", "lipschitz"]
@@ -43,73 +40,41 @@ class Histories:
     missing: tuple[str, ...]
 
 
-class _Run(NamedTuple):
-    """One run: what of it can be read, and what cannot."""
-
-    trace: pd.DataFrame | None
-    epochs: pd.DataFrame | None
-    missing: list[str]
-
-
 def read_histories(config: Config, cells: Iterable[Cell]) -> Histories:
     """Read traces and epochs of runs; what is missing or damaged is named and left out.
 
     Of a run that is not finished it is what its saved state holds.
     """
-    traces, epochs, missing = [], [], []
-    for cell in dict.fromkeys(cells):
-        run = _read(config, cell)
-        missing += [paths.shortened(config, line) for line in run.missing]
-        if run.trace is not None:
-            traces.append(_of(cell, run.trace, TRACE_COLUMNS))
-        if run.epochs is not None:
-            epochs.append(_of(cell, run.epochs, EPOCH_COLUMNS))
-    return Histories(_joined(traces, TRACE_COLUMNS), _joined(epochs, EPOCH_COLUMNS), tuple(missing))
-
-
-def _read(config: Config, cell: Cell) -> _Run:
-    folder, spec = paths.cell_folder(config, cell), training_spec(config, cell)
-    try:
-        run = read_run(folder)
-        problem = problem_with(config, spec, run)
-        if run is not None and problem is None:
-            return _finished(config, cell, spec, run)
-        state = state_file(folder, spec.digest)
-        if not state.is_file():
-            return _Run(None, None, [f"{cell} {problem}"])
-        done = read_rows(state)
-    except HarnessError as error:
-        return _Run(None, None, [str(error)])
-    note = f"{cell} is in epoch {done.progress['epoch']} of {spec.train.epochs}"
-    return _Run(as_frame(done.rows), pd.DataFrame(done.progress["epochs"]), [note])
-
-
-def _finished(config: Config, cell: Cell, spec: TrainingSpec, run: RunInfo) -> _Run:
-    """Read the files of a finished run, each for itself: one may be damaged."""
-    folder = paths.cell_folder(config, cell)
-
-    def trace() -> pd.DataFrame:
-        path = paths.trace_file(folder)
-        frame = read_trace(path, cell)
-        if sha256_of_file(path) != run.trace:
-            raise HarnessError(
-                f"{path} is not the one of run.json; `reproduce train {cell}` makes it again"
-            )
-        return frame
-
-    def epochs() -> pd.DataFrame:
-        return read_epochs(paths.epochs_file(folder), cell, spec.train.epochs)
-
+    traces: list[pd.DataFrame] = []
+    epochs: list[pd.DataFrame] = []
     missing: list[str] = []
+    for cell in dict.fromkeys(cells):
+        run = usable_run(config, cell)
+        if run.problem is not None:
+            missing.append(run.problem)
+            continue
+        if run.finished is None:
+            missing.append(_unfinished(config, run))
+        for read, frames, columns in (
+            (run.trace, traces, TRACE_COLUMNS),
+            (run.epochs, epochs, EPOCH_COLUMNS),
+        ):
+            try:
+                frames.append(_of(cell, read(), columns))
+            except HarnessError as error:
+                missing.append(str(error))
+    return Histories(
+        _joined(traces, TRACE_COLUMNS),
+        _joined(epochs, EPOCH_COLUMNS),
+        tuple(paths.shortened(config, line) for line in missing),
+    )
 
-    def attempt(read: Callable[[], pd.DataFrame]) -> pd.DataFrame | None:
-        try:
-            return read()
-        except HarnessError as error:
-            missing.append(str(error))
-            return None
 
-    return _Run(attempt(trace), attempt(epochs), missing)
+def _unfinished(config: Config, run: UsableRun) -> str:
+    """Say how far a run is that its saved state stands for."""
+    saved = run.found.saved
+    epoch = "?" if saved is None else saved.progress["epoch"]
+    return f"{run.cell} is in epoch {epoch} of {training_spec(config, run.cell).train.epochs}"
 
 
 def _of(cell: Cell, frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation
-from reproduce.files import read_json
 from reproduce.records import ALL_METRICS, Record
 from reproduce.runs import RunInfo
 from reproduce.specs import AttackSpec, attack_spec, training_spec
@@ -46,7 +45,7 @@ COLUMNS = {
     "value": "float64",
     "recovered": "int64",
     "final_lambda": "float64",
-    "gpu_hours": "float64",
+    "device_hours": "float64",
     "training_seconds": "float64",
     "evaluation_seconds": "float64",
     "training_hardware": "string",
@@ -67,13 +66,6 @@ class _Part(BaseModel):
 class _Piece(_Part):
     name: str
     commit: str | None = None
-
-
-class _RunCosts(_Part):
-    """What run.json says beyond what decides whether the run can be used."""
-
-    gpu_hours: float | None = None
-    pieces: list[_Piece] = []
 
 
 T = TypeVar("T", bound=_Part)
@@ -101,20 +93,19 @@ def rows_of_cell(
     Raises
     ------
     HarnessError
-        If run.json or the record's summary is damaged.
+        If the record's summary is damaged.
     """
     cell, folder = evaluation.cell, paths.cell_folder(config, evaluation.cell)
-    about = _checked(_RunCosts, read_json(paths.run_file(folder)), paths.run_file(folder))
     fields = {
         **_cell_fields(cell),
         "checkpoint": evaluation.checkpoint,
         "checkpoint_epoch": run.checkpoint_epochs.get(evaluation.checkpoint),
         "test_images": run.data.test,
         "final_lambda": run.final_lambda,
-        "gpu_hours": about.gpu_hours,
+        "device_hours": run.hours,
         "training_seconds": run.seconds,
         "training_hardware": _joined(run.hardware),
-        "training_commit": _joined(piece.commit for piece in about.pieces),
+        "training_commit": _joined(piece.commit for piece in run.pieces),
         "training_digest": training_spec(config, cell).digest,
         "official_data": run.data.official,
     }

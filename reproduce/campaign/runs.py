@@ -10,10 +10,9 @@ from reproduce import paths
 from reproduce.campaign.logs import failure
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.errors import HarnessError
 from reproduce.files import is_held
-from reproduce.runs import RunInfo, problem_with, read_run
-from reproduce.saved import SavedTrace, read_rows, state_file
+from reproduce.runs import RunInfo, find_run
+from reproduce.saved import SavedTrace, state_file
 from reproduce.specs import TrainingSpec, training_spec
 
 RunState = Literal["done", "running", "saved", "failed", "waiting", "damaged"]
@@ -110,19 +109,17 @@ def run_work(config: Config, cell: Cell) -> RunWork:
 
 def read_status(config: Config, work: RunWork) -> RunStatus:
     """Say how far a run is, from its files and its lock alone."""
-    run = None
-    try:
-        run = read_run(work.folder)
-        problem = problem_with(config, work.spec, run)
-        if run is not None and problem is None:
-            done = float(work.epochs)
-            return RunStatus(work, "done", "trained", run, work.epochs, done, run.seconds)
-        saved = _read_saved(work.saved)
-    except HarnessError as error:
+    found = find_run(config, work.spec, _RECENT)
+    run, saved = found.run, found.saved
+    if found.damage is not None:
         text = "damaged; `reproduce train` says what"
-        return RunStatus(work, "damaged", text, run, epochs_done=None, error=str(error))
-    progress = {} if saved is None else _progress(work, *saved)
-    text = "not begun" if run is None else str(problem)
+        return RunStatus(work, "damaged", text, run, epochs_done=None, error=found.damage)
+    if found.finished is not None:
+        done = float(work.epochs)
+        seconds = found.finished.seconds
+        return RunStatus(work, "done", "trained", run, work.epochs, done, seconds)
+    progress = {} if saved is None else _progress(work, saved)
+    text = "not begun" if run is None else str(found.problem)
     if saved is not None:
         text = f"saved in epoch {progress['epoch']} of {work.epochs}"
     state, reason = _state(work, progress.get("saved_at"))
@@ -139,26 +136,7 @@ def _state(work: RunWork, saved_at: float | None) -> tuple[RunState, str | None]
     return ("waiting" if saved_at is None else "saved"), None
 
 
-def _read_saved(path: Path) -> tuple[SavedTrace, float] | None:
-    """Return the saved state of a run and its time; None if there is none.
-
-    Raises
-    ------
-    HarnessError
-        If it is damaged.
-    """
-    try:
-        written = path.stat().st_mtime
-        return read_rows(path, _RECENT), written
-    except FileNotFoundError:
-        return None
-    except HarnessError:
-        if path.is_file():
-            raise
-        return None  # the run ended between the two looks
-
-
-def _progress(work: RunWork, saved: SavedTrace, written: float) -> dict[str, Any]:
+def _progress(work: RunWork, saved: SavedTrace) -> dict[str, Any]:
     """Return what a saved state tells of a run, as fields of its status."""
     told = saved.progress
     epoch, step = told["epoch"], told["step"]
@@ -171,7 +149,7 @@ def _progress(work: RunWork, saved: SavedTrace, written: float) -> dict[str, Any
         "epoch": min(epoch, work.epochs),
         "epochs_done": None if part is None else epoch - 1 + part,
         "seconds": float(sum(piece.get("seconds", 0.0) for piece in told["pieces"])),
-        "saved_at": written,
+        "saved_at": saved.written,
         "metrics": told["epochs"][-1] if told["epochs"] else {},
         "loss": None if not len(rows) else tuple(float(mean) for mean in rows.mean(axis=0)),
     }

@@ -40,6 +40,10 @@ def tensorboard(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; tensorboard under the results if none.")
     ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Iterations between two points; at most 2,000 a run if none."),
+    ] = None,
     config: ConfigOption = None,
     preset: PresetOption = None,
     sets: SetOption = None,
@@ -53,7 +57,7 @@ def tensorboard(
     settings = _configure(config, preset, sets)
     folder = paths.tensorboard_folder(settings) if out is None else out
     names = chosen_experiments(settings, experiments)
-    outcome = write_events(settings, names, folder)
+    outcome = write_events(settings, names, folder, every)
     for line in outcome.problems:
         print(f"Left out: {line}")
     print(

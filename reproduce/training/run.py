@@ -247,9 +247,6 @@ def _write_results(
     write_trace(paths.trace_file(folder), state.trace.rows)
     write_epochs(paths.epochs_file(folder), state.epochs)
     seconds = sum(piece["seconds"] for piece in state.pieces)
-    on_gpu = sum(
-        piece["seconds"] * piece["processes"] for piece in state.pieces if piece["device"] == "cuda"
-    )
     chosen = {choice: best.epoch for choice, best in state.best.items()}
     lambdas = state.trace.of_epoch("lambda", spec.train.epochs)
     write_json(
@@ -270,7 +267,6 @@ def _write_results(
             "trace": sha256_of_file(paths.trace_file(folder)),
             "hardware": sorted({piece["name"] for piece in state.pieces}),
             "seconds": round(seconds, 3),
-            "gpu_hours": round(on_gpu / 3600, 4),
             "pieces": state.pieces,
         },
     )
