@@ -1,13 +1,20 @@
 """Small runs that tests train, stop and compare."""
 
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
+from reproduce.errors import Stopped
 from reproduce.evaluation.run import evaluate_model
 from reproduce.models import ModelSource
 from reproduce.records import Record
+from reproduce.saved import state_file
+from reproduce.specs import training_spec
+from reproduce.training import train_cell
 
 # budgets with which every attack takes a second, on the network of conftest.py
 SMALL_ATTACKS = [
@@ -49,6 +56,13 @@ def stop_at(asked: int) -> Callable[[], str | None]:
         return "stopped by the test" if len(times) > asked else None
 
     return stop
+
+
+def stopped(config: Config, cell: Cell, steps: int) -> Path:
+    """Train for so many steps and return the saved state."""
+    with pytest.raises(Stopped):
+        train_cell(config, cell, quiet, stop_at(steps))
+    return state_file(paths.cell_folder(config, cell), training_spec(config, cell).digest)
 
 
 def record_of(config: Config, source: ModelSource, attack: str, seed: int = 0) -> Record:

@@ -1,0 +1,67 @@
+"""What the page says of hours, and of where the numbers come from."""
+
+from pathlib import Path
+
+import pytest
+from report_cases import make_up, paper_config
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.files import read_json, write_json
+from reproduce.report.build import build_report
+from reproduce.settings import load_config
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Config:
+    config = paper_config(tmp_path)
+    make_up(config)
+    return config
+
+
+def test_hours_count_every_run_once(campaign: Config) -> None:
+    costs = build_report(campaign).costs
+    # 13 runs of an hour
+    assert [cell.value for cell in costs.by_table.total[1:]][1] == pytest.approx(13)
+    assert sum(float(row[2].value) for row in costs.by_cell.rows) == pytest.approx(13)
+    assert len(costs.by_cell.rows) == 18
+    assert costs.by_table.rows[0][0].text == "Table 1"
+    assert "GPU-hours" in costs.note
+
+
+def test_hours_of_several_devices_count_each(campaign: Config) -> None:
+    cell = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
+    path = paths.run_file(paths.cell_folder(campaign, cell))
+    pieces = [{"seconds": 3600, "processes": 4}, {"seconds": 1800, "processes": 2}]
+    write_json(path, read_json(path) | {"pieces": pieces})
+    rows = {row[0].text: row for row in build_report(campaign).costs.by_cell.rows}
+    assert rows[cell.id][2].value == pytest.approx(5)
+
+
+def test_provenance_can_be_used_again(campaign: Config, tmp_path: Path) -> None:
+    cell = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
+    path = paths.run_file(paths.cell_folder(campaign, cell))
+    piece = {
+        "began": "2026-01-02T03:04:05+00:00",
+        "name": "NVIDIA V100",
+        "device": "cuda",
+        "commit": f"{'ab' * 20}-dirty",
+        "versions": {"torch": "2.13.0"},
+    }
+    write_json(path, read_json(path) | {"pieces": [piece]})
+    provenance = build_report(campaign).provenance
+    facts = dict(provenance.facts)
+    assert facts["Commits"] == (
+        f"{'ab' * 20} with changes that were not committed (1 piece of work)",
+    )
+    assert facts["Hardware"] == ("NVIDIA V100 (cuda)",)
+    assert facts["Training runs"] == ("13",)
+    assert facts["Runs began"] == ("2026-01-02T03:04:05+00:00",)
+    assert f"git checkout {'ab' * 20}\n" in provenance.commands
+    again = tmp_path / "config.yaml"
+    again.write_text(provenance.configuration)
+    assert load_config(str(again)) == campaign
+    (images,) = provenance.data.rows
+    assert (images[0].text, images[3].value) == ("CIFAR-10", 50_000)
+    assert len(provenance.models.rows) == 13
