@@ -44,6 +44,14 @@ def load_config(source: Path | str, preset: str | None = None, sets: Sequence[st
     return build_config(user)
 
 
+def resolved(config: Config) -> dict[str, Any]:
+    """Return the configuration as plain values that config.yaml takes again.
+
+    Without the section `machine`, which is of the machine and not of the results.
+    """
+    return config.model_dump(mode="json", exclude={"machine"})
+
+
 def build_config(user: Tree) -> Config:
     """Validate a user's mapping on top of the preset that it names.
 

@@ -118,6 +118,9 @@ def test_other_settings_are_said_and_not_judged(tmp_path: Path) -> None:
     assert {share.name for share in summary.numbers} == {"not a reproduction", "missing"}
     assert "no reproduction" in summary.headline
     assert "train.epochs is 20, the paper's is 100" in summary.deviations
+    assert [tile.label for tile in summary.tiles[:2]] == ["networks trained", "evaluations done"]
+    assert not any("apart" in tile.label for tile in summary.tiles)
+    assert summary.gaps == ()
     assert "framed" in _entry(build_report(config), 0, 1).shade
     assert "The settings are not the paper’s: " in _page(config).text
 

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up import write_made_up, write_run
-from report_cases import paper_config
+from report_cases import make_up, paper_config
 
 from reproduce.analysis import build_diff, collect
 from reproduce.analysis.layouts import lay_out
 from reproduce.experiments import find_experiment, table_names
 from reproduce.report.beside import Comparison, is_papers, place_of, seeds_behind
+from reproduce.report.build import build_report
+from reproduce.report.numbers import each_once
+from reproduce.report.tables import collect_table
 from reproduce.report.verdicts import shade
 from reproduce.report.words import label, signed
 from reproduce.settings import load_config
@@ -107,3 +110,36 @@ def test_words() -> None:
         "0.00",
         "",
     ]
+
+
+def test_a_number_of_two_tables_counts_once(tmp_path: Path) -> None:
+    """Table 3's networks without tuning, and those of its search, are Table 1's."""
+    tuning = (
+        "experiments.table3={dataset: cifar10, architectures: [wrn-34-5], untuned: 6, "
+        "lambdas: [6, 9], seeds: [0, 1, 2]}"
+    )
+    config = paper_config(tmp_path, tuning)
+    make_up(config)
+    # lambda 9 is the better one, of all three seeds
+    for item in find_experiment(config, "table1").evaluations:
+        if item.cell.architecture == "wrn-34-5" and item.cell.lam == 9:
+            index = np.arange(10_000)
+            write_run(config, item)
+            write_made_up(config, item, index, index < 5500, index < 8000)
+    collected = [collect_table(config, find_experiment(config, n)) for n in ("table1", "table3")]
+    numbers = each_once(config, collected)
+    assert len(numbers[numbers["table"] == "table1"]) == len(collected[0].diff)
+    third = collected[1].diff
+    one_number = third[third["metric"] == "robust_accuracy"].set_index("method")["paper"]
+    first = collected[0].diff.query("architecture == 'wrn-34-5' and metric == 'robust_accuracy'")
+    twice = [name for name in ("untuned", "manual") if one_number[name] in set(first["paper"])]
+    # the paper's own search ended with another lambda, 12: that is another number
+    assert twice == ["untuned"]
+    kept = numbers[(numbers["table"] == "table3") & (numbers["metric"] == "robust_accuracy")]
+    assert set(kept["method"]) == {"untuned", "manual", "war"} - set(twice)
+    summary = build_report(config).summary
+    judged = numbers["verdict"].isin(["agrees", "within noise", "differs"])
+    assert summary.headline.startswith(f"Of {judged.sum()} numbers")
+    assert f"over {judged.sum()} numbers" in summary.tiles[2].label
+    places = [(gap.where, gap.paper) for gap in summary.gaps]
+    assert len(places) == len(set(places))

@@ -10,6 +10,7 @@ from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.summaries import Item, Summaries, items_of
 from reproduce.report.view import Costs
 from reproduce.report.words import label
+from reproduce.runs import Piece
 from reproduce.specs import training_spec
 
 _HEADS = (
@@ -19,6 +20,12 @@ _HEADS = (
     "Attacks spent",
     "Spent in all",
 )
+# what the hours are of, and what was held for as long
+_DEVICES = {
+    "GPU-hours": "GPUs, several at once counted each",
+    "Hours of a processor": "processor",
+    "Device-hours": "GPUs or its processor",
+}
 
 
 def costs_view(
@@ -37,45 +44,64 @@ def costs_view(
     speeds : Speeds
         What planned hours are estimated from.
     """
-    runs = {
-        cell: training_hours(training_spec(config, cell), speeds)
-        for e in experiments
-        for cell in e.cells
-    }
-    items = {item: evaluation_hours(config, item, speeds) for item in items_of(experiments)}
-
-    def hours(cells: Iterable[Run], attacks: Iterable[Item]) -> tuple[Cell, ...]:
-        wanted, attacked = dict.fromkeys(cells), dict.fromkeys(attacks)
-        trained = sum(found.runs[cell].hours for cell in wanted if cell in found.runs)
-        spent = sum(found.records[item].hours for item in attacked if item in found.records)
-        planned = sum(runs[cell] for cell in wanted), sum(items[item] for item in attacked)
-        values = (planned[0], trained, planned[1], spent, trained + spent)
-        return tuple(Cell(_hours(value), value) for value in values)
-
-    parts = tuple((Cell(label(e.name)), *hours(e.cells, items_of([e]))) for e in experiments)
-    by_cell: dict[str, tuple[list[Run], list[Item]]] = {cell.id: ([cell], []) for cell in runs}
-    for item in items:
+    hours = _Hours(config, experiments, found, speeds)
+    parts = tuple((Cell(label(e.name)), *hours.of(e.cells, items_of([e]))) for e in experiments)
+    by_cell: dict[str, tuple[list[Run], list[Item]]] = {c.id: ([c], []) for c in hours.runs}
+    for item in hours.items:
         name = item.name if isinstance(item, PublishedEvaluation) else item.cell.id
         by_cell.setdefault(name, ([], []))[1].append(item)
     rows = tuple(
-        (Cell(name, code=True), *hours(cells, attacks))
+        (Cell(name, code=True), *hours.of(cells, attacks))
         for name, (cells, attacks) in by_cell.items()
     )
-    total = (Cell("All, each run once"), *hours(runs, items))
-    kind = "GPU-hours" if config.machine.device != "cpu" else "Hours of a processor"
-    note = (
-        f"{kind}, as each run measured them. Planned is by the speed of {speeds.stated}; attacks "
-        "are planned as if every image held to the end, real ones take less. Tables and figures "
-        "share runs, so their sum is more than what all took."
-    )
-    heads = tuple(_HEADS)
+    total = (Cell("All, each run once"), *hours.of(hours.runs, hours.items))
+    kind = _kind(found)
+    caption, heads = f"{kind} by table and figure", ("Table or figure", *_HEADS)
     return Costs(
-        Plain(
-            "cost-tables", f"{kind} by table and figure", ("Table or figure", *heads), parts, total
-        ),
-        Plain("cost-cells", f"{kind} by cell", ("Cell", *heads), rows),
-        note,
+        Plain("cost-tables", caption, heads, parts, total),
+        Plain("cost-cells", f"{kind} by cell", ("Cell", *_HEADS), rows),
+        f"{kind}, as each run measured them: how long it held its {_DEVICES[kind]}. Planned is "
+        f"by the speed of {speeds.stated}; attacks are planned as if every image held to the "
+        "end, real ones take less. Tables and figures share runs, so their sum is more than "
+        "what all took.",
     )
+
+
+class _Hours:
+    """Hours planned and spent of any runs and evaluations."""
+
+    def __init__(
+        self, config: Config, experiments: Sequence[Experiment], found: Summaries, speeds: Speeds
+    ) -> None:
+        self.found = found
+        self.runs = {
+            cell: training_hours(training_spec(config, cell), speeds)
+            for experiment in experiments
+            for cell in experiment.cells
+        }
+        self.items = {
+            item: evaluation_hours(config, item, speeds) for item in items_of(experiments)
+        }
+
+    def of(self, cells: Iterable[Run], attacks: Iterable[Item]) -> tuple[Cell, ...]:
+        """Return training planned and spent, attacks planned and spent, and spent in all."""
+        wanted, attacked = dict.fromkeys(cells), dict.fromkeys(attacks)
+        runs, records = self.found.runs, self.found.records
+        trained = sum(runs[cell].hours for cell in wanted if cell in runs)
+        spent = sum(records[item].hours for item in attacked if item in records)
+        planned = sum(self.runs[cell] for cell in wanted), sum(self.items[i] for i in attacked)
+        values = (planned[0], trained, planned[1], spent, trained + spent)
+        return tuple(Cell(_hours(value), value) for value in values)
+
+
+def _kind(found: Summaries) -> str:
+    """Say what the hours are of, from what the runs and records say that they held."""
+    pieces: list[Piece] = [piece for run in found.runs.values() for piece in run.pieces]
+    pieces += [piece for record in found.records.values() for piece in record.pieces]
+    devices = {piece.device for piece in pieces if piece.device}
+    if devices == {"cuda"}:
+        return "GPU-hours"
+    return "Hours of a processor" if devices == {"cpu"} else "Device-hours"
 
 
 def _hours(value: float) -> str:

@@ -8,14 +8,16 @@ from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.experiments import PublishedEvaluation
 from reproduce.report.exhibits import Cell, Plain
-from reproduce.report.summaries import Images, Piece, Summaries
+from reproduce.report.summaries import Images, Summaries
 from reproduce.report.view import Provenance
 from reproduce.report.words import count
+from reproduce.runs import Piece
+from reproduce.settings import resolved
 
 
 def provenance_view(config: Config, found: Summaries) -> Provenance:
     """Gather what run.json and the summaries of records say of how they were made."""
-    pieces = [piece for run in found.runs.values() for piece in run.pieces]
+    pieces: list[Piece] = [piece for run in found.runs.values() for piece in run.pieces]
     pieces += [piece for record in found.records.values() for piece in record.pieces]
     commits = Counter(piece.commit or "not a checkout" for piece in pieces)
     dates = sorted(piece.began for piece in pieces if piece.began)
@@ -32,8 +34,8 @@ def provenance_view(config: Config, found: Summaries) -> Provenance:
         _versions(pieces),
         _data(found),
         _models(found),
-        yaml.safe_dump(_settings(config), sort_keys=False, allow_unicode=True),
-        _commands(config, [name for name, _ in commits.most_common()]),
+        yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True),
+        _commands([name for name, _ in commits.most_common()], pieces),
     )
 
 
@@ -61,7 +63,7 @@ def _versions(pieces: list[Piece]) -> Plain:
 def _data(found: Summaries) -> Plain:
     """Return a row for every set of images that a run or a record is of."""
     seen: dict[tuple[str, Images], None] = {
-        (c.dataset, r.data): None for c, r in found.runs.items()
+        (c.dataset, Images.model_validate(r.data.model_dump())): None for c, r in found.runs.items()
     }
     for item, record in found.records.items():
         name = item.dataset if isinstance(item, PublishedEvaluation) else item.cell.dataset
@@ -92,18 +94,12 @@ def _models(found: Summaries) -> Plain:
     return Plain("models", "Checkpoints", ("Cell", "Checkpoint", "SHA-256"), rows)
 
 
-def _settings(config: Config) -> dict[str, object]:
-    """Return the configuration as resolved, in a form that config.yaml takes again."""
-    settings: dict[str, object] = config.model_dump(mode="json")
-    return settings
-
-
-def _commands(config: Config, commits: list[str]) -> str:
+def _commands(commits: list[str], pieces: list[Piece]) -> str:
     """Return what makes these results again, line by line."""
     checkout = [f"git checkout {name.removesuffix('-dirty')}" for name in commits[:1]]
     if commits[:1] == ["not a checkout"]:
         checkout = []
-    gpus = "" if config.machine.device == "cpu" else " --resources gpu=1"
+    gpus = " --resources gpu=1" if any(piece.device == "cuda" for piece in pieces) else ""
     lines = [
         *checkout,
         "make environment && source .venv/bin/activate",

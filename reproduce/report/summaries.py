@@ -14,7 +14,7 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, Experiment, PublishedEvaluation
 from reproduce.files import read_json
 from reproduce.outcomes import PublishedAttack
-from reproduce.runs import problem_with, read_run
+from reproduce.runs import Piece, RunInfo, problem_with, read_run
 from reproduce.specs import evaluation_spec, training_spec
 
 Item = Evaluation | PublishedEvaluation
@@ -33,43 +33,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Piece(_Part):
-    """The hardware and software that computed a part of a result."""
-
-    began: str = ""
-    device: str = ""
-    name: str = ""
-    processes: int = 1
-    seconds: float = 0.0
-    versions: dict[str, str] = {}
-    commit: str | None = None
-
-
 class Images(_Part):
-    """The images a result is of."""
+    """The images a result is of, the extra ones aside."""
 
     sha256: str
     source: str
     official: bool
     train: int
     test: int
-
-
-class RunSummary(_Part):
-    """The part of run.json that says how a run was made."""
-
-    digest: str
-    seconds: float
-    models: dict[str, str]
-    data: Images
-    pieces: tuple[Piece, ...] = ()
-
-    @property
-    def hours(self) -> float:
-        """Device hours: those of several devices at once count each."""
-        if not self.pieces:
-            return self.seconds / 3600
-        return sum(piece.seconds * piece.processes for piece in self.pieces) / 3600
 
 
 class RecordSummary(_Part):
@@ -102,7 +73,7 @@ class Summaries:
         What is damaged, or is of other settings.
     """
 
-    runs: dict[Cell, RunSummary]
+    runs: dict[Cell, RunInfo]
     records: dict[Item, RecordSummary]
     problems: tuple[str, ...]
 
@@ -112,7 +83,7 @@ _S = TypeVar("_S", bound=_Part)
 
 def read_summaries(config: Config, experiments: Sequence[Experiment]) -> Summaries:
     """Read run.json of every cell and the summary of every record; damaged ones are named."""
-    runs: dict[Cell, RunSummary] = {}
+    runs: dict[Cell, RunInfo] = {}
     records: dict[Item, RecordSummary] = {}
     problems: list[str] = []
     for cell in dict.fromkeys(cell for experiment in experiments for cell in experiment.cells):
@@ -132,7 +103,7 @@ def read_summaries(config: Config, experiments: Sequence[Experiment]) -> Summari
     return Summaries(runs, records, tuple(dict.fromkeys(problems)))
 
 
-def _run(config: Config, cell: Cell, problems: list[str]) -> RunSummary | None:
+def _run(config: Config, cell: Cell, problems: list[str]) -> RunInfo | None:
     folder, spec = paths.cell_folder(config, cell), training_spec(config, cell)
     run = read_run(folder)
     if run is None:
@@ -142,7 +113,7 @@ def _run(config: Config, cell: Cell, problems: list[str]) -> RunSummary | None:
         problems.append(f"{cell} {problem}")
     if run.digest != spec.digest:
         return None
-    return _parse(RunSummary, paths.run_file(folder))
+    return run
 
 
 def _record(config: Config, item: Item) -> RecordSummary | None:

@@ -6,17 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from reproduce.analysis import DIFF_COLUMNS
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
 from reproduce.claims import context
 from reproduce.config import Config
 from reproduce.deviations import table_deviations
 from reproduce.experiments import example_evaluations
 from reproduce.planning import Plan
-from reproduce.records import ALL_METRICS
 from reproduce.report.exhibits import Claim, Figure, Gallery
+from reproduce.report.numbers import each_once
 from reproduce.report.tables import Collected
-from reproduce.report.verdicts import CLAIMS, shade, shares_of_claims, shares_of_numbers
+from reproduce.report.verdicts import CLAIMS, JUDGED, shade, shares_of_claims, shares_of_numbers
 from reproduce.report.view import Gap, Summary, Tile
 from reproduce.report.words import count, label, signed, with_std
 
@@ -58,48 +57,47 @@ def summary_view(
     damaged : sequence of str
         Files that could not be used.
     """
-    diff = pd.concat(
-        [
-            pd.DataFrame(columns=["table", *DIFF_COLUMNS]),
-            *(one.diff.assign(table=one.experiment.name) for one in collected),
-        ]
-    )
-    verdicts = diff["verdict"].tolist()
-    measured = diff[diff["metric"].isin(ALL_METRICS) & diff["difference"].notna()]
+    numbers = each_once(config, collected)
+    verdicts = numbers["verdict"].tolist()
+    judged = numbers[numbers["verdict"].isin(JUDGED)]
     changed = _deviations(config, collected)
     all_of_it = plans[-1] if plans else _NOTHING
-    tiles = [
-        Tile(f"{all_of_it.trained} of {all_of_it.cells}", "networks trained"),
-        Tile(f"{all_of_it.evaluated} of {all_of_it.evaluations}", "evaluations done"),
-    ]
-    if len(measured):
-        distance = measured["difference"].abs().mean()
-        tiles.append(
-            Tile(f"{distance:.2f}", f"points apart on average, over {len(measured)} numbers")
-        )
-    if claims:
-        held, failed, undecided = (
-            sum(claim.verdict == verdict for claim in claims) for verdict in CLAIMS
-        )
-        said = f"claims hold here, {failed} fail, {undecided} have too little data"
-        tiles.append(Tile(f"{held} of {len(claims)}", said))
     return Summary(
         config.preset,
         _headline(verdicts, changed, all_of_it),
-        tuple(tiles),
+        tuple(_tiles(all_of_it, judged, claims)),
         shares_of_numbers(verdicts),
         shares_of_claims([claim.verdict for claim in claims]),
         _beside(verdicts),
         tuple(changed),
         tuple(_missing(config, plans, figures, claims, gallery)),
         tuple(_shortened(damaged)),
-        tuple(_gap(row) for row in _largest(measured).to_dict("records")),
+        tuple(_gap(row) for row in _largest(judged).to_dict("records")),
     )
+
+
+def _tiles(done: Plan, judged: pd.DataFrame, claims: Sequence[Claim]) -> list[Tile]:
+    """Say what was done of what was planned, and how far what was judged agrees."""
+    tiles = [
+        Tile(f"{done.trained} of {done.cells}", "networks trained"),
+        Tile(f"{done.evaluated} of {done.evaluations}", "evaluations done"),
+    ]
+    if len(judged):
+        distance = judged["difference"].abs().mean()
+        numbers = count(len(judged), "number")
+        tiles.append(Tile(f"{distance:.2f}", f"points apart on average, over {numbers}"))
+    if claims:
+        held, failed, undecided = (
+            sum(claim.verdict == verdict for claim in claims) for verdict in CLAIMS
+        )
+        said = f"claims hold here, {failed} fail, {undecided} have too little data"
+        tiles.append(Tile(f"{held} of {len(claims)}", said))
+    return tiles
 
 
 def _headline(verdicts: list[str], changed: list[str], done: Plan) -> str:
     """Say in one sentence how far the results agree, and not more than they allow."""
-    agree, noise, differ = map(verdicts.count, ("agrees", "within noise", "differs"))
+    agree, noise, differ = map(verdicts.count, JUDGED)
     judged = agree + noise + differ
     if not done.evaluated:
         return "No result is there yet: this page shows what the configuration asks for."
@@ -172,11 +170,11 @@ def _shortened(lines: Sequence[str]) -> list[str]:
     return [*lines[:_MOST], f"and {more} more"] if more > 0 else list(lines)
 
 
-def _largest(measured: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that lie farthest from the paper's, the farthest first."""
-    distances = measured["difference"].abs().tolist()
+def _largest(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers that lie farthest from the paper's, the farthest first."""
+    distances = judged["difference"].abs().tolist()
     order = sorted(range(len(distances)), key=lambda place: -distances[place])
-    return measured.iloc[order[:_GAPS]]
+    return judged.iloc[order[:_GAPS]]
 
 
 def _gap(row: Mapping[Any, Any]) -> Gap:

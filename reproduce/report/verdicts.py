@@ -23,6 +23,8 @@ _NUMBERS = {
     "not a reproduction": ("other", "∼", "the settings, or the images, are not the paper's"),
     "missing": ("none", "○", "the paper has a number, there is no result yet"),
 }
+# verdicts that say whether a number of the paper was reproduced
+JUDGED = ("agrees", "within noise", "differs")
 _UNJUDGED = {
     "no paper value": "the paper has no such number",
     "for information": "shown beside the paper's, not judged",

@@ -14,6 +14,7 @@ from reproduce.experiments import (
     traced_cells,
 )
 from reproduce.files import digest
+from reproduce.settings import resolved
 from reproduce.specs import (
     evaluation_spec,
     protocol_digest,
@@ -148,4 +149,6 @@ class Products(Configured):
     def report_digest(self) -> str:
         """Return what changes when the text of the report does, its results aside."""
         names = (*self.tables, *self.figures, "checkpoints")
-        return digest([self.claims_digest(), *(self.table_digest(name) for name in names)])
+        parts = [self.claims_digest(), *(self.table_digest(name) for name in names)]
+        # it is printed whole
+        return digest([*parts, resolved(self.config)])

@@ -1,4 +1,6 @@
-# One page with everything, from what the tables and figures are made of.
+# One page with everything.  It is computed from the runs and records themselves, as the tables and
+# figures are; these are declared as its inputs because whatever changes a table, a figure or the
+# claims changes the page, so they trigger the job, and nothing reads them.
 localrules:
     report,
 
