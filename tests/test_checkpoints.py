@@ -227,6 +227,18 @@ def test_a_lost_or_damaged_file_is_named_and_left_out(
     assert "50.83 ± 1.04" in markdown
 
 
+def test_runs_are_grouped_once(config: Callable[..., Config]) -> None:
+    settings = config()
+    _fill(settings)
+    choices = read_choices(settings)
+    found = choices.of(NARROW, "robust_accuracy")
+    # a page asks for each of them many times
+    assert choices.of(NARROW, "robust_accuracy") is found
+    assert found["percent"]["best-test"].tolist() == list(BEST)
+    assert found["epoch"]["last"].tolist() == [4, 4, 4]
+    assert not len(choices.of(NARROW, "top5_natural_accuracy"))
+
+
 def test_a_run_of_other_settings_is_named(config: Callable[..., Config]) -> None:
     settings = config()
     _fill(settings)

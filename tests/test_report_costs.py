@@ -7,8 +7,11 @@ import pytest
 from report_cases import make_up, paper_config
 
 from reproduce import paths
+from reproduce.analysis import collect
+from reproduce.analysis.tidy import tidy_results
 from reproduce.cells import parse_cell
 from reproduce.config import Config
+from reproduce.experiments import find_experiment
 from reproduce.files import read_json, write_json
 from reproduce.report.build import build_report
 from reproduce.settings import CONFIG_VARIABLE, load_config
@@ -42,6 +45,12 @@ def test_hours_of_several_devices_count_each(campaign: Config) -> None:
     write_json(path, read_json(path) | {"pieces": pieces})
     rows = {row[0].text: row for row in build_report(campaign).costs.by_cell.rows}
     assert rows[cell.id][2].value == pytest.approx(5)
+    # everybody means the same hours
+    frame = collect(campaign, find_experiment(campaign, "table1")).frame
+    ours = (frame["architecture"] == "wrn-34-1") & (frame["lambda"] == 6)
+    assert frame[ours & (frame["training_seed"] == 0)]["hours"].tolist() == [pytest.approx(5)]
+    tidy = tidy_results(campaign).frame
+    assert tidy.loc[tidy["model"] == cell.id, "device_hours"].unique() == pytest.approx([5])
 
 
 def test_provenance_can_be_used_again(campaign: Config, tmp_path: Path) -> None:
