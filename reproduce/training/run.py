@@ -22,7 +22,7 @@ from reproduce.errors import HarnessError
 from reproduce.files import exclusive, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights
 from reproduce.provenance import provenance
-from reproduce.runs import damaged_file, problem_with, read_run
+from reproduce.runs import RunPiece, damaged_file, problem_with, read_run
 from reproduce.saved import state_file
 from reproduce.specs import TrainingSpec, training_spec
 from reproduce.traces import write_epochs, write_trace
@@ -247,6 +247,7 @@ def _write_results(
     write_trace(paths.trace_file(folder), state.trace.rows)
     write_epochs(paths.epochs_file(folder), state.epochs)
     seconds = sum(piece["seconds"] for piece in state.pieces)
+    on_gpu = [RunPiece.model_validate(p).hours for p in state.pieces if p["device"] == "cuda"]
     chosen = {choice: best.epoch for choice, best in state.best.items()}
     lambdas = state.trace.of_epoch("lambda", spec.train.epochs)
     write_json(
@@ -267,6 +268,7 @@ def _write_results(
             "trace": sha256_of_file(paths.trace_file(folder)),
             "hardware": sorted({piece["name"] for piece in state.pieces}),
             "seconds": round(seconds, 3),
+            "gpu_hours": round(sum(on_gpu), 4),
             "pieces": state.pieces,
         },
     )
