@@ -9,6 +9,7 @@ from types import ModuleType
 import yaml
 from conftest import ROOT
 
+from reproduce.cli import app
 from reproduce.config import Config
 from reproduce.experiments import experiment_names
 from reproduce.planning import plan
@@ -57,6 +58,15 @@ def test_the_lock_pins_what_the_package_needs() -> None:
         if not line.startswith("#"):
             name, version = line.split("==")
             assert pins[name] == version
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    names = [c.name or c.callback.__name__ for c in app.registered_commands]
+    assert len(names) > 10
+    # RobustBench's layout has a page of its own
+    missing = [n for n in names if f"reproduce {n}" not in readme and n != "export"]
+    assert missing == []
 
 
 def test_links_lead_somewhere() -> None:

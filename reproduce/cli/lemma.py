@@ -57,7 +57,7 @@ def _conclusions(lemma: "Lemma", found: "Examination") -> list[str]:
             lines.append(
                 f"{WAYS[way]}, {QUANTITIES[name].title}: {in_words(fit)}. Largest norm / sqrt(m H) "
                 f"{fit.largest_ratio:.3g}; from m = {min(lemma.widths)} to {max(lemma.widths)} "
-                f"it changes {growth:.2f} times ({low:.2f} to {high:.2f})."
+                f"it changes by a factor of {growth:.2f} ({low:.2f} to {high:.2f})."
             )
     left_out = int((~found.rows["fitted"]).sum())
     lines.append(

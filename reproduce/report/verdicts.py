@@ -37,7 +37,7 @@ SYMBOLS = {name: _NUMBERS[name][1] for name in ("agrees", "within noise", "diffe
 # verdict of a claim: class of the style, symbol, meaning
 CLAIMS = {
     "holds": ("agree", "✓", "the results here show what the paper says"),
-    "fails": ("differ", "✗", "the results here do not show it, or show the opposite"),
+    "fails": ("differ", "✗", "the results here contradict it"),
     "too little data": ("none", "○", "too few runs, seeds or images here to tell"),
 }
 
