@@ -6,13 +6,13 @@ import pandas as pd
 
 from reproduce.config import Config, Train
 from reproduce.figures.drawing import Drawing
-from reproduce.figures.style import look, new_figure
+from reproduce.figures.style import legend_above, look, new_figure
 from reproduce.schedules import learning_rate
 
 _SCHEDULES = {
-    "step": "step: TRADES",
-    "cosine": "cosine: with extra images",
-    "exp": "exponential: the paper's",
+    "step": "step (TRADES)",
+    "cosine": "cosine (extra images)",
+    "exp": "exp (the paper's)",
 }
 
 
@@ -35,7 +35,7 @@ def make(config: Config, _: str) -> Drawing:
         rates = numbers[numbers["schedule"] == schedule]
         axes.step(rates["epoch"], rates["learning_rate"], where="mid", label=label, **look(place))
     axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    axes.legend()
+    legend_above(figure, columns=3)
     caption = (
         f"{train.epochs} epochs from {train.learning_rate:g}: divided by 10 at "
         f"{' and '.join(f'{share:.0%}' for share in train.milestones)} of the run, half a "
