@@ -110,6 +110,17 @@ def test_a_panel_for_every_lambda(config: Config) -> None:
     assert [axes.get_ylabel() for axes in drawing.figure.axes] == ["λ = 1", "", "λ = 6", ""]
 
 
+def test_names_of_lines_fit_their_column(config: Config) -> None:
+    for name in ("figure1", "figure3", "figure4", "figure5"):
+        if name != "figure5":
+            write_histories(config, name)
+        drawing = make(config, name)
+        svg_of(drawing)
+        (legend,) = drawing.figure.legends
+        box = legend.get_window_extent()
+        assert (box.x0 >= 0, box.x1 <= drawing.figure.bbox.x1) == (True, True), name
+
+
 def test_schedules_are_the_trainers(config: Config) -> None:
     numbers = make(config, "figure5").numbers
     for schedule, epoch, rate in numbers.itertuples(index=False):

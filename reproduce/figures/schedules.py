@@ -9,11 +9,7 @@ from reproduce.figures.drawing import Drawing
 from reproduce.figures.style import legend_above, look, new_figure
 from reproduce.schedules import learning_rate
 
-_SCHEDULES = {
-    "step": "step (TRADES)",
-    "cosine": "cosine (extra images)",
-    "exp": "exp (the paper's)",
-}
+_SCHEDULES = ("step", "cosine", "exp")
 
 
 def make(config: Config, _: str) -> Drawing:
@@ -31,15 +27,18 @@ def make(config: Config, _: str) -> Drawing:
     numbers = pd.DataFrame(list(rows), columns=["schedule", "epoch", "learning_rate"])
     figure = new_figure(1, height=2.1)
     axes = figure.axes[0]
-    for place, (schedule, label) in enumerate(_SCHEDULES.items()):
+    for place, schedule in enumerate(_SCHEDULES):
         rates = numbers[numbers["schedule"] == schedule]
-        axes.step(rates["epoch"], rates["learning_rate"], where="mid", label=label, **look(place))
+        axes.step(
+            rates["epoch"], rates["learning_rate"], where="mid", label=schedule, **look(place)
+        )
     axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     legend_above(figure, columns=3)
+    drops = " and ".join(f"{share:.0%}" for share in train.milestones)
     caption = (
-        f"{train.epochs} epochs from {train.learning_rate:g}: divided by 10 at "
-        f"{' and '.join(f'{share:.0%}' for share in train.milestones)} of the run, half a "
-        "cosine, and halved every epoch once three quarters are over."
+        f"{train.epochs} epochs from {train.learning_rate:g}. step, TRADES' own: divided by 10 at "
+        f"{drops} of the run; cosine, for extra images: half a cosine; exp, the paper's: halved "
+        "every epoch once three quarters are over."
     )
     return Drawing("Schedules of the learning rate", caption, figure, numbers)
 
