@@ -76,7 +76,8 @@ def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
     assert done.planned("--", "lemma") == {}
     done.set(lemma=config["lemma"])
     done.run("--", "lemma")
-    assert done.planned() == {}
+    # the page shows it, and says how long it took: made anew, unless that is the same
+    assert done.planned().keys() <= {"all", "report"}
 
 
 def test_another_seed_adds_its_cells(done: Workflow) -> None:
