@@ -1,5 +1,6 @@
 """Claims on what a larger lambda does at equal width."""
 
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from reproduce.catalogue import METHODS, width_label
@@ -15,19 +16,14 @@ from reproduce.experiments import Evaluation, find_experiment
 
 def lambda_stability(evidence: Evidence) -> Finding:
     """Test that at equal width a larger lambda gives higher stability (Table 1)."""
-    grid: Grid = evidence.grid("table1")
-    groups = table_groups(evidence, "table1", "perturbation_stability")
-    comparisons = [
-        Comparison(
-            f"{METHODS[method].title}{kind(network, grid.architectures)}, {width_label(network)}",
-            (f"λ={more:g}", f"λ={less:g}"),
-            groups[method, more, network],
-            groups[method, less, network],
-        )
-        for method, lams in grid.methods.items()
-        for network in grid.architectures
-        for less, more in pairwise(sorted(lams))
-    ]
+    networks = evidence.grid("table1").architectures
+    comparisons = _larger_and_smaller(
+        evidence,
+        "table1",
+        "perturbation_stability",
+        lambda lams: pairwise(sorted(lams)),
+        lambda network: f"{kind(network, networks)}, {width_label(network)}",
+    )
     judgement = judge(comparisons, "perturbation stability, larger − smaller λ")
     return finding(
         judgement,
@@ -39,20 +35,33 @@ def lambda_stability(evidence: Evidence) -> Finding:
 
 def awp_lambda(evidence: Evidence) -> Finding:
     """Test that weight perturbation gains robust accuracy from a larger lambda (Table 6)."""
-    grid: Grid = evidence.grid("table6")
-    groups = table_groups(evidence, "table6", "robust_accuracy")
-    comparisons = [
+    comparisons = _larger_and_smaller(
+        evidence, "table6", "robust_accuracy", larger_lambda, lambda network: f", {network}"
+    )
+    return _robust(comparisons)
+
+
+def _larger_and_smaller(
+    evidence: Evidence,
+    table: str,
+    metric: str,
+    pairs: Callable[[Sequence[float]], Iterable[tuple[float, float]]],
+    name: Callable[[str], str],
+) -> list[Comparison]:
+    """Compare a metric at a larger and a smaller lambda, for every method and network."""
+    grid: Grid = evidence.grid(table)
+    groups = table_groups(evidence, table, metric)
+    return [
         Comparison(
-            f"{METHODS[method].title}, {network}",
+            f"{METHODS[method].title}{name(network)}",
             (f"λ={more:g}", f"λ={less:g}"),
             groups[method, more, network],
             groups[method, less, network],
         )
         for method, lams in grid.methods.items()
         for network in grid.architectures
-        for less, more in larger_lambda(lams)
+        for less, more in pairs(lams)
     ]
-    return _robust(comparisons)
 
 
 def lambda_transfers(evidence: Evidence) -> Finding:

@@ -1,5 +1,7 @@
 """Claims on what width does at equal lambda."""
 
+from collections.abc import Iterable
+
 from reproduce.catalogue import width_label
 from reproduce.claims.claim import Finding
 from reproduce.claims.compare import judge
@@ -22,17 +24,8 @@ def imagenet_natural(evidence: Evidence) -> Finding:
 
 def wider_stability(evidence: Evidence, table: str = "table1") -> Finding:
     """Test that at equal lambda a wider network has lower stability (Table 1 or 5)."""
-    groups = table_groups(evidence, table, "perturbation_stability")
-    networks = evidence.grid(table).architectures
-    comparisons = [
-        Comparison(
-            row(method, lam) + kind(thin, networks),
-            (width_label(thin), width_label(wide)),
-            groups[method, lam, thin],
-            groups[method, lam, wide],
-        )
-        for method, lam, thin, wide in _pairs(evidence, table)
-    ]
+    pairs = _pairs(evidence, table)
+    comparisons = _first_and_second(evidence, table, "perturbation_stability", pairs)
     judgement = judge(comparisons, "perturbation stability, thinner − wider")
     return finding(
         judgement,
@@ -48,17 +41,8 @@ def imagenet_stability(evidence: Evidence) -> Finding:
 
 
 def _wider_accuracy(evidence: Evidence, table: str, metric: str, name: str) -> Finding:
-    groups = table_groups(evidence, table, metric)
-    networks = evidence.grid(table).architectures
-    comparisons = [
-        Comparison(
-            row(method, lam) + kind(wide, networks),
-            (width_label(wide), width_label(thin)),
-            groups[method, lam, wide],
-            groups[method, lam, thin],
-        )
-        for method, lam, thin, wide in _pairs(evidence, table)
-    ]
+    pairs = ((method, lam, wide, thin) for method, lam, thin, wide in _pairs(evidence, table))
+    comparisons = _first_and_second(evidence, table, metric, pairs)
     judgement = judge(comparisons, f"{name}, wider − thinner")
     return finding(
         judgement,
@@ -76,4 +60,21 @@ def _pairs(evidence: Evidence, table: str) -> list[tuple[str, float, str, str]]:
         for method, lams in grid.methods.items()
         for lam in sorted(lams)
         for thin, wide in neighbours(grid.architectures)
+    ]
+
+
+def _first_and_second(
+    evidence: Evidence, table: str, metric: str, pairs: Iterable[tuple[str, float, str, str]]
+) -> list[Comparison]:
+    """Compare a metric of two networks, for every method, lambda, first and second network."""
+    groups = table_groups(evidence, table, metric)
+    networks = evidence.grid(table).architectures
+    return [
+        Comparison(
+            row(method, lam) + kind(first, networks),
+            (width_label(first), width_label(second)),
+            groups[method, lam, first],
+            groups[method, lam, second],
+        )
+        for method, lam, first, second in pairs
     ]
