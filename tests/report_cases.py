@@ -10,6 +10,7 @@ from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.experiments import experiment_names, find_experiment
+from reproduce.report import write_report
 from reproduce.settings import load_config
 from reproduce.specs import checkpoints
 
@@ -111,3 +112,8 @@ def parse(html: str) -> Element:
     reader.close()
     assert reader.open == [reader.root], "an element is never closed"
     return reader.root
+
+
+def page_of(config: Config) -> Element:
+    """Write a report and read it as a browser would."""
+    return parse(write_report(config).read_text(encoding="utf-8"))

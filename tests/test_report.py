@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from report_cases import Element, make_up, paper_config, parse
+from report_cases import make_up, page_of, paper_config
 
 from reproduce import paths
 from reproduce.analysis import build_diff, collect
@@ -24,10 +24,6 @@ def campaign(tmp_path: Path) -> Config:
     config = paper_config(tmp_path)
     make_up(config)
     return config
-
-
-def _page(config: Config) -> Element:
-    return parse(write_report(config).read_text(encoding="utf-8"))
 
 
 def _entry(report: Report, row: int, column: int) -> Number:
@@ -76,7 +72,7 @@ def test_first_screen(campaign: Config) -> None:
 
 
 def test_the_page_shows_what_the_view_says(campaign: Config) -> None:
-    page = _page(campaign)
+    page = page_of(campaign)
     (table,) = page.find("section", id_="table1")
     rows = [row for row in table.find("tr") if row.find("td")]
     first = rows[0].find("td")[0]
@@ -94,7 +90,7 @@ def test_the_page_shows_what_the_view_says(campaign: Config) -> None:
 
 
 def test_nothing_is_loaded_from_anywhere(campaign: Config) -> None:
-    page = _page(campaign)
+    page = page_of(campaign)
     for element in page.find("*"):
         for name in ("src", "srcset", "poster", "data", "action", "formaction"):
             assert (element.attributes.get(name) or "data:").startswith("data:")
@@ -122,16 +118,16 @@ def test_other_settings_are_said_and_not_judged(tmp_path: Path) -> None:
     assert not any("apart" in tile.label for tile in summary.tiles)
     assert summary.gaps == ()
     assert "framed" in _entry(build_report(config), 0, 1).shade
-    assert "The settings are not the paper’s: " in _page(config).text
+    assert "The settings are not the paper’s: " in page_of(config).text
 
 
 def test_nothing_at_all_makes_a_page(tmp_path: Path) -> None:
-    page = _page(paper_config(tmp_path))
+    page = page_of(paper_config(tmp_path))
     assert "No result is there yet" in page.text
     assert "18 of 18 networks not trained" in page.text
     assert "no result yet" in page.find("section", id_="table1")[0].text
     empty = paper_config(tmp_path / "empty", "experiments.table1=null")
-    assert "The configuration asks for no table." in _page(empty).text
+    assert "The configuration asks for no table." in page_of(empty).text
 
 
 def test_damaged_files_are_named(campaign: Config) -> None:
@@ -158,7 +154,7 @@ def test_damaged_files_are_named(campaign: Config) -> None:
     ]
     for words in expected:
         assert any(words in line for line in damaged), words
-    page = _page(campaign)
+    page = page_of(campaign)
     assert "1 record could not be used" in page.text or "records could not be used" in page.text
     assert "has lost trace.parquet" in page.text
 
@@ -170,7 +166,7 @@ def test_odd_text_is_escaped(campaign: Config) -> None:
     run = read_json(path)
     piece = {"name": odd, "device": "cuda", "seconds": 7200, "commit": odd, "versions": {odd: odd}}
     write_json(path, run | {"pieces": [piece], "data": run["data"] | {"source": odd}})
-    page = _page(campaign)
+    page = page_of(campaign)
     assert len(page.find("script")) == 1
     assert page.find("section", id_="provenance")[0].text.count(odd) >= 4
 

@@ -4,11 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
-from report_cases import Element, make_up, paper_config, parse
+from report_cases import make_up, page_of, paper_config
 
 from reproduce.claims import Claim, Effect, judge_claims
 from reproduce.config import Config
-from reproduce.report import write_report
 from reproduce.report.build import build_report
 from reproduce.report.claims import claim_view
 
@@ -18,10 +17,6 @@ def campaign(tmp_path: Path) -> Config:
     config = paper_config(tmp_path)
     make_up(config)
     return config
-
-
-def _page(config: Config) -> Element:
-    return parse(write_report(config).read_text(encoding="utf-8"))
 
 
 def _claim(effect: Effect) -> Claim:
@@ -65,7 +60,7 @@ def test_claims_are_judged_on_these_results(campaign: Config) -> None:
     report = build_report(campaign)
     assert [claim.name for claim in report.claims] == [one.name for one in judge_claims(campaign)]
     assert sum(share.count for share in report.summary.claims) == len(report.claims)
-    page = _page(campaign)
+    page = page_of(campaign)
     assert len(page.find("article", class_="claim")) == len(report.claims)
     bar = next(tile for tile in report.summary.tiles if "claims" in tile.label)
     held = sum(claim.verdict == "holds" for claim in report.claims)
