@@ -86,9 +86,7 @@ def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float
 def step_passes(spec: TrainingSpec, epoch: int) -> int:
     """Return the forward-pass equivalents of one training step of an epoch, per image."""
     method = METHODS[spec.parsed.method]
-    # the third forward of the official TRADES step, and its backward
-    third = 3 if method.objective == "trades" and spec.train.bn_forwards == 3 else 0
-    terms = method.terms_passes + third
+    terms = method.terms_passes
     if spec.awp is not None and epoch >= spec.awp.first_epoch:
         terms *= 2  # once at the weights, once where they were moved to
     return method.target_passes + 2 * spec.train.attack.steps + terms

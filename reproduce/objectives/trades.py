@@ -1,5 +1,6 @@
 """TRADES (Zhang et al. 2019): cross entropy plus the divergence of the two predictions."""
 
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 from reproduce.attacks import Loss, kl_divergence
 from reproduce.config import Train
 from reproduce.objectives.base import Objective, Terms
+from reproduce.objectives.batch_norm import RepeatedBatch
 
 
 class Trades(Objective):
@@ -17,10 +19,11 @@ class Trades(Objective):
     Parameters
     ----------
     bn_forwards : {2, 3}
-        Train-mode forwards of a step.  2: clean and adversarial, the clean logits
-        serve both terms (the paper's authors).  3: the clean batch once more for the
-        divergence (official TRADES code), which moves the BatchNorm statistics twice
-        on it.
+        Train-mode forwards of a step that the BatchNorm statistics see.  2: clean and
+        adversarial, the clean logits serve both terms (the paper's authors).  3: the
+        clean batch once more for the divergence (official TRADES code).  That third
+        forward would give the same logits again, so it is not made: its statistics are
+        moved alone.
     bn_first : {"clean", "adversarial"}
         Which batch those statistics see first.  The official codes of RST and AWP
         begin with the adversarial one.
@@ -40,12 +43,16 @@ class Trades(Objective):
     def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:
         """Return both terms; gradients flow through both arguments of the divergence."""
         # never one concatenated batch: that would change the BatchNorm statistics
+        seen = RepeatedBatch(model) if self.bn_forwards == 3 else None
+        if self.bn_first == "adversarial":
+            perturbed = model(adversarial)
+        with seen or nullcontext():
+            clean = model(images)
         if self.bn_first == "clean":
-            clean, perturbed = model(images), model(adversarial)
-        else:
-            perturbed, clean = model(adversarial), model(images)
-        target = clean if self.bn_forwards == 2 else model(images)
-        return Terms(F.cross_entropy(clean, labels), kl_divergence(target)(perturbed).mean())
+            perturbed = model(adversarial)
+        if seen is not None:
+            seen.again()
+        return Terms(F.cross_entropy(clean, labels), kl_divergence(clean)(perturbed).mean())
 
 
 def build(train: Train) -> Trades:
