@@ -1,6 +1,7 @@
 """The trace of a run: a row an iteration, kept on the device until it is asked for."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from reproduce.saved import TRACE_COLUMNS
 from reproduce.training.step import StepResult
 
-# rows fetched from the device at once: a transfer a step would leave a GPU waiting
+# rows sent for at once, and taken in when as many more are there: no step waits for one
 _PENDING = 50
 
 
@@ -31,6 +32,30 @@ class NonFiniteLossError(Exception):
         self.epoch = epoch
 
 
+class _Coming:
+    """Rows on their way from the device, which goes on computing meanwhile."""
+
+    def __init__(self, pending: list[tuple[int, float, StepResult]]) -> None:
+        self._places = [(epoch, rate) for epoch, rate, _ in pending]
+        values = torch.stack([torch.stack([v.double() for v in step]) for *_, step in pending])
+        self._arrived: torch.cuda.Event | None = None
+        if values.device.type == "cuda":
+            # a copy into ordinary memory would wait for all the work that is queued
+            there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values = there.copy_(values, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+        else:
+            self._values = values
+
+    def rows(self) -> Iterator[tuple[int, float, list[float]]]:
+        """Give epoch, learning rate and the values of each row, once they are here."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        for (epoch, rate), values in zip(self._places, self._values.tolist(), strict=True):
+            yield epoch, rate, values
+
+
 class Trace:
     """Rows of `TRACE_COLUMNS`, one an iteration.
 
@@ -43,6 +68,7 @@ class Trace:
     def __init__(self, rows: list[list[float]] | None = None) -> None:
         self.rows = rows or []
         self._pending: list[tuple[int, float, StepResult]] = []
+        self._coming: _Coming | None = None
 
     def add(self, epoch: int, rate: float, step: StepResult) -> None:
         """Add a row, and check the loss of what has been added every few iterations.
@@ -53,8 +79,11 @@ class Trace:
             Naming the first iteration whose terms are not finite.
         """
         self._pending.append((epoch, rate, step))
-        if len(self._pending) >= _PENDING or step.natural.device.type == "cpu":
+        if step.natural.device.type == "cpu":
             self.flush()
+        elif len(self._pending) >= _PENDING:
+            self._receive()
+            self._send()
 
     def flush(self) -> None:
         """Fetch all pending rows and check them.
@@ -64,13 +93,22 @@ class Trace:
         NonFiniteLossError
             As `add`.
         """
-        if not self._pending:
+        self._receive()
+        self._send()
+        self._receive()
+
+    def _send(self) -> None:
+        """Have the device copy the pending rows, after the work it has been given."""
+        if self._pending:
+            self._coming = _Coming(self._pending)
+            self._pending = []
+
+    def _receive(self) -> None:
+        """Take in the rows that were sent for; they have mostly arrived long ago."""
+        if self._coming is None:
             return
-        pending, self._pending = self._pending, []
-        steps = [torch.stack([value.double() for value in step]) for *_, step in pending]
-        for (epoch, rate, _), (natural, robust, lipschitz, lam) in zip(
-            pending, torch.stack(steps).tolist(), strict=True
-        ):
+        coming, self._coming = self._coming, None
+        for epoch, rate, (natural, robust, lipschitz, lam) in coming.rows():
             if not (math.isfinite(natural) and math.isfinite(robust)):
                 raise NonFiniteLossError(len(self.rows) + 1, epoch)
             self.rows.append([epoch, natural, robust, lam, rate, lipschitz])
