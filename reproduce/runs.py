@@ -51,6 +51,8 @@ class RunPiece(Piece):
 
     device: str
     seconds: float
+    compiled: str | None = None
+    """What the network was compiled for; None where it was not."""
 
     @property
     def hours(self) -> float:

@@ -32,8 +32,9 @@ from reproduce.specs import training_spec
 from reproduce.training import train_cell
 from reproduce.training.batches import build_batches
 from reproduce.training.images import cut
+from reproduce.training.pieces import changes
 from reproduce.training.recipe import build_optimizer
-from reproduce.training.run import _changes, check_sharing
+from reproduce.training.run import check_sharing
 from reproduce.workflow import Harness
 
 CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")
@@ -272,6 +273,6 @@ def test_the_threads_of_a_job_count_what_decodes(config: Config) -> None:
 def test_another_number_of_processes_is_said() -> None:
     before = {"device": "cpu", "processes": 2}
     cpu = torch.device("cpu")
-    assert list(_changes(before, cpu, Group(0, 2))) == []
-    (said,) = _changes(before, cpu, Group())
+    assert list(changes(before, cpu, Group(0, 2), None)) == []
+    (said,) = changes(before, cpu, Group(), None)
     assert said.startswith("begun by 2 process(es), now 1: each normalises and attacks its own")

@@ -219,7 +219,7 @@ def test_a_state_from_another_kind_of_device_is_said(
     config = tiny()
     with monkeypatch.context() as patch:
         about = {"device": "cuda", "name": "a GPU"}
-        patch.setattr("reproduce.training.run.describe", lambda _: about)
+        patch.setattr("reproduce.training.pieces.describe", lambda _: about)
         with pytest.raises(Stopped):
             train_cell(config, cell, quiet, stop_at(6))
     said: list[str] = []

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from reproduce.errors import HarnessError
+from reproduce.models import compiled as compile_network
 
 
 @contextmanager
@@ -91,7 +92,7 @@ class AttackedNetwork(nn.Module):
         if compiled:
             # FAB goes backward several times through one forward pass
             torch._functorch.config.donated_buffer = False
-        self._call = torch.compile(model, dynamic=True) if compiled else model
+        self._call = compile_network(model, dynamic=True) if compiled else model
         self._classes = classes
         self._batch_size = batch_size
         self.passes = Passes()

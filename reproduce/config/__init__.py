@@ -19,11 +19,11 @@ from reproduce.config.experiments import (
 )
 from reproduce.config.fields import PRESETS, Checkpoint, PresetName
 from reproduce.config.lemma import Lemma
-from reproduce.config.machine import Data, Machine
+from reproduce.config.machine import CompileMode, Data, Machine
 from reproduce.config.merge import merge
 from reproduce.config.methods import AWP, WAR, Mixed
 from reproduce.config.phases import Phase
-from reproduce.config.training import Train, TrainingAttack
+from reproduce.config.training import Precision, Train, TrainingAttack
 
 __all__ = [
     "AWP",
@@ -34,6 +34,7 @@ __all__ = [
     "AutoAttack",
     "Checkpoint",
     "ComparisonTable",
+    "CompileMode",
     "Config",
     "Curves",
     "Data",
@@ -46,6 +47,7 @@ __all__ = [
     "Mixed",
     "PGDAttack",
     "Phase",
+    "Precision",
     "PresetName",
     "SquareAttack",
     "Train",

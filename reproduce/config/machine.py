@@ -10,6 +10,9 @@ from reproduce.config.fields import Count, Positive, Section
 # pixels of the images that eval_batch counts, CIFAR's
 _SIZE = 32
 
+# what PyTorch's compiler optimises for
+CompileMode = Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"]
+
 
 class Data(Section):
     """Where images come from, and how many are used."""
@@ -68,8 +71,12 @@ class Machine(Section):
     ones fewer, in proportion to their width. FAB, Square and APGD need a whole shard at once: a
     smaller batch then costs them a second forward pass a gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """Compile the network for an evaluation; auto does it on a CPU for more than a million
-    forward passes, where the half minute it takes is won back."""
+    """Compile the network, for training and for evaluation; auto does it where the minute it takes
+    is won back: for more than a million forward passes of images on a CPU, twenty million on a GPU.
+    It rounds otherwise in the last bits; run.json says of every piece how it was done."""
+    compile_mode: CompileMode = "default"
+    """How training is compiled: reduce-overhead records CUDA graphs, for thin networks on a GPU;
+    max-autotune-no-cudagraphs tries several kernels. On a CPU they are all default."""
     save_minutes: Positive = 10.0
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None

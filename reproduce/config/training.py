@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from reproduce.config.fields import Count, Epsilon, NotNegative, Positive, Section
 from reproduce.config.phases import Phase
 
+Precision = Literal["float32", "tf32", "bf16"]
+
 
 class TrainingAttack(Section):
     """The l_inf PGD attack that makes the training examples."""
@@ -57,9 +59,10 @@ class Train(Section):
     phases: list[Phase] = Field(default=[])
     """Sizes of images and batches, one after the other, for a folder of images; they replace
     batch_size. None: one phase of whole images."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Of forward and backward passes in training: float32, or bf16, which keeps weights, loss and
-    BatchNorm in float32. Evaluation is always in float32."""
+    precision: Precision = "float32"
+    """Of forward and backward passes in training: float32; tf32, whose products have ten bits and
+    which only GPUs have; or bf16, which keeps weights, loss and BatchNorm in float32. Evaluation is
+    always in float32."""
     holdout: int = Field(default=0, strict=True, ge=0)
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack

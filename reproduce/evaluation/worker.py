@@ -18,13 +18,10 @@ from reproduce.evaluation.batch import attack_batch
 from reproduce.evaluation.checks import check_network
 from reproduce.evaluation.shards import Shard, shard_file, write_shard
 from reproduce.files import digest
-from reproduce.models import ModelSource
+from reproduce.models import ModelSource, wants_compiling
 from reproduce.provenance import provenance
 from reproduce.rng import derive
 from reproduce.specs import AttackSpec
-
-# above this many passes a compiled network wins back the time it takes on a CPU
-_WORTH_COMPILING = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class Worker:
             at_once,
             # code from elsewhere may take views that this layout does not have
             channels_last=job.source.ours,
-            compiled=_compiled(job, evaluation_passes(job.spec, self.facts)),
+            compiled=wants_compiling(job.machine, evaluation_passes(job.spec, self.facts)),
         )
         self.parts = attack_parts(job.spec, self.network, self.facts.classes, device, at_once)
 
@@ -165,10 +162,3 @@ def _packages(job: Job) -> dict[str, str]:
             except PackageNotFoundError:  # a copy on the path, not an installed release
                 found[name] = "unknown"
     return found
-
-
-def _compiled(job: Job, passes: float) -> bool:
-    wanted = job.machine.compile
-    if wanted == "auto":
-        return job.machine.device == "cpu" and passes > _WORTH_COMPILING
-    return wanted == "always"

@@ -9,10 +9,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from reproduce.config import Checkpoint
+from reproduce.config import Checkpoint, CompileMode
 from reproduce.data import DECODER_LOST, BatchSource, EvaluationStore
 from reproduce.distributed import ALONE, Group, LostProcessError
 from reproduce.errors import CONTINUES, HarnessError, Stopped
+from reproduce.models import compiling
 from reproduce.progress import ProgressBar
 from reproduce.rng import generator
 from reproduce.saved import TRACE_COLUMNS
@@ -21,7 +22,7 @@ from reproduce.specs import TrainingSpec
 from reproduce.training.images import Stores
 from reproduce.training.recipe import Recipe
 from reproduce.training.state import Best, RunState, save_state
-from reproduce.training.step import StepResult, TermsOf, train_step
+from reproduce.training.step import StepResult, compiled_calls, plain_calls, train_step
 from reproduce.training.stopping import StopReason
 from reproduce.training.trace import NonFiniteLossError
 from reproduce.training.validation import Measured, measure
@@ -29,12 +30,27 @@ from reproduce.training.validation import Measured, measure
 
 @dataclass(frozen=True)
 class Pace:
-    """How a run is cut into pieces and batches, and by how many processes it is done."""
+    """How a run is cut into pieces and batches, and how and by how many processes it is done.
+
+    Attributes
+    ----------
+    eval_batch : int
+        Images at once when the network is measured.
+    save_minutes : float
+        After how long the state is saved within an epoch.
+    stop : callable
+        Gives a reason to stop, or None.
+    group : Group
+        The processes.
+    compile_mode : str or None
+        What the network is compiled for; None where it is not compiled.
+    """
 
     eval_batch: int
     save_minutes: float
     stop: StopReason
     group: Group = ALONE
+    compile_mode: CompileMode | None = None
 
 
 class TrainingLoop:
@@ -90,7 +106,11 @@ class TrainingLoop:
         )
         self._lam = torch.tensor(lam, dtype=torch.float64, device=self.device)
         # one module for all steps: what averages gradients is made once
-        self._terms = pace.group.wrapped(TermsOf(model, recipe.objective))
+        plain = plain_calls(model, recipe.objective)
+        self._plain = plain._replace(terms=pace.group.wrapped(plain.terms))
+        self._whole = self._plain
+        if pace.compile_mode is not None:
+            self._whole = compiled_calls(model, recipe.objective, pace.compile_mode)
         self._saved_at = time.monotonic()
         # a piece too short for one validation must not stop in it again and again
         self._has_stepped = False
@@ -117,7 +137,7 @@ class TrainingLoop:
         silent = None if self.pace.group.first else Console(quiet=True)
         bar = ProgressBar(self.cell.id, sum(steps), "steps", done, silent)
         try:
-            with bar:
+            with bar, compiling():
                 while state.epoch <= epochs:
                     self._train_epoch(bar)
                     self._end_epoch(bar)
@@ -134,6 +154,7 @@ class TrainingLoop:
         state = self.state
         recipe, group = self._recipe_of(state.epoch), self.pace.group
         steps = self.batches.steps(state.epoch)
+        whole = None
         while state.step < steps:
             self._stop_or_save()
             rate = learning_rate(self.spec.train, state.epoch, state.step, steps)
@@ -144,6 +165,8 @@ class TrainingLoop:
             place = (state.epoch, state.step, *([group.rank] if group.rank else []))
             stream = generator(self.cell.seed, "attack", *place, device=self.device)
             weight = group.count * len(labels) / group.total(len(labels))
+            # the smaller batch that ends an epoch is not worth compiling for
+            whole = whole or len(labels)
             result = train_step(
                 self.model,
                 self.optimizer,
@@ -152,7 +175,7 @@ class TrainingLoop:
                 labels,
                 self._lam,
                 stream,
-                self._terms,
+                self._whole if len(labels) == whole else self._plain,
                 weight,
             )
             self._lam = result.lam
@@ -197,7 +220,7 @@ class TrainingLoop:
         stops = self._has_stepped and group.count == 1
         try:
             return measure(
-                self.model,
+                self._whole.network,
                 store,
                 self.spec.validation,
                 (cell.seed, purpose, epoch),

@@ -1,13 +1,13 @@
 """How a run's steps are taken: the parts that its method combines, built from its spec."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from reproduce.catalogue import METHODS
-from reproduce.config import Train, TrainingAttack
+from reproduce.config import Precision, Train, TrainingAttack
 from reproduce.objectives import Objective, build_objective
 from reproduce.specs import TrainingSpec
 from reproduce.training.lambda_rules import LambdaRule, WidthAdjusted, constant
@@ -27,7 +27,7 @@ class Recipe:
         Gives the lambda of each step.
     gamma : float
         Size of the perturbation of the weights as a fraction of their norm; 0 for none.
-    precision : {"float32", "bf16"}
+    precision : {"float32", "tf32", "bf16"}
         Of forward and backward passes.
     """
 
@@ -35,7 +35,7 @@ class Recipe:
     attack: TrainingAttack
     rule: LambdaRule = constant
     gamma: float = 0.0
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Precision = "float32"
 
 
 def build_recipe(spec: TrainingSpec, zeta: float | None) -> Recipe:
@@ -68,7 +68,12 @@ def build_recipe(spec: TrainingSpec, zeta: float | None) -> Recipe:
 
 
 def build_optimizer(model: nn.Module, train: Train) -> torch.optim.SGD:
-    """Return SGD over a network's parameters; BatchNorm's may be spared the weight decay."""
+    """Return SGD over a network's parameters; BatchNorm's may be spared the weight decay.
+
+    Not PyTorch's fused SGD: it takes weight and gradient by their places in memory and so
+    updates wrongly, without a word, where their layouts differ.  A GPU's default updates
+    all tensors together as well.
+    """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if not train.decay_norm:
         norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]

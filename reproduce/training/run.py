@@ -1,11 +1,9 @@
 """One training run from a cell's name to its files."""
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,14 @@ import torch
 from reproduce import paths
 from reproduce.catalogue import METHODS, DatasetFacts, dataset_facts
 from reproduce.cells import Cell
-from reproduce.config import Config
+from reproduce.config import CompileMode, Config, Machine
+from reproduce.costs import training_passes
 from reproduce.data import BatchSource, FolderBatches, load_prepared
-from reproduce.devices import claimed, describe
+from reproduce.devices import claimed
 from reproduce.distributed import Group, group_here, joined
 from reproduce.errors import HarnessError
 from reproduce.files import exclusive, sha256_of_file, write_json
-from reproduce.models import build_model, save_weights
-from reproduce.provenance import provenance
+from reproduce.models import build_model, save_weights, wants_compiling
 from reproduce.runs import RunPiece, damaged_file, problem_with, read_run
 from reproduce.saved import state_file
 from reproduce.specs import TrainingSpec, training_spec
@@ -29,6 +27,8 @@ from reproduce.traces import write_epochs, write_trace
 from reproduce.training.batches import build_batches
 from reproduce.training.images import Stores, cut, open_stores
 from reproduce.training.loop import Pace, TrainingLoop
+from reproduce.training.pieces import begin_piece, changes, machines
+from reproduce.training.precision import check_precision
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.state import RunState, load_state
 from reproduce.training.stopping import StopReason, stop_requests
@@ -152,8 +152,10 @@ def _train(
     say: Callable[[str], None],
     stop: StopReason,
 ) -> None:
+    check_precision(spec.train.precision, device)
     folder = paths.cell_folder(config, spec.parsed)
     images = _open_images(config, spec, device, group)
+    compile_mode = _compile_mode(config.machine, spec, images.facts, group)
     model = build_model(spec.parsed.architecture, images.facts, spec.parsed.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, spec.train)
@@ -161,15 +163,15 @@ def _train(
     if path.exists():
         state = load_state(path, model, optimizer, images.stores.checksum)
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
-        for change in _changes(state.pieces[-1], device, group):
+        for change in changes(state.pieces[-1], device, group, compile_mode):
             say(f"{spec.cell}: {change}")
     else:
         state = RunState(zeta=find_zeta(config, spec.parsed))
-        say(f"{spec.cell}: {spec.train.epochs} epochs on {_machines(device, group)}")
-    update_piece = _begin_piece(state, device, group)
+        say(f"{spec.cell}: {spec.train.epochs} epochs on {machines(device, group)}")
+    update_piece = begin_piece(state, device, group, compile_mode)
     recipe = build_recipe(spec, state.zeta)
     at_once = config.machine.images_at_once(images.stores.test.image_shape[-1])
-    pace = Pace(at_once, config.machine.save_minutes, stop, group)
+    pace = Pace(at_once, config.machine.save_minutes, stop, group, compile_mode)
     loop = TrainingLoop(
         spec, model, optimizer, recipe, images.batches, images.stores, state, path, pace
     )
@@ -197,38 +199,25 @@ def _open_images(config: Config, spec: TrainingSpec, device: torch.device, group
     return _Images(dataset.facts, batches, stores, about)
 
 
-def _begin_piece(state: RunState, device: torch.device, group: Group) -> Callable[[], None]:
-    """Add the record of this piece of a run, and return what brings its seconds up to date."""
-    began = time.monotonic()
-    piece: dict[str, Any] = {
-        "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        **describe(device),
-        "processes": group.count,
-        # of the code that computes this piece, not of what may lie here when it ends
-        **provenance(),
-    }
-    state.pieces.append(piece)
+def _compile_mode(
+    machine: Machine, spec: TrainingSpec, facts: DatasetFacts, group: Group
+) -> CompileMode | None:
+    """Return how the network of a run is compiled; None for not.
 
-    def update() -> None:
-        piece["seconds"] = round(time.monotonic() - began, 3)
-
-    return update
-
-
-def _machines(device: torch.device, group: Group) -> str:
-    name = str(describe(device)["name"])
-    return f"{group.count} x {name}" if group.count > 1 else name
-
-
-def _changes(before: Mapping[str, Any], device: torch.device, group: Group) -> Iterator[str]:
-    """Say by what a run that goes on draws other random numbers than it began with."""
-    if before["device"] != device.type:
-        yield f"begun on {before['device']}; {device.type} draws other random numbers"
-    if before["processes"] != group.count:
-        yield (
-            f"begun by {before['processes']} process(es), now {group.count}: each normalises and "
-            "attacks its own part of a batch, so the run is another from here on"
-        )
+    Raises
+    ------
+    HarnessError
+        If it is to be, and several processes train it.
+    """
+    if group.count > 1:
+        if machine.compile == "always":
+            raise HarnessError(
+                f"machine.compile is 'always', but {group.count} processes train {spec.cell} "
+                "together, which is not done compiled; set auto or never"
+            )
+        return None
+    wanted = wants_compiling(machine, training_passes(spec, facts))
+    return machine.compile_mode if wanted else None
 
 
 def _write_results(

@@ -6,7 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from reproduce.config import CompileMode
+from reproduce.models import compiled
 from reproduce.objectives import Objective, Terms
+from reproduce.training.precision import forward_in, products_in
 from reproduce.training.recipe import Recipe
 from reproduce.training.weight_perturbation import perturbed_weights
 
@@ -54,6 +57,58 @@ class TermsOf(nn.Module):
         return self._objective.terms(self.model, images, adversarial, labels)
 
 
+class FullLogits(nn.Module):
+    """A network whose logits are float32 at least, so that every loss is taken in it.
+
+    CUDA's autocast sees to that in most losses, the processor's in none.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of a batch, shape (B, classes)."""
+        logits: Tensor = self.model(images)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class Calls(NamedTuple):
+    """What a step calls in place of its network.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        What the attack calls.
+    terms : torch.nn.Module
+        `TermsOf` the network, or what averages its gradients over processes.
+    """
+
+    network: nn.Module
+    terms: nn.Module
+
+
+def plain_calls(model: nn.Module, objective: Objective) -> Calls:
+    """Call the network as it is."""
+    network = FullLogits(model)
+    return Calls(network, TermsOf(network, objective))
+
+
+def compiled_calls(model: nn.Module, objective: Objective, mode: CompileMode) -> Calls:
+    """Call a network compiled for the attack, and both terms compiled as one graph.
+
+    The attack and the terms have graphs of their own: the attack's network is in eval mode
+    and its parameters are frozen, so its graph folds every BatchNorm into one
+    multiplication and has no weight gradients.
+    """
+    return Calls(*(compiled(module, mode) for module in plain_calls(model, objective)))
+
+
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -62,7 +117,7 @@ def train_step(
     labels: Tensor,
     lam: Tensor,
     stream: torch.Generator,
-    terms_of: nn.Module | None = None,
+    calls: Calls | None = None,
     weight: float = 1.0,
 ) -> StepResult:
     """Attack a batch and take one optimiser step on natural + lambda * robust.
@@ -81,22 +136,15 @@ def train_step(
         Lambda of the step before, or the first one; float64 scalar on the device.
     stream : torch.Generator
         Draws the attack's start; on the device of the images.
-    terms_of : torch.nn.Module, optional
-        `TermsOf` the network, in what averages gradients over processes.
+    calls : Calls, optional
+        What to call for the network; the network itself unless given.
     weight : float
         Of this batch among those of the other processes: 1 if all have one size.
     """
-    terms_of = TermsOf(model, recipe.objective) if terms_of is None else terms_of
-    low = torch.autocast(
-        images.device.type,
-        torch.bfloat16,
-        enabled=recipe.precision == "bf16",
-        # weights that a perturbation has moved must be cast again
-        cache_enabled=False,
-    )
-    with low:
-        found = recipe.objective.perturb(model, images, labels, recipe.attack, stream)
-    model.train()
+    network, terms_of = calls or plain_calls(model, recipe.objective)
+    low = forward_in(recipe.precision, images.device)
+    # what the step before left in recorded graphs may be overwritten
+    torch.compiler.cudagraph_mark_step_begin()
 
     def terms() -> Terms:
         with low:
@@ -107,11 +155,15 @@ def train_step(
         natural, robust = terms()
         return natural + lam.to(natural.dtype) * robust
 
-    with perturbed_weights(model, loss, recipe.gamma) if recipe.gamma else nullcontext():
-        natural, robust = step = terms()
-        lam = recipe.rule(lam, step)
-        optimizer.zero_grad(set_to_none=True)
-        (natural + lam.to(natural.dtype) * robust).backward()
-        optimizer.step()
+    with products_in(recipe.precision):
+        with low:
+            found = recipe.objective.perturb(network, images, labels, recipe.attack, stream)
+        model.train()
+        with perturbed_weights(model, loss, recipe.gamma) if recipe.gamma else nullcontext():
+            natural, robust = step = terms()
+            lam = recipe.rule(lam, step)
+            optimizer.zero_grad(set_to_none=True)
+            (natural + lam.to(natural.dtype) * robust).backward()
+            optimizer.step()
     norm = weight * found.gradient_norm.mean()
     return StepResult(natural.detach(), robust.detach(), norm, lam)
