@@ -28,18 +28,21 @@ class Speeds:
         Seconds by "dataset/architecture", from `reproduce plan --measure`.
     stated : str
         The hardware the speeds are of, in words.
+    line : costs.Speed
+        What those that were not measured are estimated by.
     """
 
     measured: dict[str, float]
     stated: str
+    line: costs.Speed = costs.PAPER_V100
 
     def seconds(self, dataset: str, architecture: str) -> float:
-        """Return the seconds of a pass, from the paper's V100 where none was measured."""
+        """Return the seconds of a pass, by the line where none was measured."""
         key = f"{dataset}/{architecture}"
         if key in self.measured:
             return self.measured[key]
         facts = dataset_facts(dataset)
-        return costs.PAPER_V100.seconds(costs.forward_operations(architecture, facts))
+        return self.line.seconds(costs.forward_operations(architecture, facts))
 
 
 PAPER_SPEEDS = Speeds({}, "the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)")

@@ -25,6 +25,7 @@ LAYERS = [
     {"claims"},
     {"figures"},
     {"report"},
+    {"benchmarks"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

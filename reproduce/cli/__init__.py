@@ -1,6 +1,7 @@
 """The command ``reproduce``."""
 
 from reproduce.cli.app import app, main
+from reproduce.cli.bench import bench
 from reproduce.cli.claims import claims
 from reproduce.cli.data import tensorboard, write_results
 from reproduce.cli.examples import examples
@@ -24,6 +25,7 @@ for command in (
     examples,
     report,
     export,
+    bench,
 ):
     app.command()(command)
 app.command("results")(write_results)

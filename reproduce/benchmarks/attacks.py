@@ -1,0 +1,95 @@
+"""How fast images are attacked: forward passes and PGD as the harness's evaluations run them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
+from reproduce.benchmarks.budget import Budget
+from reproduce.benchmarks.result import AttackRate
+from reproduce.benchmarks.settings import DATASET
+from reproduce.benchmarks.timing import Call, rate, seconds_of
+from reproduce.catalogue import dataset_facts
+from reproduce.config import Config
+from reproduce.costs import attack_passes
+from reproduce.models import build_model
+from reproduce.rng import generator
+from reproduce.specs import attack_spec
+
+# Square sees few images once most are broken
+_BATCHES = {"cpu": (8, 64), "cuda": (8, 64, 500)}
+_RUNS = 3
+_RUN_SECONDS = 0.3
+_ATTACK = "pgd20"
+
+
+def measure_attacks(
+    config: Config,
+    architectures: Sequence[str],
+    device: torch.device,
+    budget: Budget,
+    say: Callable[[str], object],
+) -> list[AttackRate]:
+    """Time forward passes of small and large batches, and PGD on large ones.
+
+    Parameters
+    ----------
+    config : Config
+        Its attack pgd20, and `machine.eval_batch`, which bounds the batches.
+    architectures : sequence of str
+        Networks, untrained: what PGD costs does not depend on what they have learnt.
+    device : torch.device
+        What to time on.
+    budget : Budget
+        The time there is; what does not fit in is noted there.
+    say : callable
+        Told what comes next.
+    """
+    found: list[AttackRate] = []
+    for architecture in architectures:
+        what = f"attacks on {architecture}"
+        if budget.fits(what, 0.0):
+            say(what)
+            found += _of_network(config, architecture, device, budget)
+    return found
+
+
+def _of_network(
+    config: Config, architecture: str, device: torch.device, budget: Budget
+) -> list[AttackRate]:
+    facts, most = dataset_facts(DATASET), config.machine.eval_batch
+    batches = sorted({min(batch, most) for batch in _BATCHES[device.type]})
+    model = build_model(architecture, facts).to(device)
+    network = AttackedNetwork(model, facts.classes, most)
+    spec = attack_spec(config, _ATTACK, 0, DATASET)
+    (part,) = attack_parts(spec, network, facts.classes, device, batches[-1])
+    passes = attack_passes(spec.attack, facts.classes)
+    found: list[AttackRate] = []
+
+    def add(what: str, passes: int, batch: Batch, call: Call, first: float) -> None:
+        """Time a call whose first run took, or will take, about so many seconds."""
+        size = len(batch.labels)
+        if budget.fits(f"{what} of {size} images, {architecture}", 2 * first):
+            runs = max(1, min(_RUNS, int(budget.left / first) - 1))
+            speed = rate(call, size, device, runs, min(_RUN_SECONDS, first))
+            row = {"architecture": architecture, "what": what, "batch": size, "passes": passes}
+            found.append(AttackRate(**row, images_per_second=speed))
+
+    with frozen(model):
+        for size in batches:
+            batch = _batch(size, device)
+            forward = partial(network.logits, batch.images)
+            once = seconds_of(forward, device)
+            add("forward", 1, batch, forward, once)
+        add(_ATTACK, passes, batch, partial(part.run, batch, 0), once * passes)
+    return found
+
+
+def _batch(size: int, device: torch.device) -> Batch:
+    facts = dataset_facts(DATASET)
+    stream = generator(0, "benchmark images")
+    images = torch.rand(size, facts.channels, facts.size, facts.size, generator=stream)
+    labels = torch.randint(facts.classes, (size,), generator=stream)
+    images = images.to(device).contiguous(memory_format=torch.channels_last)
+    return Batch(images, labels.to(device), list(range(size)))

@@ -1,0 +1,174 @@
+"""Standard AutoAttack through the runner's parts against the plain package, on the same images."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
+from reproduce.benchmarks.budget import Budget
+from reproduce.benchmarks.result import AutoAttackTime, spread
+from reproduce.benchmarks.timing import Pair, ratios, seconds_of
+from reproduce.catalogue import dataset_facts
+from reproduce.config import AutoAttack, Config
+from reproduce.data import load_prepared, open_store, stratified_subset
+from reproduce.errors import HarnessError
+from reproduce.evaluation.batch import attack_batch
+from reproduce.models import ModelSource
+from reproduce.paths import prepared_file
+from reproduce.rng import own_random_numbers
+from reproduce.specs import AttackSpec, attack_spec
+
+_ATTACK = "autoattack"
+_SEED = 20
+
+
+class AutoAttackOf(NamedTuple):
+    """What to attack: a checkpoint, and how many images of a balanced subset."""
+
+    weights: Path
+    architecture: str
+    dataset: str
+    images: int
+
+
+class _Run(NamedTuple):
+    robust: Tensor
+    seconds: float
+    forward: int
+    backward: int
+
+
+class Counted(nn.Module):
+    """A network as it is, with its passes counted in images.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps images to logits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.forward_passes = self.backward_passes = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, shape (B, classes)."""
+        logits: Tensor = self.model(images)
+        self.forward_passes += len(images)
+        if logits.requires_grad:
+            logits.register_hook(self._count)
+        return logits
+
+    def _count(self, gradient: Tensor) -> None:
+        self.backward_passes += len(gradient)
+
+
+def measure_autoattack(
+    config: Config, what: AutoAttackOf, pairs: int, device: torch.device, budget: Budget
+) -> AutoAttackTime:
+    """Run both in turn, with the same batch, seed, and numbers of steps and queries.
+
+    The plain package gets the network as its users pass it: in eval mode, its parameters
+    as they are.  One pair runs whatever the budget says: it was asked for by name.
+
+    Raises
+    ------
+    HarnessError
+        If checkpoint or images cannot be read, or the configuration's attack is no
+        standard AutoAttack.
+    """
+    source = ModelSource(what.dataset, what.architecture, what.weights)
+    spec = _spec(config, what.dataset)
+    batch = _batch(config, what, device)
+    runs: list[tuple[_Run, _Run]] = []
+    while len(runs) < pairs:
+        ours = _ours(source.load().to(device), batch, spec, dataset_facts(what.dataset).classes)
+        runs.append((ours, _plain(source.load().to(device), batch, spec)))
+        if len(runs) < pairs and sum(run.seconds for run in runs[-1]) > budget.left:
+            missing = f"AutoAttack: {pairs - len(runs)} of {pairs} pairs"
+            budget.leave_out(missing, "no time; raise --minutes")
+            break
+    ours, plain = runs[-1]
+    timed = [Pair(mine.seconds, theirs.seconds) for mine, theirs in runs]
+    return AutoAttackTime(
+        images=len(batch.labels),
+        robust=int(ours.robust.sum()),
+        plain_robust=int(plain.robust.sum()),
+        differing=int((ours.robust != plain.robust).sum()),
+        ratio=ratios(timed),
+        seconds=spread([pair.first for pair in timed]),
+        plain_seconds=spread([pair.second for pair in timed]),
+        forward=ours.forward,
+        backward=ours.backward,
+        plain_forward=plain.forward,
+        plain_backward=plain.backward,
+    )
+
+
+def _spec(config: Config, dataset: str) -> AttackSpec:
+    spec = attack_spec(config, _ATTACK, 0, dataset)
+    if not isinstance(spec.attack, AutoAttack) or spec.attack.version != "standard":
+        raise HarnessError(f"eval.attacks.{_ATTACK} is {spec.attack.kind}, no standard AutoAttack")
+    return spec.model_copy(update={"package": "pyautoattack"})
+
+
+def _batch(config: Config, what: AutoAttackOf, device: torch.device) -> Batch:
+    dataset = load_prepared(prepared_file(config, what.dataset))
+    if not 1 <= what.images <= len(dataset.test):
+        raise HarnessError(f"--images is {what.images}, there are 1 to {len(dataset.test)}")
+    split = stratified_subset(dataset.test, what.images, "test")
+    store = open_store(split, dataset.facts, device, config.machine.loaders)
+    images, labels = store.plain(0, what.images)
+    return Batch(images.contiguous(), labels, list(range(what.images)))
+
+
+def _plain(model: nn.Module, batch: Batch, spec: AttackSpec) -> _Run:
+    """Run the package's own standard evaluation."""
+    from pyautoattack import AutoAttack as Package
+
+    counted, device = Counted(model.eval()), batch.images.device
+    attack = Package(counted, eps=spec.epsilon, seed=_SEED, version="standard", device=device)
+    _limit(attack, spec)
+    found: list[Tensor] = []
+
+    def run() -> None:
+        _, predicted = attack.run_standard_evaluation(
+            batch.images, batch.labels, batch_size=len(batch.labels)
+        )
+        found.append(predicted)
+
+    # the package seeds the global generators and leaves them so
+    with own_random_numbers(device, _SEED):
+        seconds = seconds_of(run, device)
+    robust = found[0].to(device) == batch.labels
+    return _Run(robust, seconds, counted.forward_passes, counted.backward_passes)
+
+
+def _limit(attack: Any, spec: AttackSpec) -> None:
+    """Give the package's runner the steps, targets and queries of the configuration."""
+    settings = spec.attack
+    if isinstance(settings, AutoAttack):
+        for part in (attack.apgd, attack.apgd_targeted, attack.fab):
+            part.n_iter = settings.steps
+        for part in (attack.apgd_targeted, attack.fab):
+            part.n_target_classes = settings.targets
+        attack.square.n_queries = settings.queries
+
+
+def _ours(model: nn.Module, batch: Batch, spec: AttackSpec, classes: int) -> _Run:
+    """Run the parts as the runner does on a shard."""
+    network = AttackedNetwork(model, classes)
+    device, size = batch.images.device, len(batch.labels)
+    parts = attack_parts(spec, network, classes, device, batch_size=size)
+    found: dict[str, Tensor] = {}
+
+    def run() -> None:
+        found.update(attack_batch(network, batch, parts, spec.epsilon, _SEED))
+
+    with frozen(model):
+        seconds = seconds_of(run, device)
+    robust = (found["clean"] == batch.labels) & (found["adversarial"] == batch.labels)
+    return _Run(robust, seconds, network.passes.forward, network.passes.backward)

@@ -1,0 +1,133 @@
+"""Steps that are ready to be taken: ours, and the reference's, on made-up images."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from reproduce.benchmarks.references import (
+    REFERENCES,
+    Constants,
+    make_proxy,
+    reference_step,
+)
+from reproduce.benchmarks.result import Case, Precision
+from reproduce.benchmarks.settings import DATASET
+from reproduce.catalogue import dataset_facts
+from reproduce.cells import Cell
+from reproduce.config import Config, Train
+from reproduce.costs import step_passes
+from reproduce.models import build_model
+from reproduce.rng import generator
+from reproduce.specs import TrainingSpec, training_spec
+from reproduce.training.recipe import build_optimizer, build_recipe
+from reproduce.training.step import train_step
+
+EPOCH_IMAGES = dataset_facts(DATASET).train
+LAM = 6.0
+
+# takes one step on a batch of so many images
+Step = Callable[[int], object]
+
+
+def spec_of(config: Config, case: Case) -> TrainingSpec:
+    """Return how the harness would train a case's network with the configuration."""
+    return training_spec(config, Cell(DATASET, case.architecture, case.method, LAM, 0))
+
+
+def our_passes(config: Config, case: Case) -> int:
+    """Return the forward-pass equivalents of our step, an image."""
+    spec = spec_of(config, case)
+    return step_passes(spec, spec.train.epochs)
+
+
+def reference_passes(config: Config, case: Case) -> int:
+    """Return the forward-pass equivalents of the reference's step, an image."""
+    return REFERENCES[case.method].passes(spec_of(config, case).train.attack.steps)
+
+
+def our_step(config: Config, case: Case, device: torch.device) -> Step:
+    """Build a network and what trains it; return what takes a step of the harness.
+
+    This is the only place where the benchmarks know how a step is taken.
+    """
+    spec = spec_of(config, case)
+    recipe = replace(
+        build_recipe(spec, zeta=None),
+        precision="bf16" if case.precision == "bf16" else "float32",
+    )
+    model = build_model(case.architecture, dataset_facts(DATASET))
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(model, _idle(spec.train))
+    images, labels = _batch(case, device, torch.channels_last)
+    lam = torch.tensor(LAM, dtype=torch.float64, device=device)
+
+    def step(batch: int) -> object:
+        stream = generator(0, "benchmark", device=device)
+        with tf32_if(case.precision):
+            return train_step(model, optimizer, recipe, images[:batch], labels[:batch], lam, stream)
+
+    return step
+
+
+def their_step(config: Config, case: Case, device: torch.device) -> Step:
+    """Build another network; return what takes a step of the reference formulation."""
+    spec, reference = spec_of(config, case), REFERENCES[case.method]
+    model = build_model(case.architecture, dataset_facts(DATASET)).to(device)
+    optimizer = build_optimizer(model, _idle(spec.train))
+    proxy = None if reference.proxy_loss is None else make_proxy(model)
+    images, labels = _batch(case, device, torch.contiguous_format)
+    attack = spec.train.attack
+    constants = Constants(
+        attack.epsilon, attack.step_size, attack.start_sigma, attack.steps, LAM, config.awp.gamma
+    )
+
+    def step(batch: int) -> object:
+        stream = generator(0, "benchmark", device=device)
+        low = torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16")
+        with tf32_if(case.precision), low:
+            return reference_step(
+                reference,
+                model,
+                optimizer,
+                images[:batch],
+                labels[:batch],
+                constants,
+                stream,
+                proxy,
+            )
+
+    return step
+
+
+@contextmanager
+def tf32_if(precision: Precision) -> Iterator[None]:
+    """Let a GPU round the factors of products and convolutions to TF32, if that is asked for."""
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32
+    cudnn.allow_tf32 = products.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, products.allow_tf32 = before
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Say whether an error of PyTorch means that a device has no room left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _idle(train: Train) -> Train:
+    """Return the settings with so small a learning rate that made-up labels do no harm."""
+    return train.model_copy(update={"learning_rate": 1e-6})
+
+
+def _batch(case: Case, device: torch.device, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
+    facts = dataset_facts(DATASET)
+    stream = generator(0, "benchmark images")
+    shape = (case.batch, facts.channels, facts.size, facts.size)
+    images = torch.rand(shape, generator=stream)
+    labels = torch.randint(facts.classes, (case.batch,), generator=stream)
+    return images.to(device).contiguous(memory_format=layout), labels.to(device)

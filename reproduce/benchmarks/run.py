@@ -1,0 +1,97 @@
+"""One benchmark of a machine: its measurements one after the other, in the time there is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import torch
+
+from reproduce.benchmarks.attacks import measure_attacks
+from reproduce.benchmarks.autoattack import AutoAttackOf, measure_autoattack
+from reproduce.benchmarks.budget import Budget
+from reproduce.benchmarks.peak import measure_peaks
+from reproduce.benchmarks.prediction import predict
+from reproduce.benchmarks.result import Result
+from reproduce.benchmarks.settings import Settings
+from reproduce.benchmarks.steps import measure_scaling, measure_steps
+from reproduce.benchmarks.together import measure_together
+from reproduce.config import Config
+from reproduce.devices import claimed, describe
+from reproduce.provenance import provenance
+
+# parts of the time that is left when each one's turn comes; the last two share the rest
+_PEAKS, _STEPS, _ATTACKS = 0.15, 0.8, 0.4
+_STEPS_BESIDE_SCALING = 0.5
+
+
+def measure(
+    config: Config,
+    settings: Settings,
+    autoattack: AutoAttackOf | None,
+    say: Callable[[str], object],
+) -> Result:
+    """Measure a device and predict what the configuration's experiments take on it.
+
+    Parameters
+    ----------
+    config : Config
+        `machine` says on what; how each method trains and what is predicted come from it too.
+    settings : Settings
+        What to measure.
+    autoattack : AutoAttackOf, optional
+        A checkpoint to run standard AutoAttack on, in both ways.
+    say : callable
+        Told what comes next, a line each.
+
+    Raises
+    ------
+    HarnessError
+        If the device is not there, or the checkpoint cannot be attacked.
+    """
+    began, made = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    budget = Budget(60 * settings.minutes)
+    with claimed(config.machine) as device:
+        hardware = describe(device)
+        say("peaks")
+        peaks = measure_peaks(
+            settings.precisions, settings.architectures, device, budget.part(_PEAKS)
+        )
+        share = budget.part(_STEPS_BESIDE_SCALING if settings.scaling else _STEPS)
+        cases = settings.cases()
+        steps = measure_steps(config, cases, settings.pairs, peaks, device, share, say)
+        attacks = measure_attacks(
+            config, settings.architectures, device, budget.part(_ATTACKS), say
+        )
+        together = measure_together(config, cases[0], settings.cells, device, budget, say)
+        scaling = measure_scaling(
+            config, settings.scaling_cases(), settings.pairs, peaks, device, budget, say
+        )
+        both = None
+        if autoattack is not None:
+            say(f"AutoAttack on {autoattack.images} images, both ways")
+            both = measure_autoattack(config, autoattack, settings.pairs, device, budget)
+    return Result(
+        made=made,
+        hardware=hardware,
+        provenance=provenance(),
+        preset=config.preset,
+        settings=asdict(settings),
+        seconds=time.monotonic() - began,
+        peaks=peaks,
+        steps=steps,
+        scaling=scaling,
+        attacks=attacks,
+        autoattack=both,
+        together=together,
+        predictions=predict(config, steps, attacks, _unit(hardware, device), budget),
+        not_measured=budget.missing,
+    )
+
+
+def _unit(hardware: dict[str, str | int], device: torch.device) -> str:
+    """Say what predicted hours are of."""
+    if device.type == "cuda":
+        return f"GPU-hours of this machine ({hardware['name']})"
+    threads = hardware["threads"]
+    return f"hours of this machine's processor ({hardware['name']}, {threads} thread(s))"

@@ -1,0 +1,271 @@
+"""The command that measures this machine."""
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.table import Table
+
+from reproduce.catalogue import dataset_facts, parse_architecture
+from reproduce.cli.app import ConfigOption, DeviceOption, PresetOption, SetOption, console
+from reproduce.cli.app import configure as _configure
+from reproduce.errors import HarnessError
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, help texts must not
+    from reproduce.benchmarks.autoattack import AutoAttackOf
+    from reproduce.benchmarks.result import Peak, Prediction, Result, Spread, StepTime
+
+_Value = TypeVar("_Value")
+_DEFAULT_IMAGES = 64
+
+
+def bench(
+    methods: Annotated[
+        str | None, typer.Option(help="Whose steps, by commas: trades, awp-trades, at, mart.")
+    ] = None,
+    architectures: Annotated[
+        str | None, typer.Option(help="Networks, by commas, such as wrn-34-1,wrn-34-10.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images a step.")] = 128,
+    pairs: Annotated[
+        int | None, typer.Option(help="How often each step is timed beside its reference.")
+    ] = None,
+    precisions: Annotated[
+        str | None, typer.Option(help="By commas: float32, tf32 (a GPU's), bf16.")
+    ] = None,
+    compile_modes: Annotated[
+        str | None, typer.Option("--compile", help="Modes of compiling, by commas: never, ...")
+    ] = None,
+    cells: Annotated[
+        str | None, typer.Option(help="How many cells at once on the device, such as 1,2,4.")
+    ] = None,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Also a step over widths 0.5 to 10, batch 32 to 512.")
+    ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Time for all of it; 5 on a CPU and 10 on a GPU if not given."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Also AutoAttack on this checkpoint, beside the plain package."),
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Network of --weights, such as wrn-34-10.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set of --weights.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help=f"Test images for --weights; {_DEFAULT_IMAGES} if not given.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON, for machines.")
+    ] = False,
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    sets: SetOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Measure this machine: peaks, steps beside reference formulations, attacks, hours.
+
+    What does not fit into --minutes is named as not measured.
+
+    Example: reproduce bench --preset paper --device cpu --architectures wrn-34-1 --minutes 3
+    """
+    from reproduce.benchmarks.settings import resolve
+
+    config_ = _configure(config, preset, sets, device)
+    settings = resolve(
+        config_.machine.device,
+        {
+            "methods": _split(methods),
+            "architectures": _split(architectures),
+            "batch": batch,
+            "pairs": pairs,
+            "precisions": _split(precisions),
+            "compile": _split(compile_modes),
+            "cells": _split(cells, _count),
+            "scaling": scaling,
+            "minutes": minutes,
+        },
+    )
+    attacked = _attacked(weights, architecture, dataset, images)
+    from reproduce.benchmarks.run import measure
+
+    found = measure(config_, settings, attacked, lambda line: print(line, file=sys.stderr))
+    if as_json:
+        print(found.model_dump_json(indent=2))
+        return
+    for table in _tables(found):
+        console().print(table)
+    for line in _lines(found):
+        print(line)
+
+
+def _split(text: str | None, read: Callable[[str], _Value] = str) -> tuple[_Value, ...] | None:  # type: ignore[assignment]
+    """Read a list written with commas; each value once."""
+    if text is None:
+        return None
+    return tuple(dict.fromkeys(read(part.strip()) for part in text.split(",") if part.strip()))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise HarnessError(f"--cells: {text!r} is no whole number, write 1,2,4 for example")
+    return int(text)
+
+
+def _attacked(
+    weights: Path | None, architecture: str | None, dataset: str | None, images: int | None
+) -> "AutoAttackOf | None":
+    """Check what the options say of the checkpoint that AutoAttack is run on."""
+    others = {"--architecture": architecture, "--dataset": dataset, "--images": images}
+    if weights is None:
+        for name, value in others.items():
+            if value is not None:
+                raise HarnessError(f"{name} belongs to --weights; networks are --architectures")
+        return None
+    if architecture is None or dataset is None:
+        raise HarnessError("--weights needs --architecture and --dataset")
+    facts = dataset_facts(dataset)
+    facts.check_architecture(parse_architecture(architecture))
+    if not weights.is_file():
+        raise HarnessError(f"checkpoint {weights} does not exist")
+    count = _DEFAULT_IMAGES if images is None else images
+    if not 1 <= count <= facts.test:
+        raise HarnessError(f"--images is {count}, {facts.title} has 1 to {facts.test}")
+    from reproduce.benchmarks.autoattack import AutoAttackOf
+
+    return AutoAttackOf(weights, architecture, dataset, count)
+
+
+def _tables(found: "Result") -> Iterable[Table]:
+    peaks = [*found.peaks.products, *found.peaks.convolutions]
+    yield _peak_table(peaks, found.peaks.copy_rate)
+    if found.steps:
+        yield _step_table(found.steps, "training steps, ours beside the reference formulation")
+    if found.attacks:
+        yield _attack_table(found)
+    if found.together:
+        yield _together_table(found)
+    if found.scaling:
+        yield _step_table(found.scaling, "our training step by width and batch")
+    for prediction in found.predictions:
+        yield _prediction_table(prediction, found.preset)
+
+
+def _right(table: Table, first: int) -> Table:
+    for column in table.columns[first:]:
+        column.justify, column.no_wrap = "right", True
+    return table
+
+
+def _peak_table(peaks: "list[Peak]", copied: "Peak | None") -> Table:
+    table = Table("peak", "precision", "rate", "range", title="peaks of this machine")
+    for peak in peaks:
+        table.add_row(
+            peak.operation, peak.precision, f"{peak.rate.median:,.1f} GFLOP/s", _range(peak.rate)
+        )
+    if copied is not None:
+        table.add_row(copied.operation, "", f"{copied.rate.median:,.1f} GB/s", _range(copied.rate))
+    return _right(table, 2)
+
+
+def _range(values: "Spread") -> str:
+    return f"{values.low:,.4g} to {values.high:,.4g}"
+
+
+def _step_table(rows: "list[StepTime]", title: str) -> Table:
+    table = Table("step", "seconds", title=title)
+    beside = any(row.ratio is not None for row in rows)
+    held = any(row.memory_bytes is not None for row in rows)
+    for name in (
+        *(("reference / ours", "by counting") if beside else ()),
+        *("images/s", "GFLOP/s", "of peak", "epoch"),
+        *(("memory",) if held else ()),
+        "first step",
+    ):
+        table.add_column(name)
+    for row in rows:
+        cells = [str(row.case), f"{row.seconds.median:.3g}"]
+        if beside:
+            cells.append(
+                "" if row.ratio is None else f"{row.ratio.median:.2f} ({_short(row.ratio)})"
+            )
+            cells.append("" if row.counted_ratio is None else f"{row.counted_ratio:.2f}")
+        cells += [f"{row.images_per_second:,.4g}", f"{row.gflops:,.4g}"]
+        cells.append("" if row.of_peak is None else f"{100 * row.of_peak:.0f} %")
+        cells.append(f"{row.epoch_seconds:,.0f} s")
+        if held:
+            size = row.memory_bytes
+            cells.append("" if size is None else f"{size / 2**30:.2f} GiB")
+        table.add_row(*cells, f"{row.warm_up_seconds:.1f} s")
+    table.columns[0].no_wrap = True
+    return _right(table, 1)
+
+
+def _short(values: "Spread") -> str:
+    return f"{values.low:.2f} to {values.high:.2f}; {values.runs}"
+
+
+def _attack_table(found: "Result") -> Table:
+    table = Table("network", "attack", "at once", "images/s", "range", "passes/s", title="attacks")
+    for row in found.attacks:
+        speed = row.images_per_second
+        table.add_row(
+            row.architecture,
+            row.what,
+            str(row.batch),
+            f"{speed.median:,.4g}",
+            _range(speed),
+            f"{speed.median * row.passes:,.4g}",
+        )
+    return _right(table, 2)
+
+
+def _together_table(found: "Result") -> Table:
+    case = found.together[0].case
+    table = Table("cells at once", "images/s together", "against one", "", title=str(case))
+    for row in found.together:
+        speed, against = row.images_per_second, row.against_one
+        table.add_row(
+            str(row.cells),
+            "" if speed is None else f"{speed:,.4g}",
+            "" if against is None else f"{against:.2f}",
+            row.note,
+        )
+    return _right(table, 0)
+
+
+def _prediction_table(found: "Prediction", preset: str) -> Table:
+    compiled = "" if found.compile == "never" else f", compiled {found.compile}"
+    title = f"hours of preset {preset}, trained in {found.precision}{compiled}"
+    table = Table("target", "training", "evaluation", "together", title=title)
+    for row in found.hours:
+        values = (row.training, row.evaluation, row.training + row.evaluation)
+        table.add_row(row.target, *(f"{value:,.1f}" for value in values))
+    return _right(table, 1)
+
+
+def _lines(found: "Result") -> Iterable[str]:
+    """Say in sentences what no table has."""
+    for prediction in found.predictions:
+        yield (
+            f"Hours are {prediction.unit}, by steps on {', '.join(prediction.networks)} and "
+            f"{prediction.evaluation_from}; attacks as if every image held to the end. The "
+            f"largest share of all in {prediction.precision}: {prediction.largest}."
+        )
+    both = found.autoattack
+    if both is not None:
+        yield (
+            f"AutoAttack on {both.images} images: {both.robust} robust, {both.plain_robust} by the "
+            f"plain package, {both.differing} verdicts differ; plain / ours "
+            f"{both.ratio.median:.2f} ({_short(both.ratio)}); forward and backward passes "
+            f"{both.forward:,} and {both.backward:,}, of the plain package "
+            f"{both.plain_forward:,} and {both.plain_backward:,}."
+        )
+    for missing in found.not_measured:
+        yield f"Not measured: {missing.what}: {missing.why}."
+    name, commit = found.hardware["name"], found.provenance["commit"]
+    yield f"{name}, {found.seconds:.0f} s, {found.made}, commit {commit}."
