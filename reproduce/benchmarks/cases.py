@@ -27,6 +27,8 @@ from reproduce.training.step import train_step
 
 EPOCH_IMAGES = dataset_facts(DATASET).train
 LAM = 6.0
+# so small that made-up labels do the weights no harm
+_IDLE_RATE = 1e-6
 
 # takes one step on a batch of so many images
 Step = Callable[[int], object]
@@ -76,7 +78,12 @@ def their_step(config: Config, case: Case, device: torch.device) -> Step:
     """Build another network; return what takes a step of the reference formulation."""
     spec, reference = spec_of(config, case), REFERENCES[case.method]
     model = build_model(case.architecture, dataset_facts(DATASET)).to(device)
-    optimizer = build_optimizer(model, _idle(spec.train))
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=_IDLE_RATE,
+        momentum=spec.train.momentum,
+        weight_decay=spec.train.weight_decay,
+    )
     proxy = None if reference.proxy_loss is None else make_proxy(model)
     images, labels = _batch(case, device, torch.contiguous_format)
     attack = spec.train.attack
@@ -120,8 +127,8 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _idle(train: Train) -> Train:
-    """Return the settings with so small a learning rate that made-up labels do no harm."""
-    return train.model_copy(update={"learning_rate": 1e-6})
+    """Return the settings with the learning rate of a benchmark."""
+    return train.model_copy(update={"learning_rate": _IDLE_RATE})
 
 
 def _batch(case: Case, device: torch.device, layout: torch.memory_format) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,11 @@ from reproduce.benchmarks.result import Case, Together
 from reproduce.benchmarks.timing import seconds_of
 from reproduce.config import Config
 from reproduce.devices import prepare_process
+from reproduce.errors import HarnessError
 
 # a processor's step of a whole batch would be longer than the window
 _CPU_BATCH = 16
-_WINDOW_SECONDS = {"cpu": 6.0, "cuda": 6.0}
+_WINDOW_SECONDS = 6.0
 # how long processes may take to start, build and warm up
 _START_SECONDS = 240.0
 # importing PyTorch and building a network takes that long before anything is measured
@@ -58,7 +59,7 @@ def measure_together(
     found: list[Together] = []
     for count in sorted({1, *cells}):
         what = f"{count} cell{'s' * (count > 1)} at once, {case}"
-        if budget.fits(what, _ESTIMATED_START + _WINDOW_SECONDS[device.type]):
+        if budget.fits(what, _ESTIMATED_START + _WINDOW_SECONDS):
             say(what)
             alone = found[0].images_per_second if found and found[0].cells == 1 else None
             found.append(_at_once(config, case, count, device, alone))
@@ -66,7 +67,12 @@ def measure_together(
 
 
 def _at_once(
-    config: Config, case: Case, count: int, device: torch.device, alone: float | None
+    config: Config,
+    case: Case,
+    count: int,
+    device: torch.device,
+    alone: float | None,
+    window: float = _WINDOW_SECONDS,
 ) -> Together:
     """Start processes, wait for what each says, and add their rates up."""
     context = multiprocessing.get_context("spawn")
@@ -76,14 +82,16 @@ def _at_once(
     for _ in range(count):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(
-            target=_train, args=(config, case, str(device), barrier, theirs), daemon=True
+            target=_train,
+            args=(config, case, str(device), window, barrier, theirs),
+            daemon=True,
         )
         process.start()
         theirs.close()
         ends.append(ours)
         processes.append(process)
     try:
-        said = _answers(ends)
+        said = _answers(ends, barrier)
     finally:
         for process in processes:
             process.terminate()
@@ -98,7 +106,7 @@ def _at_once(
     return Together(case=case, cells=count, images_per_second=total, against_one=against)
 
 
-def _answers(ends: Sequence[Connection]) -> list[float | str]:
+def _answers(ends: Sequence[Connection], barrier: Barrier) -> list[float | str]:
     """Wait until every process has said something or ended, or for long enough."""
     waiting, said = list(ends), list[float | str]()
     deadline = time.monotonic() + _START_SECONDS
@@ -110,11 +118,15 @@ def _answers(ends: Sequence[Connection]) -> list[float | str]:
             try:
                 said.append(end.recv())
             except EOFError:
-                said.append("a process ended without a word")
+                # the others must not wait for it
+                barrier.abort()
+                said.append("a process was killed")
     return said
 
 
-def _train(config: Config, case: Case, name: str, barrier: Barrier, end: Connection) -> None:
+def _train(
+    config: Config, case: Case, name: str, window: float, barrier: Barrier, end: Connection
+) -> None:
     """Take steps in a process of its own; say images a second, or why there are none."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     prepare_process(config.machine)
@@ -124,18 +136,26 @@ def _train(config: Config, case: Case, name: str, barrier: Barrier, end: Connect
         for _ in range(2):
             seconds_of(lambda: step(case.batch), device)
         barrier.wait(_START_SECONDS)
-        end.send(_images_per_second(lambda: step(case.batch), case.batch, device))
+        end.send(_images_per_second(lambda: step(case.batch), case.batch, device, window))
     except BrokenBarrierError:
         end.send("")
-    except RuntimeError as error:
+    except (RuntimeError, HarnessError) as error:
         barrier.abort()
-        end.send("out of memory" if out_of_memory(error) else f"{type(error).__name__}: {error}")
+        end.send(_reason(error))
 
 
-def _images_per_second(call: Callable[[], object], batch: int, device: torch.device) -> float:
+def _reason(error: RuntimeError | HarnessError) -> str:
+    if isinstance(error, RuntimeError) and out_of_memory(error):
+        return "out of memory"
+    return f"{type(error).__name__}: {error}"
+
+
+def _images_per_second(
+    call: Callable[[], object], batch: int, device: torch.device, window: float
+) -> float:
     began = now = time.perf_counter()
     images = 0
-    while now - began < _WINDOW_SECONDS[device.type]:
+    while now - began < window:
         seconds_of(call, device)
         images += batch
         now = time.perf_counter()
