@@ -1,109 +1,26 @@
-"""The benchmarks: reference formulations against the formulas, statistics, budget, prediction."""
+"""The benchmarks: timing in pairs, the budget, steps, cells at once."""
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import torch
 from pydantic import ValidationError
-from step_cases import DECAY, LAM, RATE, batch, network, noise_of, reference_step
-from torch import Tensor, nn
 
 from reproduce.benchmarks import attacks, steps, timing, together
 from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.cases import our_passes, out_of_memory, reference_passes
-from reproduce.benchmarks.prediction import fit, predict
-from reproduce.benchmarks.references import REFERENCES, Constants, make_proxy
-from reproduce.benchmarks.references import reference_step as official_step
-from reproduce.benchmarks.result import (
-    AttackRate,
-    Case,
-    Peak,
-    Peaks,
-    Spread,
-    StepTime,
-    spread,
-)
+from reproduce.benchmarks.measured import Case, Peak, Peaks, Spread, spread
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
-from reproduce.costs import attack_passes, forward_operations, training_passes
-from reproduce.experiments import find_experiment
+from reproduce.costs import forward_operations
+from reproduce.errors import HarnessError
 from reproduce.planning import PAPER_SPEEDS
-from reproduce.rng import generator
-from reproduce.specs import attack_spec, training_spec
 
 CPU = torch.device("cpu")
 TINY = Case(method="trades", architecture="wrn-10-0.5", batch=8)
 PEAK = Peak(operation="product", precision="float32", rate=spread([50.0, 60.0, 100.0]))
 PEAKS = Peaks(products=[PEAK], convolutions=[], copy_rate=None)
-# the method, and the train-mode forwards of its official code: c clean, a adversarial
-ORDERS = {"trades": "cac", "at": "ac", "mart": "ca", "awp-trades": "acc"}
-
-
-def _official(
-    method: str, model: nn.Module, images: Tensor, labels: Tensor
-) -> tuple[Tensor, nn.Module]:
-    model = copy.deepcopy(model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
-    stream = generator(0, "attack", 1, 0)
-    proxy = make_proxy(model) if method == "awp-trades" else None
-    loss = official_step(
-        REFERENCES[method], model, optimizer, images, labels, Constants(), stream, proxy
-    )
-    return loss, model
-
-
-@pytest.mark.parametrize("method", REFERENCES)
-def test_references_in_float64(method: str) -> None:
-    """Loss, updated weights and BatchNorm statistics are those of the formulas written out."""
-    model, (images, labels) = network(torch.float64), batch(torch.float64)
-    loss, trained = _official(method, model, images, labels)
-    formula, gamma = ("trades", 0.005) if method == "awp-trades" else (method, 0.0)
-    order = ORDERS[method]
-    expected = reference_step(model, formula, order, images, labels, noise_of(images), gamma)
-    # the official code of MART adds 1e-7 to its weights and 1e-12 to its logarithms' arguments
-    limit = 1e-6 if method == "mart" else 1e-10
-    whole = expected.natural + LAM * expected.robust
-    assert abs(loss - whole) < limit
-    for name, value in expected.state.items():
-        torch.testing.assert_close(trained.state_dict()[name], value, rtol=limit, atol=limit)
-
-
-def test_the_comparison_is_sharp() -> None:
-    """Another lambda, or no perturbation of the weights, is far outside those limits."""
-    model, (images, labels) = network(torch.float64), batch(torch.float64)
-    plain, awp = (_official(name, model, images, labels)[1] for name in ("trades", "awp-trades"))
-    assert max((a - b).abs().max() for a, b in _both(plain, awp)) > 1e-5
-
-
-def _both(one: nn.Module, other: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(one.parameters(), other.parameters(), strict=True)
-
-
-class _Counter(nn.Module):
-    """Counts the images that pass forward."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self.images = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.images += len(images)
-        return self.inner(images)
-
-
-@pytest.mark.parametrize(("method", "passes"), [("trades", 39), ("at", 26), ("mart", 26)])
-def test_passes_of_references(method: str, passes: int) -> None:
-    """F: forwards, an input gradient for each attack step, two for each train-mode forward."""
-    model = _Counter(network(torch.float32))
-    images, labels = batch(torch.float32)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-    reference = REFERENCES[method]
-    official_step(reference, model, optimizer, images, labels, Constants(), generator(0, "a"))
-    trained = len(ORDERS[method])
-    assert model.images / len(images) + 10 + 2 * trained == passes == reference.passes(10)
 
 
 def test_passes_of_the_paper_preset(paper: Callable[..., Config]) -> None:
@@ -230,6 +147,28 @@ def test_out_of_memory_is_a_row_that_says_so(
     assert [(m.what, m.why) for m in budget.missing] == [(str(TINY), "out of memory")]
 
 
+def test_what_the_peak_has_no_time_for_is_not_begun(tiny: Callable[..., Config]) -> None:
+    """A first step alone would take minutes; at 60 GFLOP/s the whole needs a known time."""
+    case = Case(method="trades", architecture="wrn-34-10", batch=512)
+    budget = Budget(20.0)
+    found = steps.measure_scaling(tiny(), [case], 1, PEAKS, CPU, budget, lambda _: None)
+    least = 11 * 512 * forward_operations("wrn-34-10", dataset_facts("cifar10")) / 60e9
+    assert found == []
+    assert f"needs about {least:.0f} s" in budget.missing[0].why
+
+
+def test_a_network_that_cannot_be_compiled_is_named(
+    tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise HarnessError("the network cannot be compiled here")
+
+    monkeypatch.setattr(steps, "our_step", fails)
+    budget = Budget(60.0)
+    assert steps.measure_steps(tiny(), [TINY], 1, PEAKS, CPU, budget, lambda _: None) == []
+    assert budget.missing[0].why == "the network cannot be compiled here"
+
+
 def test_other_errors_are_not_taken_for_memory() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**60)
@@ -249,84 +188,6 @@ def test_a_cell_that_fails_gives_the_reason(tiny: Callable[..., Config]) -> None
     found = together._at_once(tiny(), case, 2, CPU, alone=None, window=0.2)
     assert found.images_per_second is None
     assert "is the one for ImageNet" in found.note
-
-
-def _step(architecture: str, seconds: float) -> StepTime:
-    case = Case(method="trades", architecture=architecture, batch=100)
-    return StepTime(
-        case=case,
-        seconds=spread([seconds]),
-        reference_seconds=None,
-        ratio=None,
-        counted_ratio=None,
-        passes=27,
-        images_per_second=1.0,
-        epoch_seconds=1.0,
-        gflops=1.0,
-        of_peak=None,
-        memory_bytes=None,
-        reference_memory_bytes=None,
-        warm_up_seconds=1.0,
-    )
-
-
-def _pass_seconds(architecture: str, latency: float, throughput: float) -> float:
-    return latency + forward_operations(architecture, dataset_facts("cifar10")) / throughput
-
-
-def test_fit_meets_two_networks() -> None:
-    took = {name: _pass_seconds(name, 2e-4, 4e13) for name in ("wrn-34-1", "wrn-34-10")}
-    assert fit(took) == pytest.approx((2e-4, 4e13))
-    took["wrn-34-5"] = _pass_seconds("wrn-34-5", 2e-4, 4e13)
-    assert fit(took) == pytest.approx((2e-4, 4e13))
-
-
-def test_fit_where_a_line_says_little() -> None:
-    assert fit({}) is None
-    assert fit({"wrn-34-1": _pass_seconds("wrn-34-1", 0, 3e12)}) == pytest.approx((0, 3e12))
-    # more than proportional: no negative latency
-    latency, _ = fit({"wrn-34-1": 1e-6, "wrn-34-10": 1e-3})
-    assert latency == 0
-    assert fit({"wrn-34-1": 1e-3, "wrn-34-10": 1e-6}) is None
-
-
-def test_prediction_by_hand(paper: Callable[..., Config]) -> None:
-    config, line, slower = paper(), (2e-4, 4e13), (3e-4, 1e13)
-    names = ("wrn-34-1", "wrn-34-10")
-    steps_found = [_step(name, 2700 * _pass_seconds(name, *line)) for name in names]
-    rate = [1 / (42 * _pass_seconds(name, *slower)) for name in names]
-    held = [
-        AttackRate(
-            architecture=name,
-            what="pgd20",
-            batch=64,
-            passes=42,
-            images_per_second=spread([value]),
-        )
-        for name, value in zip(names, rate, strict=True)
-    ]
-    (found,) = predict(config, steps_found, held, "hours", Budget(1.0))
-    rows = {row.target: row for row in found.hours}
-    facts = dataset_facts("cifar10")
-    trained = sum(
-        training_passes(training_spec(config, cell), facts)
-        for cell in find_experiment(config, "table6").cells
-    )
-    assert rows["table6"].training == pytest.approx(
-        trained * _pass_seconds("wrn-34-10", *line) / 3600
-    )
-    attack = attack_spec(config, "pgd20", 0, "cifar10").attack
-    attacked = 3 * 10_000 * attack_passes(attack, 10) * _pass_seconds("wrn-34-10", *slower) / 3600
-    assert rows["table6"].evaluation == pytest.approx(attacked)
-    assert rows["all"].training < sum(r.training for name, r in rows.items() if name != "all")
-    assert found.largest.startswith("fab on cifar100 (")
-
-
-def test_prediction_that_says_nothing_is_named(paper: Callable[..., Config]) -> None:
-    budget = Budget(1.0)
-    rows = [_step("wrn-34-1", 9.0), _step("wrn-34-10", 1.0)]
-    assert predict(paper(), rows, [], "hours", budget) == []
-    assert "more operations took no more time" in budget.missing[0].why
 
 
 def test_results_refuse_nan() -> None:

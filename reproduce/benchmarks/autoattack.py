@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
 from reproduce.benchmarks.budget import Budget
-from reproduce.benchmarks.result import AutoAttackTime, spread
+from reproduce.benchmarks.measured import spread
+from reproduce.benchmarks.result import AutoAttackTime
 from reproduce.benchmarks.timing import Pair, ratios, seconds_of
 from reproduce.catalogue import dataset_facts
 from reproduce.config import AutoAttack, Config

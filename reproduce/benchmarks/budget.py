@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from reproduce.benchmarks.result import NotMeasured
+from reproduce.benchmarks.measured import NotMeasured
 
 
 class Budget:

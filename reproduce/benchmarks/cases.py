@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from reproduce.benchmarks.measured import Case, Precision
 from reproduce.benchmarks.references import (
     REFERENCES,
     Constants,
     make_proxy,
     reference_step,
 )
-from reproduce.benchmarks.result import Case, Precision
 from reproduce.benchmarks.settings import DATASET
 from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
@@ -93,7 +93,13 @@ def their_step(config: Config, case: Case, device: torch.device) -> Step:
 
     def step(batch: int) -> object:
         stream = generator(0, "benchmark", device=device)
-        low = torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16")
+        low = torch.autocast(
+            device.type,
+            torch.bfloat16,
+            enabled=case.precision == "bf16",
+            # as in our step: weights that a perturbation has moved must be cast again
+            cache_enabled=False,
+        )
         with tf32_if(case.precision), low:
             return reference_step(
                 reference,

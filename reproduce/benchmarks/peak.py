@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.cases import tf32_if
-from reproduce.benchmarks.result import Peak, Peaks, Precision
+from reproduce.benchmarks.measured import Peak, Peaks, Precision
 from reproduce.benchmarks.timing import rate
 from reproduce.catalogue import Architecture, parse_architecture
 from reproduce.rng import generator

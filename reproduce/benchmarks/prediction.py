@@ -8,7 +8,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from reproduce.benchmarks.budget import Budget
-from reproduce.benchmarks.result import AttackRate, Hours, Pace, Precision, Prediction, StepTime
+from reproduce.benchmarks.measured import Precision, StepTime
+from reproduce.benchmarks.result import AttackRate, Hours, Pace, Prediction
 from reproduce.benchmarks.settings import DATASET
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config

@@ -10,10 +10,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-# constants of the official codes of MART and AWP
-_MART_SLACK, _MART_TINY, _MART_DOUBT = 1.0001, 1e-12, 1.0000001
+from reproduce.benchmarks.reference_losses import (
+    cross_entropy_ascent,
+    generalised,
+    kl_ascent,
+    mart,
+    trades,
+    trades_adversarial_first,
+)
+
+# constants of the official code of AWP
 _PROXY_RATE, _AWP_TINY = 0.01, 1e-20
 
 AttackLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
@@ -152,63 +159,6 @@ def _attack(
     return current
 
 
-def _divergence(clean: Tensor, perturbed: Tensor, reduction: str) -> Tensor:
-    return F.kl_div(F.log_softmax(perturbed, 1), F.softmax(clean, 1), reduction=reduction)
-
-
-def _kl_ascent(model: nn.Module, adversarial: Tensor, images: Tensor, _: Tensor) -> Tensor:
-    perturbed = model(adversarial)
-    return _divergence(model(images), perturbed, "sum")
-
-
-def _cross_entropy_ascent(
-    model: nn.Module, adversarial: Tensor, _: Tensor, labels: Tensor
-) -> Tensor:
-    return F.cross_entropy(model(adversarial), labels)
-
-
-def _trades(
-    model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, lam: float
-) -> Tensor:
-    """Train-mode forwards: clean, adversarial, clean."""
-    natural = F.cross_entropy(model(images), labels)
-    perturbed = model(adversarial)
-    return natural + lam * _divergence(model(images), perturbed, "batchmean")
-
-
-def _trades_adversarial_first(
-    model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, lam: float
-) -> Tensor:
-    """Train-mode forwards: adversarial, clean, clean."""
-    perturbed = model(adversarial)
-    robust = _divergence(model(images), perturbed, "batchmean")
-    return F.cross_entropy(model(images), labels) + lam * robust
-
-
-def _generalised(
-    model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, lam: float
-) -> Tensor:
-    """Train-mode forwards: adversarial, clean."""
-    perturbed = F.cross_entropy(model(adversarial), labels, reduction="none")
-    clean = F.cross_entropy(model(images), labels, reduction="none")
-    return clean.mean() + lam * F.relu(perturbed - clean).mean()
-
-
-def _mart(
-    model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, lam: float
-) -> Tensor:
-    """Train-mode forwards: clean, adversarial."""
-    clean, perturbed = F.softmax(model(images), 1), model(adversarial)
-    likely = F.softmax(perturbed, 1)
-    first, second = likely.topk(2, dim=1).indices.unbind(1)
-    rival = torch.where(first == labels, second, first)
-    margin = F.nll_loss((_MART_SLACK - likely + _MART_TINY).log(), rival)
-    boosted = F.cross_entropy(perturbed, labels) + margin
-    doubt = _MART_DOUBT - clean.gather(1, labels[:, None])[:, 0]
-    divergence = F.kl_div((likely + _MART_TINY).log(), clean, reduction="none").sum(1)
-    return boosted + lam * (divergence * doubt).mean()
-
-
 def _weight_moves(
     model: nn.Module, proxy: nn.Module, loss: Callable[[nn.Module], Tensor]
 ) -> dict[str, Tensor]:
@@ -239,12 +189,12 @@ def _add(model: nn.Module, moves: dict[str, Tensor], factor: float) -> None:
 # an attack step of TRADES is two forwards and an input gradient; each train-mode forward is
 # followed by a full backward
 REFERENCES = {
-    "trades": Reference("official TRADES code", _kl_ascent, _trades, 3, 9),
+    "trades": Reference("official TRADES code", kl_ascent, trades, 3, 9),
     "awp-trades": Reference(
-        "official AWP code", _kl_ascent, _trades_adversarial_first, 3, 9, proxy_loss=_trades
+        "official AWP code", kl_ascent, trades_adversarial_first, 3, 9, proxy_loss=trades
     ),
     "at": Reference(
-        "the paper's authors' code and appendix D", _cross_entropy_ascent, _generalised, 2, 6
+        "the paper's authors' code and appendix D", cross_entropy_ascent, generalised, 2, 6
     ),
-    "mart": Reference("official MART code", _cross_entropy_ascent, _mart, 2, 6),
+    "mart": Reference("official MART code", cross_entropy_ascent, mart, 2, 6),
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
-from reproduce.benchmarks.result import Case, Precision
+from reproduce.benchmarks.measured import Case, Precision
 from reproduce.catalogue import dataset_facts, parse_architecture
 from reproduce.errors import HarnessError
 

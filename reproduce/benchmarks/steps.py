@@ -1,6 +1,7 @@
 """Our training step beside the reference formulation's, in pairs; and alone, over sizes."""
 
 import gc
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -16,12 +17,13 @@ from reproduce.benchmarks.cases import (
     reference_passes,
     their_step,
 )
-from reproduce.benchmarks.result import Case, Peaks, StepTime, spread
+from reproduce.benchmarks.measured import Case, Peaks, StepTime, spread
 from reproduce.benchmarks.settings import DATASET
 from reproduce.benchmarks.timing import ratios, seconds_of, timed_pairs
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.costs import forward_operations
+from reproduce.errors import HarnessError
 
 # a processor has nothing to choose or to compile that a few images would not make it choose
 _FEW = 8
@@ -61,7 +63,8 @@ def measure_steps(
     """
     found = []
     for done, case in enumerate(cases):
-        if not budget.fits(str(case), 0.0):
+        passes = our_passes(config, case) + reference_passes(config, case)
+        if not budget.fits(str(case), _least_seconds(case, passes, peaks)):
             continue
         say(str(case))
         # a case may spend more than its part on its first pair, not on more of them
@@ -86,7 +89,7 @@ def measure_scaling(
     found = []
     for case in cases:
         what = f"scaling: {case}"
-        if not budget.fits(what, 0.0):
+        if not budget.fits(what, _least_seconds(case, our_passes(config, case), peaks)):
             continue
         say(what)
         row = _guarded(case, budget, partial(_alone, config, case, runs, peaks, device, budget))
@@ -94,10 +97,19 @@ def measure_scaling(
     return found
 
 
+def _least_seconds(case: Case, passes: int, peaks: Peaks) -> float:
+    """Return how long so many passes of a batch take at the peak; nothing takes less."""
+    operations = passes * case.batch * forward_operations(case.architecture, dataset_facts(DATASET))
+    return operations / (1e9 * (peaks.best(case.precision) or math.inf))
+
+
 def _guarded(case: Case, budget: Budget, measure: Callable[[], StepTime | None]) -> StepTime | None:
-    """Measure; note it if the device's memory is too small."""
+    """Measure; note it if the memory is too small, or the network cannot be compiled."""
     try:
         return measure()
+    except HarnessError as error:
+        budget.leave_out(str(case), str(error))
+        return None
     except RuntimeError as error:
         if not out_of_memory(error):
             raise

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from reproduce.benchmarks.result import Spread, spread
+from reproduce.benchmarks.measured import Spread, spread
 
 Call = Callable[[], object]
 

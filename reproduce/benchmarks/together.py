@@ -12,7 +12,8 @@ import torch
 
 from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.cases import our_step, out_of_memory
-from reproduce.benchmarks.result import Case, Together
+from reproduce.benchmarks.measured import Case
+from reproduce.benchmarks.result import Together
 from reproduce.benchmarks.timing import seconds_of
 from reproduce.config import Config
 from reproduce.devices import prepare_process

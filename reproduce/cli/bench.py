@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -15,7 +17,8 @@ from reproduce.errors import HarnessError
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, help texts must not
     from reproduce.benchmarks.autoattack import AutoAttackOf
-    from reproduce.benchmarks.result import Peak, Prediction, Result, Spread, StepTime
+    from reproduce.benchmarks.measured import Peak, Spread, StepTime
+    from reproduce.benchmarks.result import Prediction, Result
 
 _Value = TypeVar("_Value")
 _DEFAULT_IMAGES = 64
@@ -93,7 +96,9 @@ def bench(
     attacked = _attacked(weights, architecture, dataset, images)
     from reproduce.benchmarks.run import measure
 
-    found = measure(config_, settings, attacked, lambda line: print(line, file=sys.stderr))
+    # standard output is the result's alone
+    with redirect_stdout(sys.stderr):
+        found = measure(config_, settings, attacked, partial(print, flush=True))
     if as_json:
         print(found.model_dump_json(indent=2))
         return
