@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from reproduce.benchmarks import attacks, steps, timing, together
+from reproduce.benchmarks import attacks, cases, steps, timing, together
 from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.cases import our_passes, out_of_memory, reference_passes
 from reproduce.benchmarks.measured import Case, Peak, Peaks, Spread, spread
@@ -15,7 +15,9 @@ from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.costs import forward_operations
 from reproduce.errors import HarnessError
+from reproduce.objectives import Objective
 from reproduce.planning import PAPER_SPEEDS
+from reproduce.training.step import Calls, plain_calls
 
 CPU = torch.device("cpu")
 TINY = Case(method="trades", architecture="wrn-10-0.5", batch=8)
@@ -28,8 +30,7 @@ def test_passes_of_the_paper_preset(paper: Callable[..., Config]) -> None:
     for method in ("trades", "awp-trades", "at", "mart"):
         case = TINY.model_copy(update={"method": method})
         counts[method] = (our_passes(paper(), case), reference_passes(paper(), case))
-    # the preset trains AWP as its official code does, with three train-mode forwards
-    assert counts == {"trades": (27, 39), "awp-trades": (39, 48), "at": (26, 26), "mart": (26, 26)}
+    assert counts == {"trades": (27, 39), "awp-trades": (33, 48), "at": (26, 26), "mart": (26, 26)}
 
 
 @pytest.fixture
@@ -92,10 +93,10 @@ def test_budget_names_what_does_not_fit() -> None:
 
 
 def test_steps_without_time_are_named(tiny: Callable[..., Config]) -> None:
-    cases = [TINY, TINY.model_copy(update={"method": "at"})]
+    asked = [TINY, TINY.model_copy(update={"method": "at"})]
     budget = Budget(0.0)
-    assert steps.measure_steps(tiny(), cases, 3, PEAKS, CPU, budget, lambda _: None) == []
-    assert [missing.what for missing in budget.missing] == [str(case) for case in cases]
+    assert steps.measure_steps(tiny(), asked, 3, PEAKS, CPU, budget, lambda _: None) == []
+    assert [missing.what for missing in budget.missing] == [str(case) for case in asked]
     assert attacks.measure_attacks(tiny(), ["wrn-10-1"], CPU, budget, lambda _: None) == []
     assert together.measure_together(tiny(), TINY, [2], CPU, budget, lambda _: None) == []
     assert "2 cells at once" in budget.missing[-1].what
@@ -130,7 +131,7 @@ def test_a_step_beside_its_reference(tiny: Callable[..., Config]) -> None:
     assert (row.passes, row.counted_ratio) == (11, pytest.approx(15 / 11))
     operations = forward_operations("wrn-10-0.5", dataset_facts("cifar10"))
     assert row.gflops == pytest.approx(11 * operations * row.images_per_second / 1e9)
-    assert row.of_peak == pytest.approx(row.gflops / 60.0)
+    assert row.of_peak == pytest.approx(row.gflops / 100.0)
     assert row.memory_bytes is None
 
 
@@ -148,11 +149,11 @@ def test_out_of_memory_is_a_row_that_says_so(
 
 
 def test_what_the_peak_has_no_time_for_is_not_begun(tiny: Callable[..., Config]) -> None:
-    """A first step alone would take minutes; at 60 GFLOP/s the whole needs a known time."""
+    """A first step alone would take minutes; at 100 GFLOP/s the whole needs a known time."""
     case = Case(method="trades", architecture="wrn-34-10", batch=512)
     budget = Budget(20.0)
     found = steps.measure_scaling(tiny(), [case], 1, PEAKS, CPU, budget, lambda _: None)
-    least = 11 * 512 * forward_operations("wrn-34-10", dataset_facts("cifar10")) / 60e9
+    least = 11 * 512 * forward_operations("wrn-34-10", dataset_facts("cifar10")) / 100e9
     assert found == []
     assert f"needs about {least:.0f} s" in budget.missing[0].why
 
@@ -167,6 +168,22 @@ def test_a_network_that_cannot_be_compiled_is_named(
     budget = Budget(60.0)
     assert steps.measure_steps(tiny(), [TINY], 1, PEAKS, CPU, budget, lambda _: None) == []
     assert budget.missing[0].why == "the network cannot be compiled here"
+
+
+def test_steps_are_compiled_as_asked(
+    tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[str] = []
+
+    def calls(model: torch.nn.Module, objective: Objective, mode: str) -> Calls:
+        modes.append(mode)
+        return plain_calls(model, objective)
+
+    monkeypatch.setattr(cases, "compiled_calls", calls)
+    asked = [TINY, TINY.model_copy(update={"compile": "reduce-overhead"})]
+    found = steps.measure_steps(tiny(), asked, 1, PEAKS, CPU, Budget(60.0), lambda _: None)
+    assert [row.case.compile for row in found] == ["never", "reduce-overhead"]
+    assert modes == ["reduce-overhead"]
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:

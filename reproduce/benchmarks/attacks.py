@@ -18,7 +18,7 @@ from reproduce.rng import generator
 from reproduce.specs import attack_spec
 
 # Square sees few images once most are broken
-_BATCHES = {"cpu": (8, 64), "cuda": (8, 64, 500)}
+_BATCHES = {"cpu": (8, 32), "cuda": (8, 64, 500)}
 _RUNS = 3
 _RUN_SECONDS = 0.3
 _ATTACK = "pgd20"

@@ -1,13 +1,12 @@
 """Steps that are ready to be taken: ours, and the reference's, on made-up images."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from reproduce.benchmarks.measured import Case, Precision
+from reproduce.benchmarks.measured import Case
 from reproduce.benchmarks.references import (
     REFERENCES,
     Constants,
@@ -19,11 +18,12 @@ from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config, Train
 from reproduce.costs import step_passes
-from reproduce.models import build_model
+from reproduce.models import build_model, compiling
 from reproduce.rng import generator
 from reproduce.specs import TrainingSpec, training_spec
+from reproduce.training.precision import forward_in, products_in
 from reproduce.training.recipe import build_optimizer, build_recipe
-from reproduce.training.step import train_step
+from reproduce.training.step import compiled_calls, plain_calls, train_step
 
 EPOCH_IMAGES = dataset_facts(DATASET).train
 LAM = 6.0
@@ -56,20 +56,21 @@ def our_step(config: Config, case: Case, device: torch.device) -> Step:
     This is the only place where the benchmarks know how a step is taken.
     """
     spec = spec_of(config, case)
-    recipe = replace(
-        build_recipe(spec, zeta=None),
-        precision="bf16" if case.precision == "bf16" else "float32",
-    )
+    recipe = replace(build_recipe(spec, zeta=None), precision=case.precision)
     model = build_model(case.architecture, dataset_facts(DATASET))
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, _idle(spec.train))
     images, labels = _batch(case, device, torch.channels_last)
     lam = torch.tensor(LAM, dtype=torch.float64, device=device)
+    calls = plain_calls(model, recipe.objective)
+    if case.compile != "never":
+        calls = compiled_calls(model, recipe.objective, case.compile)
 
     def step(batch: int) -> object:
         stream = generator(0, "benchmark", device=device)
-        with tf32_if(case.precision):
-            return train_step(model, optimizer, recipe, images[:batch], labels[:batch], lam, stream)
+        some = images[:batch], labels[:batch]
+        with compiling():
+            return train_step(model, optimizer, recipe, *some, lam, stream, calls)
 
     return step
 
@@ -93,14 +94,8 @@ def their_step(config: Config, case: Case, device: torch.device) -> Step:
 
     def step(batch: int) -> object:
         stream = generator(0, "benchmark", device=device)
-        low = torch.autocast(
-            device.type,
-            torch.bfloat16,
-            enabled=case.precision == "bf16",
-            # as in our step: weights that a perturbation has moved must be cast again
-            cache_enabled=False,
-        )
-        with tf32_if(case.precision), low:
+        low = forward_in(case.precision, device)
+        with products_in(case.precision), low:
             return reference_step(
                 reference,
                 model,
@@ -113,18 +108,6 @@ def their_step(config: Config, case: Case, device: torch.device) -> Step:
             )
 
     return step
-
-
-@contextmanager
-def tf32_if(precision: Precision) -> Iterator[None]:
-    """Let a GPU round the factors of products and convolutions to TF32, if that is asked for."""
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, products.allow_tf32
-    cudnn.allow_tf32 = products.allow_tf32 = precision == "tf32"
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, products.allow_tf32 = before
 
 
 def out_of_memory(error: RuntimeError) -> bool:

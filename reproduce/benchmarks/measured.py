@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Precision = Literal["float32", "tf32", "bf16"]
+from reproduce.config import CompileMode, Precision
+
+# how our networks are compiled; "never" for not at all
+Compiling = Literal["never"] | CompileMode
 
 
 class Part(BaseModel):
@@ -75,7 +78,8 @@ class Peaks(Part):
     def best(self, precision: Precision) -> float | None:
         """Return the fastest product or convolution of a precision in GFLOP/s; None if none was."""
         rates = [
-            peak.rate.median
+            # a peak is what can be reached: the least disturbed run comes nearest to it
+            peak.rate.high
             for peak in (*self.products, *self.convolutions)
             if peak.precision == precision
         ]
@@ -101,7 +105,7 @@ class Case(Part):
     architecture: str
     batch: int
     precision: Precision = "float32"
-    compile: str = "never"
+    compile: Compiling = "never"
 
     def __str__(self) -> str:
         compiled = "" if self.compile == "never" else f", compiled {self.compile}"

@@ -6,11 +6,12 @@ import torch
 from torch.nn import functional as F
 
 from reproduce.benchmarks.budget import Budget
-from reproduce.benchmarks.cases import tf32_if
-from reproduce.benchmarks.measured import Peak, Peaks, Precision
+from reproduce.benchmarks.measured import Peak, Peaks
 from reproduce.benchmarks.timing import rate
 from reproduce.catalogue import Architecture, parse_architecture
+from reproduce.config import Precision
 from reproduce.rng import generator
+from reproduce.training.precision import products_in
 
 _RUNS = 5
 _GIGA = 1e9
@@ -74,7 +75,7 @@ def _product(precision: Precision, device: torch.device) -> Peak:
         for _ in range(2)
     )
     out = torch.empty_like(left)
-    with tf32_if(precision):
+    with products_in(precision):
         found = rate(
             lambda: torch.mm(left, right, out=out),
             2 * rows**3 / _GIGA,
@@ -95,7 +96,7 @@ def _convolution(channels: int, size: int, precision: Precision, device: torch.d
         for part in (images, weight)
     )
     operations = 2 * count * channels**2 * 9 * size**2
-    with tf32_if(precision), torch.no_grad():
+    with products_in(precision), torch.no_grad():
         found = rate(
             lambda: F.conv2d(images, weight, padding=1),
             operations / _GIGA,

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from reproduce.benchmarks.budget import Budget
-from reproduce.benchmarks.measured import Precision, StepTime
+from reproduce.benchmarks.measured import Compiling, StepTime
 from reproduce.benchmarks.result import AttackRate, Hours, Pace, Prediction
 from reproduce.benchmarks.settings import DATASET
 from reproduce.catalogue import dataset_facts
-from reproduce.config import Config
+from reproduce.config import Config, Precision
 from reproduce.costs import Speed, forward_operations
 from reproduce.experiments import Evaluation, PublishedEvaluation, experiment_names, find_experiment
 from reproduce.planning import Speeds, evaluation_hours, training_hours
@@ -97,7 +97,7 @@ def predict(
 
 
 def _step_seconds(
-    steps: Sequence[StepTime], precision: Precision, compiled: str
+    steps: Sequence[StepTime], precision: Precision, compiled: Compiling
 ) -> dict[str, float]:
     """Return seconds of a pass by architecture, the median over methods."""
     found: dict[str, list[float]] = {}

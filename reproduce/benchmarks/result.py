@@ -4,13 +4,14 @@ from typing import Any, Literal
 
 from reproduce.benchmarks.measured import (
     Case,
+    Compiling,
     NotMeasured,
     Part,
     Peaks,
-    Precision,
     Spread,
     StepTime,
 )
+from reproduce.config import Precision
 
 
 class AttackRate(Part):
@@ -127,7 +128,7 @@ class Prediction(Part):
 
     unit: str
     precision: Precision
-    compile: str
+    compile: Compiling
     networks: list[str]
     training: Pace
     evaluation: Pace
@@ -153,6 +154,11 @@ class Result(Part):
         What was asked for.
     seconds : float
         How long it all took.
+    load : list of float
+        Processes that wanted a processor, in the mean of the minute before the benchmark and of
+        its last one; its own count in the second.  Empty where the system does not say.
+    cores : int or None
+        Processors of the machine.
     """
 
     version: Literal[1] = 1
@@ -162,6 +168,8 @@ class Result(Part):
     preset: str
     settings: dict[str, Any]
     seconds: float
+    load: list[float]
+    cores: int | None
     peaks: Peaks
     steps: list[StepTime]
     scaling: list[StepTime]

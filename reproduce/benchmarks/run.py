@@ -1,5 +1,6 @@
 """One benchmark of a machine: its measurements one after the other, in the time there is."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -50,7 +51,7 @@ def measure(
         If the device is not there, or the checkpoint cannot be attacked.
     """
     began, made = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    budget = Budget(60 * settings.minutes)
+    budget, load = Budget(60 * settings.minutes), _load()
     with claimed(config.machine) as device:
         hardware = describe(device)
         say("peaks")
@@ -78,6 +79,8 @@ def measure(
         preset=config.preset,
         settings=asdict(settings),
         seconds=time.monotonic() - began,
+        load=[*load, *_load()],
+        cores=os.cpu_count(),
         peaks=peaks,
         steps=steps,
         scaling=scaling,
@@ -89,9 +92,17 @@ def measure(
     )
 
 
+def _load() -> list[float]:
+    """Return the load of the last minute, or nothing where the system does not tell."""
+    try:
+        return [os.getloadavg()[0]]
+    except (AttributeError, OSError):
+        return []
+
+
 def _unit(hardware: dict[str, str | int], device: torch.device) -> str:
     """Say what predicted hours are of."""
     if device.type == "cuda":
         return f"GPU-hours of this machine ({hardware['name']})"
     threads = hardware["threads"]
-    return f"hours of this machine's processor ({hardware['name']}, {threads} thread(s))"
+    return f"processor-hours of this machine ({hardware['name']}, {threads} thread(s))"

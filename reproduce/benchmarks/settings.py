@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
-from reproduce.benchmarks.measured import Case, Precision
+from reproduce.benchmarks.measured import Case, Compiling
 from reproduce.catalogue import dataset_facts, parse_architecture
+from reproduce.config import CompileMode, Precision
 from reproduce.errors import HarnessError
 
 DATASET = "cifar10"
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 METHODS = ("trades", "awp-trades", "at", "mart")
-COMPILE_MODES = ("never",)
+COMPILE_MODES: tuple[Compiling, ...] = ("never", *get_args(CompileMode))
 _SCALING_WIDTHS = (0.5, 1, 2, 5, 10)
 _SCALING_BATCHES = (32, 128, 512)
 
@@ -57,7 +58,7 @@ class Settings:
     methods: tuple[str, ...]
     architectures: tuple[str, ...]
     precisions: tuple[Precision, ...]
-    compile: tuple[str, ...]
+    compile: tuple[Compiling, ...]
     cells: tuple[int, ...]
     pairs: int
     minutes: float
@@ -130,7 +131,7 @@ DEFAULTS = {
         methods=("trades", "at", "awp-trades"),
         architectures=("wrn-34-1", "wrn-34-5", "wrn-34-10", "densenet-bc-40-12"),
         precisions=PRECISIONS,
-        compile=COMPILE_MODES,
+        compile=("never", "default"),
         cells=(1, 2, 4),
         pairs=5,
         minutes=10.0,

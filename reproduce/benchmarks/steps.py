@@ -117,6 +117,8 @@ def _guarded(case: Case, budget: Budget, measure: Callable[[], StepTime | None])
         return None
     finally:
         # what an exception or a closure still holds must not fill the memory of the next
+        if case.compile != "never":
+            torch.compiler.reset()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -39,7 +39,8 @@ def bench(
         str | None, typer.Option(help="By commas: float32, tf32 (a GPU's), bf16.")
     ] = None,
     compile_modes: Annotated[
-        str | None, typer.Option("--compile", help="Modes of compiling, by commas: never, ...")
+        str | None,
+        typer.Option("--compile", help="By commas: never, default, reduce-overhead, ..."),
     ] = None,
     cells: Annotated[
         str | None, typer.Option(help="How many cells at once on the device, such as 1,2,4.")
@@ -256,9 +257,10 @@ def _prediction_table(found: "Prediction", preset: str) -> Table:
 def _lines(found: "Result") -> Iterable[str]:
     """Say in sentences what no table has."""
     for prediction in found.predictions:
+        alone = "; wider ones are extrapolated from one" if len(prediction.networks) == 1 else ""
         yield (
-            f"Hours are {prediction.unit}, by steps on {', '.join(prediction.networks)} and "
-            f"{prediction.evaluation_from}; attacks as if every image held to the end. The "
+            f"Hours: {prediction.unit}, by steps on {', '.join(prediction.networks)} and "
+            f"{prediction.evaluation_from}{alone}; attacks as if every image held to the end. The "
             f"largest share of all in {prediction.precision}: {prediction.largest}."
         )
     both = found.autoattack
@@ -272,5 +274,10 @@ def _lines(found: "Result") -> Iterable[str]:
         )
     for missing in found.not_measured:
         yield f"Not measured: {missing.what}: {missing.why}."
+    if found.load and found.cores and found.load[0] > found.cores / 2:
+        yield (
+            f"The machine was busy before this began (load {found.load[0]:.1f}, {found.cores} "
+            "processors): speeds are too low, ratios are the safer figures."
+        )
     name, commit = found.hardware["name"], found.provenance["commit"]
     yield f"{name}, {found.seconds:.0f} s, {found.made}, commit {commit}."
