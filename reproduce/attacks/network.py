@@ -90,8 +90,10 @@ class AttackedNetwork(nn.Module):
         if channels_last:
             model.to(memory_format=self._layout)  # type: ignore[call-overload]
         if compiled:
+            from torch._functorch import config as functorch  # seconds to import
+
             # FAB goes backward several times through one forward pass
-            torch._functorch.config.donated_buffer = False
+            functorch.donated_buffer = False
         self._call = compile_network(model, dynamic=True) if compiled else model
         self._classes = classes
         self._batch_size = batch_size

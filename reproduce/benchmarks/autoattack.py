@@ -13,10 +13,11 @@ from reproduce.benchmarks.result import AutoAttackTime
 from reproduce.benchmarks.timing import Pair, ratios, seconds_of
 from reproduce.catalogue import dataset_facts
 from reproduce.config import AutoAttack, Config
+from reproduce.costs import evaluation_passes
 from reproduce.data import load_prepared, open_store, stratified_subset
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import attack_batch
-from reproduce.models import ModelSource
+from reproduce.models import ModelSource, wants_compiling
 from reproduce.paths import prepared_file
 from reproduce.rng import own_random_numbers
 from reproduce.specs import AttackSpec, attack_spec
@@ -83,10 +84,12 @@ def measure_autoattack(
     """
     source = ModelSource(what.dataset, what.architecture, what.weights)
     spec = _spec(config, what.dataset)
-    batch = _batch(config, what, device)
+    batch, facts = _batch(config, what, device), dataset_facts(what.dataset)
+    passes = evaluation_passes(spec.model_copy(update={"images": what.images}), facts)
+    compiled = wants_compiling(config.machine, passes)
     runs: list[tuple[_Run, _Run]] = []
     while len(runs) < pairs:
-        ours = _ours(source.load().to(device), batch, spec, dataset_facts(what.dataset).classes)
+        ours = _ours(source.load().to(device), batch, spec, facts.classes, compiled)
         runs.append((ours, _plain(source.load().to(device), batch, spec)))
         if len(runs) < pairs and sum(run.seconds for run in runs[-1]) > budget.left:
             missing = f"AutoAttack: {pairs - len(runs)} of {pairs} pairs"
@@ -96,6 +99,7 @@ def measure_autoattack(
     timed = [Pair(mine.seconds, theirs.seconds) for mine, theirs in runs]
     return AutoAttackTime(
         images=len(batch.labels),
+        compiled=compiled,
         robust=int(ours.robust.sum()),
         plain_robust=int(plain.robust.sum()),
         differing=int((ours.robust != plain.robust).sum()),
@@ -159,9 +163,9 @@ def _limit(attack: Any, spec: AttackSpec) -> None:
         attack.square.n_queries = settings.queries
 
 
-def _ours(model: nn.Module, batch: Batch, spec: AttackSpec, classes: int) -> _Run:
-    """Run the parts as the runner does on a shard."""
-    network = AttackedNetwork(model, classes)
+def _ours(model: nn.Module, batch: Batch, spec: AttackSpec, classes: int, compiled: bool) -> _Run:
+    """Run the parts as the runner does on a shard; compiling is a part of the seconds."""
+    network = AttackedNetwork(model, classes, compiled=compiled)
     device, size = batch.images.device, len(batch.labels)
     parts = attack_parts(spec, network, classes, device, batch_size=size)
     found: dict[str, Tensor] = {}

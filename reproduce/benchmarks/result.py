@@ -43,6 +43,8 @@ class AutoAttackTime(Part):
 
     Attributes
     ----------
+    compiled : bool
+        Whether ours was, by `machine.compile`; the first pair's seconds hold the compilation.
     images, robust, plain_robust, differing : int
         Images attacked, how many held in each, and on how many the verdicts differ.
     ratio : Spread
@@ -53,6 +55,7 @@ class AutoAttackTime(Part):
         Forward passes and gradients of each, counted in images.
     """
 
+    compiled: bool
     images: int
     robust: int
     plain_robust: int

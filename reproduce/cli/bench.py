@@ -265,9 +265,10 @@ def _lines(found: "Result") -> Iterable[str]:
         )
     both = found.autoattack
     if both is not None:
+        how = ", ours compiled" if both.compiled else ""
         yield (
-            f"AutoAttack on {both.images} images: {both.robust} robust, {both.plain_robust} by the "
-            f"plain package, {both.differing} verdicts differ; plain / ours "
+            f"AutoAttack on {both.images} images{how}: {both.robust} robust, {both.plain_robust} "
+            f"by the plain package, {both.differing} verdicts differ; plain / ours "
             f"{both.ratio.median:.2f} ({_short(both.ratio)}); forward and backward passes "
             f"{both.forward:,} and {both.backward:,}, of the plain package "
             f"{both.plain_forward:,} and {both.plain_backward:,}."
