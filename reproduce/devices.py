@@ -17,6 +17,10 @@ from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
 
 _POLL_SECONDS = 1.0
+# pixels of the images that machine.eval_batch counts, CIFAR's, and the bytes that
+# WideResNet-34-10 keeps of one for a gradient
+_SIZE, _KEPT = 32, 22 * 2**20
+_CPU_BATCH = 500
 
 
 @contextmanager
@@ -127,6 +131,40 @@ def describe(device: torch.device) -> dict[str, str | int]:
         memory = round(properties.total_memory / 2**30)
         return {"device": "cuda", "name": properties.name, "memory_gib": memory}
     return {"device": "cpu", "name": _processor(), "threads": torch.get_num_threads()}
+
+
+def images_at_once(machine: Machine, device: torch.device, size: int) -> int:
+    """Return how many images go through a network at once in evaluation.
+
+    Memory bounds it.  Networks for large images shrink them at the entrance, so what
+    they keep for a gradient grows with the width of the images rather than their area:
+    WideResNet-34-10 keeps 22 MiB an image of 32 pixels; ResNet-50 and Wide-ResNet-50-2
+    keep 135 and 177 MiB an image of 288 pixels, of which nine times fewer go at once.
+
+    Parameters
+    ----------
+    machine : Machine
+        Its `eval_batch`, or null for what suits the device.
+    device : torch.device
+        Where the network is.
+    size : int
+        Height and width of the images, in pixels.
+
+    Examples
+    --------
+    >>> machine, cpu = Machine(eval_batch=500), torch.device("cpu")
+    >>> [images_at_once(machine, cpu, size) for size in (8, 32, 288)]
+    [500, 500, 55]
+    """
+    most = machine.eval_batch or _suited(device)
+    return max(1, most * _SIZE // max(size, _SIZE))
+
+
+def _suited(device: torch.device) -> int:
+    if device.type == "cpu":
+        return _CPU_BATCH
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return max(1, memory // 4 // _KEPT)
 
 
 def _processor() -> str:

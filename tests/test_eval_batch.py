@@ -14,12 +14,14 @@ from reproduce.catalogue import dataset_facts
 from reproduce.cells import parse_cell
 from reproduce.config import Config, Machine
 from reproduce.data import prepare
+from reproduce.devices import images_at_once
 from reproduce.evaluation.run import evaluate_cell
 from reproduce.files import read_json
 from reproduce.models import build_model
 from reproduce.settings import load_config
 from reproduce.training import train_cell
 
+CPU = torch.device("cpu")
 CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")
 
 
@@ -44,14 +46,31 @@ def _kept(architecture: str, dataset: str) -> int:
 
 def test_the_default_needs_no_more_memory_for_imagenet_than_for_cifar() -> None:
     machine = Machine()
-    cifar = machine.images_at_once(32) * _kept("wrn-34-10", "cifar10")
+    cifar = images_at_once(machine, CPU, 32) * _kept("wrn-34-10", "cifar10")
     for architecture in ("wrn-50-1", "wrn-50-2"):
-        assert machine.images_at_once(288) * _kept(architecture, "imagenet") < cifar
+        assert images_at_once(machine, CPU, 288) * _kept(architecture, "imagenet") < cifar
 
 
 def test_small_images_are_no_more_and_one_always_goes() -> None:
     sizes = {8: 10, 32: 10, 33: 9, 64: 5, 320: 1, 3200: 1}
-    assert {size: Machine(eval_batch=10).images_at_once(size) for size in sizes} == sizes
+    assert {size: images_at_once(Machine(eval_batch=10), CPU, size) for size in sizes} == sizes
+
+
+class _Card:
+    def __init__(self, gibibytes: float) -> None:
+        self.total_memory = int(gibibytes * 2**30)
+
+
+@pytest.mark.parametrize(("gibibytes", "most"), [(8, 93), (24, 279), (139, 1617), (0.01, 1)])
+def test_a_quarter_of_a_cards_memory(
+    monkeypatch: pytest.MonkeyPatch, gibibytes: float, most: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: _Card(gibibytes))
+    assert images_at_once(Machine(), torch.device("cuda", 0), 32) == most
+    # what the widest network of the paper keeps of them fits
+    if most > 1:
+        assert most * _kept("wrn-34-10", "cifar10") < gibibytes * 2**30 / 3
+    assert images_at_once(Machine(eval_batch=7), torch.device("cuda", 0), 32) == 7
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from reproduce.benchmarks.timing import Call, rate, seconds_of
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.costs import attack_passes
+from reproduce.devices import images_at_once
 from reproduce.models import build_model
 from reproduce.rng import generator
 from reproduce.specs import attack_spec
@@ -58,7 +59,8 @@ def measure_attacks(
 def _of_network(
     config: Config, architecture: str, device: torch.device, budget: Budget
 ) -> list[AttackRate]:
-    facts, most = dataset_facts(DATASET), config.machine.eval_batch
+    facts = dataset_facts(DATASET)
+    most = images_at_once(config.machine, device, facts.size)
     batches = sorted({min(batch, most) for batch in _BATCHES[device.type]})
     model = build_model(architecture, facts).to(device)
     network = AttackedNetwork(model, facts.classes, most)

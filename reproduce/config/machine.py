@@ -7,9 +7,6 @@ from pydantic import Field
 
 from reproduce.config.fields import Count, Positive, Section
 
-# pixels of the images that eval_batch counts, CIFAR's
-_SIZE = 32
-
 # what PyTorch's compiler optimises for
 CompileMode = Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"]
 
@@ -66,9 +63,10 @@ class Machine(Section):
     loaders: Annotated[int, Field(strict=True, ge=0)] = 8
     """Processes that decode the images of a folder ahead of training, for each GPU, and threads
     that do it in evaluation; 0 decodes them when they are needed."""
-    eval_batch: Count = 500
+    eval_batch: Count | None = None
     """Most images of 32 x 32 pixels that go through a network at once in evaluation; of larger
-    ones fewer, in proportion to their width. FAB, Square and APGD need a whole shard at once: a
+    ones fewer, in proportion to their width. null for what a quarter of a GPU's memory holds of
+    WideResNet-34-10's, and for 500 on a CPU. FAB, Square and APGD need a whole shard at once: a
     smaller batch then costs them a second forward pass a gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the network, for training and for evaluation; auto does it where the minute it takes
@@ -81,24 +79,3 @@ class Machine(Section):
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None
     """Stop a training run or an evaluation cleanly after this many minutes; null for never."""
-
-    def images_at_once(self, size: int) -> int:
-        """Return how many images go through a network at once in evaluation.
-
-        Memory bounds it.  Networks for large images shrink them at the entrance, so what
-        they keep for a gradient grows with the width of the images rather than their
-        area: WideResNet-34-10 keeps 22 MiB an image of 32 pixels, 11 GiB at 500 of them;
-        ResNet-50 and Wide-ResNet-50-2 keep 135 and 177 MiB an image of 288 pixels, 7 and
-        10 GiB at the 55 that this makes of 500.
-
-        Parameters
-        ----------
-        size : int
-            Height and width of the images, in pixels.
-
-        Examples
-        --------
-        >>> [Machine(eval_batch=500).images_at_once(size) for size in (8, 32, 288)]
-        [500, 500, 55]
-        """
-        return max(1, self.eval_batch * _SIZE // max(size, _SIZE))

@@ -12,7 +12,7 @@ from reproduce.attacks import AttackedNetwork, Batch, Passes, attack_parts, froz
 from reproduce.config import Machine
 from reproduce.costs import evaluation_passes, part_passes
 from reproduce.data import load_prepared, open_store, stratified_subset
-from reproduce.devices import describe
+from reproduce.devices import describe, images_at_once
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import attack_batch
 from reproduce.evaluation.checks import check_network
@@ -94,7 +94,7 @@ class Worker:
                 "have it load them"
             )
         self.model = job.source.load(self.facts).to(device)
-        at_once = job.machine.images_at_once(self.facts.size)
+        at_once = images_at_once(job.machine, device, self.facts.size)
         self.network = AttackedNetwork(
             self.model,
             self.facts.classes,

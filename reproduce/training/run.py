@@ -15,7 +15,7 @@ from reproduce.cells import Cell
 from reproduce.config import CompileMode, Config, Machine
 from reproduce.costs import training_passes
 from reproduce.data import BatchSource, FolderBatches, load_prepared
-from reproduce.devices import claimed
+from reproduce.devices import claimed, images_at_once
 from reproduce.distributed import Group, group_here, joined
 from reproduce.errors import HarnessError
 from reproduce.files import exclusive, sha256_of_file, write_json
@@ -170,7 +170,7 @@ def _train(
         say(f"{spec.cell}: {spec.train.epochs} epochs on {machines(device, group)}")
     update_piece = begin_piece(state, device, group, compile_mode)
     recipe = build_recipe(spec, state.zeta)
-    at_once = config.machine.images_at_once(images.stores.test.image_shape[-1])
+    at_once = images_at_once(config.machine, device, images.stores.test.image_shape[-1])
     pace = Pace(at_once, config.machine.save_minutes, stop, group, compile_mode)
     loop = TrainingLoop(
         spec, model, optimizer, recipe, images.batches, images.stores, state, path, pace
