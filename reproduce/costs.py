@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from reproduce.catalogue import METHODS, Architecture, DatasetFacts, parse_architecture
 from reproduce.config import Attack, AutoAttack, FABAttack, PGDAttack, SquareAttack
+from reproduce.schedules import measured_epochs
 from reproduce.specs import AttackSpec, TrainingSpec
 
 _FLOAT = 4
@@ -61,15 +62,21 @@ def training_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
 
     An input gradient counts as one pass and a full backward as two.
     """
-    train, attack = spec.train, spec.validation.attack
+    train = spec.train
     trained = (spec.train_images or facts.train) - train.holdout
-    tested = (spec.test_images or facts.test) + train.holdout
-    validation = 1 if attack is None else attack_passes(attack, facts.classes)
     steps = sum(
         step_passes(spec, epoch) * _relative_size(spec, epoch, facts)
         for epoch in range(1, train.epochs + 1)
     )
-    return trained * steps + train.epochs * tested * validation
+    return trained * steps + validation_passes(spec, facts)
+
+
+def validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
+    """Return those of the passes of a run that measure its epochs and so choose its checkpoints."""
+    attack = spec.validation.attack
+    tested = (spec.test_images or facts.test) + spec.train.holdout
+    each = 1 if attack is None else attack_passes(attack, facts.classes)
+    return len(measured_epochs(spec.train)) * tested * each
 
 
 def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float:

@@ -44,7 +44,7 @@ def trace_file(folder: Path) -> Path:
 
 
 def epochs_file(folder: Path) -> Path:
-    """Return the metrics of a run: a row an epoch."""
+    """Return the metrics of a run: a row an epoch that was measured."""
     return folder / "epochs.csv"
 
 

@@ -1,6 +1,7 @@
-"""Learning rates: by epoch, where one holds for a whole epoch, or by iteration between points.
+"""What changes over a run: learning rates, and after which epochs the network is measured.
 
-Epochs count from 1.
+Rates go by epoch, where one holds for a whole epoch, or by iteration between points.  Epochs
+count from 1.
 """
 
 import math
@@ -49,8 +50,13 @@ def learning_rate(train: Train, epoch: int, step: int = 0, of: int = 1) -> float
 
 def _late(share: float, epochs: int) -> int:
     """Return the first epoch after a share of a run: never the first, however short the run."""
+    return max(2, _over(share, epochs))
+
+
+def _over(share: float, epochs: int) -> int:
+    """Return how many whole epochs lie in a share of a run."""
     # a product such as 0.29 * 100 lies a little below its whole number
-    return max(2, int(share * epochs + 1e-9))
+    return int(share * epochs + 1e-9)
 
 
 def _halvings(epoch: int, epochs: int, first: int) -> int:
@@ -64,6 +70,19 @@ def _halvings(epoch: int, epochs: int, first: int) -> int:
         return epoch - first + 1
     # in hundredths, so that 0.74 E is exact
     return (100 * epoch - 74 * epochs) // (100 * (epochs // 100))
+
+
+def measured_epochs(train: Train) -> range:
+    """Return the epochs after which the network is measured, in order; the last is among them.
+
+    Examples
+    --------
+    >>> attack = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
+    >>> measured_epochs(Train(epochs=100, measured_from=0.75, attack=attack))
+    range(76, 101)
+    """
+    first = _over(train.measured_from, train.epochs) + 1
+    return range(min(first, train.epochs), train.epochs + 1)
 
 
 def piecewise_rate(points: Sequence[tuple[float, float]], epoch: int, step: int, of: int) -> float:

@@ -34,7 +34,7 @@ class Spec(BaseModel):
 
 
 class EpochEvaluation(Spec):
-    """The attack that measures a network after every epoch and so picks its checkpoints."""
+    """The attack that measures a network after its epochs and so picks its checkpoints."""
 
     epsilon: float | None
     attack: PGDAttack | None
@@ -141,7 +141,7 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
 
 
 def _validation(config: Config, cell: Cell) -> EpochEvaluation:
-    """Resolve how every epoch is measured."""
+    """Resolve how epochs are measured; which are is up to `reproduce.schedules`."""
     crop = _crop(config, cell.dataset)
     if METHODS[cell.method].validation == "natural":
         return EpochEvaluation(epsilon=None, attack=None, crop=crop)

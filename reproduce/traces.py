@@ -45,12 +45,21 @@ def read_trace(path: Path, cell: Cell) -> pd.DataFrame:
 
 
 def write_epochs(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write the metrics after every epoch as CSV."""
+    """Write the metrics after every epoch that was measured as CSV."""
     write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
-def read_epochs(path: Path, cell: Cell, epochs: int) -> pd.DataFrame:
-    """Read the metrics of a finished run of so many epochs, as `write_epochs` wrote them.
+def read_epochs(path: Path, cell: Cell, measured: range) -> pd.DataFrame:
+    """Read the metrics of a finished run, as `write_epochs` wrote them.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    cell : Cell
+        The run.
+    measured : range
+        The epochs that the run was measured after, up to its last.
 
     Raises
     ------
@@ -59,12 +68,13 @@ def read_epochs(path: Path, cell: Cell, epochs: int) -> pd.DataFrame:
     """
     try:
         frame = pd.read_csv(path).astype("float64")
-        whole = frame["epoch"].tolist() == list(range(1, epochs + 1))
+        whole = frame["epoch"].tolist() == list(measured)
     except (OSError, ValueError, LookupError):
         whole = False
     if not whole:
+        late = f" measured from {measured[0]} on" if measured[0] > 1 else ""
         raise HarnessError(
-            f"{path} is damaged or not of {epochs} epochs; delete it, and `reproduce train {cell}` "
-            "makes it again"
+            f"{path} is damaged or not of {measured[-1]} epochs{late}; delete it, and "
+            f"`reproduce train {cell}` makes it again"
         )
     return frame

@@ -157,7 +157,7 @@ def test_too_few_epochs_after_the_drop(
     assert after_drops(config.train_of("trades-step")) == windows
     claim = claims_of(config)["overfitting"]
     assert (claim.verdict, claim.effects) == ("too little data", ())
-    assert "Fewer than 3 epochs are left after the learning rate drops" in claim.summary
+    assert "Fewer than 3 measured epochs are left after the learning rate drops" in claim.summary
 
 
 @pytest.mark.parametrize("share", [0.17, 0.25])
@@ -166,7 +166,7 @@ def test_too_few_epochs_before_the_drop(tiny: Callable[..., Config], share: floa
     _fill(config, -1, 0.5, -1.5)
     claim = claims_of(config)["stability-falls"]
     assert (claim.verdict, claim.effects) == ("too little data", ())
-    assert "Fewer than 3 epochs are left before the learning rate drops" in claim.summary
+    assert "Fewer than 3 measured epochs are left before the learning rate drops" in claim.summary
 
 
 def test_stability_before_the_drop(config: Config) -> None:
@@ -267,7 +267,7 @@ def test_epochs_that_were_not_measured_are_named(config: Config) -> None:
         write_history(config, cell, epochs=rows)
     for name in ("overfitting", "stability-falls"):
         claim = claims_of(config)[name]
-        assert "No run is finished that measured every epoch" in claim.summary
+        assert "No run is finished with all its measurements" in claim.summary
         assert len(claim.missing) == len(cells)
         assert claim.missing[0] == f"{first} has no measurement of all metrics in 2 of 12 epochs"
 

@@ -13,8 +13,8 @@ PACKAGE = Path(reproduce.__file__).parent
 LAYERS = [
     {"errors", "catalogue", "tensors", "vision"},
     {"config", "cells", "files", "rng", "provenance", "progress", "distributed"},
-    {"settings", "specs", "paths", "costs", "devices", "paper"},
-    {"runs", "outcomes", "saved", "traces", "records", "schedules", "zoo"},
+    {"settings", "specs", "paths", "schedules", "costs", "devices", "paper"},
+    {"runs", "outcomes", "saved", "traces", "records", "zoo"},
     {"data", "models"},
     {"attacks"},
     {"objectives"},

@@ -1,7 +1,7 @@
 """What the choice of checkpoint is worth: a run's metrics at each of its checkpoints.
 
-Every epoch is measured on the test images, so what a run's other checkpoints would
-have scored is known without another attack.
+Whatever epoch may be chosen is measured on the test images, and so is the last: what a
+run's other checkpoints would have scored is known without another attack.
 """
 
 import math
@@ -113,7 +113,7 @@ class Optimism(NamedTuple):
 
 
 def measured_metrics(method: str) -> tuple[str, ...]:
-    """Return the metrics of every epoch of a method's runs, first the one that chooses."""
+    """Return the metrics that a method's epochs are measured by, first the one that chooses."""
     return _MEASURED[METHODS[method].validation]
 
 
@@ -192,7 +192,7 @@ def _names(cell: Cell) -> Kind:
 
 
 def _measured_epochs(run: UsableRun, finished: RunInfo) -> pd.DataFrame:
-    """Return the metrics of a finished run by epoch, held against what was chosen by them.
+    """Return the metrics of a finished run by measured epoch, held against what was chosen by them.
 
     Raises
     ------

@@ -30,7 +30,7 @@ class Histories:
         Columns `TRACE_COLUMNS`: a row an iteration.  `lambda` is the one that names the
         run, `lambda_t` the one of the step.
     epochs : pandas.DataFrame
-        Columns `EPOCH_COLUMNS`: a row an epoch, percent of the test images.
+        Columns `EPOCH_COLUMNS`: a row an epoch that was measured, percent of the test images.
     missing : tuple of str
         What is not there: runs not begun or not finished, files damaged or lost.
     """

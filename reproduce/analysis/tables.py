@@ -23,6 +23,7 @@ from reproduce.config import Config
 from reproduce.deviations import deviations, table_deviations
 from reproduce.experiments import Experiment
 from reproduce.files import write_text
+from reproduce.schedules import measured_epochs
 
 _MISSING = "–"
 # lines of one kind under a table; the records hold them all
@@ -54,7 +55,11 @@ def checkpoints_notes(config: Config, choices: Choices, layout: Layout) -> list[
     """Say under the table of checkpoints what its numbers are, and what is missing."""
     methods = list(dict.fromkeys(cell.method for cell in choices.cells))
     changed = deviations(config, [], methods, {cell.dataset for cell in choices.cells})
-    notes = [f"Preset {config.preset}: {_epochs(config, methods)}.", *layout.notes]
+    notes = [
+        f"Preset {config.preset}: {_epochs(config, methods)}.",
+        *layout.notes,
+        *_measured(config, methods),
+    ]
     if changed:
         notes.append(f"Not the paper's protocol: {'; '.join(changed)}.")
     missing = len(choices.cells) - choices.found
@@ -85,6 +90,7 @@ def table_notes(
         f"Preset {config.preset}: {_protocol(config, experiment, methods, attacks)}.",
         *(f"{name}: {_budget(config, name)}." for name in attacks),
         *layout.notes,
+        *_measured(config, _choosing(experiment)),
         *partial_notes(config, attacks, results),
     ]
     datasets = {item.cell.dataset for item in experiment.evaluations}
@@ -110,6 +116,26 @@ def _epochs(config: Config, methods: list[str]) -> str:
     if len(set(epochs.values())) == 1:
         return f"{next(iter(epochs.values()))} epochs"
     return ", ".join(f"{title} {count}" for title, count in epochs.items()) + " epochs"
+
+
+def _choosing(experiment: Experiment) -> list[str]:
+    """Name the methods of which a table shows checkpoints that were chosen."""
+    chosen = (item for item in experiment.evaluations if item.checkpoint != "last")
+    return list(dict.fromkeys(item.cell.method for item in chosen))
+
+
+def _measured(config: Config, methods: list[str]) -> list[str]:
+    """Say of which epochs checkpoints were chosen, where it was not of all."""
+    ranges: dict[range, list[str]] = {}
+    for name in methods:
+        train = config.train_of(name)
+        if (epochs := measured_epochs(train))[0] > 1:
+            ranges.setdefault(epochs, []).append(METHODS[name].title)
+    return [
+        f"{', '.join(titles)}: checkpoints are chosen among epochs {epochs[0]} to {epochs[-1]}, "
+        "the only ones measured; the paper chooses among all."
+        for epochs, titles in ranges.items()
+    ]
 
 
 def _protocol(

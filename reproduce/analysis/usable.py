@@ -11,6 +11,7 @@ from reproduce.errors import HarnessError
 from reproduce.files import sha256_of_file
 from reproduce.runs import Found, RunInfo, find_run
 from reproduce.saved import SavedTrace
+from reproduce.schedules import measured_epochs
 from reproduce.specs import training_spec
 from reproduce.traces import as_frame, read_epochs, read_trace
 
@@ -78,7 +79,7 @@ class UsableRun:
         return frame
 
     def epochs(self) -> pd.DataFrame:
-        """Read the metrics after its epochs, a row each, as epochs.csv has them.
+        """Read the metrics after the epochs it was measured after, a row each, as in epochs.csv.
 
         Raises
         ------
@@ -89,8 +90,8 @@ class UsableRun:
         if isinstance(run, SavedTrace):
             return pd.DataFrame(run.progress["epochs"])
         path = paths.epochs_file(paths.cell_folder(self.config, self.cell))
-        epochs = training_spec(self.config, self.cell).train.epochs
-        return read_epochs(path, self.cell, epochs)
+        train = training_spec(self.config, self.cell).train
+        return read_epochs(path, self.cell, measured_epochs(train))
 
     def _usable(self) -> RunInfo | SavedTrace:
         usable = self.finished or self.found.saved

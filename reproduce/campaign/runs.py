@@ -81,7 +81,7 @@ class RunStatus:
     saved_at : float or None
         When its state was saved, in seconds since 1970.
     metrics : mapping
-        Those of the last finished epoch in percent, by their names in epochs.csv.
+        Those of the last measured epoch in percent, by their names in epochs.csv.
     loss : tuple of float, or None
         Natural risk and robust regularisation, means over the last iterations.
     error : str or None

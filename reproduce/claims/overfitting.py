@@ -20,7 +20,7 @@ from reproduce.claims.claim import Effect, Finding, Verdict, verdict_of
 from reproduce.claims.evidence import Evidence, finished_runs, grouped
 from reproduce.claims.words import counted, size, so_far
 from reproduce.config import Curves, Train
-from reproduce.schedules import learning_rate
+from reproduce.schedules import learning_rate, measured_epochs
 
 # epochs that a slope takes: a line through two leaves nothing to doubt it by
 FEWEST = 3
@@ -28,7 +28,7 @@ FEWEST = 3
 _UNIT = "points an epoch"
 _STABILITY = "perturbation_stability"
 _NO_DROP = "The schedule of these runs has no drop of the learning rate."
-_NO_RUNS = "No run is finished that measured every epoch."
+_NO_RUNS = "No run is finished with all its measurements."
 
 Windows = Sequence[Sequence[int]]
 
@@ -118,12 +118,13 @@ def overfitting(evidence: Evidence) -> Finding:
 def stability_falls(evidence: Evidence) -> Finding:
     """Test that perturbation stability falls during training, and both accuracies rise.
 
-    Slopes over the epochs before the first drop of the learning rate, over all where it
-    never drops.
+    Slopes over the epochs measured before the first drop of the learning rate, over all
+    measured where it never drops.
     """
     found = _follow(evidence)
     drop = first_drop(found.train)
-    window = range(1, found.train.epochs + 1 if drop is None else drop)
+    measured = measured_epochs(found.train)
+    window = [epoch for epoch in measured if drop is None or epoch < drop]
     if len(window) < FEWEST:
         where = _too_short("before", drop or found.train.epochs + 1)
         return Finding("too little data", where, missing=found.missing)
@@ -136,7 +137,7 @@ def stability_falls(evidence: Evidence) -> Finding:
     def fall(epochs: pd.DataFrame) -> float:
         return -rise(_STABILITY, epochs)
 
-    used = f"epochs 1 to {window[-1]}"
+    used = f"epochs {window[0]} to {window[-1]}"
     stable, robust, natural = effects = (
         _effect(found, "fall of perturbation stability", fall, used),
         _effect(found, "rise of robust accuracy", partial(rise, "robust_accuracy"), used),
@@ -156,13 +157,15 @@ def first_drop(train: Train) -> int | None:
 
 
 def after_drops(train: Train) -> list[list[int]]:
-    """Return the epochs after the first drop, those of one learning rate together.
+    """Return the epochs measured after the first drop, those of one learning rate together.
 
     The first epoch of each is left out where two others remain: the metrics jump in it,
     which is no trend.  Where a rate holds for a single epoch, nothing is left to compare.
     """
     found = [phase[1:] if len(phase) > 2 else phase for phase in _phases(train)[1:]]
-    return [phase for phase in found if len(phase) > 1]
+    measured = measured_epochs(train)
+    seen = [[epoch for epoch in phase if epoch in measured] for phase in found]
+    return [phase for phase in seen if len(phase) > 1]
 
 
 def slope(epochs: pd.DataFrame, metric: str, windows: Windows) -> float:
@@ -214,8 +217,8 @@ def _follow(evidence: Evidence) -> _Followed:
 
 def _too_short(where: str, drop: int) -> str:
     return (
-        f"Fewer than {FEWEST} epochs are left {where} the learning rate drops (epoch {drop}), "
-        "without those in which it does: too few for a slope."
+        f"Fewer than {FEWEST} measured epochs are left {where} the learning rate drops (epoch "
+        f"{drop}), without those in which it does: too few for a slope."
     )
 
 

@@ -132,12 +132,10 @@ class Eval(Section):
 
     @property
     def validation(self) -> PGDAttack:
-        """The attack that measures every epoch, on all images and from one start."""
+        """The attack that measures epochs, on all images and from one start."""
         attack = self.attacks.get("pgd20")
         if not isinstance(attack, PGDAttack):
-            raise ValueError(
-                "attack 'pgd20' of kind pgd is missing; every epoch is validated with it"
-            )
+            raise ValueError("attack 'pgd20' of kind pgd is missing; epochs are validated with it")
         return attack.model_copy(update={"images": None, "restarts": 1})
 
     def epsilon_of(self, attack: str) -> float:

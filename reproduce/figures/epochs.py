@@ -12,6 +12,7 @@ from reproduce.figures.drawing import Drawing
 from reproduce.figures.lines import draw_lines
 from reproduce.figures.names import runs_of
 from reproduce.figures.style import MARKERS, legend_above, look, new_figure, say_missing
+from reproduce.schedules import measured_epochs
 
 _TITLES = ("(a) robust accuracy", "(b) natural accuracy", "(c) stability")
 _SHORT = ("robust", "natural", "stability")
@@ -21,23 +22,26 @@ def make(config: Config, name: str) -> Drawing:
     """Draw robust accuracy, natural accuracy and stability over epochs, a line a width."""
     grid: Curves = getattr(config.experiments, name)
     histories = read_histories(config, curve_cells(grid))
-    numbers = _with_best(histories.epochs, config.train_of(grid.method).epochs)
+    measured = measured_epochs(config.train_of(grid.method))
+    numbers = _with_best(histories.epochs, measured)
     figure = _plot(grid, numbers)
     say_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}, on the test images. Lines: mean over seeds with one standard "
         "deviation; (d): the epoch of each finished run with the highest robust accuracy."
     )
+    if measured[0] > 1:
+        caption += f" Only epochs {measured[0]} to {measured[-1]} are measured."
     title = find_experiment(config, name).title
     return Drawing(title, caption, figure, numbers, histories.missing)
 
 
-def _with_best(epochs: pd.DataFrame, whole: int) -> pd.DataFrame:
+def _with_best(epochs: pd.DataFrame, measured: range) -> pd.DataFrame:
     """Mark the epoch of each run whose robust accuracy is the highest, once it is over."""
     if epochs.empty:
         return epochs.assign(best=pd.Series(dtype=bool))
     runs = epochs.groupby(["architecture", "seed"])["robust_accuracy"]
-    finished = runs.transform("size") == whole
+    finished = runs.transform("size") == len(measured)
     return epochs.assign(best=finished & epochs.index.isin(runs.idxmax()))
 
 

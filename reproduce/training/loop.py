@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, metrics after each, the best checkpoints kept."""
+"""The training loop: epochs of steps, metrics after those measured, the best checkpoints kept."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from reproduce.models import compiling
 from reproduce.progress import ProgressBar
 from reproduce.rng import generator
 from reproduce.saved import TRACE_COLUMNS
-from reproduce.schedules import learning_rate
+from reproduce.schedules import learning_rate, measured_epochs
 from reproduce.specs import TrainingSpec
 from reproduce.training.images import Stores
 from reproduce.training.recipe import Recipe
@@ -194,13 +194,22 @@ class TrainingLoop:
         return replace(self.recipe, gamma=0.0) if waits else self.recipe
 
     def _end_epoch(self, bar: ProgressBar) -> None:
-        """Measure the network, keep it where it is the best, and begin the next epoch.
+        """Measure the network if this epoch is one for it, save, and begin the next epoch."""
+        state = self.state
+        self.pace.group.share_buffers(self.model)
+        self._check_weights()
+        measured = state.epoch in measured_epochs(self.spec.train)
+        shown = f"{self._measure_epoch()}" if measured else self._losses()
+        bar.line(f"{self.cell.id}  epoch {state.epoch}/{self.spec.train.epochs}  {shown}")
+        state.epoch, state.step = state.epoch + 1, 0
+        self._save()
+
+    def _measure_epoch(self) -> Measured:
+        """Measure the network, and keep it where it is the best.
 
         Nothing of the state changes before all is measured: a stop in between measures again.
         """
         state = self.state
-        self.pace.group.share_buffers(self.model)
-        self._check_weights()
         test = self._measure(self.stores.test, "validation/test")
         val = None if self.stores.val is None else self._measure(self.stores.val, "validation/val")
         row: dict[str, float] = {"epoch": state.epoch, **test.columns("test")}
@@ -209,9 +218,7 @@ class TrainingLoop:
             row |= val.columns("val")
             self._keep_if_best("best-val", val)
         state.epochs.append(row)
-        bar.line(f"{self.cell.id}  epoch {state.epoch}/{self.spec.train.epochs}  {test}")
-        state.epoch, state.step = state.epoch + 1, 0
-        self._save()
+        return test
 
     def _measure(self, store: EvaluationStore, purpose: str) -> Measured:
         """Measure the network on a split as the method chooses checkpoints."""
@@ -276,12 +283,17 @@ class TrainingLoop:
         return "it happened before the first checkpoint was saved"
 
     def _note(self) -> str:
-        trace, epochs = self.state.trace, self.state.epochs
-        natural, robust = trace.latest("natural_risk"), trace.latest("robust_regularization")
-        note = f"nat {natural:.3f} rob {robust:.4f}"
-        if self.spec.war is not None:
-            note += f" lambda {trace.latest('lambda', 1):.2f}"
+        note, epochs = self._losses(), self.state.epochs
         if epochs:
             last = [v for name, v in epochs[-1].items() if name.startswith("test_")]
             note += f" | test {'/'.join(f'{value:.1f}' for value in last)}"
         return note
+
+    def _losses(self) -> str:
+        """Say both terms of the loss, means over the last iterations, and where WAR's lambda is."""
+        trace = self.state.trace
+        natural, robust = trace.latest("natural_risk"), trace.latest("robust_regularization")
+        words = f"nat {natural:.3f} rob {robust:.4f}"
+        if self.spec.war is not None:
+            words += f" lambda {trace.latest('lambda', 1):.2f}"
+        return words

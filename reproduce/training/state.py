@@ -48,7 +48,7 @@ class RunState:
     trace : Trace
         Rows of all iterations done.
     epochs : list of dict
-        Metrics after every finished epoch.
+        Metrics after every finished epoch that was measured.
     best : dict
         Best checkpoints by name.
     pieces : list of dict

@@ -99,7 +99,7 @@ def _notes(config: Config, choices: Choices, others: tuple[Checkpoint, ...]) -> 
     notes = [
         "Mean ± sample standard deviation over the training seeds; differences are taken within "
         "each run, then averaged.",
-        f"Measured on the test images after every epoch, with PGD-{attack.steps} from a start of "
+        f"Measured on the test images during training, with PGD-{attack.steps} from a start of "
         "its own: the numbers that the choice was made by. Records attack the chosen checkpoint "
         "from another start, so a table of records may differ by that.",
         "best-test: the epoch of the highest accuracy on the test images themselves; last: the "
