@@ -118,10 +118,12 @@ def _of_training(config: Config, reference: Config, method: str) -> list[str]:
     own = {key for c in (config, reference) for key in _flat(c.train_for.get(method, {}))}
     found = []
     for key in sorted(ours):
-        # who measures more epochs than our paper preset is nearer to the paper, which measures all
-        if key == "measured_from" and ours[key] <= paper[key]:
-            continue
         name = f"train_for.{method}.{key}" if key in own else f"train.{key}"
+        if key == "measured_from":
+            # the paper measures every epoch: to measure more than our preset is no step from it
+            if ours[key] > paper[key]:
+                found.append(f"{name} is {ours[key]:g}, the paper preset's is {paper[key]:g}")
+            continue
         found += _difference(name, ours.get(key), paper.get(key))
     return found
 

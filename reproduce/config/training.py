@@ -64,9 +64,9 @@ class Train(Section):
     which only GPUs have; or bf16, which keeps weights, loss and BatchNorm in float32. Evaluation is
     always in float32."""
     measured_from: Annotated[NotNegative, Field(lt=1)] = 0.0
-    """Part of the epochs that is over before the network is measured, and so before a checkpoint can
-    be chosen: it is measured after every later epoch, and always after the last. Paper: 0, after
-    every epoch."""
+    """Part of the epochs that is over before the network is measured, and a checkpoint can be
+    chosen: it is measured after every later epoch, and always after the last. The paper measures
+    every epoch: 0."""
     holdout: int = Field(default=0, strict=True, ge=0)
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack

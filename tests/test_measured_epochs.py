@@ -1,0 +1,261 @@
+"""Runs that are measured from a part of their epochs on: which, what is kept, who reads it."""
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from claim_results import claims_of
+from histories import made_up_epochs, write_history
+from small_runs import STEPS, never, quiet, results, stop_at, stopped
+
+from reproduce import paths
+from reproduce.analysis import read_choices
+from reproduce.analysis.histories import read_histories
+from reproduce.campaign import read_status, run_work
+from reproduce.catalogue import dataset_facts
+from reproduce.cells import Cell, parse_cell
+from reproduce.config import Config, Train
+from reproduce.costs import attack_passes, training_passes, validation_passes
+from reproduce.deviations import deviations
+from reproduce.errors import HarnessError, Stopped
+from reproduce.experiments import curve_cells
+from reproduce.figures import draw
+from reproduce.report import build_report
+from reproduce.runs import read_run
+from reproduce.schedules import measured_epochs
+from reproduce.settings import load_config
+from reproduce.specs import training_spec
+from reproduce.training import train_cell
+
+ATTACK = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
+ALL, LATE = ("train.epochs=4",), ("train.epochs=4", "train.measured_from=0.5")
+CURVES = "{dataset: digits, architectures: [wrn-10-0.25], method: trades, lambdas: [2], seeds: [0]}"
+
+
+@pytest.mark.parametrize("share", ["0", "0.29", "0.5", "0.75", "0.99", "0.9999999999"])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 7, 99, 100, 200])
+def test_which_epochs_are_measured(share: str, epochs: int) -> None:
+    train = Train(epochs=epochs, measured_from=float(share), attack=ATTACK)
+    # in exact fractions: 0.29 * 100 as floats is a little less than 29
+    later = [epoch for epoch in range(1, epochs + 1) if epoch > Fraction(share) * epochs]
+    assert list(measured_epochs(train)) == later
+    assert epochs in measured_epochs(train)
+
+
+@pytest.mark.parametrize(
+    ("method", "first", "last"),
+    [
+        ("trades", 76, 100),
+        ("at", 76, 100),
+        ("war", 76, 100),
+        ("trades-step", 1, 100),
+        ("awp-trades", 101, 200),
+        ("rst", 151, 200),
+        ("rst-war", 151, 200),
+        ("fast-at", 1, 15),
+    ],
+)
+def test_the_paper_preset(method: str, first: int, last: int) -> None:
+    train = load_config("{}", "paper").train_of(method)
+    assert list(measured_epochs(train)) == list(range(first, last + 1))
+
+
+@pytest.mark.parametrize("preset", ["short", "mini", "demo"])
+def test_other_presets_measure_every_epoch(preset: str) -> None:
+    config = load_config("{}", preset)
+    assert config.train.measured_from == 0
+    assert not any("measured_from" in own for own in config.train_for.values())
+
+
+def _content(files: dict[str, bytes], name: str) -> bytes:
+    """Return a result, of weights without the header, which names the settings."""
+    content = files[name]
+    if not name.endswith(".safetensors"):
+        return content
+    return content[8 + int.from_bytes(content[:8], "little") :]
+
+
+@pytest.mark.parametrize("value", ["1", "-0.1", "1.5", "late"])
+@pytest.mark.parametrize("place", ["train", "train_for.trades"])
+def test_what_is_no_part_is_refused(place: str, value: str) -> None:
+    with pytest.raises(HarnessError) as caught:
+        load_config("{}", "paper", [f"{place}.measured_from={value}"])
+    assert f"{place}.measured_from" in str(caught.value)
+    assert value in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_default_leaves_no_trace_in_a_digest(tiny: Callable[..., Config], cell: Cell) -> None:
+    plain = training_spec(tiny(), cell)
+    assert "measured_from" not in plain.model_dump(exclude_defaults=True)["train"]
+    assert training_spec(tiny("train.measured_from=0"), cell).digest == plain.digest
+    assert training_spec(tiny("train.measured_from=0.5"), cell).digest != plain.digest
+
+
+@pytest.mark.parametrize("name", ["trades/lam-6", "at/lam-1"])
+@pytest.mark.parametrize("width", ["1", "10"])
+def test_validation_is_a_small_part_of_table_1(name: str, width: str) -> None:
+    cell, facts = parse_cell(f"cifar10/wrn-34-{width}/{name}/seed-0"), dataset_facts("cifar10")
+    late = training_spec(load_config("{}", "paper"), cell)
+    every = training_spec(load_config("{}", "paper", ["train.measured_from=0"]), cell)
+    assert validation_passes(late, facts) < 0.08 * training_passes(late, facts)
+    assert validation_passes(every, facts) > 0.23 * training_passes(every, facts)
+    # 10,000 images after each of so many epochs; the steps cost what they did
+    each = 10_000 * attack_passes(late.validation.attack, facts.classes)
+    assert (validation_passes(late, facts), validation_passes(every, facts)) == (
+        25 * each,
+        100 * each,
+    )
+    assert training_passes(every, facts) - training_passes(late, facts) == 75 * each
+
+
+def test_to_measure_more_epochs_is_no_deviation_to_measure_fewer_is() -> None:
+    more = load_config("{}", "paper", ["train.measured_from=0"])
+    assert deviations(more, methods=["trades", "war", "fast-at"]) == []
+    fewer = ["train.measured_from=0.9", "train_for.trades-step.measured_from=0.1"]
+    config = load_config("{}", "paper", fewer)
+    assert deviations(config, methods=["trades"]) == [
+        "train.measured_from is 0.9, the paper preset's is 0.75"
+    ]
+    assert deviations(config, methods=["trades-step"]) == [
+        "train_for.trades-step.measured_from is 0.1, the paper preset's is 0"
+    ]
+    assert deviations(config, methods=["awp-trades"]) == []
+
+
+def test_it_changes_what_is_measured_and_nothing_else(
+    tiny: Callable[..., Config], cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    every = tiny(*ALL, f"results={tmp_path / 'every'}")
+    train_cell(every, cell, quiet, never)
+    late = tiny(*LATE)
+    capsys.readouterr()
+    train_cell(late, cell, quiet, never)
+    lines = [line for line in capsys.readouterr().err.splitlines() if " epoch " in line]
+    assert [f"epoch {epoch}/4" in line for epoch, line in enumerate(lines, 1)] == [True] * 4
+    assert ["robust" in line for line in lines] == [False, False, True, True]
+    assert all(" nat " in line and "nan" not in line for line in lines[:2])
+    before, after = results(every, cell), results(late, cell)
+    for name in ("trace.parquet", "model-last.safetensors"):
+        assert _content(before, name) == _content(after, name)
+    folder = paths.cell_folder(late, cell)
+    rows, all_rows = (
+        pd.read_csv(paths.epochs_file(paths.cell_folder(c, cell))) for c in (late, every)
+    )
+    assert rows["epoch"].tolist() == [3, 4]
+    pd.testing.assert_frame_equal(rows, all_rows[2:].reset_index(drop=True), check_exact=True)
+    run = json.loads(paths.run_file(folder).read_text())
+    for choice, column in (("best-test", "test"), ("best-val", "val")):
+        chosen = int(rows.set_index("epoch")[f"{column}_robust_accuracy"].idxmax())
+        assert run["checkpoint_epochs"][choice] == chosen
+    assert run["final_metrics"] == all_rows.iloc[-1].to_dict()
+
+
+@pytest.mark.parametrize("share", ["0.5", "0.99"])
+def test_stopped_in_any_epoch_and_continued_it_ends_with_the_same_bits(
+    tiny: Callable[..., Config], cell: Cell, tmp_path: Path, share: str
+) -> None:
+    sets = ("train.epochs=4", f"train.measured_from={share}", "machine.eval_batch=10")
+    config = tiny(*sets)
+    train_cell(config, cell, quiet, never)
+    expected = results(config, cell)
+    # before every step of four epochs, and between the batches of images that are measured
+    for asked in range(4 * STEPS + 6):
+        other = tiny(*sets, f"results={tmp_path / str(asked)}")
+        with pytest.raises(Stopped, match="everything is saved"):
+            train_cell(other, cell, quiet, stop_at(asked))
+        train_cell(other, cell, quiet, never)
+        assert results(other, cell) == expected
+
+
+def test_a_run_that_was_not_measured_yet_is_followed(
+    tiny: Callable[..., Config], cell: Cell
+) -> None:
+    config = tiny(*LATE, f"experiments.figure3={CURVES}")
+    stopped(config, cell, STEPS + 1)
+    status = read_status(config, run_work(config, cell))
+    assert (status.state, status.epoch, dict(status.metrics)) == ("saved", 2, {})
+    histories = read_histories(config, [cell])
+    assert len(histories.traces) == STEPS + 1
+    assert histories.epochs.empty
+    assert draw(config, "figure3").missing == (f"{cell} is in epoch 2 of 4",)
+    assert claims_of(config)["overfitting"].verdict == "too little data"
+
+
+def test_all_that_read_epochs_read_those_measured(
+    tiny: Callable[..., Config], run_command: Callable[..., str], cell: Cell
+) -> None:
+    one = ["experiments.table1.methods={trades: [2]}", "experiments.table1.seeds=[0]"]
+    config = tiny(*LATE, *one, f"experiments.figure3={CURVES}")
+    train_cell(config, cell, quiet, never)
+    run = read_run(paths.cell_folder(config, cell))
+    assert run is not None
+    best = run.checkpoint_epochs["best-test"]
+    choices = read_choices(config)
+    assert (choices.problems, choices.found) == ((), 1)
+    assert choices.of(cell, "robust_accuracy")["epoch"]["best-test"].tolist() == [best]
+    drawing = draw(config, "figure3")
+    assert drawing.missing == ()
+    assert drawing.numbers["epoch"].tolist() == [3, 4]
+    assert drawing.numbers.loc[drawing.numbers["best"], "epoch"].tolist() == [best]
+    assert "Only epochs 3 to 4 are measured." in drawing.caption
+    run_command(config, "evaluate", cell.id)
+    note = "TRADES: checkpoints are chosen among epochs 3 to 4, the only ones measured"
+    assert note in run_command(config, "table", "table1")
+    assert note in run_command(config, "table", "checkpoints")
+    assert "trained" in run_command(config, "status")
+    report = build_report(config)
+    assert not report.summary.damaged
+    assert any(note in line.text for line in report.tables[0].notes)
+
+
+def test_a_table_of_last_checkpoints_says_nothing_of_a_choice(
+    tiny: Callable[..., Config], run_command: Callable[..., str]
+) -> None:
+    config = tiny(*LATE, "experiments.table1.checkpoint=last")
+    assert "chosen among" not in run_command(config, "table", "table1")
+
+
+@pytest.mark.parametrize("rows", [range(1, 7), range(3, 7), range(4, 6)])
+def test_epochs_other_than_those_measured_are_damage(
+    tiny: Callable[..., Config], cell: Cell, rows: range
+) -> None:
+    config = tiny("train.epochs=6", "train.measured_from=0.5")
+    epochs = made_up_epochs(cell)
+    write_history(config, cell, epochs=[epochs[epoch - 1] for epoch in rows])
+    (line,) = read_histories(config, [cell]).missing
+    assert "epochs.csv is damaged or not of 6 epochs measured from 4 on" in line
+
+
+def test_claims_on_epochs_take_those_measured(tiny: Callable[..., Config]) -> None:
+    """The rate drops in epoch 8 of twelve, and epoch 7 is the first that is measured."""
+    grid = (
+        "{dataset: digits, architectures: [wrn-10-0.25, wrn-10-0.5], method: trades-step, "
+        "lambdas: [6], seeds: [0, 1]}"
+    )
+    drop = "train_for.trades-step.milestones=[0.67]"
+    late = (f"experiments.figure3={grid}", "train.epochs=12", drop, "train.measured_from=0.5")
+    config = tiny(*late)
+    for cell in curve_cells(config.experiments.figure3):
+        rows = [
+            {
+                "epoch": epoch,
+                # seeds differ by a twentieth of a point an epoch
+                "test_robust_accuracy": 50 - (1 + cell.seed / 20) * epoch,
+                "test_natural_accuracy": 60 + (1 + cell.seed / 20) * epoch,
+                "test_perturbation_stability": 90 - (2 + cell.seed / 20) * epoch,
+            }
+            for epoch in measured_epochs(config.train_of("trades-step"))
+        ]
+        write_history(config, cell, epochs=rows)
+    found = claims_of(config)
+    over = found["overfitting"]
+    assert over.verdict == "holds", over.summary
+    assert "epochs 9 to 12; 4 runs of 2 networks" in over.effects[0].detail
+    assert over.effects[0].value == pytest.approx(1.025)
+    early = found["stability-falls"]
+    assert (early.verdict, early.effects) == ("too little data", ())
+    assert "Fewer than 3 measured epochs are left before the learning rate drops" in early.summary
