@@ -58,25 +58,35 @@ def forward_operations(architecture: str, facts: DatasetFacts) -> int:
 
 
 def training_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
-    """Return the forward-pass equivalents of a whole run, validation included.
+    """Return the forward-pass equivalents of a whole run, validation included."""
+    return sum(epoch_passes(spec, facts))
+
+
+def epoch_passes(spec: TrainingSpec, facts: DatasetFacts) -> list[float]:
+    """Return the forward-pass equivalents of each epoch of a run, and of measuring it after those.
 
     An input gradient counts as one pass and a full backward as two.
     """
-    train = spec.train
+    train, measured = spec.train, measured_epochs(spec.train)
     trained = (spec.train_images or facts.train) - train.holdout
-    steps = sum(
-        step_passes(spec, epoch) * _relative_size(spec, epoch, facts)
+    validation = _validation_passes(spec, facts)
+    return [
+        trained * step_passes(spec, epoch) * _relative_size(spec, epoch, facts)
+        + validation * (epoch in measured)
         for epoch in range(1, train.epochs + 1)
-    )
-    return trained * steps + validation_passes(spec, facts)
+    ]
 
 
-def validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> float:
+def validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> int:
     """Return those of the passes of a run that measure its epochs and so choose its checkpoints."""
+    return len(measured_epochs(spec.train)) * _validation_passes(spec, facts)
+
+
+def _validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> int:
+    """Return the passes of measuring a network once."""
     attack = spec.validation.attack
     tested = (spec.test_images or facts.test) + spec.train.holdout
-    each = 1 if attack is None else attack_passes(attack, facts.classes)
-    return len(measured_epochs(spec.train)) * tested * each
+    return tested * (1 if attack is None else attack_passes(attack, facts.classes))
 
 
 def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float:

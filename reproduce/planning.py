@@ -131,9 +131,14 @@ def _plan(
 
 def training_hours(spec: TrainingSpec, speeds: Speeds) -> float:
     """Estimate the device hours of a training run, validation included."""
+    return sum(epoch_hours(spec, speeds))
+
+
+def epoch_hours(spec: TrainingSpec, speeds: Speeds) -> tuple[float, ...]:
+    """Estimate the device hours of each epoch of a training run, with its validation."""
     cell = spec.parsed
-    passes = costs.training_passes(spec, dataset_facts(cell.dataset))
-    return passes * speeds.seconds(cell.dataset, cell.architecture) / 3600
+    pace = speeds.seconds(cell.dataset, cell.architecture) / 3600
+    return tuple(passes * pace for passes in costs.epoch_passes(spec, dataset_facts(cell.dataset)))
 
 
 def evaluation_hours(

@@ -100,3 +100,7 @@ def test_the_costs_in_the_readme_are_those_of_the_plan(tmp_path: Path) -> None:
         if entry.name.startswith("table") or entry.name in ("figure3", "figure6", "all")
     ]
     assert rows == planned
+    everything = ["train.measured_from=0", "train_for.awp-trades.measured_from=0"]
+    every = load_config("{}", "paper", [f"results={tmp_path}", *everything])
+    hours = plan(every, experiment_names(every))[-1].hours
+    assert f"`all` would take {hours:,.0f} hours" in (ROOT / "README.md").read_text()

@@ -14,7 +14,7 @@ from small_runs import STEPS, never, quiet, results, stop_at, stopped
 from reproduce import paths
 from reproduce.analysis import read_choices
 from reproduce.analysis.histories import read_histories
-from reproduce.campaign import read_status, run_work
+from reproduce.campaign import find_campaign, read_status, run_work
 from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell, parse_cell
 from reproduce.config import Config, Train
@@ -23,6 +23,7 @@ from reproduce.deviations import deviations
 from reproduce.errors import HarnessError, Stopped
 from reproduce.experiments import curve_cells
 from reproduce.figures import draw
+from reproduce.planning import PAPER_SPEEDS, training_hours
 from reproduce.report import build_report
 from reproduce.runs import read_run
 from reproduce.schedules import measured_epochs
@@ -32,6 +33,7 @@ from reproduce.training import train_cell
 
 ATTACK = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
 ALL, LATE = ("train.epochs=4",), ("train.epochs=4", "train.measured_from=0.5")
+THE_FIRST = Cell("cifar10", "wrn-34-1", "trades", 6.0, 0)
 CURVES = "{dataset: digits, architectures: [wrn-10-0.25], method: trades, lambdas: [2], seeds: [0]}"
 
 
@@ -110,6 +112,19 @@ def test_validation_is_a_small_part_of_table_1(name: str, width: str) -> None:
         100 * each,
     )
     assert training_passes(every, facts) - training_passes(late, facts) == 75 * each
+
+
+def test_hours_done_are_those_of_the_epochs_done(paper: Callable[..., Config]) -> None:
+    """Three quarters of the epochs are less than three quarters of the work."""
+    (work,) = (w for w in find_campaign(paper(), ["table1"]).runs if w.cell == THE_FIRST)
+    late, facts = work.spec, dataset_facts("cifar10")
+    steps = 1 - validation_passes(late, facts) / training_passes(late, facts)
+    assert work.hours_of(0) == 0
+    assert work.hours_of(75) / work.hours == pytest.approx(0.75 * steps)
+    # half of one of the 25 epochs that share the rest
+    rest = 1 - 0.75 * steps
+    assert work.hours_of(75.5) / work.hours == pytest.approx(0.75 * steps + rest / 50)
+    assert work.hours_of(100) == pytest.approx(work.hours) == training_hours(late, PAPER_SPEEDS)
 
 
 def test_to_measure_more_epochs_is_no_deviation_to_measure_fewer_is() -> None:

@@ -31,14 +31,14 @@ class RunWork:
         What is trained.
     folder, log : Path
         Its results, and the log of its job in the workflow.
-    hours : float
-        Its planned device hours.
+    epoch_hours : tuple of float
+        The planned device hours of each epoch: some are measured, later ones may cost more.
     """
 
     spec: TrainingSpec
     folder: Path
     log: Path
-    hours: float = 0.0
+    epoch_hours: tuple[float, ...] = ()
 
     @cached_property
     def cell(self) -> Cell:
@@ -54,6 +54,17 @@ class RunWork:
     def epochs(self) -> int:
         """Number of epochs in all."""
         return self.spec.train.epochs
+
+    @cached_property
+    def hours(self) -> float:
+        """Its planned device hours."""
+        return self.hours_of(self.epochs)
+
+    def hours_of(self, epochs: float) -> float:
+        """Return the planned device hours of the first so many epochs, the last one in part."""
+        whole = int(epochs)
+        part = sum(self.epoch_hours[whole : whole + 1]) * (epochs - whole)
+        return sum(self.epoch_hours[:whole]) + part
 
 
 @dataclass(frozen=True)

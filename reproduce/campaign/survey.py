@@ -9,7 +9,7 @@ from reproduce.campaign.runs import RunStatus, RunWork, read_status, run_work
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
-from reproduce.planning import evaluation_hours, load_speeds, training_hours
+from reproduce.planning import epoch_hours, evaluation_hours, load_speeds
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def find_campaign(config: Config, names: Sequence[str]) -> Campaign:
         cells |= dict.fromkeys(experiment.cells)
         items |= dict.fromkeys((*experiment.evaluations, *experiment.published))
     works = [run_work(config, cell) for cell in cells]
-    runs = [replace(work, hours=training_hours(work.spec, speeds)) for work in works]
+    runs = [replace(work, epoch_hours=epoch_hours(work.spec, speeds)) for work in works]
     attacks = [attack_work(config, item, evaluation_hours(config, item, speeds)) for item in items]
     return Campaign(config, tuple(names), tuple(runs), tuple(attacks), speeds.stated)
 
@@ -158,7 +158,7 @@ def _timed(run: RunStatus) -> bool:
 
 def _planned(run: RunStatus) -> float:
     """Return the planned hours of what is done of a run."""
-    return run.work.hours * (run.epochs_done or 0.0) / run.work.epochs
+    return run.work.hours_of(run.epochs_done or 0.0)
 
 
 def _pace(runs: Sequence[RunStatus], attacks: Sequence[AttackStatus]) -> Pace:
