@@ -1,6 +1,7 @@
 """What tests share: tiny configurations, prepared digits, and real CIFAR where it is at hand."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -42,6 +43,13 @@ TINY = [
 def _one_thread() -> None:
     """Sums over several threads are not repeatable to the bit."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_works() -> None:
+    """A shell has its background jobs ignore Ctrl-C, and so what they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
