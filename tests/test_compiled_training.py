@@ -50,7 +50,7 @@ def test_a_compiled_run_continues_with_the_same_bits(
 
     def seen(*args: object) -> object:
         images, calls = args[3], args[7]
-        taken.append((len(images), isinstance(calls.network, torch._dynamo.OptimizedModule)))
+        taken.append((len(images), isinstance(calls.terms, torch._dynamo.OptimizedModule)))
         return train_step(*args)
 
     monkeypatch.setattr(loop, "train_step", seen)

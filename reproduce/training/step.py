@@ -58,9 +58,11 @@ class TermsOf(nn.Module):
 
 
 class FullLogits(nn.Module):
-    """A network whose logits are float32 at least, so that every loss is taken in it.
+    """A network whose logits are float32 at least and stay what they are.
 
-    CUDA's autocast sees to that in most losses, the processor's in none.
+    So every loss is taken in float32: CUDA's autocast sees to that in most of them, the
+    processor's in none.  They are a copy, since a recorded CUDA graph returns the same
+    memory each time.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ class FullLogits(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of a batch, shape (B, classes)."""
         logits: Tensor = self.model(images)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
 
 
 class Calls(NamedTuple):
@@ -106,7 +108,8 @@ def compiled_calls(model: nn.Module, objective: Objective, mode: CompileMode) ->
     and its parameters are frozen, so its graph folds every BatchNorm into one
     multiplication and has no weight gradients.
     """
-    return Calls(*(compiled(module, mode) for module in plain_calls(model, objective)))
+    terms = TermsOf(FullLogits(model), objective)
+    return Calls(FullLogits(compiled(model, mode)), compiled(terms, mode))
 
 
 def train_step(
