@@ -24,6 +24,7 @@ _CPU_BATCH = 16
 _WINDOW_SECONDS = 6.0
 # how long processes may take to start, build and warm up
 _START_SECONDS = 240.0
+_END_SECONDS = 5.0
 # importing PyTorch and building a network takes that long before anything is measured
 _ESTIMATED_START = 12.0
 
@@ -91,10 +92,13 @@ def _at_once(
         theirs.close()
         ends.append(ours)
         processes.append(process)
+    said: list[float | str] = []
     try:
         said = _answers(ends, barrier)
     finally:
         for process in processes:
+            # it ends after its answer, and with it what compiled for it
+            process.join(_END_SECONDS if len(said) == count else 0)
             process.terminate()
             process.join()
     notes = [answer for answer in said if isinstance(answer, str)]
