@@ -46,7 +46,10 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
         # The first process takes the GPUs of all: processes that take one each, when they can,
         # may hold half of what two groups need and wait for the other half for ever.
         indices = group.awaited(lambda: _take(held, allowed, group.count, machine.jobs_per_gpu))
-        yield torch.device("cuda", indices[group.rank])
+        device = torch.device("cuda", indices[group.rank])
+        # events and pinned memory belong to the current one, whatever a tensor lies on
+        torch.cuda.set_device(device)
+        yield device
 
 
 def _allowed(machine: Machine, wanted: int) -> list[int]:
@@ -156,15 +159,15 @@ def images_at_once(machine: Machine, device: torch.device, size: int) -> int:
     >>> [images_at_once(machine, cpu, size) for size in (8, 32, 288)]
     [500, 500, 55]
     """
-    most = machine.eval_batch or _suited(device)
+    most = machine.eval_batch or _suited(machine, device)
     return max(1, most * _SIZE // max(size, _SIZE))
 
 
-def _suited(device: torch.device) -> int:
+def _suited(machine: Machine, device: torch.device) -> int:
     if device.type == "cpu":
         return _CPU_BATCH
     memory = torch.cuda.get_device_properties(device).total_memory
-    return max(1, memory // 4 // _KEPT)
+    return max(1, memory // (2 * machine.jobs_per_gpu) // _KEPT)
 
 
 def _processor() -> str:

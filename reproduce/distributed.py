@@ -118,11 +118,6 @@ class Group:
         """Return where this process's part of a row of things begins and ends."""
         return self.rank * size // self.count, (self.rank + 1) * size // self.count
 
-    def use(self, device: torch.device) -> None:
-        """Let PyTorch take a GPU for this process's own where it is told none."""
-        if self.count > 1 and device.type == "cuda":
-            torch.cuda.set_device(device)
-
     def share_buffers(self, model: nn.Module) -> None:
         """Give all processes the first one's BatchNorm statistics, as every training step does."""
         if self.count > 1:

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,17 @@ from reproduce.models import compiled, compiling, wants_compiling
 from reproduce.rng import generator
 from reproduce.specs import training_spec
 from reproduce.training import loop, run, train_cell
+from reproduce.training import precision as precision_module
+from reproduce.training import trace as trace_module
 from reproduce.training.precision import check_precision, forward_in, products_in
-from reproduce.training.step import compiled_calls, plain_calls, train_step
+from reproduce.training.step import (
+    BySize,
+    StepResult,
+    compiled_calls,
+    plain_calls,
+    train_step,
+)
+from reproduce.training.trace import NonFiniteLossError, Trace
 
 
 @pytest.mark.parametrize(("method", "order", "gamma"), [("trades", "acc", 0.01), ("mart", "ca", 0)])
@@ -33,7 +43,7 @@ def test_a_compiled_step_leaves_the_same_weights(method: str, order: str, gamma:
         model = copy.deepcopy(network(torch.float64))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         recipe = recipe_of(method, order, gamma)
-        calls = None if mode is None else compiled_calls(model, recipe.objective, mode)
+        calls = None if mode is None else compiled_calls(model, recipe.objective, mode, {8})
         for index in range(2):
             stream = generator(0, "attack", 1, index)
             train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream, calls)
@@ -42,29 +52,43 @@ def test_a_compiled_step_leaves_the_same_weights(method: str, order: str, gamma:
         torch.testing.assert_close(states[1][name], value, rtol=1e-10, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize("order", ["cac", "acc"])
+def test_both_terms_are_one_graph(order: str) -> None:
+    images, labels = batch(torch.float32)
+    objective = recipe_of("trades", order).objective
+    terms = plain_calls(network(torch.float32).train(), objective).terms
+    whole = torch.compile(terms, backend="eager", fullgraph=True)
+    found = whole(images, images + 0.01, labels)
+    again = plain_calls(network(torch.float32).train(), objective).terms
+    torch.testing.assert_close(found, again(images, images + 0.01, labels))
+
+
+def test_other_sizes_are_taken_as_they_are() -> None:
+    double, plain = torch.nn.Linear(3, 3), torch.nn.Identity()
+    either = BySize(double, plain, {4})
+    images = torch.ones(4, 3)
+    assert torch.equal(either(images), double(images))
+    for size in (1, 3, 5):
+        assert torch.equal(either(torch.ones(size, 3)), torch.ones(size, 3))
+
+
 def test_a_compiled_run_continues_with_the_same_bits(
-    tiny: Callable[..., Config], cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[..., Config], cell: Cell, tmp_path: Path
 ) -> None:
-    """Its epochs end with a smaller batch, which is taken as it is."""
-    taken: list[tuple[int, bool]] = []
-
-    def seen(*args: object) -> object:
-        images, calls = args[3], args[7]
-        taken.append((len(images), isinstance(calls.terms, torch._dynamo.OptimizedModule)))
-        return train_step(*args)
-
-    monkeypatch.setattr(loop, "train_step", seen)
+    """Stopped in mid-epoch, before the smaller batch that ends an epoch, and after it."""
     config = tiny("machine.compile=always")
     train_cell(config, cell, quiet, never)
-    assert taken == [(32, True), (32, True), (16, False)] * EPOCHS
-    assert len(taken) == EPOCHS * STEPS
+    assert EPOCHS * STEPS == 9
     other = tiny("machine.compile=always", f"results={tmp_path / 'other'}")
-    with pytest.raises(Stopped):
-        train_cell(other, cell, quiet, stop_at(4))
+    for iteration in (1, 1, 1, 3):
+        # none of what an earlier piece compiled is there in the next
+        torch.compiler.reset()
+        with pytest.raises(Stopped):
+            train_cell(other, cell, quiet, stop_at(iteration))
     train_cell(other, cell, quiet, never)
     assert results(other, cell) == results(config, cell)
     about = json.loads(paths.run_file(paths.cell_folder(other, cell)).read_text())
-    assert [piece["compiled"] for piece in about["pieces"]] == ["default", "default"]
+    assert [piece["compiled"] for piece in about["pieces"]] == ["default"] * 5
     # not a setting of the network: the run counts for any
     assert about["digest"] == training_spec(tiny("machine.compile=never"), cell).digest
 
@@ -77,7 +101,7 @@ def test_a_run_that_goes_on_uncompiled_says_so(
     said: list[str] = []
     # what it would compile is not the question here
     monkeypatch.setattr(
-        loop, "compiled_calls", lambda model, objective, _: loop.plain_calls(model, objective)
+        loop, "compiled_calls", lambda model, objective, *_: loop.plain_calls(model, objective)
     )
     train_cell(tiny("machine.compile=always"), cell, said.append, never)
     assert any("begun not compiled, now compiled (default)" in line for line in said)
@@ -90,8 +114,9 @@ def test_a_run_that_goes_on_uncompiled_says_so(
         ({"compile": "always"}, 1, True),
         ({"device": "cpu"}, 999_999, False),
         ({"device": "cpu"}, 1_000_001, True),
-        ({"device": "cuda:1"}, 1_000_001, False),
-        ({"device": "cuda"}, 135_000_000, True),
+        # not before it was measured
+        ({"device": "cuda"}, 135_000_000, False),
+        ({"device": "cuda:1", "compile": "always"}, 1, True),
     ],
 )
 def test_compiled_where_it_pays(sets: dict[str, str], passes: float, wanted: bool) -> None:
@@ -119,9 +144,40 @@ def test_several_processes_do_not_compile(tiny: Callable[..., Config]) -> None:
 
 
 def test_tf32_is_of_gpus(tiny: Callable[..., Config], cell: Cell) -> None:
-    with pytest.raises(HarnessError, match="'tf32', a format of NVIDIA GPUs"):
+    with pytest.raises(HarnessError, match="'tf32', a format of NVIDIA GPUs from Ampere on"):
         train_cell(tiny("train.precision=tf32"), cell, quiet, never)
-    check_precision("tf32", torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("capability", "has"), [((7, 0), False), ((8, 0), True), ((9, 0), True)])
+def test_tf32_is_of_new_gpus(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], has: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(precision_module, "describe", lambda _: {"name": "a card"})
+    expected = nullcontext() if has else pytest.raises(HarnessError, match="a card does not have")
+    with expected:
+        check_precision("tf32", torch.device("cuda", 0))
+
+
+def test_rows_that_arrive_late_are_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: sent for three at a time, taken in when three more are there."""
+
+    def step(value: float) -> StepResult:
+        return StepResult(*(torch.tensor(value + index) for index in range(4)))
+
+    monkeypatch.setitem(trace_module._AT_ONCE, "cpu", 3)
+    trace, plain = Trace(), []
+    for index in range(8):
+        trace.add(1, 0.1, step(float(index)))
+        plain.append([1, index, index + 1.0, index + 3.0, 0.1, index + 2.0])
+        assert len(trace.rows) == max(0, (index + 1) // 3 - 1) * 3
+    trace.flush()
+    assert trace.rows == plain
+    trace.add(2, 0.1, step(float("nan")))
+    trace.add(2, 0.1, step(1.0))
+    with pytest.raises(NonFiniteLossError) as caught:
+        trace.flush()
+    assert (caught.value.iteration, caught.value.epoch) == (9, 2)
 
 
 @pytest.mark.parametrize(("precision", "rounds"), [("float32", False), ("tf32", True)])

@@ -1,7 +1,7 @@
 """A network as an attack sees it: a fixed function from images to logits."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from reproduce.errors import HarnessError
 from reproduce.models import compiled as compile_network
+from reproduce.models import compiling
 
 
 @contextmanager
@@ -95,6 +96,7 @@ class AttackedNetwork(nn.Module):
             # FAB goes backward several times through one forward pass
             functorch.donated_buffer = False
         self._call = compile_network(model, dynamic=True) if compiled else model
+        self._compiled = compiled
         self._classes = classes
         self._batch_size = batch_size
         self.passes = Passes()
@@ -123,7 +125,8 @@ class AttackedNetwork(nn.Module):
         # its own copy: a network that normalises in place must not change the attack's images
         copy = images.clone(memory_format=self._layout)
         try:
-            logits = self._call(copy)
+            with compiling() if self._compiled else nullcontext():
+                logits = self._call(copy)
         except HarnessError:
             raise
         except Exception as error:  # a network from elsewhere may fail in any way

@@ -6,13 +6,13 @@ from functools import partial
 import torch
 
 from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
-from reproduce.benchmarks.budget import Budget
+from reproduce.benchmarks.budget import Budget, guarded
 from reproduce.benchmarks.result import AttackRate
 from reproduce.benchmarks.settings import DATASET
 from reproduce.benchmarks.timing import Call, rate, seconds_of
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
-from reproduce.costs import attack_passes
+from reproduce.costs import part_passes
 from reproduce.devices import images_at_once
 from reproduce.models import build_model
 from reproduce.rng import generator
@@ -52,7 +52,8 @@ def measure_attacks(
         what = f"attacks on {architecture}"
         if budget.fits(what, 0.0):
             say(what)
-            found += _of_network(config, architecture, device, budget)
+            rows = guarded(what, budget, partial(_of_network, config, architecture, device, budget))
+            found += rows or []
     return found
 
 
@@ -66,14 +67,15 @@ def _of_network(
     network = AttackedNetwork(model, facts.classes, most)
     spec = attack_spec(config, _ATTACK, 0, DATASET)
     (part,) = attack_parts(spec, network, facts.classes, device, batches[-1])
-    passes = attack_passes(spec.attack, facts.classes)
+    # of the attack itself: the predictions before and after it are not timed
+    passes = part_passes(spec.attack, facts.classes)[part.name] - 1
     found: list[AttackRate] = []
 
     def add(what: str, passes: int, batch: Batch, call: Call, first: float) -> None:
         """Time a call whose first run took, or will take, about so many seconds."""
         size = len(batch.labels)
-        if budget.fits(f"{what} of {size} images, {architecture}", 2 * first):
-            runs = max(1, min(_RUNS, int(budget.left / first) - 1))
+        if budget.fits(f"{what} of {size} images, {architecture}", 3 * first):
+            runs = max(1, min(_RUNS, int(budget.left / first) - 2))
             speed = rate(call, size, device, runs, min(_RUN_SECONDS, first))
             row = {"architecture": architecture, "what": what, "batch": size, "passes": passes}
             found.append(AttackRate(**row, images_per_second=speed))
@@ -82,6 +84,8 @@ def _of_network(
         for size in batches:
             batch = _batch(size, device)
             forward = partial(network.logits, batch.images)
+            # the first one loads kernels and chooses among them
+            forward()
             once = seconds_of(forward, device)
             add("forward", 1, batch, forward, once)
         add(_ATTACK, passes, batch, partial(part.run, batch, 0), once * passes)

@@ -1,9 +1,17 @@
 """The time a benchmark may take, and what did not fit into it."""
 
+import gc
+import sys
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+import torch
 
 from reproduce.benchmarks.measured import NotMeasured
+from reproduce.errors import HarnessError
+
+Found = TypeVar("Found")
 
 
 class Budget:
@@ -50,3 +58,38 @@ class Budget:
     def leave_out(self, what: str, why: str) -> None:
         """Note something as not measured, or not as asked for."""
         self.missing.append(NotMeasured(what=what, why=why))
+
+
+def guarded(what: str, budget: Budget, measure: Callable[[], Found | None]) -> Found | None:
+    """Measure something; note it if the memory is too small, or it cannot be compiled.
+
+    Parameters
+    ----------
+    what : str
+        Its name, among what was not measured.
+    budget : Budget
+        Where that is noted.
+    measure : callable
+        What to do.
+    """
+    try:
+        return measure()
+    except HarnessError as error:
+        budget.leave_out(what, str(error))
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        budget.leave_out(what, "out of memory")
+    finally:
+        # what an exception or a closure still holds must not fill the memory of the next
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return None
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Say whether an error of PyTorch means that a device has no room left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

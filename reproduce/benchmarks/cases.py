@@ -21,7 +21,7 @@ from reproduce.costs import step_passes
 from reproduce.models import build_model, compiling
 from reproduce.rng import generator
 from reproduce.specs import TrainingSpec, training_spec
-from reproduce.training.precision import forward_in, products_in
+from reproduce.training.precision import products_in
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.step import compiled_calls, plain_calls, train_step
 
@@ -64,7 +64,7 @@ def our_step(config: Config, case: Case, device: torch.device) -> Step:
     lam = torch.tensor(LAM, dtype=torch.float64, device=device)
     calls = plain_calls(model, recipe.objective)
     if case.compile != "never":
-        calls = compiled_calls(model, recipe.objective, case.compile)
+        calls = compiled_calls(model, recipe.objective, case.compile, {case.batch})
 
     def step(batch: int) -> object:
         stream = generator(0, "benchmark", device=device)
@@ -94,7 +94,13 @@ def their_step(config: Config, case: Case, device: torch.device) -> Step:
 
     def step(batch: int) -> object:
         stream = generator(0, "benchmark", device=device)
-        low = forward_in(case.precision, device)
+        low = torch.autocast(
+            device.type,
+            torch.bfloat16,
+            enabled=case.precision == "bf16",
+            # casts are kept where no weight is moved in between, as users of the code have it
+            cache_enabled=proxy is None,
+        )
         with products_in(case.precision), low:
             return reference_step(
                 reference,
@@ -108,11 +114,6 @@ def their_step(config: Config, case: Case, device: torch.device) -> Step:
             )
 
     return step
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Say whether an error of PyTorch means that a device has no room left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _idle(train: Train) -> Train:

@@ -9,14 +9,14 @@ from scipy.optimize import nnls
 
 from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.measured import Compiling, StepTime
-from reproduce.benchmarks.result import AttackRate, Hours, Pace, Prediction
+from reproduce.benchmarks.result import AttackRate, FittedSpeed, Hours, Prediction
 from reproduce.benchmarks.settings import DATASET
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config, Precision
-from reproduce.costs import Speed, forward_operations
+from reproduce.costs import Speed, forward_operations, validation_passes
 from reproduce.experiments import Evaluation, PublishedEvaluation, experiment_names, find_experiment
 from reproduce.planning import Speeds, evaluation_hours, training_hours
-from reproduce.specs import training_spec
+from reproduce.specs import TrainingSpec, training_spec
 
 _TERA = 1e12
 
@@ -71,6 +71,10 @@ def predict(
     """
     held = _attack_seconds(attacks)
     evaluation, evaluation_from = fit(held), f"attacks on {', '.join(held)}"
+    if held and evaluation is None:
+        budget.leave_out(
+            "hours from attacks", f"more operations took no more time on {', '.join(held)}"
+        )
     found = []
     for precision, compiled in dict.fromkeys((s.case.precision, s.case.compile) for s in steps):
         took = _step_seconds(steps, precision, compiled)
@@ -86,8 +90,8 @@ def predict(
                 precision=precision,
                 compile=compiled,
                 networks=list(took),
-                training=Pace(**training._asdict()),
-                evaluation=Pace(**(evaluation or training)._asdict()),
+                training=FittedSpeed(**training._asdict()),
+                evaluation=FittedSpeed(**(evaluation or training)._asdict()),
                 evaluation_from=evaluation_from if evaluation else "the same training steps",
                 hours=hours,
                 largest=largest,
@@ -117,12 +121,20 @@ def _attack_seconds(attacks: Sequence[AttackRate]) -> dict[str, float]:
     }
 
 
+def _run_hours(spec: TrainingSpec, train: Speeds, attack: Speeds) -> float:
+    """Return the hours of a run, whose validation is an attack in float32 like an evaluation."""
+    cell = spec.parsed
+    validation = validation_passes(spec, dataset_facts(cell.dataset)) / 3600
+    pace = (line.seconds(cell.dataset, cell.architecture) for line in (attack, train))
+    return training_hours(spec, train) + validation * (next(pace) - next(pace))
+
+
 def _hours(config: Config, training: Speed, evaluation: Speed) -> tuple[list[Hours], str]:
     """Return the hours of every experiment and of all, and what takes most of all."""
     experiments = [find_experiment(config, name) for name in experiment_names(config)]
     train, attack = (Speeds({}, "measured", line) for line in (training, evaluation))
     runs = {
-        cell: training_hours(training_spec(config, cell), train)
+        cell: _run_hours(training_spec(config, cell), train, attack)
         for e in experiments
         for cell in e.cells
     }

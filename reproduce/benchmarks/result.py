@@ -93,7 +93,7 @@ class Together(Part):
     note: str = ""
 
 
-class Pace(Part):
+class FittedSpeed(Part):
     """Seconds of a pass of one image: `latency` + operations / `throughput`; see `costs.Speed`."""
 
     latency: float
@@ -119,7 +119,7 @@ class Prediction(Part):
         Of the steps that training was predicted from.
     networks : list of str
         Those it was fitted through.
-    training, evaluation : Pace
+    training, evaluation : FittedSpeed
         The lines that were fitted.
     evaluation_from : str
         What the second line was fitted through.
@@ -133,8 +133,8 @@ class Prediction(Part):
     precision: Precision
     compile: Compiling
     networks: list[str]
-    training: Pace
-    evaluation: Pace
+    training: FittedSpeed
+    evaluation: FittedSpeed
     evaluation_from: str
     hours: list[Hours]
     largest: str

@@ -1,19 +1,17 @@
 """Our training step beside the reference formulation's, in pairs; and alone, over sizes."""
 
-import gc
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 
-from reproduce.benchmarks.budget import Budget
+from reproduce.benchmarks.budget import Budget, guarded
 from reproduce.benchmarks.cases import (
     EPOCH_IMAGES,
     Step,
     our_passes,
     our_step,
-    out_of_memory,
     reference_passes,
     their_step,
 )
@@ -23,8 +21,9 @@ from reproduce.benchmarks.timing import ratios, seconds_of, timed_pairs
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.costs import forward_operations
-from reproduce.errors import HarnessError
 
+# a recorded CUDA graph is replayed from the third step on
+_COMPILED_WARM_UP = 3
 # a processor has nothing to choose or to compile that a few images would not make it choose
 _FEW = 8
 Say = Callable[[str], object]
@@ -69,8 +68,8 @@ def measure_steps(
         say(str(case))
         # a case may spend more than its part on its first pair, not on more of them
         part = budget.part(1 / (len(cases) - done))
-        row = _guarded(
-            case, budget, partial(_in_pairs, config, case, pairs, peaks, device, part, budget)
+        row = guarded(
+            str(case), budget, partial(_in_pairs, config, case, pairs, peaks, device, part, budget)
         )
         found += [] if row is None else [row]
     return found
@@ -92,7 +91,7 @@ def measure_scaling(
         if not budget.fits(what, _least_seconds(case, our_passes(config, case), peaks)):
             continue
         say(what)
-        row = _guarded(case, budget, partial(_alone, config, case, runs, peaks, device, budget))
+        row = guarded(what, budget, partial(_alone, config, case, runs, peaks, device, budget))
         found += [] if row is None else [row]
     return found
 
@@ -101,27 +100,6 @@ def _least_seconds(case: Case, passes: int, peaks: Peaks) -> float:
     """Return how long so many passes of a batch take at the peak; nothing takes less."""
     operations = passes * case.batch * forward_operations(case.architecture, dataset_facts(DATASET))
     return operations / (1e9 * (peaks.best(case.precision) or math.inf))
-
-
-def _guarded(case: Case, budget: Budget, measure: Callable[[], StepTime | None]) -> StepTime | None:
-    """Measure; note it if the memory is too small, or the network cannot be compiled."""
-    try:
-        return measure()
-    except HarnessError as error:
-        budget.leave_out(str(case), str(error))
-        return None
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        budget.leave_out(str(case), "out of memory")
-        return None
-    finally:
-        # what an exception or a closure still holds must not fill the memory of the next
-        if case.compile != "never":
-            torch.compiler.reset()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def _in_pairs(
@@ -186,10 +164,13 @@ def _first_batch(case: Case, device: torch.device) -> int:
 
 
 def _warmed(step: Step, case: Case, device: torch.device) -> tuple[float, int | None]:
-    """Take a first step; return its seconds and the most GPU memory that was taken."""
+    """Warm up; return the seconds of the first step and the most GPU memory that was taken."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     seconds = seconds_of(lambda: step(_first_batch(case, device)), device)
+    if case.compile != "never":
+        for _ in range(_COMPILED_WARM_UP - 1):
+            step(_first_batch(case, device))
     if device.type == "cuda":
         return seconds, torch.cuda.max_memory_allocated(device)
     return seconds, None

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Barrier
 from threading import BrokenBarrierError
+from typing import cast
 
 import torch
 
-from reproduce.benchmarks.budget import Budget
-from reproduce.benchmarks.cases import our_step, out_of_memory
+from reproduce.benchmarks.budget import Budget, out_of_memory
+from reproduce.benchmarks.cases import our_step
 from reproduce.benchmarks.measured import Case
 from reproduce.benchmarks.result import Together
 from reproduce.benchmarks.timing import seconds_of
@@ -25,6 +26,7 @@ _WINDOW_SECONDS = 6.0
 # how long processes may take to start, build and warm up
 _START_SECONDS = 240.0
 _END_SECONDS = 5.0
+_STEPS_AHEAD = 4
 # importing PyTorch and building a network takes that long before anything is measured
 _ESTIMATED_START = 12.0
 
@@ -116,9 +118,8 @@ def _answers(ends: Sequence[Connection], barrier: Barrier) -> list[float | str]:
     waiting, said = list(ends), list[float | str]()
     deadline = time.monotonic() + _START_SECONDS
     while waiting and time.monotonic() < deadline:
-        for end in wait(waiting, timeout=max(0.0, deadline - time.monotonic())):
-            if not isinstance(end, Connection):
-                continue
+        ready = wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
+        for end in cast("list[Connection]", ready):
             waiting.remove(end)
             try:
                 said.append(end.recv())
@@ -158,10 +159,11 @@ def _reason(error: RuntimeError | HarnessError) -> str:
 def _images_per_second(
     call: Callable[[], object], batch: int, device: torch.device, window: float
 ) -> float:
+    """Take steps for a while as training does: the device is waited for every few of them."""
     began = now = time.perf_counter()
     images = 0
     while now - began < window:
-        seconds_of(call, device)
-        images += batch
+        images += _STEPS_AHEAD * batch
+        seconds_of(lambda: [call() for _ in range(_STEPS_AHEAD)], device)
         now = time.perf_counter()
     return images / (now - began)

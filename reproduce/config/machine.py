@@ -65,16 +65,17 @@ class Machine(Section):
     that do it in evaluation; 0 decodes them when they are needed."""
     eval_batch: Count | None = None
     """Most images of 32 x 32 pixels that go through a network at once in evaluation; of larger
-    ones fewer, in proportion to their width. null for what a quarter of a GPU's memory holds of
-    WideResNet-34-10's, and for 500 on a CPU. FAB, Square and APGD need a whole shard at once: a
-    smaller batch then costs them a second forward pass a gradient."""
+    ones fewer, in proportion to their width. null for what half of a job's share of a GPU's memory
+    holds of WideResNet-34-10's, and for 500 on a CPU. FAB, Square and APGD need a whole shard at
+    once: a smaller batch then costs them a second forward pass a gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """Compile the network, for training and for evaluation; auto does it where the minute it takes
-    is won back: for more than a million forward passes of images on a CPU, twenty million on a GPU.
-    It rounds otherwise in the last bits; run.json says of every piece how it was done."""
+    """Compile the network, for training and for evaluation; auto does it on a CPU for more than a
+    million forward passes of images, where the minute it takes is won back, and not on a GPU, where
+    that was not measured yet. It rounds otherwise in the last bits; run.json and the records say of
+    every piece how it was done."""
     compile_mode: CompileMode = "default"
     """How training is compiled: reduce-overhead records CUDA graphs, for thin networks on a GPU;
-    max-autotune-no-cudagraphs tries several kernels. On a CPU they are all default."""
+    max-autotune-no-cudagraphs tries several kernels."""
     save_minutes: Positive = 10.0
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None

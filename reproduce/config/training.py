@@ -71,6 +71,11 @@ class Train(Section):
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack
 
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The sizes of whole batches, phase after phase."""
+        return tuple(phase.batch_size for phase in self.phases) or (self.batch_size,)
+
     @model_validator(mode="after")
     def _fits(self) -> "Train":
         over = sum(phase.epochs for phase in self.phases)

@@ -95,13 +95,14 @@ class Worker:
             )
         self.model = job.source.load(self.facts).to(device)
         at_once = images_at_once(job.machine, device, self.facts.size)
+        self._compiled = wants_compiling(job.machine, evaluation_passes(job.spec, self.facts))
         self.network = AttackedNetwork(
             self.model,
             self.facts.classes,
             at_once,
             # code from elsewhere may take views that this layout does not have
             channels_last=job.source.ours,
-            compiled=wants_compiling(job.machine, evaluation_passes(job.spec, self.facts)),
+            compiled=self._compiled,
         )
         self.parts = attack_parts(job.spec, self.network, self.facts.classes, device, at_once)
 
@@ -144,7 +145,12 @@ class Worker:
             "forward": passes.forward,
             "backward": passes.backward,
             "warnings": warnings,
-            "piece": {**describe(self.device), **provenance(), **_packages(job)},
+            "piece": {
+                **describe(self.device),
+                "compiled": self._compiled,
+                **provenance(),
+                **_packages(job),
+            },
         }
         shard = Shard({key: value.cpu().numpy() for key, value in arrays.items()}, about)
         write_shard(shard_file(job.folder, number), shard, job.made_for(number))

@@ -9,19 +9,19 @@ from torch import nn
 from reproduce.config import CompileMode, Machine
 from reproduce.errors import HarnessError
 
-# Forward passes of images above which compiling wins back the time it takes.  On a CPU a
-# WideResNet-34-1 takes about a minute to compile and saves some 0.2 ms a pass (measured,
-# benchmarks/README.md); a GPU does some 20 times the passes a minute (not measured yet).
-_WORTH_COMPILING = {"cpu": 1_000_000, "cuda": 20_000_000}
+# Forward passes of images above which compiling wins back the time it takes on a CPU: a
+# WideResNet-34-1 takes about a minute to compile and saves some 0.2 ms a pass
+# (benchmarks/README.md).  Of a GPU nothing was measured yet.
+_WORTH_COMPILING = 1_000_000
 # Variants of one network: train and eval mode, with and without gradients, each precision and
-# shape.  PyTorch's own limit of 8 would go on uncompiled with no more than a warning.
+# shape.  Beyond PyTorch's own limit of 8 it would go on uncompiled with no more than a warning.
 _VARIANTS = 64
 
 
 def wants_compiling(machine: Machine, passes: float) -> bool:
     """Say whether work of so many forward passes of images is done by a compiled network."""
     if machine.compile == "auto":
-        return passes > _WORTH_COMPILING[machine.device.partition(":")[0]]
+        return machine.device == "cpu" and passes > _WORTH_COMPILING
     return machine.compile == "always"
 
 
@@ -38,12 +38,13 @@ def compiled(
     module : torch.nn.Module
         The network; the weights stay shared.
     mode : {"default", "reduce-overhead", "max-autotune-no-cudagraphs"}
-        What PyTorch optimises for; on a CPU all three are the same.
+        What PyTorch optimises for.
     dynamic : bool, optional
         Whether any batch size is served by one set of kernels; unless given, the first
         size has its own.
     """
     torch._dynamo.config.recompile_limit = _VARIANTS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     return torch.compile(module, dynamic=dynamic, mode=mode)  # type: ignore[return-value]
 
 

@@ -17,10 +17,19 @@ class RepeatedBatch:
     ----------
     model : torch.nn.Module
         In train mode; its BatchNorm layers have a momentum.
+
+    Raises
+    ------
+    ValueError
+        If one averages all batches instead.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        if any(norm.momentum is None for norm in self._norms):
+            raise ValueError(
+                "BatchNorm without momentum averages all batches; it cannot be repeated"
+            )
         self._before: list[Tensor] = []
         self._after: list[Tensor] = []
 
@@ -32,7 +41,7 @@ class RepeatedBatch:
 
     def again(self) -> None:
         """Move the statistics as a second pass of the batch would."""
-        keep = [1 - float(norm.momentum or 0) for norm in self._norms for _ in range(2)]
+        keep = [1 - (norm.momentum or 0.0) for norm in self._norms for _ in range(2)]
         with torch.no_grad():
             for value, before, after, rest in zip(
                 self._statistics(), self._before, self._after, keep, strict=True

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from torch import nn
 
-from reproduce.config import Checkpoint, CompileMode
+from reproduce.config import Checkpoint
 from reproduce.data import DECODER_LOST, BatchSource, EvaluationStore
-from reproduce.distributed import ALONE, Group, LostProcessError
+from reproduce.distributed import LostProcessError
 from reproduce.errors import CONTINUES, HarnessError, Stopped
 from reproduce.models import compiling
 from reproduce.progress import ProgressBar
@@ -20,37 +21,12 @@ from reproduce.saved import TRACE_COLUMNS
 from reproduce.schedules import learning_rate, measured_epochs
 from reproduce.specs import TrainingSpec
 from reproduce.training.images import Stores
+from reproduce.training.pace import Pace
 from reproduce.training.recipe import Recipe
 from reproduce.training.state import Best, RunState, save_state
 from reproduce.training.step import StepResult, compiled_calls, plain_calls, train_step
-from reproduce.training.stopping import StopReason
 from reproduce.training.trace import NonFiniteLossError
 from reproduce.training.validation import Measured, measure
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How a run is cut into pieces and batches, and how and by how many processes it is done.
-
-    Attributes
-    ----------
-    eval_batch : int
-        Images at once when the network is measured.
-    save_minutes : float
-        After how long the state is saved within an epoch.
-    stop : callable
-        Gives a reason to stop, or None.
-    group : Group
-        The processes.
-    compile_mode : str or None
-        What the network is compiled for; None where it is not compiled.
-    """
-
-    eval_batch: int
-    save_minutes: float
-    stop: StopReason
-    group: Group = ALONE
-    compile_mode: CompileMode | None = None
 
 
 class TrainingLoop:
@@ -106,11 +82,12 @@ class TrainingLoop:
         )
         self._lam = torch.tensor(lam, dtype=torch.float64, device=self.device)
         # one module for all steps: what averages gradients is made once
-        plain = plain_calls(model, recipe.objective)
-        self._plain = plain._replace(terms=pace.group.wrapped(plain.terms))
-        self._whole = self._plain
-        if pace.compile_mode is not None:
-            self._whole = compiled_calls(model, recipe.objective, pace.compile_mode)
+        if pace.compile_mode is None:
+            calls = plain_calls(model, recipe.objective)
+            self._calls = calls._replace(terms=pace.group.wrapped(calls.terms))
+        else:
+            sizes = spec.train.batch_sizes
+            self._calls = compiled_calls(model, recipe.objective, pace.compile_mode, sizes)
         self._saved_at = time.monotonic()
         # a piece too short for one validation must not stop in it again and again
         self._has_stepped = False
@@ -137,7 +114,7 @@ class TrainingLoop:
         silent = None if self.pace.group.first else Console(quiet=True)
         bar = ProgressBar(self.cell.id, sum(steps), "steps", done, silent)
         try:
-            with bar, compiling():
+            with bar, compiling() if self._calls.compiled else nullcontext():
                 while state.epoch <= epochs:
                     self._train_epoch(bar)
                     self._end_epoch(bar)
@@ -154,7 +131,6 @@ class TrainingLoop:
         state = self.state
         recipe, group = self._recipe_of(state.epoch), self.pace.group
         steps = self.batches.steps(state.epoch)
-        whole = None
         while state.step < steps:
             self._stop_or_save()
             rate = learning_rate(self.spec.train, state.epoch, state.step, steps)
@@ -165,8 +141,6 @@ class TrainingLoop:
             place = (state.epoch, state.step, *([group.rank] if group.rank else []))
             stream = generator(self.cell.seed, "attack", *place, device=self.device)
             weight = group.count * len(labels) / group.total(len(labels))
-            # the smaller batch that ends an epoch is not worth compiling for
-            whole = whole or len(labels)
             result = train_step(
                 self.model,
                 self.optimizer,
@@ -175,7 +149,7 @@ class TrainingLoop:
                 labels,
                 self._lam,
                 stream,
-                self._whole if len(labels) == whole else self._plain,
+                self._calls,
                 weight,
             )
             self._lam = result.lam
@@ -225,15 +199,19 @@ class TrainingLoop:
         cell, epoch, group = self.cell, self.state.epoch, self.pace.group
         # processes that measure parts of different sizes cannot agree in between
         stops = self._has_stepped and group.count == 1
+        eval_batch = self.pace.eval_batch
+        if self._calls.compiled:
+            # batches that the network is compiled for already
+            eval_batch = min(eval_batch, max(self.spec.train.batch_sizes))
         try:
             return measure(
-                self._whole.network,
+                self._calls.network,
                 store,
                 self.spec.validation,
                 (cell.seed, purpose, epoch),
-                self.pace.eval_batch,
+                eval_batch,
                 group,
-                lambda _: self._stop_or_save() if stops else None,
+                lambda _: self._between_batches(stops),
             )
         except (Stopped, LostProcessError):
             raise
@@ -241,6 +219,12 @@ class TrainingLoop:
             raise HarnessError(
                 f"{cell.id}: after epoch {epoch} {error}; {self._last_good()}"
             ) from error
+
+    def _between_batches(self, stops: bool) -> None:
+        if self._calls.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+        if stops:
+            self._stop_or_save()
 
     def _keep_if_best(self, choice: Checkpoint, measured: Measured) -> None:
         """Keep a copy of the network if it beats the best so far; the earlier wins a tie."""
@@ -274,7 +258,9 @@ class TrainingLoop:
 
     def _check_weights(self) -> None:
         """Refuse to go on with weights or BatchNorm statistics that are NaN or infinite."""
-        if not all(torch.isfinite(value).all() for value in self.model.state_dict().values()):
+        finite = [torch.isfinite(value).all() for value in self.model.state_dict().values()]
+        # one question to the device
+        if not torch.stack(finite).all():
             raise NonFiniteLossError(len(self.state.trace.rows), self.state.epoch)
 
     def _last_good(self) -> str:
@@ -292,6 +278,8 @@ class TrainingLoop:
     def _losses(self) -> str:
         """Say both terms of the loss, means over the last iterations, and where WAR's lambda is."""
         trace = self.state.trace
+        if not trace.rows:
+            return ""
         natural, robust = trace.latest("natural_risk"), trace.latest("robust_regularization")
         words = f"nat {natural:.3f} rob {robust:.4f}"
         if self.spec.war is not None:

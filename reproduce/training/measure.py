@@ -12,6 +12,7 @@ from reproduce.costs import step_passes
 from reproduce.models import build_model
 from reproduce.rng import generator
 from reproduce.specs import training_spec
+from reproduce.training.precision import check_precision
 from reproduce.training.recipe import build_recipe
 from reproduce.training.step import train_step
 
@@ -30,6 +31,7 @@ def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
         after one that warms up.
     """
     spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
+    check_precision(spec.train.precision, device)
     passes = step_passes(spec, spec.train.epochs)
     model = build_model(cell.architecture, facts)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

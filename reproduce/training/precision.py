@@ -6,7 +6,11 @@ from contextlib import contextmanager
 import torch
 
 from reproduce.config import Precision
+from reproduce.devices import describe
 from reproduce.errors import HarnessError
+
+# the first generation that has TF32, by its compute capability
+_AMPERE = (8, 0)
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
@@ -15,11 +19,14 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     Raises
     ------
     HarnessError
-        If TF32 is asked for on a processor, which would compute in float32.
+        If TF32 is asked for where there is none, which would compute in float32.
     """
-    if precision == "tf32" and device.type == "cpu":
+    if precision == "tf32" and (
+        device.type == "cpu" or torch.cuda.get_device_capability(device) < _AMPERE
+    ):
         raise HarnessError(
-            "train.precision is 'tf32', a format of NVIDIA GPUs; on a processor set float32 or bf16"
+            "train.precision is 'tf32', a format of NVIDIA GPUs from Ampere on, which "
+            f"{describe(device)['name']} does not have; set float32 or bf16"
         )
 
 

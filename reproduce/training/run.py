@@ -26,7 +26,8 @@ from reproduce.specs import TrainingSpec, training_spec
 from reproduce.traces import write_epochs, write_trace
 from reproduce.training.batches import build_batches
 from reproduce.training.images import Stores, cut, open_stores
-from reproduce.training.loop import Pace, TrainingLoop
+from reproduce.training.loop import TrainingLoop
+from reproduce.training.pace import Pace
 from reproduce.training.pieces import begin_piece, changes, machines
 from reproduce.training.precision import check_precision
 from reproduce.training.recipe import build_optimizer, build_recipe
@@ -70,7 +71,6 @@ def train_cell(
         if not _begin(config, spec, group, held, say):
             return
         device = held.enter_context(claimed(config.machine, group))
-        group.use(device)
         if stop is None:
             stop = held.enter_context(stop_requests(config.machine.max_minutes))
         _train(config, spec, device, group, say, stop)

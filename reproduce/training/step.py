@@ -1,5 +1,6 @@
 """One step of adversarial training."""
 
+from collections.abc import Collection
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -80,6 +81,31 @@ class FullLogits(nn.Module):
         return logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
 
 
+class BySize(nn.Module):
+    """A module compiled for batches of certain sizes, and as it is for all others.
+
+    So the smaller batch that ends an epoch compiles nothing, and which form serves a batch
+    depends on nothing that came before it.
+
+    Parameters
+    ----------
+    compiled, plain : torch.nn.Module
+        Both forms; they share their weights.
+    sizes : collection of int
+        Numbers of images that the first one serves.
+    """
+
+    def __init__(self, compiled: nn.Module, plain: nn.Module, sizes: Collection[int]) -> None:
+        super().__init__()
+        self.compiled, self.plain, self.sizes = compiled, plain, frozenset(sizes)
+
+    def forward(self, images: Tensor, *others: Tensor) -> Tensor | Terms:
+        """Return what the form for the size of the batch makes of it."""
+        form = self.compiled if len(images) in self.sizes else self.plain
+        found: Tensor | Terms = form(images, *others)
+        return found
+
+
 class Calls(NamedTuple):
     """What a step calls in place of its network.
 
@@ -89,10 +115,13 @@ class Calls(NamedTuple):
         What the attack calls.
     terms : torch.nn.Module
         `TermsOf` the network, or what averages its gradients over processes.
+    compiled : bool
+        Whether they are compiled.
     """
 
     network: nn.Module
     terms: nn.Module
+    compiled: bool = False
 
 
 def plain_calls(model: nn.Module, objective: Objective) -> Calls:
@@ -101,15 +130,23 @@ def plain_calls(model: nn.Module, objective: Objective) -> Calls:
     return Calls(network, TermsOf(network, objective))
 
 
-def compiled_calls(model: nn.Module, objective: Objective, mode: CompileMode) -> Calls:
+def compiled_calls(
+    model: nn.Module, objective: Objective, mode: CompileMode, sizes: Collection[int]
+) -> Calls:
     """Call a network compiled for the attack, and both terms compiled as one graph.
+
+    Batches of other than the given sizes go through the network as it is.
 
     The attack and the terms have graphs of their own: the attack's network is in eval mode
     and its parameters are frozen, so its graph folds every BatchNorm into one
     multiplication and has no weight gradients.
     """
-    terms = TermsOf(FullLogits(model), objective)
-    return Calls(FullLogits(compiled(model, mode)), compiled(terms, mode))
+    plain = plain_calls(model, objective)
+    network = FullLogits(compiled(model, mode, dynamic=False))
+    terms = compiled(plain.terms, mode, dynamic=False)
+    return Calls(
+        BySize(network, plain.network, sizes), BySize(terms, plain.terms, sizes), compiled=True
+    )
 
 
 def train_step(
@@ -144,14 +181,16 @@ def train_step(
     weight : float
         Of this batch among those of the other processes: 1 if all have one size.
     """
-    network, terms_of = calls or plain_calls(model, recipe.objective)
+    network, terms_of, is_compiled = calls or plain_calls(model, recipe.objective)
     low = forward_in(recipe.precision, images.device)
-    # what the step before left in recorded graphs may be overwritten
-    torch.compiler.cudagraph_mark_step_begin()
+    if is_compiled:
+        # what the step before left in recorded graphs may be overwritten
+        torch.compiler.cudagraph_mark_step_begin()
 
     def terms() -> Terms:
         with low:
             natural, robust = terms_of(images, found.images, labels)
+        # new tensors, not the memory of a recorded graph: the trace keeps them
         return Terms(weight * natural, weight * robust)
 
     def loss() -> Tensor:

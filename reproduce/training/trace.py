@@ -10,7 +10,7 @@ from reproduce.saved import TRACE_COLUMNS
 from reproduce.training.step import StepResult
 
 # rows sent for at once, and taken in when as many more are there: no step waits for one
-_PENDING = 50
+_AT_ONCE = {"cpu": 1, "cuda": 50}
 
 
 class NonFiniteLossError(Exception):
@@ -44,7 +44,7 @@ class _Coming:
             there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._values = there.copy_(values, non_blocking=True)
             self._arrived = torch.cuda.Event()
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(values.device))
         else:
             self._values = values
 
@@ -79,9 +79,10 @@ class Trace:
             Naming the first iteration whose terms are not finite.
         """
         self._pending.append((epoch, rate, step))
-        if step.natural.device.type == "cpu":
+        at_once = _AT_ONCE[step.natural.device.type]
+        if at_once == 1:
             self.flush()
-        elif len(self._pending) >= _PENDING:
+        elif len(self._pending) >= at_once:
             self._receive()
             self._send()
 
