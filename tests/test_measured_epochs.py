@@ -55,8 +55,8 @@ def test_which_epochs_are_measured(share: str, epochs: int) -> None:
         ("war", 75, 100),
         ("trades-step", 1, 100),
         ("awp-trades", 100, 200),
-        ("rst", 151, 200),
-        ("rst-war", 151, 200),
+        ("rst", 149, 200),
+        ("rst-war", 149, 200),
         ("fast-at", 1, 15),
     ],
 )
