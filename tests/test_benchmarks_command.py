@@ -1,14 +1,20 @@
 """The command `reproduce bench`: what it prints, its JSON, one line for bad input."""
 
 import json
+import signal
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from reproduce.benchmarks import autoattack, peak, run
-from reproduce.benchmarks.result import Result
+from reproduce.benchmarks.measured import Case, Spread
+from reproduce.benchmarks.result import Result, Together
 from reproduce.benchmarks.settings import DEFAULTS, resolve
+from reproduce.cli.bench_words import sentences, tables
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 
@@ -141,3 +147,66 @@ def test_defaults_by_device() -> None:
     cases = gpu.cases()
     assert str(cases[0]) == "trades wrn-34-1, batch 64, float32"
     assert len(set(map(str, cases))) == len(cases)
+
+
+def test_what_cannot_be_read_is_told_first(
+    tiny: Callable[..., Config], tmp_path: Path, run_command: Callable[..., str]
+) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no checkpoint")
+    given = ("--weights", str(broken), "--architecture", "wrn-10-0.25", "--dataset", "digits")
+    said = run_command(tiny(), "bench", *SMALL, *given, status=1)
+    assert str(broken) in said
+    assert "peaks" not in said
+
+
+def test_tables_fit_a_terminal(
+    tiny: Callable[..., Config], run_command: Callable[..., str]
+) -> None:
+    text = run_command(tiny(), "bench", *SMALL, "--minutes", "0.1", "--scaling", "--json")
+    found = Result.model_validate_json(text)
+    case = Case(
+        method="awp-trades",
+        architecture="densenet-bc-40-12",
+        batch=128,
+        precision="float32",
+        compile="max-autotune-no-cudagraphs",
+    )
+    spread_ = Spread(median=1.856, low=1.66, high=12.06, runs=15)
+    (row,) = found.steps
+    long = row.model_copy(update={"case": case, "ratio": spread_, "memory_bytes": 123 * 2**30})
+    together = [
+        Together(
+            case=case, cells=16, images_per_second=None, against_one=None, note="out of memory"
+        )
+    ]
+    shown = found.model_copy(update={"steps": [row, long], "scaling": [long], "together": together})
+    for width in (80, 120):
+        console = Console(width=width, record=True, file=StringIO())
+        for table in tables(shown):
+            console.print(table)
+        text = console.export_text()
+        assert "…" not in text
+        assert "1.86 (1.66 to 12.06; 15)" in text
+        assert "123.00 GiB" in text
+        assert max(map(len, text.splitlines())) <= width
+    assert "Not measured: 16 cells at once: out of memory." in list(sentences(shown))
+
+
+def test_ctrl_c_shows_what_there_is(
+    tiny: Callable[..., Config],
+    run_command: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = run.measure_attacks
+
+    def interrupted(*given: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return real(*given)
+
+    monkeypatch.setattr(run, "measure_attacks", interrupted)
+    given = ("--minutes", "5", "--json")
+    found = Result.model_validate_json(run_command(tiny(), "bench", *SMALL, *given))
+    assert len(found.steps) == 1
+    assert found.attacks == []
+    assert {m.why for m in found.not_measured} == {"stopped by SIGINT"}

@@ -151,8 +151,8 @@ def test_it_changes_what_is_measured_and_nothing_else(
     train_cell(late, cell, quiet, never)
     lines = [line for line in capsys.readouterr().err.splitlines() if " epoch " in line]
     assert [f"epoch {epoch}/4" in line for epoch, line in enumerate(lines, 1)] == [True] * 4
-    assert ["robust" in line for line in lines] == [False, False, True, True]
-    assert all(" nat " in line and "nan" not in line for line in lines[:2])
+    assert ["(not measured)" in line for line in lines] == [True, True, False, False]
+    assert all("losses: natural " in line and "nan" not in line for line in lines[:2])
     before, after = results(every, cell), results(late, cell)
     for name in ("trace.parquet", "model-last.safetensors"):
         assert _content(before, name) == _content(after, name)

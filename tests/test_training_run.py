@@ -112,11 +112,13 @@ def test_max_minutes_stops(tiny: Callable[..., Config], cell: Cell) -> None:
     assert paths.run_file(paths.cell_folder(config, cell)).exists()
 
 
-def test_a_signal_stops_and_a_second_kills() -> None:
+def test_a_signal_stops_and_a_second_kills(capfd: pytest.CaptureFixture[str]) -> None:
     with stop_requests(None) as reason:
         assert reason() is None
         os.kill(os.getpid(), signal.SIGTERM)
         assert reason() == "stopped by SIGTERM"
+        # a minute may pass until it ends
+        assert capfd.readouterr().err.strip().startswith("SIGTERM: ending once")
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     with stop_requests(None) as reason, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)

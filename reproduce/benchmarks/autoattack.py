@@ -68,13 +68,16 @@ class Counted(nn.Module):
         self.backward_passes += len(gradient)
 
 
-def measure_autoattack(
-    config: Config, what: AutoAttackOf, pairs: int, device: torch.device, budget: Budget
-) -> AutoAttackTime:
-    """Run both in turn, with the same batch, seed, and numbers of steps and queries.
+class Attacked(NamedTuple):
+    """A checkpoint that can be read, and what it is attacked with."""
 
-    The plain package gets the network as its users pass it: in eval mode, its parameters
-    as they are.  One pair runs whatever the budget says: it was asked for by name.
+    source: ModelSource
+    spec: AttackSpec
+    batch: Batch
+
+
+def open_attacked(config: Config, what: AutoAttackOf, device: torch.device) -> Attacked:
+    """Read checkpoint, images and attack, before minutes are spent on anything else.
 
     Raises
     ------
@@ -84,28 +87,39 @@ def measure_autoattack(
     """
     source = ModelSource(what.dataset, what.architecture, what.weights)
     spec = _spec(config, what.dataset)
-    batch, facts = _batch(config, what, device), dataset_facts(what.dataset)
-    passes = evaluation_passes(spec.model_copy(update={"images": what.images}), facts)
+    source.load()
+    return Attacked(source, spec, _batch(config, what, device))
+
+
+def measure_autoattack(
+    config: Config, what: Attacked, pairs: int, device: torch.device, budget: Budget
+) -> AutoAttackTime:
+    """Run both in turn, with the same batch, seed, and numbers of steps and queries.
+
+    The plain package gets the network as its users pass it: in eval mode, its parameters
+    as they are.  One pair runs whatever the budget says: it was asked for by name.
+    """
+    source, spec, batch = what
+    facts = dataset_facts(source.dataset)
+    passes = evaluation_passes(spec.model_copy(update={"images": len(batch.labels)}), facts)
     compiled = wants_compiling(config.machine, passes)
     runs: list[tuple[_Run, _Run]] = []
     while len(runs) < pairs:
         ours = _ours(source.load().to(device), batch, spec, facts.classes, compiled)
         runs.append((ours, _plain(source.load().to(device), batch, spec)))
         if len(runs) < pairs and sum(run.seconds for run in runs[-1]) > budget.left:
-            missing = f"AutoAttack: {pairs - len(runs)} of {pairs} pairs"
-            budget.leave_out(missing, "no time; raise --minutes")
+            budget.run_out(f"AutoAttack: {pairs - len(runs)} of {pairs} pairs")
             break
     ours, plain = runs[-1]
-    timed = [Pair(mine.seconds, theirs.seconds) for mine, theirs in runs]
     return AutoAttackTime(
         images=len(batch.labels),
         compiled=compiled,
         robust=int(ours.robust.sum()),
         plain_robust=int(plain.robust.sum()),
         differing=int((ours.robust != plain.robust).sum()),
-        ratio=ratios(timed),
-        seconds=spread([pair.first for pair in timed]),
-        plain_seconds=spread([pair.second for pair in timed]),
+        ratio=ratios([Pair(mine.seconds, theirs.seconds) for mine, theirs in runs]),
+        seconds=spread([mine.seconds for mine, _ in runs]),
+        plain_seconds=spread([theirs.seconds for _, theirs in runs]),
         forward=ours.forward,
         backward=ours.backward,
         plain_forward=plain.forward,

@@ -10,8 +10,10 @@ import torch
 
 from reproduce.benchmarks.measured import NotMeasured
 from reproduce.errors import HarnessError
+from reproduce.training.stopping import StopReason
 
 Found = TypeVar("Found")
+_MORE = "; raise --minutes"
 
 
 class Budget:
@@ -23,6 +25,8 @@ class Budget:
         From now on.
     missing : list of NotMeasured, optional
         Where what does not fit is noted; shared with the parts of this budget.
+    stop : callable
+        Gives a reason to end now, or None; then nothing fits any more.
     clock : callable
         Tells the time in seconds.
     """
@@ -31,33 +35,46 @@ class Budget:
         self,
         seconds: float,
         missing: list[NotMeasured] | None = None,
+        stop: StopReason = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.missing: list[NotMeasured] = [] if missing is None else missing
-        self._clock = clock
+        self._stop, self._clock = stop, clock
         self._end = clock() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds that are left; below 0 once they are over."""
-        return self._end - self._clock()
+        """Seconds that are left; not above 0 once they are over."""
+        return 0.0 if self._stop() else self._end - self._clock()
 
     def part(self, fraction: float) -> "Budget":
         """Return a budget of a fraction of what is left; what it leaves stays in this one."""
-        return Budget(max(self.left, 0.0) * fraction, self.missing, self._clock)
+        return Budget(max(self.left, 0.0) * fraction, self.missing, self._stop, self._clock)
 
     def fits(self, what: str, seconds: float) -> bool:
         """Say whether `seconds` are left for something; note it as not measured if not."""
         left = self.left
         if left > 0 and seconds <= left:
             return True
-        need = f"needs about {seconds:.0f} s, " if seconds else ""
-        self.leave_out(what, f"no time: {need}{max(left, 0.0):.0f} s are left; raise --minutes")
+        if left > 0:
+            self.leave_out(
+                what, f"needs about {_seconds(seconds)}, {_seconds(left)} are left{_MORE}"
+            )
+        else:
+            self.run_out(what)
         return False
+
+    def run_out(self, what: str) -> None:
+        """Note something as not measured because the time is over."""
+        self.leave_out(what, self._stop() or f"no time is left{_MORE}")
 
     def leave_out(self, what: str, why: str) -> None:
         """Note something as not measured, or not as asked for."""
         self.missing.append(NotMeasured(what=what, why=why))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 1 else f"{value:.1g} s"
 
 
 def guarded(what: str, budget: Budget, measure: Callable[[], Found | None]) -> Found | None:

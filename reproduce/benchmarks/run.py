@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
 from reproduce.benchmarks.attacks import measure_attacks
-from reproduce.benchmarks.autoattack import AutoAttackOf, measure_autoattack
+from reproduce.benchmarks.autoattack import AutoAttackOf, measure_autoattack, open_attacked
 from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.peak import measure_peaks
 from reproduce.benchmarks.prediction import predict
@@ -20,6 +21,7 @@ from reproduce.benchmarks.together import measure_together
 from reproduce.config import Config
 from reproduce.devices import claimed, describe
 from reproduce.provenance import provenance
+from reproduce.training.stopping import stop_requests
 
 # parts of the time that is left when each one's turn comes; the last two share the rest
 _PEAKS, _STEPS, _ATTACKS = 0.15, 0.8, 0.4
@@ -51,27 +53,13 @@ def measure(
         If the device is not there, or the checkpoint cannot be attacked.
     """
     began, made = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    budget, load = Budget(60 * settings.minutes), _load()
-    with claimed(config.machine) as device:
+    load = _load()
+    # a first Ctrl-C ends the measuring, not the command: what was found is told
+    with claimed(config.machine) as device, stop_requests(None) as stop:
+        budget = Budget(60 * settings.minutes, stop=stop)
         hardware = describe(device)
-        say("peaks")
-        peaks = measure_peaks(
-            settings.precisions, settings.architectures, device, budget.part(_PEAKS)
-        )
-        share = budget.part(_STEPS_BESIDE_SCALING if settings.scaling else _STEPS)
-        cases = settings.cases()
-        steps = measure_steps(config, cases, settings.pairs, peaks, device, share, say)
-        attacks = measure_attacks(
-            config, settings.architectures, device, budget.part(_ATTACKS), say
-        )
-        together = measure_together(config, cases[0], settings.cells, device, budget, say)
-        scaling = measure_scaling(
-            config, settings.scaling_cases(), settings.pairs, peaks, device, budget, say
-        )
-        both = None
-        if autoattack is not None:
-            say(f"AutoAttack on {autoattack.images} images, both ways")
-            both = measure_autoattack(config, autoattack, settings.pairs, device, budget)
+        found = _measured(config, settings, autoattack, device, budget, say)
+    unit = _unit(hardware, device)
     return Result(
         made=made,
         hardware=hardware,
@@ -81,15 +69,43 @@ def measure(
         seconds=time.monotonic() - began,
         load=[*load, *_load()],
         cores=os.cpu_count(),
-        peaks=peaks,
-        steps=steps,
-        scaling=scaling,
-        attacks=attacks,
-        autoattack=both,
-        together=together,
-        predictions=predict(config, steps, attacks, _unit(hardware, device), budget),
+        predictions=predict(config, found["steps"], found["attacks"], unit, budget),
         not_measured=budget.missing,
+        **found,
     )
+
+
+def _measured(
+    config: Config,
+    settings: Settings,
+    autoattack: AutoAttackOf | None,
+    device: torch.device,
+    budget: Budget,
+    say: Callable[[str], object],
+) -> dict[str, Any]:
+    """Measure one thing after the other; return them by their names in a result."""
+    # what cannot be read is told before minutes are spent
+    attacked = None if autoattack is None else open_attacked(config, autoattack, device)
+    say("peaks")
+    peaks = measure_peaks(settings.precisions, settings.architectures, device, budget.part(_PEAKS))
+    share = budget.part(_STEPS_BESIDE_SCALING if settings.scaling else _STEPS)
+    cases = settings.cases()
+    found = {
+        "peaks": peaks,
+        "steps": measure_steps(config, cases, settings.pairs, peaks, device, share, say),
+        "attacks": measure_attacks(
+            config, settings.architectures, device, budget.part(_ATTACKS), say
+        ),
+        "together": measure_together(config, cases[0], settings.cells, device, budget, say),
+        "scaling": measure_scaling(
+            config, settings.scaling_cases(), settings.pairs, peaks, device, budget, say
+        ),
+        "autoattack": None,
+    }
+    if attacked is not None:
+        say(f"AutoAttack on {len(attacked.batch.labels)} images, both ways")
+        found["autoattack"] = measure_autoattack(config, attacked, settings.pairs, device, budget)
+    return found
 
 
 def _load() -> list[float]:

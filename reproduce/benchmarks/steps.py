@@ -112,15 +112,15 @@ def _in_pairs(
     whole: Budget,
 ) -> StepTime | None:
     ours = our_step(config, case, device)
-    first, memory = _warmed(ours, case, device)
+    first, memory = _warmed(ours, case, device, _steps_before(case))
     held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
     theirs = their_step(config, case, device)
-    other, both = _warmed(theirs, case, device)
+    other, both = _warmed(theirs, case, device, 1)
     # of the reference alone: what ours keeps is not its own
     their_memory = None if both is None else both - held
-    compiled = case.compile != "never"
-    once = (2 * other if compiled else first + other) * case.batch / _first_batch(case, device)
-    if not whole.fits(str(case), once):
+    once = (first + other) * case.batch / _first_batch(case, device)
+    # what was compiled for a minute is timed at least once
+    if case.compile == "never" and not whole.fits(str(case), once):
         return None
     pairs = timed_pairs(
         lambda: ours(case.batch),
@@ -130,8 +130,7 @@ def _in_pairs(
         go_on=lambda seconds: seconds <= min(part.left, whole.left),
     )
     if len(pairs) < count:
-        missing = f"{case}: {count - len(pairs)} of {count} pairs"
-        whole.leave_out(missing, "no time; raise --minutes")
+        whole.run_out(f"{case}: {count - len(pairs)} of {count} pairs")
     row = _row(config, case, [pair.first for pair in pairs], peaks, memory, first)
     return row.model_copy(
         update={
@@ -147,9 +146,9 @@ def _alone(
     config: Config, case: Case, runs: int, peaks: Peaks, device: torch.device, budget: Budget
 ) -> StepTime | None:
     ours = our_step(config, case, device)
-    first, memory = _warmed(ours, case, device)
+    first, memory = _warmed(ours, case, device, _steps_before(case))
     once = first * case.batch / _first_batch(case, device)
-    if not budget.fits(f"scaling: {case}", 0.0 if case.compile != "never" else once):
+    if case.compile == "never" and not budget.fits(f"scaling: {case}", once):
         return None
     seconds: list[float] = []
     while len(seconds) < runs and (not seconds or seconds[-1] <= budget.left):
@@ -163,14 +162,18 @@ def _first_batch(case: Case, device: torch.device) -> int:
     return case.batch if whole else min(case.batch, _FEW)
 
 
-def _warmed(step: Step, case: Case, device: torch.device) -> tuple[float, int | None]:
+def _steps_before(case: Case) -> int:
+    """Return how many steps a case of ours is warmed up with."""
+    return 1 if case.compile == "never" else _COMPILED_WARM_UP
+
+
+def _warmed(step: Step, case: Case, device: torch.device, count: int) -> tuple[float, int | None]:
     """Warm up; return the seconds of the first step and the most GPU memory that was taken."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     seconds = seconds_of(lambda: step(_first_batch(case, device)), device)
-    if case.compile != "never":
-        for _ in range(_COMPILED_WARM_UP - 1):
-            step(_first_batch(case, device))
+    for _ in range(count - 1):
+        step(_first_batch(case, device))
     if device.type == "cuda":
         return seconds, torch.cuda.max_memory_allocated(device)
     return seconds, None

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from reproduce.analysis.histories import METRIC_COLUMNS, read_histories
 from reproduce.catalogue import parse_architecture, width_label
@@ -53,6 +54,7 @@ def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
             draw_lines(axes, runs, metric, "epoch", width_label(architecture), **look(place))
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _at_the_best(figure.axes[3], numbers[numbers["best"]])
     figure.axes[0].set_ylabel("%")
     figure.axes[2].set_ylabel("%")

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from reproduce.analysis.histories import read_histories
 from reproduce.catalogue import width_label
@@ -43,6 +44,7 @@ def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
             _panel(axes, grid, numbers[numbers["lambda"] == lam], term)
             axes.set_title(title if row == 0 else "")
             axes.set_xlabel("epoch" if row == rows - 1 else "")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.axes[2 * row].set_ylabel(f"λ = {lam:g}")
     legend_above(figure)
     return figure

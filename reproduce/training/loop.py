@@ -173,7 +173,9 @@ class TrainingLoop:
         self.pace.group.share_buffers(self.model)
         self._check_weights()
         measured = state.epoch in measured_epochs(self.spec.train)
-        shown = f"{self._measure_epoch()}" if measured else self._losses()
+        shown = (
+            f"{self._measure_epoch()}" if measured else f"losses: {self._losses()} (not measured)"
+        )
         bar.line(f"{self.cell.id}  epoch {state.epoch}/{self.spec.train.epochs}  {shown}")
         state.epoch, state.step = state.epoch + 1, 0
         self._save()
@@ -281,7 +283,7 @@ class TrainingLoop:
         if not trace.rows:
             return ""
         natural, robust = trace.latest("natural_risk"), trace.latest("robust_regularization")
-        words = f"nat {natural:.3f} rob {robust:.4f}"
+        words = f"natural {natural:.3f}, robust term {robust:.4f}"
         if self.spec.war is not None:
-            words += f" lambda {trace.latest('lambda', 1):.2f}"
+            words += f", lambda {trace.latest('lambda', 1):.2f}"
         return words

@@ -167,7 +167,10 @@ def _train(
             say(f"{spec.cell}: {change}")
     else:
         state = RunState(zeta=find_zeta(config, spec.parsed))
-        say(f"{spec.cell}: {spec.train.epochs} epochs on {machines(device, group)}")
+        how = spec.train.precision + (
+            ", compiled: the first step takes minutes" if compile_mode else ""
+        )
+        say(f"{spec.cell}: {spec.train.epochs} epochs on {machines(device, group)}, {how}")
     update_piece = begin_piece(state, device, group, compile_mode)
     recipe = build_recipe(spec, state.zeta)
     at_once = images_at_once(config.machine, device, images.stores.test.image_shape[-1])

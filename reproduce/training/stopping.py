@@ -1,9 +1,10 @@
 """When a run must end before it is finished: its time is over, or someone asks it to."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 # Why to stop now, or None to go on; asked once an iteration
@@ -27,8 +28,13 @@ def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
     received: list[str] = []
 
     def receive(number: int, _frame: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        received.append(name)
         signal.signal(number, before[signal.Signals(number)])
+        # what is under way can take a minute, compiling; print is not safe in a handler
+        line = f"\n{name}: ending once what is under way is done; a second {name} ends at once\n"
+        with suppress(OSError):
+            os.write(2, line.encode())
 
     def reason() -> str | None:
         if received:
