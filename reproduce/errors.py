@@ -1,13 +1,32 @@
 """The one exception that reaches a user, as a single clear line."""
 
+import reprlib
+
+# characters of the longest line that an error is
+LONGEST = 2000
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+_SHORT.maxlong = 60
+_SHORT.maxlevel = 2
+
 
 class HarnessError(Exception):
     """Something the user can mend: the message says what is wrong and what to do.
 
     The command line prints it without a traceback and exits with ``exit_status``.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong.  Names in it may come from damaged files: whatever it holds, it
+        becomes one printable line, and of a very long one the middle is left out.
     """
 
     exit_status = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_one_line(message))
 
 
 class Stopped(HarnessError):
@@ -18,3 +37,19 @@ class Stopped(HarnessError):
 
 # what every message of `Stopped` ends with: in a log it is told from a failure by that
 CONTINUES = "run the same command again to continue"
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: like `repr`, with deep and long parts left out.
+
+    A small file can describe a value whose whole text no memory holds.
+    """
+    return _SHORT.repr(value)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    half = (LONGEST - 5) // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"

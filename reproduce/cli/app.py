@@ -99,11 +99,11 @@ def main() -> NoReturn:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+        told = HarnessError(f"{error.filename or 'a file'}: {error.strerror or error}")
+        _fail(str(told), told.exit_status)
     sys.exit(0)
 
 
-def _fail(message: str, status: int) -> NoReturn:
-    line = " ".join(message.split())
+def _fail(line: str, status: int) -> NoReturn:
     print(f"reproduce: {line}", file=sys.stderr)
     sys.exit(status)
