@@ -10,12 +10,24 @@ import yaml
 from pydantic import ValidationError
 
 from reproduce.config import PRESETS, Config, merge
-from reproduce.errors import HarnessError
+from reproduce.errors import HarnessError, shown
 
 Tree = Mapping[str, Any]
 
 # the Snakefile hands its jobs the configuration in this environment variable
 CONFIG_VARIABLE = "REPRODUCE_CONFIG"
+
+# beside its own errors PyYAML lets through what its constructors raise, of 2001-99-99, !!int x,
+# !!timestamp x or !!bool x, and RecursionError of what is nested too deeply
+_NOT_YAML = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def load_config(source: Path | str, preset: str | None = None, sets: Sequence[str] = ()) -> Config:
@@ -62,7 +74,7 @@ def build_config(user: Tree) -> Config:
     """
     name = user.get("preset", "paper")
     if name not in PRESETS:
-        raise HarnessError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+        raise HarnessError(f"unknown preset {shown(name)}; known: {', '.join(PRESETS)}")
     return _validate({**merge(_preset(name), user), "preset": name})
 
 
@@ -85,45 +97,62 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping after checking its keys."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key {key!r} stands twice{node.start_mark}")
+        keys = set()
+        for written, _ in node.value:
+            key = self.construct_object(written, deep=True)
+            if key in keys:
+                raise yaml.YAMLError(f"key {shown(key)} stands twice{node.start_mark}")
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _read(source: Path | str) -> Tree:
     inline = isinstance(source, str) and source.lstrip().startswith("{")
+    what = "configuration given as a mapping" if inline else f"configuration {source}"
     try:
         text = str(source) if inline else Path(source).read_text(encoding="utf-8")
         value = yaml.load(text, _Loader)  # noqa: S506, a safe loader
     except OSError as error:
-        raise HarnessError(f"configuration {source} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise HarnessError(f"configuration {source} is not YAML: {reason}") from error
+        raise HarnessError(f"{what} cannot be read: {error.strerror}") from error
+    except _NOT_YAML as error:
+        raise HarnessError(f"{what} is not YAML: {_reason(error)}") from error
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise HarnessError(f"configuration {source} must be a mapping of names to values")
+        raise HarnessError(f"{what} must be a mapping of names to values")
     return value
 
 
 def _assignment(item: str) -> dict[str, Any]:
     key, equals, text = item.partition("=")
     if not equals or not key:
-        raise HarnessError(f"override {item!r}: expected key=value, for example train.epochs=10")
+        raise HarnessError(
+            f"override {shown(item)}: expected key=value, for example train.epochs=10"
+        )
     try:
-        tree: Any = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise HarnessError(f"override {item!r}: {text!r} is not a YAML value") from None
-    return _nested(key, tree)
+        value: Any = yaml.load(text, _Loader)  # noqa: S506, a safe loader
+    except _NOT_YAML as error:
+        raise HarnessError(
+            f"override {shown(item)}: {shown(text)} is not a YAML value: {_reason(error)}"
+        ) from error
+    return _nested(key, value)
+
+
+def _reason(error: Exception) -> str:
+    """Say in words why a text is not YAML."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return (
+        str(error) if isinstance(error, yaml.YAMLError) else f"a value is not what it says: {error}"
+    )
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
     """Write a value under a dotted key as a tree."""
-    first, dot, rest = key.partition(".")
-    return {first: _nested(rest, value) if dot else value}
+    first, *others = key.split(".")
+    for name in reversed(others):
+        value = {name: value}
+    return {first: value}
 
 
 @cache
@@ -158,6 +187,6 @@ def _first_problem(error: ValidationError) -> str:
         reason = first["msg"].removeprefix("Value error, ")
         line = f"configuration key {key!r}: {reason}" if key else f"configuration: {reason}"
         if not isinstance(first["input"], Mapping):
-            line += f" (it is {first['input']!r})"
+            line += f" (it is {shown(first['input'])})"
     more = len(problems) - 1
     return line + (f"; and {more} more" if more else "")

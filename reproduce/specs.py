@@ -62,7 +62,7 @@ class TrainingSpec(Spec):
     extra_images: int | None = None
     """Number of extra images; None for all, or where there are none."""
 
-    @property
+    @cached_property
     def parsed(self) -> Cell:
         """The cell that is trained."""
         return parse_cell(self.cell)

@@ -9,12 +9,13 @@ from pydantic import Field, ValidationError, model_validator
 from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.config.evaluation import Eval
 from reproduce.config.experiments import Experiments
-from reproduce.config.fields import Checkpoint, MethodName, PresetName, Section
+from reproduce.config.fields import Checkpoint, MethodName, Place, PresetName, Section
 from reproduce.config.lemma import Lemma
 from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import merge
 from reproduce.config.methods import AWP, WAR, Mixed
 from reproduce.config.training import Train
+from reproduce.errors import shown
 
 
 class Config(Section):
@@ -22,7 +23,7 @@ class Config(Section):
 
     preset: PresetName
     """Name of the preset the values come from; results lie under results/<preset>."""
-    results: Path = Path("results")
+    results: Place = Path("results")
     """Folder of everything the runs make."""
     data: Data = Data()
     train: Train
@@ -100,7 +101,7 @@ class Config(Section):
                     ) from None
                 if first["type"] == "extra_forbidden":
                     raise ValueError(f"unknown key {key!r}") from None
-                raise ValueError(f"{key}: {first['msg']} (it is {first['input']!r})") from None
+                raise ValueError(f"{key}: {first['msg']} (it is {shown(first['input'])})") from None
 
     def _enough_images(self, table: str, dataset: str) -> None:
         facts = dataset_facts(dataset)

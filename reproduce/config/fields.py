@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -45,15 +46,30 @@ def _zeta(value: Any) -> Any:
         return value
     try:
         number = float(_number(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 < number < math.inf:
         raise ValueError("it is 'measured' or a number above 0")
     return number
 
 
+def _place(value: Any) -> Any:
+    """Refuse what no file can be called: opening it would end in an error of another kind."""
+    name = str(value)
+    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError("not a path: it has characters that no file's name can have")
+    try:
+        Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError("not a path: there is no such user's home") from None
+    return value
+
+
 Zeta = Annotated[Literal["measured"] | float, BeforeValidator(_zeta)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+# more of anything does not fit on a disk, and times and bytes of it not into a float
+LARGEST = 1_000_000_000
+Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
+NaturalNumber = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 # at most four decimals, so that a cell id names it exactly
@@ -62,6 +78,11 @@ Lambda = Annotated[
     Field(lt=1e6),
     AfterValidator(lambda value: _checked(_four_decimals, value)),
 ]
+# plans and schedules go through them one by one
+Epochs = Annotated[Count, Field(le=10_000)]
+Place = Annotated[Path, AfterValidator(_place)]
+# where images are, or a word
+PlaceName = Annotated[str, AfterValidator(_place)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
 Epsilon = Annotated[Number, Field(gt=0, le=1)]
 DatasetName = Annotated[str, AfterValidator(partial(_checked, dataset_facts))]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from reproduce.config.fields import Count, Positive, Section
+from reproduce.config.fields import Count, NaturalNumber, Place, PlaceName, Positive, Section
 
 # what PyTorch's compiler optimises for
 CompileMode = Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"]
@@ -14,23 +14,23 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"
 class Data(Section):
     """Where images come from, and how many are used."""
 
-    folder: Path = Path("data")
+    folder: Place = Path("data")
     """Folder of downloads and of the prepared copies."""
-    cifar10: str = "download"
+    cifar10: PlaceName = "download"
     """"download", or the path of an official folder, archive or .npz file."""
-    cifar100: str = "download"
+    cifar100: PlaceName = "download"
     """The same for CIFAR-100."""
-    cifar10_extra: Path | None = None
+    cifar10_extra: Place | None = None
     """File of pseudo-labelled extra images, for methods that train with them; null for
     ti_500K_pseudo_labeled.pickle in data.folder."""
     extra_images: Count | None = None
     """Use only this many extra images, every class in its proportion; null for all."""
-    zoo: Path | None = None
+    zoo: Place | None = None
     """Folder of published checkpoints in RobustBench's layout, <data set>/Linf/<id>.pt; null for
     zoo in data.folder."""
     zoo_download: bool = Field(default=False, strict=True)
     """Whether RobustBench may download a published checkpoint that is not there."""
-    imagenet: str | None = None
+    imagenet: PlaceName | None = None
     """Folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG; ImageNet cannot be downloaded."""
     imagenet_crop: Count = 288
     """Height and width of what is cut from the middle of ImageNet's images for evaluation, in
@@ -60,7 +60,7 @@ class Machine(Section):
     gpus_per_cell: Count = 1
     """GPUs that Snakemake gives the training of one network on a folder of images. BatchNorm sees
     the part of a batch that is on its GPU, so another number trains another network."""
-    loaders: Annotated[int, Field(strict=True, ge=0)] = 8
+    loaders: NaturalNumber = 8
     """Processes that decode the images of a folder ahead of training, for each GPU, and threads
     that do it in evaluation; 0 decodes them when they are needed."""
     eval_batch: Count | None = None

@@ -1,12 +1,12 @@
 """Training on images of growing size, as Fast-AT on ImageNet does."""
 
-from reproduce.config.fields import Count, Section
+from reproduce.config.fields import Count, Epochs, Section
 
 
 class Phase(Section):
     """A part of a training run whose images have one size."""
 
-    epochs: Count
+    epochs: Epochs
     """Passes over the training images in this phase."""
     batch_size: Count
     """Images a step, over all GPUs together."""

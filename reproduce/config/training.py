@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reproduce.config.fields import Count, Epsilon, NotNegative, Positive, Section
+from reproduce.config.fields import (
+    Count,
+    Epochs,
+    Epsilon,
+    NaturalNumber,
+    NotNegative,
+    Positive,
+    Section,
+)
 from reproduce.config.phases import Phase
 
 Precision = Literal["float32", "tf32", "bf16"]
@@ -28,7 +36,7 @@ class TrainingAttack(Section):
 class Train(Section):
     """How a network is trained."""
 
-    epochs: Count
+    epochs: Epochs
     """Passes over the training images. Paper: 100."""
     batch_size: Count = 128
     """Images a step. Paper: 128; the authors' code defaults to 64."""
@@ -67,7 +75,7 @@ class Train(Section):
     """Part of the epochs that is over before the network is measured, and a checkpoint can be
     chosen: it is measured after every later epoch, and always after the last. The paper measures
     every epoch: 0."""
-    holdout: int = Field(default=0, strict=True, ge=0)
+    holdout: NaturalNumber = 0
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack
 
