@@ -198,3 +198,51 @@ def test_a_file_cut_short_at_any_place(tmp_path: Path) -> None:
         path.write_bytes(whole[:size])
         with pytest.raises(HarnessError, match="cut short or no pickle"):
             read_pickled_arrays(path)
+
+
+_TUPLES = b"N" + pickle.TUPLE1 * 200_000  # hashing it takes all of the stack
+_DOUBLED = b"N" + (pickle.DUP + pickle.TUPLE2) * 100  # and this one 2^100 steps
+
+
+@pytest.mark.parametrize(
+    ("operations", "message"),
+    [
+        # Python's unpickler in C fills 16 bytes for each of these memo entries
+        (b"N" + pickle.LONG_BINPUT + b"\xff\xff\xff\xff", "holds a NoneType"),
+        (b"Np99999999999999999999\n", "holds a NoneType"),
+        (pickle.BINBYTES8 + (10**12).to_bytes(8, "little"), "says that 1000000000000 bytes follow"),
+        (pickle.BINUNICODE8 + b"\xff" * 8, "maximum size of"),
+        (pickle.BYTEARRAY8 + (10**12).to_bytes(8, "little"), "bytes follow"),
+        (pickle.FRAME + (10**12).to_bytes(8, "little"), "bytes follow"),
+        (pickle.LONG4 + b"\xff\xff\xff\x7f", "bytes follow"),
+        (b"}" + _TUPLES + b"Ns", "a tuple for a key"),
+        (b"}(" + _DOUBLED + b"Nu", "a tuple for a key"),
+        (b"(" + _DOUBLED + b"Nd", "a tuple for a key"),
+        (b"(" + _DOUBLED + pickle.FROZENSET, "no array needs the operation 0x91"),
+        (b"}}Ns", "a dict for a key"),
+        (b"cnumpy\ndtype\n" + _DOUBLED + b"\x85R", "values of type"),
+        (b"cnumpy\nx\x1b\x00\n", "asks for numpy.x.x1b.x00"),
+        (b"(ios\nsystem\n", "operation 0x69"),
+        (b"\x82\x01", "operation 0x82"),
+    ],
+)
+def test_small_files_that_ask_for_much(tmp_path: Path, operations: bytes, message: str) -> None:
+    path = tmp_path / "file.pickle"
+    path.write_bytes(b"\x80\x05" + operations + b".")
+    with pytest.raises(HarnessError, match=message):
+        read_pickled_arrays(path)
+
+
+def test_a_text_becomes_bytes_once(tmp_path: Path) -> None:
+    """Or a file of a megabyte would have ten thousand arrays of half a megabyte each."""
+    array = _array(_dtype("u1"), (4,), b"abcd")
+    one, other = array.rsplit(pickle.BINUNICODE, 1)
+    size = 4 + 4
+    text, end = pickle.BINUNICODE + other[:size], other[size:]
+    again = pickle.EMPTY_DICT + _plain("a") + one + text + pickle.BINPUT + b"\x07" + end
+    again += pickle.SETITEM + _plain("b") + one + pickle.BINGET + b"\x07" + end + pickle.SETITEM
+    path = tmp_path / "file.pickle"
+    path.write_bytes(b"\x80\x02" + again + pickle.STOP)
+    read = read_pickled_arrays(path)
+    assert read["a"].tobytes() == read["b"].tobytes() == b"abcd"
+    assert np.shares_memory(read["a"], read["b"])

@@ -7,14 +7,16 @@ for addresses of objects.  Arrays are made when the pickle has had its say.
 
 import math
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reproduce.errors import HarnessError
+from reproduce.data.unpickler import BoundedUnpickler
+from reproduce.errors import HarnessError, shown
 
 # booleans, whole and floating-point numbers, as pickles of numpy name them
 _CODES = {"b1", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8"}
@@ -61,16 +63,18 @@ def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
         MemoryError,
         OverflowError,
         RuntimeError,
+        struct.error,
     ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = str(error) or type(error).__name__
         raise HarnessError(f"{path} is cut short or no pickle of arrays: {reason}") from error
 
 
 def _arrays(content: object) -> dict[str, NDArray[Any]]:
     if not isinstance(content, dict):
         raise HarnessError(f"it holds a {type(content).__name__}, expected a mapping of arrays")
+    encoded: dict[int, bytes] = {}
     return {
-        name: value.array()
+        name: value.array(encoded)
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, _Array)
     }
@@ -84,7 +88,7 @@ class _Dtype:
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or code not in _CODES:
             raise HarnessError(
-                f"the pickle has values of type {code!r}, only plain numbers are read; "
+                f"the pickle has values of type {shown(code)}, only plain numbers are read; "
                 "nothing was run"
             )
         self.code, self.order = code, "="
@@ -114,12 +118,16 @@ class _Array:
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
         _, shape, dtype, by_columns, raw = state
-        # without its encoding, text of Python 2 has a character a byte
-        raw = raw.encode("latin1") if isinstance(raw, str) else raw
         self.kept = (raw, dtype, shape, "F" if by_columns else "C", None)
 
-    def array(self) -> NDArray[Any]:
+    def array(self, encoded: dict[int, bytes]) -> NDArray[Any]:
         """Return the array, over the bytes that were read.
+
+        Parameters
+        ----------
+        encoded : dict
+            Bytes of texts by their identity, filled here: a text is turned into bytes
+            once, however many arrays a pickle makes of it.
 
         Raises
         ------
@@ -128,7 +136,7 @@ class _Array:
         """
         match self.kept:
             case (
-                bytes() | bytearray() as raw,
+                bytes() | bytearray() | str() as raw,
                 _Dtype() as kind,
                 tuple() as shape,
                 "C" | "F" | "K" as order,
@@ -141,8 +149,13 @@ class _Array:
         sizes = all(type(size) is int and size >= 0 for size in shape)
         if not sizes or math.prod(shape) * dtype.itemsize != len(raw):
             raise HarnessError(
-                f"the pickle has {len(raw)} bytes for an array of {dtype} of shape {shape}"
+                f"the pickle has {len(raw)} bytes for an array of {dtype} of shape {shown(shape)}"
             )
+        if isinstance(raw, str):
+            # in the pickles of Python 2, and those for it, text has a character a byte
+            if id(raw) not in encoded:
+                encoded[id(raw)] = raw.encode("latin1")
+            raw = encoded[id(raw)]
         array = np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
         return array if axes is None else array.transpose(axes)
 
@@ -161,15 +174,17 @@ def _from_buffer(
 
 def _scalar(dtype: object, raw: object) -> object:
     """Return a single number, as Python's."""
-    raw = raw.encode("latin1") if isinstance(raw, str) else raw
-    return _Array(raw, dtype, (), "C", None).array().item()
+    return _Array(raw, dtype, (), "C", None).array({}).item()
 
 
-def _encode(text: str, codec: str) -> bytes:
-    """Encode as ``_codecs.encode``, by which Python 3 writes bytes into old pickles."""
+def _encode(text: str, codec: str) -> str:
+    """Stand for ``_codecs.encode``, by which Python 3 writes bytes into old pickles.
+
+    The text stays as it is until an array is made of it.
+    """
     if codec not in ("latin1", "latin-1"):
-        raise HarnessError(f"the pickle encodes text as {codec!r}, only arrays are read")
-    return text.encode("latin1")
+        raise HarnessError(f"the pickle encodes text as {shown(codec)}, only arrays are read")
+    return text
 
 
 def _nothing(*_: object) -> object:
@@ -203,12 +218,8 @@ _KNOWN: dict[tuple[str, str], Callable[..., object]] = {
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(BoundedUnpickler):
     """Knows what arrays of numbers are made of, and refuses every other name."""
-
-    def __init__(self, handle: BinaryIO) -> None:
-        # bytes of Python 2 pickles come as text, one character a byte
-        super().__init__(handle, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for what a pickle names, if it belongs to arrays."""
