@@ -4,8 +4,10 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +39,9 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 # seconds that a lock is waited for: who looks whether it is held has it for microseconds
 _LOOK = 0.4
+# a member of an archive above the first may not be larger than its compressed form by the second
+_LARGE = 64 * 2**20
+_MOST_COMPRESSED = 100
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -111,7 +116,11 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is missing, unreadable or no JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        if "\\ud" in text.lower():
+            # half a character, which could be written nowhere
+            json.dumps(value, ensure_ascii=False).encode()
     except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -119,6 +128,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise HarnessError(f"{path} is damaged, it holds no JSON object; delete it")
     return value
+
+
+def _no_number(text: str) -> float:
+    """Refuse NaN and infinity, which JSON has not and `write_json` does not write."""
+    raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
 
 
 def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -138,17 +157,53 @@ def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-            arrays = {}
-            for key in keys:
-                if f"{key}.npy" in names:
-                    with archive.open(f"{key}.npy") as member:
-                        arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
-            return arrays
+            refuse_bombs(archive)
+            return {key: _member(archive, f"{key}.npy") for key in keys if _has(archive, key)}
     except FileNotFoundError:
         raise HarnessError(f"{path} does not exist") from None
     except _DAMAGED as error:
         raise HarnessError(f"{path} is not a whole .npz file of plain arrays: {error}") from error
+
+
+def _has(archive: zipfile.ZipFile, key: str) -> bool:
+    return f"{key}.npy" in archive.NameToInfo
+
+
+def refuse_bombs(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that is small itself and would fill the memory when it is read.
+
+    Raises
+    ------
+    ValueError
+        If a large member says that it was compressed to less than a hundredth.
+    """
+    for member in archive.infolist():
+        if member.file_size > max(_LARGE, _MOST_COMPRESSED * member.compress_size):
+            raise ValueError(
+                f"{member.filename!r} would grow from {member.compress_size} to "
+                f"{member.file_size} bytes"
+            )
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """Read an array after comparing the size its head tells with that of the member."""
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        head = {(1, 0): np.lib.format.read_array_header_1_0}
+        head[2, 0] = np.lib.format.read_array_header_2_0
+        if version not in head:
+            raise ValueError(f"{name!r} is of version {version} of numpy's format")
+        with warnings.catch_warnings():
+            # of what is written in the header, and of headers of Python 2: damaged ones have it
+            warnings.simplefilter("ignore")
+            shape, _, kind = head[version](member)
+        told, found = math.prod(shape) * kind.itemsize, archive.getinfo(name).file_size
+        if kind.hasobject or min(shape, default=0) < 0 or told != found - member.tell():
+            raise ValueError(f"{name!r} has {found} bytes, not an array {shape} of {kind}")
+    with archive.open(name) as member, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+    return array
 
 
 def sha256_of_file(path: Path) -> str:
