@@ -1,5 +1,6 @@
 """From an image file to pixels: read whole, resized, cut to one size."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,19 @@ from reproduce.errors import HarnessError
 from reproduce.rng import own_random_numbers
 from reproduce.vision import torchvision
 
+# others would be opened by readers that nobody looks at, EPS by another program
+FORMATS = ("JPEG", "PNG")
 # what PIL raises on bytes that are no image, or not a whole one
 UNREADABLE = (
     OSError,
     EOFError,
     SyntaxError,
     ValueError,
+    TypeError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    struct.error,
     UnidentifiedImageError,
     Image.DecompressionBombError,
 )
@@ -84,7 +92,7 @@ class Decoder:
 
 def _read(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.convert("RGB")
     except UNREADABLE as error:
         raise HarnessError(f"image {path} cannot be read: {error}") from error

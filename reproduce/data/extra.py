@@ -116,7 +116,7 @@ def load_extra(path: Path) -> ExtraImages:
     manifest = read_json(path.with_suffix(".json"))
     arrays = read_npz(path, (*_KEYS, "source_md5"))
     again = f"delete it and run `reproduce prepare {extra.name}`"
-    if len(arrays) < 3:
+    if len(arrays) < 3 or arrays["source_md5"].dtype.kind != "U":
         raise HarnessError(f"{path} is not a prepared file of extra images; {again}")
     check_images(dataset_facts(extra.dataset), arrays, _KEYS, path)
     found = checksum(arrays, _KEYS)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reproduce.catalogue import DatasetFacts
-from reproduce.data.decoding import UNREADABLE
+from reproduce.data.decoding import FORMATS, UNREADABLE
 from reproduce.data.prepared import checksum, save_manifest
 from reproduce.data.splits import Dataset, FileSplit
 from reproduce.errors import HarnessError
@@ -83,11 +83,20 @@ def _scan(folder: Path, facts: DatasetFacts) -> dict[str, list[str]]:
         raise HarnessError(f"{folder} holds no folders of classes")
     files = {}
     for name in classes:
-        inside = sorted(entry.name for entry in os.scandir(folder / name))
-        files[name] = [f"{name}/{file}" for file in inside if file.lower().endswith(_ENDINGS)]
+        # a pipe that is called an image would be waited for
+        inside = sorted(entry.name for entry in os.scandir(folder / name) if _is_image(entry))
+        files[name] = [f"{name}/{file}" for file in inside]
+        for file in files[name]:
+            if any("\ud800" <= character <= "\udfff" for character in file):
+                raise HarnessError(f"{folder / file}: its name is not UTF-8, rename it")
         if not files[name]:
             raise HarnessError(f"class {name!r} has no images in {folder / name}")
     return files
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    # a link that leads nowhere is named when it is read
+    return entry.name.lower().endswith(_ENDINGS) and (entry.is_file() or entry.is_symlink())
 
 
 def _classes(root: Path, found: dict[str, set[str]]) -> list[str]:
@@ -109,7 +118,7 @@ def _check_headers(folder: Path, files: Sequence[str]) -> NDArray[np.int64]:
     def size(file: str) -> int:
         path = folder / file
         try:
-            with Image.open(path):
+            with Image.open(path, formats=FORMATS):
                 return path.stat().st_size
         except UNREADABLE as error:
             raise HarnessError(f"image {path} cannot be read: {error}") from error
@@ -147,7 +156,7 @@ def load_folder(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) ->
     """
     arrays = read_npz(path, (*_KEYS, "folder"))
     again = f"delete it and run `reproduce prepare {facts.name}`"
-    if not {*_KEYS, "folder"} <= arrays.keys():
+    if not _is_index(arrays):
         raise HarnessError(f"{path} is no index of a folder; {again}")
     root, sha256 = Path(str(arrays.pop("folder"))), checksum(arrays, _KEYS)
     if manifest.get("sha256") != sha256:
@@ -170,6 +179,20 @@ def load_folder(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) ->
     source = "ILSVRC2012 by names and numbers" if official else "a folder given by the user"
     own = replace(facts, classes=len(arrays["classes"]))
     return Dataset(own, splits["train"], splits["test"], sha256, source, official)
+
+
+def _is_index(arrays: dict[str, NDArray[Any]]) -> bool:
+    """Say whether arrays are those that `prepare_folder` writes."""
+    kinds = {"classes": "S", "files": "S", "sizes": "i", "labels": "u", "folder": "U"}
+    for key in (*_KEYS, "folder"):
+        if key not in arrays or arrays[key].dtype.kind != kinds[key.rpartition("_")[2]]:
+            return False
+    rows = all(
+        arrays[f"{split}_{key}"].shape == (arrays[f"{split}_files"].size,)
+        for split in _SPLITS
+        for key in ("files", "sizes", "labels")
+    )
+    return rows and arrays["classes"].ndim == 1 and arrays["folder"].ndim == 0
 
 
 def _is_official(facts: DatasetFacts, arrays: dict[str, NDArray[Any]]) -> bool:

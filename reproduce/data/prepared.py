@@ -139,6 +139,11 @@ def load_arrays(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) ->
     """
     arrays = read_npz(path, (*KEYS, "source", "official"))
     check_arrays(facts, arrays, str(path))
+    if "official" in arrays and arrays["official"].shape != ():
+        raise HarnessError(
+            f"{path} says nothing of where its images are from; delete it and run "
+            f"`reproduce prepare {facts.name}`"
+        )
     found = checksum(arrays, KEYS)
     if manifest.get("sha256") != found:
         raise HarnessError(
