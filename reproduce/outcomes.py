@@ -82,7 +82,12 @@ class PublishedAttack:
         HarnessError
             If the file is damaged.
         """
-        return read_json(self.outcome) if self.outcome.is_file() else {}
+        if not self.outcome.is_file():
+            return {}
+        found = read_json(self.outcome)
+        if type(found.get("attempt", 0)) is not int:
+            raise HarnessError(f"{self.outcome} is damaged at 'attempt'; delete it")
+        return found
 
     def attempt(self) -> int:
         """Return the number of the try that is due, from 1: the last one's while none is.
@@ -105,7 +110,8 @@ class PublishedAttack:
             due = not self.record.is_file() or (due and found != _ABSENT)
         elif before.get("missing"):
             due = due or self.config.data.zoo_download
-        return int(before.get("attempt", 0)) + due
+        tried: int = before.get("attempt", 0)
+        return tried + due
 
     def keep(self, attempt: int, checkpoint: str, weights: str) -> None:
         """Write that the checkpoint was evaluated.

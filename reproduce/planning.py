@@ -54,9 +54,14 @@ def load_speeds(config: Config) -> Speeds:
     if not path.is_file():
         return PAPER_SPEEDS
     saved = read_json(path)
-    if not isinstance(saved.get("seconds_per_pass"), dict) or "hardware" not in saved:
+    found = saved.get("seconds_per_pass")
+    if (
+        not isinstance(found, dict)
+        or not all(isinstance(value, int | float) and value > 0 for value in found.values())
+        or "hardware" not in saved
+    ):
         raise HarnessError(f"{path} is not a measurement; delete it and measure again")
-    return Speeds(saved["seconds_per_pass"], f"{saved['hardware']}, measured")
+    return Speeds(found, f"{saved['hardware']}, measured")
 
 
 @dataclass(frozen=True)

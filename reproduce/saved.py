@@ -131,5 +131,13 @@ def _read(path: Path, take: Callable[[Any], T]) -> tuple[dict[str, Any], T]:
             return progress, take(handle)
     except FileNotFoundError:
         raise
-    except (SafetensorError, KeyError, ValueError, OSError, ValidationError) as error:
+    except (
+        SafetensorError,
+        KeyError,
+        ValueError,
+        TypeError,
+        OSError,
+        RecursionError,
+        ValidationError,
+    ) as error:
         raise HarnessError(DAMAGED.format(path)) from error

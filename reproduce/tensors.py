@@ -2,7 +2,9 @@
 
 import pickle
 import re
+import struct
 import warnings
+import zipfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from reproduce.errors import HarnessError
+from reproduce.files import refuse_bombs
 
 
 def numpy_numbers() -> AbstractContextManager[None]:
@@ -55,6 +58,9 @@ def read_tensors(path: Path) -> Any:
         with numpy_numbers(), warnings.catch_warnings():
             # of the protocol of plain pickles: they are refused, with a reason of ours
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    refuse_bombs(archive)
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise HarnessError(f"checkpoint {path} {_refusal(str(error))}") from error
@@ -69,8 +75,11 @@ def read_tensors(path: Path) -> Any:
         AttributeError,
         MemoryError,
         OverflowError,
+        AssertionError,
+        struct.error,
+        zipfile.BadZipFile,
     ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise HarnessError(f"checkpoint {path} is cut short or damaged: {reason}") from error
 
 

@@ -37,10 +37,21 @@ def read_trace(path: Path, cell: Cell) -> pd.DataFrame:
     """
     try:
         frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+    # pyarrow's errors, and what pandas raises of the description that it keeps in the file
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+        RuntimeError,
+    ) as error:
         raise HarnessError(f"{path} is damaged; `reproduce train {cell}` makes it again") from error
     if missing := {*TRACE_COLUMNS} - {*frame.columns}:
         raise HarnessError(f"{path} lacks {', '.join(sorted(missing))}; it is no trace of a run")
+    if not all(pd.api.types.is_numeric_dtype(frame[name]) for name in TRACE_COLUMNS):
+        raise HarnessError(f"{path} is damaged; `reproduce train {cell}` makes it again")
     return frame
 
 

@@ -83,7 +83,7 @@ def read_shard(path: Path, made_for: str, images: int, say: Callable[[str], None
     try:
         arrays = read_npz(path, (*ARRAYS, *OPTIONAL_ARRAYS, "about"))
         about = json.loads(str(arrays.pop("about")))
-    except (HarnessError, KeyError, ValueError) as error:
+    except (HarnessError, KeyError, ValueError, RecursionError) as error:
         say(f"shard {path} is damaged ({error}): attacking its images again")
         return None
     whole = arrays.keys() >= ARRAYS.keys() and all(a.shape == (images,) for a in arrays.values())

@@ -47,8 +47,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    # of a dtype that torch does not have
+    except (SafetensorError, OSError, LookupError, AttributeError, ValueError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise HarnessError(f"checkpoint {path} is cut short or damaged: {reason}") from error
     return _plain_state(read_tensors(path), path)
 

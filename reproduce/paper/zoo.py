@@ -1,6 +1,7 @@
 """Loader of zoo.csv: what RobustBench's leaderboard says of published models."""
 
 import csv
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -52,9 +53,18 @@ def network_of(architecture: str) -> str | None:
 
 
 def parse_radius(text: str) -> float:
-    """Read a radius as the leaderboard writes it, such as 8/255 or 0.031."""
+    """Read a radius as the leaderboard writes it, such as 8/255 or 0.031.
+
+    Raises
+    ------
+    ValueError, ZeroDivisionError
+        If it is none.
+    """
     above, slash, below = text.partition("/")
-    return float(above) / float(below) if slash else float(above)
+    radius = float(above) / float(below) if slash else float(above)
+    if not 0 < radius < math.inf:
+        raise ValueError(f"{text} is no radius")
+    return radius
 
 
 @cache

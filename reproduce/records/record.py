@@ -118,6 +118,10 @@ def read_record(path: Path) -> Record:
         raise HarnessError(f"record {path} lacks {', '.join(missing)}")
     if len({array.shape for array in arrays.values()}) != 1 or arrays["index"].ndim != 1:
         raise HarnessError(f"record {path} holds arrays of different lengths")
+    if any(arrays[key].dtype.kind not in "iu" for key in _KEYS) or (
+        "top5" in arrays and arrays["top5"].dtype != np.bool_
+    ):
+        raise HarnessError(f"record {path} holds other values than whole numbers; delete it")
     try:
         _Known.model_validate(info)
     except ValidationError as error:

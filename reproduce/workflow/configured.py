@@ -53,7 +53,7 @@ def _typed(value: Any) -> Any:
         return {key: _typed(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_typed(inner) for inner in value]
-    if isinstance(value, str) and re.fullmatch(r"-?\d+|true|false|null", value):
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}|true|false|null", value):
         return json.loads(value)
     return value
 
