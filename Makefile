@@ -53,7 +53,8 @@ docs: environment
 # Needs pip-tools (pip install pip-tools) beside an installed torch.
 lock:
 	pip-compile --quiet --extra dev --generate-hashes --strip-extras --no-annotate --no-header \
-	  --no-emit-find-links --no-emit-index-url --unsafe-package torch --output-file $(LOCK) pyproject.toml
+	  --no-emit-find-links --no-emit-index-url --unsafe-package torch --constraint envs/lock-constraints.txt \
+	  --output-file $(LOCK) pyproject.toml
 
 clean:
 	rm -rf .venv .snakemake *.egg-info

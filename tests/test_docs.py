@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import re
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import yaml
 from conftest import ROOT
+from packaging.specifiers import SpecifierSet
 
 from reproduce.cli import app
 from reproduce.config import Config
@@ -58,6 +60,38 @@ def test_the_lock_pins_what_the_package_needs() -> None:
         if not line.startswith("#"):
             name, version = line.split("==")
             assert pins[name] == version
+
+
+def test_the_lock_serves_every_python_that_the_readme_names() -> None:
+    assert "You need Python 3.11 or newer" in (ROOT / "README.md").read_text()
+    lock = (ROOT / "envs" / "requirements.lock").read_text()
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE))
+    installed = {name: metadata.metadata(name) for name in pins if _is_installed(name)}
+    assert len(installed) > len(pins) / 2
+    refused = [
+        f"{name} {about['Requires-Python']}"
+        for name, about in installed.items()
+        # an environment may be older than the lock
+        if about["Version"] == pins[name]
+        and "3.11.0" not in SpecifierSet(about.get("Requires-Python") or "")
+    ]
+    assert refused == []
+
+
+def test_every_line_of_the_lock_has_a_hash() -> None:
+    for name in ("requirements.lock", "fuzz.lock"):
+        text = (ROOT / "envs" / name).read_text().replace("\\\n", " ")
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        assert lines
+        assert all(re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+ *", x) for x in lines)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.metadata(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def test_the_readme_names_every_command() -> None:
