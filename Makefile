@@ -18,7 +18,7 @@ export OMP_NUM_THREADS := 1
 # Snakemake and matplotlib keep caches; a home that cannot be written must not matter
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 
-.PHONY: demo test environment lint docs lock clean
+.PHONY: demo test environment lint fuzz audit docs lock clean
 
 demo: environment
 	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules --show-failed-logs -- all
@@ -35,6 +35,27 @@ lint: environment
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --config preset=demo
 
+# Readers of files from outside on damaged files, a few seconds each, led by coverage where there
+# is a wheel of atheris; `make fuzz FUZZ_SECONDS=600 READERS=pickles` is a search.
+FUZZ_SECONDS ?= 3
+READERS ?= pickles npz npy-record npy-examples npy-index json configuration
+fuzz: environment
+	@$(PIP) install --no-deps --require-hashes --only-binary :all: --requirement envs/fuzz.lock || \
+	  echo "There is no wheel of atheris for this machine: files are damaged blindly."
+	@for reader in $(READERS); do echo "fuzzing $$reader"; \
+	  $(BIN)/python tests/fuzz/run.py $$reader --seconds $(FUZZ_SECONDS) >.venv/fuzz.log 2>&1 || \
+	  { tail -n 40 .venv/fuzz.log; exit 1; }; done
+
+# Known vulnerabilities of what is pinned; it asks pypi.org, so it needs the network.  torch has no
+# line in the lock (docs/dependencies.md).  strict: a package that could not be looked up fails.
+AUDIT := .venv/audit
+audit:
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && \
+	  $(AUDIT)/bin/python -m pip --quiet --disable-pip-version-check install pip-audit; }
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --require-hashes --requirement $(LOCK)
+	@echo "$(TORCH)" | sed 's/+.*//' > .venv/torch.txt
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement .venv/torch.txt
+
 environment: .venv/done
 
 .venv/done: $(LOCK) pyproject.toml Makefile
@@ -43,7 +64,8 @@ environment: .venv/done
 	$(PYTHON) -m venv .venv
 	@# torch first and pinned: a package that pulls it unpinned may bring another build
 	$(PIP) install $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint envs/torch-constraints.txt
-	$(PIP) install --no-deps --require-hashes --requirement $(LOCK)
+	@# twice quiet: older pips say at length how they build the one package without a wheel
+	$(PIP) --quiet install --no-deps --require-hashes --requirement $(LOCK)
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -111,7 +111,10 @@ def read_examination(config: Config) -> Examination | None:
         return None
     try:
         rows = pd.DataFrame(value["rows"])[list(COLUMNS)]
+        possible = bool((rows[["m", "H"]] >= 1).all(axis=None))
         about = {key: value[key] for key in ("seconds", "hardware", "versions", "commit")}
-        return examination(rows, about)
+        if possible:
+            return examination(rows, about)
     except (KeyError, ValueError, TypeError) as error:
         raise HarnessError(f"{path} is damaged, rows or fields are missing; delete it") from error
+    raise HarnessError(f"{path} is damaged, it has networks without units; delete it")
