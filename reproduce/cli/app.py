@@ -53,7 +53,7 @@ ExperimentArgument = Annotated[
 ]
 ExperimentsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[EXPERIMENT]...", help="Experiments, such as table1; all if none."),
+    typer.Argument(metavar="EXPERIMENT", help="Experiments, such as table1; all if none."),
 ]
 
 

@@ -98,7 +98,7 @@ def train(
 
 def evaluate(
     cell: Annotated[
-        str | None, typer.Argument(metavar="[CELL]", help=f"Cell id, such as {EXAMPLE}.")
+        str | None, typer.Argument(metavar="CELL", help=f"Cell id, such as {EXAMPLE}.")
     ] = None,
     attack: Annotated[str, typer.Option(help="Name of an attack of the configuration.")] = "pgd20",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the attack's random start.")] = 0,
