@@ -87,7 +87,10 @@ def prepare_process(machine: Machine) -> None:
 
 def _take(held: ExitStack, allowed: list[int], wanted: int, slots: int) -> list[int]:
     """Wait until as many GPUs as wanted have a free slot, hold those, and return the GPUs."""
-    folder = Path(tempfile.gettempdir()) / f"reproduce-gpu-{os.getuid()}"
+    # Slurm gives each of its jobs cards of its own, and may number them from 0 in every one
+    job = os.environ.get("SLURM_JOB_ID")
+    name = f"reproduce-gpu-{os.getuid()}" + (f"-job-{job}" if job else "")
+    folder = Path(tempfile.gettempdir()) / name
     folder.mkdir(exist_ok=True)
     said = False
     while True:

@@ -42,7 +42,8 @@ def locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / f"reproduce-gpu-{os.getuid()}"
 
 
@@ -104,7 +105,7 @@ def test_waiting_for_gpus_is_no_loss_and_a_loss_is_noticed(tmp_path: Path) -> No
     busy = FileLock(folder / "1-0.lock")
     busy.acquire()
     try:
-        here = {"TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+        here = {"TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "SLURM_JOB_ID": ""}
         # imports take them longer or shorter than two seconds, so they begin on a sign
         begin = tmp_path / "begin"
         waiting, lost = (start_two("-c", PROCESS, str(begin), **here) for _ in range(2))

@@ -99,7 +99,8 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -149,6 +150,18 @@ def test_slots_are_of_cards_not_of_numbers(monkeypatch: pytest.MonkeyPatch, tmp_
         assert device.index == 0
         held = [path.name for path in tmp_path.glob("*/*.lock")]
         assert held == ["3-0.lock"]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_jobs_of_slurm_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sees the card that it was given as card 0."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with claimed(Machine(device="cuda")) as first:
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        with claimed(Machine(device="cuda")) as second:
+            assert (first.index, second.index) == (0, 0)
 
 
 @pytest.mark.usefixtures("two_gpus")
