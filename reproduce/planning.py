@@ -162,11 +162,16 @@ def _attacked(
 ) -> tuple[str, str | None, AttackSpec]:
     """Return data set, architecture and attack of an evaluation."""
     if isinstance(item, PublishedEvaluation):
-        card = published_models().get(item.name)
-        network = None if card is None else card.network
+        network = published_architecture(item.name)
         return item.dataset, network, attack_spec(config, item.attack, item.seed, item.dataset)
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
     return item.cell.dataset, item.cell.architecture, spec
+
+
+def published_architecture(name: str) -> str | None:
+    """Return the architecture of a published checkpoint; None for one of another family."""
+    card = published_models().get(name)
+    return None if card is None else card.network
 
 
 def is_finished(config: Config, spec: TrainingSpec) -> bool:

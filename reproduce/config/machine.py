@@ -80,3 +80,6 @@ class Machine(Section):
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None
     """Stop a training run or an evaluation cleanly after this many minutes; null for never."""
+    job_minutes: Positive | None = None
+    """Longest time that a job may ask a cluster for, in minutes: the limit of its partition; null
+    for as long as is planned. Jobs of a cluster stop cleanly before their time is over."""

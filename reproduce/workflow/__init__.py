@@ -1,10 +1,10 @@
 """What the Snakefile asks of the package: files, digests, and how its jobs are started."""
 
-from reproduce.workflow.jobs import Jobs
+from reproduce.workflow.cluster import Cluster
 from reproduce.workflow.products import Products
 
 __all__ = ["Harness"]
 
 
-class Harness(Jobs, Products):
+class Harness(Cluster, Products):
     """The rules' view of one configuration."""

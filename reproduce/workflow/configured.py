@@ -27,6 +27,9 @@ from reproduce.specs import (
     lemma_digest,
 )
 
+# a job of a cluster tells the processes that it starts
+_JOB_VARIABLE = "REPRODUCE_IN_JOB"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -65,6 +68,8 @@ class Configured:
     ----------
     config : mapping
         Snakemake's merged configuration: config.yaml and ``--config``.
+    remote : bool
+        Whether this Snakemake is in a job of a cluster, which the one that planned it sent.
 
     Raises
     ------
@@ -72,7 +77,14 @@ class Configured:
         If the configuration does not fit; Snakemake shows it without a traceback.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], *, remote: bool = False) -> None:
+        if remote:
+            os.environ[_JOB_VARIABLE] = "1"
+            # config.yaml may have changed since; a cluster that hands on no environment
+            # leaves what it says now
+            config = json.loads(os.environ.get(CONFIG_VARIABLE, "null")) or config
+        # also in the processes in which a job of a cluster runs a group
+        self.in_job = _JOB_VARIABLE in os.environ
         config = _typed(config)
         self.config = for_rules(build_config)(config)
         # Jobs read the configuration as it was planned, whatever happens to config.yaml

@@ -8,6 +8,7 @@ from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 from reproduce.outcomes import PublishedAttack
 from reproduce.specs import (
+    EvaluationSpec,
     evaluation_spec,
     thin_cell,
     training_spec,
@@ -92,8 +93,12 @@ class Jobs(Configured):
     @for_rules
     def evaluation_digest(self, cell: str, choice: str, attack: str, seed: str) -> str:
         """Return what changes exactly when a setting that touches this evaluation does."""
+        return self.evaluation_spec(cell, choice, attack, seed).digest
+
+    def evaluation_spec(self, cell: str, choice: str, attack: str, seed: str) -> EvaluationSpec:
+        """Return every setting of the attack on a checkpoint of a cell that wildcards name."""
         checkpoint, name = paths.checkpoint_of(choice), self.attack(attack)
-        return evaluation_spec(self.config, parse_cell(cell), name, int(seed), checkpoint).digest
+        return evaluation_spec(self.config, parse_cell(cell), name, int(seed), checkpoint)
 
     @for_rules
     def attack(self, label: str) -> str:

@@ -2,7 +2,7 @@
 from reproduce import paths
 from reproduce.workflow import Harness
 
-HARNESS = Harness(config)
+HARNESS = Harness(config, remote=workflow.remote_exec)
 # used only with --sdm conda, else jobs run in the environment of Snakemake itself
 ENVIRONMENT = "../../envs/gpu.yaml"
 

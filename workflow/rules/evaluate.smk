@@ -1,3 +1,16 @@
+# Short attacks on the checkpoints of one run share a job of a cluster: they can begin at the same
+# moment, and fail for the same reasons.  `--group-components attacks=N` says how many, and without
+# it each is by itself; Snakemake looks that up by the pattern that a group's name is made from,
+# which a function has to name.
+def attacks_together(wildcards):
+    if "attacks" not in workflow.group_settings.group_components:
+        return None
+    name = HARNESS.attacks_together(**wildcards)
+    if name is not None:
+        workflow.parent_groupids[name] = "attacks"
+    return name
+
+
 # One attack on one checkpoint; update() as in train.
 rule evaluate:
     input:
@@ -12,20 +25,33 @@ rule evaluate:
         ),
     log:
         HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
+    group:
+        attacks_together
     conda:
         ENVIRONMENT
     threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.cell.split("/")[0])
     resources:
         gpu=HARNESS.gpus,
+        # a limit of one lets the attacks of a group take turns, on one GPU
+        turn=1,
+        runtime=lambda wildcards, attempt: HARNESS.evaluation_work(
+            **wildcards
+        ).runtime(attempt),
+        mem_mb=lambda wildcards, attempt: HARNESS.evaluation_work(
+            **wildcards
+        ).megabytes(attempt),
     params:
         preset=HARNESS.config.preset,
         checkpoint=lambda wildcards: paths.checkpoint_of(wildcards.choice),
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.evaluation_digest(**wildcards),
+        limit=lambda wildcards, resources: HARNESS.time_limit(
+            HARNESS.evaluation_work(**wildcards), resources.runtime
+        ),
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
-        " > {log} 2>&1 && touch -c {output}"
+        " {params.limit} > {log} 2>&1 && touch -c {output}"
 
 
 # One attack on a published checkpoint.  The job succeeds also where the checkpoint cannot be
@@ -49,15 +75,24 @@ rule evaluate_published:
     threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.dataset)
     resources:
         gpu=HARNESS.gpus,
+        runtime=lambda wildcards, attempt: HARNESS.published_work(**wildcards).runtime(
+            attempt
+        ),
+        mem_mb=lambda wildcards, attempt: HARNESS.published_work(
+            **wildcards
+        ).megabytes(attempt),
     params:
         preset=HARNESS.config.preset,
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.published_digest(**wildcards),
         attempt=lambda wildcards: HARNESS.published_attempt(**wildcards),
+        limit=lambda wildcards, resources: HARNESS.time_limit(
+            HARNESS.published_work(**wildcards), resources.runtime
+        ),
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
         " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
-        " > {log} 2>&1"
+        " {params.limit} > {log} 2>&1"
 
 
 # The adversarial images themselves, of a few test images and two networks; update() as in train.

@@ -22,10 +22,22 @@ rule train:
         gpu=lambda wildcards: HARNESS.gpus_of(wildcards.cell),
         # no parameter: another number of GPUs is no reason to run a job again
         launcher=lambda wildcards: HARNESS.launcher(wildcards.cell),
+        # of no meaning on one machine
+        runtime=lambda wildcards, attempt: HARNESS.training_work(
+            wildcards.cell
+        ).runtime(attempt),
+        mem_mb=lambda wildcards, attempt: HARNESS.training_work(
+            wildcards.cell
+        ).megabytes(attempt),
     params:
         preset=HARNESS.config.preset,
         # a changed hyper-parameter changes the digest of exactly the cells it touches
         digest=lambda wildcards: HARNESS.training_digest(wildcards.cell),
+        # derived from resources, so that another one is no reason to run a job again
+        limit=lambda wildcards, resources: HARNESS.time_limit(
+            HARNESS.training_work(wildcards.cell), resources.runtime
+        ),
     shell:
-        "{resources.launcher} train {wildcards.cell} --preset {params.preset} > {log} 2>&1"
+        "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
+        " {params.limit} > {log} 2>&1"
         " && touch -c {output}"
