@@ -1,16 +1,3 @@
-# Short attacks on the checkpoints of one run share a job of a cluster: they can begin at the same
-# moment, and fail for the same reasons.  `--group-components attacks=N` says how many, and without
-# it each is by itself; Snakemake looks that up by the pattern that a group's name is made from,
-# which a function has to name.
-def attacks_together(wildcards):
-    if "attacks" not in workflow.group_settings.group_components:
-        return None
-    name = HARNESS.attacks_together(**wildcards)
-    if name is not None:
-        workflow.parent_groupids[name] = "attacks"
-    return name
-
-
 # One attack on one checkpoint; update() as in train.
 rule evaluate:
     input:
