@@ -85,7 +85,7 @@ def export_cell(
     _check_same(model, theirs.eval(), name)
     write_atomically(target.path, lambda part: torch.save(model.state_dict(), part))
     card = _card(config, cell, checkpoint, run, shape)
-    write_json(target.card, card)
+    write_json(target.card, card, sealed=False)
     say(f"Written: {target.path}")
     say(f"Written: {target.card}")
     unknown = [key for key, value in card.items() if value is None]

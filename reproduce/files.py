@@ -43,6 +43,8 @@ _LOOK = 0.4
 _LARGE = 64 * 2**20
 _MOST_COMPRESSED = 100
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# the last key of a JSON file of ours: a SHA-256 of all its others
+SEAL = "json_sha256"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -102,19 +104,68 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
+def write_json(path: Path, value: dict[str, Any], *, sealed: bool = True) -> None:
+    """Write an object as indented JSON, atomically; NaN and infinity are refused.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    value : dict
+        What it says.
+    sealed : bool
+        Whether a checksum of all that stands in it comes last, as `SEAL`.  Not where others
+        say what the file holds.
+    """
+    if sealed:
+        # of what will be read back: a tuple comes back as a list, a number as a key as a text
+        plain = json.loads(json.dumps(value, allow_nan=False))
+        value = {**value, SEAL: digest(plain, 64)}
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
+    """Read a JSON file that holds an object, and hold it against its checksum if it has one.
+
+    Files written before there were such checksums, and those of others, have none.
+
+    Returns
+    -------
+    dict
+        The object without its checksum.
 
     Raises
     ------
     HarnessError
-        If the file is missing, unreadable or no JSON object.
+        If the file is missing, unreadable, no JSON object or not what was written.
     """
+    value = _json_object(path)
+    seal = value.pop(SEAL, None)
+    if seal is not None and seal != _sealed(value):
+        raise HarnessError(f"{path} is damaged, it is not what its checksum is of; delete it")
+    return value
+
+
+def is_sealed(path: Path) -> bool:
+    """Say whether a JSON file holds a checksum of its own.
+
+    Raises
+    ------
+    HarnessError
+        If it is missing, unreadable or no JSON object.
+    """
+    return SEAL in _json_object(path)
+
+
+def _sealed(value: dict[str, Any]) -> str | None:
+    """Return the checksum of an object; None of one that `write_json` cannot have written."""
+    try:
+        return digest(value, 64)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _json_object(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite)

@@ -71,6 +71,8 @@ class RunInfo(_Part):
     seconds: float
     models: dict[Checkpoint, str]
     trace: str
+    epochs: str | None = None
+    """Checksum of epochs.csv; runs made before there was one have none."""
     checkpoint_epochs: dict[Checkpoint, int]
     pieces: list[RunPiece]
 
@@ -180,9 +182,11 @@ def find_run(config: Config, spec: TrainingSpec, last: int | None = None) -> Fou
 
 
 def damaged_file(folder: Path, run: RunInfo) -> Path | None:
-    """Return the first checkpoint, or the trace, whose bytes are not those run.json speaks of."""
+    """Return the first file of a run whose bytes are not those that run.json speaks of."""
     expected = {paths.model_file(folder, choice): sha256 for choice, sha256 in run.models.items()}
     expected[paths.trace_file(folder)] = run.trace
+    if run.epochs is not None:
+        expected[paths.epochs_file(folder)] = run.epochs
     for path, checksum in expected.items():
         if not path.is_file() or sha256_of_file(path) != checksum:
             return path

@@ -1,6 +1,8 @@
 """What a saved state says of a run that has not ended, read without torch and its weights."""
 
+import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +17,8 @@ from reproduce.errors import HarnessError
 T = TypeVar("T")
 
 DAMAGED = "the saved state {} is damaged; delete it to start this run again"
+# entries of the file's header: what it says in words, and the SHA-256 of that
+PROGRESS, PROGRESS_SHA256 = "progress", "progress_sha256"
 # of every row of the trace, after the iteration
 TRACE_COLUMNS = (
     "epoch",
@@ -50,6 +54,22 @@ def state_file(folder: Path, digest: str) -> Path:
     never overwrite, what was begun with these.
     """
     return folder / f"state-{digest}.safetensors"
+
+
+def previous_file(path: Path) -> Path:
+    """Where the state before the one of `path` lies: the last good one, should that be damaged."""
+    return path.with_name(path.name.replace("state-", "previous-", 1))
+
+
+def header(progress: dict[str, Any]) -> dict[str, str]:
+    """Return the header of a saved state: its progress as JSON, and a checksum of it."""
+    text = json.dumps(progress)
+    return {PROGRESS: text, PROGRESS_SHA256: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def checksum_of_rows(rows: NDArray[np.float64]) -> int:
+    """Return a CRC-32 of a saved trace: it is read without the weights beside it."""
+    return zlib.crc32(np.ascontiguousarray(rows).tobytes())
 
 
 def read_progress(path: Path) -> dict[str, Any]:
@@ -120,13 +140,23 @@ def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
         progress, (iterations, found) = _read(path, rows)
     except FileNotFoundError:
         return None
+    # states saved before there was this checksum have none
+    expected = progress.get("trace_checksum")
+    if expected is not None and len(found) == iterations and expected != checksum_of_rows(found):
+        raise HarnessError(DAMAGED.format(path))
     return SavedTrace(progress, iterations, found, written)
 
 
 def _read(path: Path, take: Callable[[Any], T]) -> tuple[dict[str, Any], T]:
     try:
         with safe_open(path, framework="np") as handle:
-            progress = json.loads((handle.metadata() or {})["progress"])
+            about = handle.metadata() or {}
+            text = about[PROGRESS]
+            # states saved before there was this checksum have none
+            sha256 = about.get(PROGRESS_SHA256)
+            if sha256 is not None and sha256 != hashlib.sha256(text.encode()).hexdigest():
+                raise ValueError(PROGRESS_SHA256)
+            progress = json.loads(text)
             _Known.model_validate(progress)
             return progress, take(handle)
     except FileNotFoundError:

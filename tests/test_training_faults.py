@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import never, quiet, results, stop_at
+from small_runs import STEPS, never, quiet, results, stop_at, stopped
 
 from reproduce import paths
 from reproduce.cells import Cell
@@ -19,7 +19,7 @@ from reproduce.config import Config
 from reproduce.data import load_prepared
 from reproduce.errors import HarnessError, Stopped
 from reproduce.files import exclusive
-from reproduce.saved import state_file
+from reproduce.saved import previous_file, read_progress, state_file
 from reproduce.specs import training_spec
 from reproduce.training import loop, train_cell
 from reproduce.training.step import StepResult, train_step
@@ -140,9 +140,34 @@ def test_a_damaged_state_is_named(tiny: Callable[..., Config], cell: Cell) -> No
     ]
     for part in damaged:
         state.write_bytes(part)
+        # the one before it is no better
+        previous_file(state).write_bytes(part)
         with pytest.raises(HarnessError, match="is damaged; delete it"):
             train_cell(config, cell, quiet, never)
         assert state.read_bytes() == part
+        previous_file(state).unlink()
+        with pytest.raises(HarnessError, match="is damaged; delete it"):
+            train_cell(config, cell, quiet, never)
+
+
+def test_after_a_damaged_state_comes_the_one_before(
+    tiny: Callable[..., Config], cell: Cell, tmp_path: Path
+) -> None:
+    config, other = tiny(), tiny(f"results={tmp_path / 'other'}")
+    train_cell(other, cell, quiet, never)
+    state = stopped(config, cell, 2 * STEPS + 1)
+    previous = previous_file(state)
+    assert read_progress(previous) != read_progress(state)
+    good = previous.read_bytes()
+    state.write_bytes(state.read_bytes()[:-1])
+    said: list[str] = []
+    with pytest.raises(Stopped):
+        train_cell(config, cell, said.append, stop_at(1))
+    assert f"{state} is damaged: continuing from {previous.name}" in said[0]
+    # the damaged one did not take the place of the one that was good
+    assert previous.read_bytes() == good
+    train_cell(config, cell, quiet, never)
+    assert results(config, cell) == results(other, cell)
 
 
 def test_a_state_of_other_images_is_refused(

@@ -1,6 +1,7 @@
 """What of one run can be used: the one rule for figures, claims, tables and event files."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -72,10 +73,7 @@ class UsableRun:
             return as_frame(run.rows)
         path = paths.trace_file(paths.cell_folder(self.config, self.cell))
         frame = read_trace(path, self.cell)
-        if sha256_of_file(path) != run.trace:
-            raise HarnessError(
-                f"{path} is not the one of run.json; `reproduce train {self.cell}` makes it again"
-            )
+        self._check(path, run.trace)
         return frame
 
     def epochs(self) -> pd.DataFrame:
@@ -91,7 +89,16 @@ class UsableRun:
             return pd.DataFrame(run.progress["epochs"])
         path = paths.epochs_file(paths.cell_folder(self.config, self.cell))
         train = training_spec(self.config, self.cell).train
-        return read_epochs(path, self.cell, measured_epochs(train))
+        frame = read_epochs(path, self.cell, measured_epochs(train))
+        if run.epochs is not None:
+            self._check(path, run.epochs)
+        return frame
+
+    def _check(self, path: Path, sha256: str) -> None:
+        if sha256_of_file(path) != sha256:
+            raise HarnessError(
+                f"{path} is not the one of run.json; `reproduce train {self.cell}` makes it again"
+            )
 
     def _usable(self) -> RunInfo | SavedTrace:
         usable = self.finished or self.found.saved

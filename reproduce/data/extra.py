@@ -94,7 +94,7 @@ def prepare_extra(name: str, source: Path, path: Path) -> None:
 
     write_atomically(path, write)
     manifest = {"extra": name, "images": len(labels), "sha256": checksum(arrays, _KEYS)}
-    write_json(path.with_suffix(".json"), manifest)
+    write_json(path.with_suffix(".json"), manifest, sealed=False)
 
 
 def load_extra(path: Path) -> ExtraImages:

@@ -31,7 +31,7 @@ from reproduce.training.pace import Pace
 from reproduce.training.pieces import begin_piece, changes, machines
 from reproduce.training.precision import check_precision
 from reproduce.training.recipe import build_optimizer, build_recipe
-from reproduce.training.state import RunState, load_state
+from reproduce.training.state import RunState, load_last_good, remove_states
 from reproduce.training.stopping import StopReason, stop_requests
 from reproduce.training.zeta import find_zeta
 
@@ -161,7 +161,7 @@ def _train(
     optimizer = build_optimizer(model, spec.train)
     path = state_file(folder, spec.digest)
     if path.exists():
-        state = load_state(path, model, optimizer, images.stores.checksum)
+        state = load_last_good(path, model, optimizer, images.stores.checksum, say)
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
         for change in changes(state.pieces[-1], device, group, compile_mode):
             say(f"{spec.cell}: {change}")
@@ -186,7 +186,7 @@ def _train(
     update_piece()
     if group.first:
         _write_results(spec, folder, images.about, model, state)
-        path.unlink(missing_ok=True)
+        remove_states(path)
     group.wait()
 
 
@@ -258,6 +258,7 @@ def _write_results(
                 choice: sha256_of_file(paths.model_file(folder, choice)) for choice in weights
             },
             "trace": sha256_of_file(paths.trace_file(folder)),
+            "epochs": sha256_of_file(paths.epochs_file(folder)),
             "hardware": sorted({piece["name"] for piece in state.pieces}),
             "seconds": round(seconds, 3),
             "gpu_hours": round(sum(on_gpu), 4),

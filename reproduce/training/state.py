@@ -1,7 +1,9 @@
 """The state of a run that has not ended: everything a later process needs to continue it."""
 
-import json
+import os
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from reproduce.config import Checkpoint
 from reproduce.errors import HarnessError
 from reproduce.files import write_atomically
-from reproduce.saved import DAMAGED, read_progress
+from reproduce.saved import DAMAGED, checksum_of_rows, header, previous_file, read_progress
 from reproduce.training.trace import Trace
 
 
@@ -55,6 +57,8 @@ class RunState:
         Seconds and hardware of every process that worked on the run.
     zeta : float or None
         The ratio that WAR steers to, the same for all pieces; None for other methods.
+    last_is_good : bool
+        Whether the file that the next save replaces may be kept beside it.
     """
 
     epoch: int = 1
@@ -64,12 +68,15 @@ class RunState:
     best: dict[Checkpoint, Best] = field(default_factory=dict)
     pieces: list[dict[str, Any]] = field(default_factory=list)
     zeta: float | None = None
+    last_is_good: bool = True
 
 
 def save_state(
     path: Path, state: RunState, model: nn.Module, optimizer: torch.optim.Optimizer, data: str
 ) -> None:
-    """Write the whole state as one file, atomically.
+    """Write the whole state as one file, atomically, and keep the one before.
+
+    Where the disk has no hard links there is none before it.
 
     Parameters
     ----------
@@ -103,8 +110,70 @@ def save_state(
         "pieces": state.pieces,
         "zeta": state.zeta,
         "data": data,
+        "trace_checksum": checksum_of_rows(plain["trace"].numpy()),
     }
-    write_atomically(path, lambda part: save_file(plain, part, {"progress": json.dumps(progress)}))
+
+    def write(part: Path) -> None:
+        save_file(plain, part, header(progress))
+        if state.last_is_good:
+            _keep(path)
+
+    write_atomically(path, write)
+    state.last_is_good = True
+
+
+def _keep(path: Path) -> None:
+    """Give a whole state, which is about to be replaced, a second name."""
+    previous = previous_file(path)
+    with suppress(OSError):
+        previous.unlink(missing_ok=True)
+        os.link(path, previous)
+
+
+def remove_states(path: Path) -> None:
+    """Remove the state of a run that is finished, and the one before it."""
+    path.unlink(missing_ok=True)
+    previous_file(path).unlink(missing_ok=True)
+
+
+def load_last_good(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: str,
+    say: Callable[[str], None],
+) -> RunState:
+    """Load the state, or where it is damaged the one saved before it.
+
+    Parameters
+    ----------
+    path, model, optimizer, data
+        As of `load_state`.
+    say : callable
+        Told that the earlier one is used.
+
+    Raises
+    ------
+    HarnessError
+        If neither can be used.
+    """
+    try:
+        return load_state(path, model, optimizer, data)
+    except DamagedStateError as damaged:
+        previous = previous_file(path)
+        if not previous.is_file():
+            raise
+        try:
+            state = load_state(previous, model, optimizer, data)
+        except DamagedStateError:
+            raise damaged from None
+    state.last_is_good = False
+    say(f"the saved state {path} is damaged: continuing from {previous.name}, saved before it")
+    return state
+
+
+class DamagedStateError(HarnessError):
+    """A saved state is not what was written."""
 
 
 def load_state(
@@ -114,14 +183,16 @@ def load_state(
 
     Raises
     ------
+    DamagedStateError
+        If the file is not what was written.
     HarnessError
-        If the file is cut short, or was made with other data.
+        If it was made with other data.
     """
     try:
-        progress = read_progress(path)
+        progress = _read_progress(path)
         tensors = load_file(path)
         if progress["checksum"] != _checksum(tensors):
-            raise HarnessError(DAMAGED.format(path))
+            raise DamagedStateError(DAMAGED.format(path))
         model.load_state_dict(_part(tensors, "model"))
         for name, momentum in _part(tensors, "momentum").items():
             parameter = model.get_parameter(name)
@@ -148,13 +219,20 @@ def load_state(
         OSError,
         TypeError,
     ) as error:
-        raise HarnessError(DAMAGED.format(path)) from error
+        raise DamagedStateError(DAMAGED.format(path)) from error
     if progress["data"] != data:
         raise HarnessError(
             f"the saved state {path} was made with other {_differing(progress['data'], data)}; "
             "put the data back, or delete it to start this run again"
         )
     return state
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    try:
+        return read_progress(path)
+    except HarnessError as error:
+        raise DamagedStateError(str(error)) from error
 
 
 def _differing(before: str, now: str) -> str:
