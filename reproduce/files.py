@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from reproduce.errors import HarnessError
 
 # what zipfile, zlib and numpy's header reader raise on bytes that are not theirs
-_DAMAGED = (
+DAMAGED_FILE = (
     OSError,
     ValueError,
     EOFError,
@@ -212,7 +212,7 @@ def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
             return {key: _member(archive, f"{key}.npy") for key in keys if _has(archive, key)}
     except FileNotFoundError:
         raise HarnessError(f"{path} does not exist") from None
-    except _DAMAGED as error:
+    except DAMAGED_FILE as error:
         raise HarnessError(f"{path} is not a whole .npz file of plain arrays: {error}") from error
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -70,6 +70,41 @@ def header(progress: dict[str, Any]) -> dict[str, str]:
 def checksum_of_rows(rows: NDArray[np.float64]) -> int:
     """Return a CRC-32 of a saved trace: it is read without the weights beside it."""
     return zlib.crc32(np.ascontiguousarray(rows).tobytes())
+
+
+def checksum_of_tensors(names: Iterable[str], take: Callable[[str], NDArray[Any]]) -> int:
+    """Return a CRC-32 of all tensors of a saved state.
+
+    It is fast, and a flipped bit on a disk does not pass it.
+
+    Parameters
+    ----------
+    names : iterable of str
+        What the tensors are called.
+    take : callable
+        Gives the tensor of a name.
+    """
+    value = 0
+    for name in sorted(names):
+        content = np.ascontiguousarray(take(name)).reshape(-1).view(np.uint8)
+        value = zlib.crc32(content.data, zlib.crc32(name.encode(), value))
+    return value
+
+
+def check_state(path: Path) -> dict[str, Any]:
+    """Hold every tensor of a saved state against its checksum, and return its progress.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    HarnessError
+        If the file is not what was written.
+    """
+    progress, found = _read(path, lambda at: checksum_of_tensors(at.keys(), at.get_tensor))
+    if progress.get("checksum") != found:
+        raise HarnessError(DAMAGED.format(path))
+    return progress
 
 
 def read_progress(path: Path) -> dict[str, Any]:
@@ -147,17 +182,22 @@ def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
     return SavedTrace(progress, iterations, found, written)
 
 
+def _progress(about: Mapping[str, str]) -> dict[str, Any]:
+    """Read the progress of a state's header, and hold it against its checksum."""
+    text = about[PROGRESS]
+    # states saved before there was this checksum have none
+    sha256 = about.get(PROGRESS_SHA256)
+    if sha256 is not None and sha256 != hashlib.sha256(text.encode()).hexdigest():
+        raise ValueError(PROGRESS_SHA256)
+    progress: dict[str, Any] = json.loads(text)
+    _Known.model_validate(progress)
+    return progress
+
+
 def _read(path: Path, take: Callable[[Any], T]) -> tuple[dict[str, Any], T]:
     try:
         with safe_open(path, framework="np") as handle:
-            about = handle.metadata() or {}
-            text = about[PROGRESS]
-            # states saved before there was this checksum have none
-            sha256 = about.get(PROGRESS_SHA256)
-            if sha256 is not None and sha256 != hashlib.sha256(text.encode()).hexdigest():
-                raise ValueError(PROGRESS_SHA256)
-            progress = json.loads(text)
-            _Known.model_validate(progress)
+            progress = _progress(handle.metadata() or {})
             return progress, take(handle)
     except FileNotFoundError:
         raise

@@ -1,5 +1,6 @@
 """From a trained cell to RobustBench's layout, and back through its own network class."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,8 +79,8 @@ def _trained(config: Config, attacks: dict[str, int], cell: Cell = CELL, **data:
         path.write_bytes(b"")
     sha256 = sha256_of_file(weights)
     for path in [paths.run_file(folder), *folder.glob("records/*.json")]:
-        told = path.read_text().replace(f"weights of {cell}", sha256)
-        path.write_text(told)
+        told = json.dumps(read_json(path)).replace(f"weights of {cell}", sha256)
+        write_json(path, json.loads(told))
 
 
 def _card(config: Config, folder: Path) -> dict[str, object]:

@@ -25,7 +25,7 @@ LAYERS = [
     {"claims"},
     {"figures"},
     {"report"},
-    {"benchmarks"},
+    {"benchmarks", "verification"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -83,7 +83,16 @@ def test_planning_needs_no_torch() -> None:
 
 
 def test_what_is_made_from_results_needs_no_torch() -> None:
-    parts = ("analysis", "claims", "figures", "report", "examples", "zoo", "campaign")
+    parts = (
+        "analysis",
+        "claims",
+        "figures",
+        "report",
+        "examples",
+        "zoo",
+        "campaign",
+        "verification",
+    )
     figures = sorted((PACKAGE / "figures").glob("[a-z]*.py"))
     modules = [*parts, *(f"figures.{path.stem}" for path in figures)]
     code = f"import sys, {', '.join(f'reproduce.{name}' for name in modules)};"

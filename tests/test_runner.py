@@ -1,6 +1,5 @@
 """The runner: shards, interruptions, processes, and the packaged attacks inside it."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -22,6 +21,7 @@ from reproduce.errors import HarnessError, Stopped
 from reproduce.evaluation.run import evaluate_model
 from reproduce.evaluation.shards import shard_file
 from reproduce.evaluation.worker import Worker
+from reproduce.files import read_json, write_json
 from reproduce.models import ModelSource
 
 ATTACKS = ("pgd20", "cw20", "fab", "square", "autoattack")
@@ -235,7 +235,7 @@ def test_a_record_of_something_else_is_made_again(
     config = tiny(*SMALL)
     record_of(config, source, "pgd20")
     (path,) = paths.root(config).rglob("pgd20-seed0.json")
-    info = json.loads(path.read_text())
+    info = read_json(path)
     for change, message in (
         ({"model_sha256": "another"}, "is of another network: attacking again"),
         ({"digest": "another"}, "was made with other settings: attacking again"),
@@ -243,11 +243,11 @@ def test_a_record_of_something_else_is_made_again(
         ({"warnings": None}, "is damaged at 'warnings'"),
         ({"parts": ["pgd", 3]}, "is damaged at 'parts.1'"),
     ):
-        path.write_text(json.dumps(info | change))
+        write_json(path, info | change)
         said: list[str] = []
         evaluate_model(config, source, "pgd20", 0, said.append)
         assert message in said[0]
-        assert json.loads(path.read_text())["model_sha256"] == info["model_sha256"]
+        assert read_json(path)["model_sha256"] == info["model_sha256"]
 
 
 def test_partial_records_have_other_names(tiny: Callable[..., Config], source: ModelSource) -> None:

@@ -5,7 +5,7 @@ run's other checkpoints would have scored is known without another attack.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import planned_runs
 from reproduce.records import METRICS
 from reproduce.runs import RunInfo
-from reproduce.specs import checkpoints, training_spec
+from reproduce.specs import TrainingSpec, checkpoints, training_spec
 
 # what an epoch is measured by, first the one that chooses
 _MEASURED = {
@@ -199,13 +199,42 @@ def _measured_epochs(run: UsableRun, finished: RunInfo) -> pd.DataFrame:
     HarnessError
         If the file is damaged, or not that run's.
     """
-    spec, metrics = training_spec(run.config, run.cell), measured_metrics(run.cell.method)
-    frame = run.epochs().set_index("epoch")
+    spec = training_spec(run.config, run.cell)
+    whole = chosen_among(run.epochs(), spec, finished.checkpoint_epochs)
+    if whole is None:
+        path = paths.epochs_file(paths.cell_folder(run.config, run.cell))
+        raise HarnessError(
+            f"{path} is damaged or not of this run; delete it, and `reproduce train {run.cell}` "
+            "makes it again"
+        )
+    return whole
+
+
+def chosen_among(
+    epochs: pd.DataFrame, spec: TrainingSpec, chosen: Mapping[Checkpoint, int]
+) -> pd.DataFrame | None:
+    """Return a run's metrics by measured epoch, if its checkpoints are those they choose.
+
+    Parameters
+    ----------
+    epochs : pandas.DataFrame
+        The metrics of its epochs.csv.
+    spec : TrainingSpec
+        What was trained.
+    chosen : mapping
+        The epochs that run.json says its checkpoints are of.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        The metrics by epoch; None if a number is no percentage, one is missing, or
+        another epoch is the best.
+    """
+    metrics, frame = measured_metrics(spec.parsed.method), epochs.set_index("epoch")
     needed: dict[Checkpoint, str] = {"best-test": f"test_{metrics[0]}"}
     if "best-val" in checkpoints(spec.train):
         needed["best-val"] = f"val_{metrics[0]}"
     columns = dict.fromkeys([*(f"test_{name}" for name in metrics), *needed.values()])
-    chosen = finished.checkpoint_epochs
     try:
         whole = frame[list(columns)]
         right = (
@@ -215,11 +244,5 @@ def _measured_epochs(run: UsableRun, finished: RunInfo) -> pd.DataFrame:
             and chosen["last"] == spec.train.epochs
         )
     except LookupError:
-        right = False
-    if not right:
-        path = paths.epochs_file(paths.cell_folder(run.config, run.cell))
-        raise HarnessError(
-            f"{path} is damaged or not of this run; delete it, and `reproduce train {run.cell}` "
-            "makes it again"
-        )
-    return whole
+        return None
+    return whole if right else None

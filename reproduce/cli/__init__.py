@@ -9,6 +9,7 @@ from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
 from reproduce.cli.report import report
 from reproduce.cli.results import diff, figure, table
+from reproduce.cli.verify import verify
 from reproduce.cli.work import evaluate, export, prepare, train
 
 for command in (
@@ -26,6 +27,7 @@ for command in (
     report,
     export,
     bench,
+    verify,
 ):
     app.command()(command)
 app.command("results")(write_results)

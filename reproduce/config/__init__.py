@@ -3,6 +3,7 @@
 from reproduce.config.config import Config
 from reproduce.config.evaluation import (
     Attack,
+    AttackPackage,
     AutoAttack,
     Eval,
     FABAttack,
@@ -30,6 +31,7 @@ __all__ = [
     "PRESETS",
     "WAR",
     "Attack",
+    "AttackPackage",
     "AttackTable",
     "AutoAttack",
     "Checkpoint",

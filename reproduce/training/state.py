@@ -1,7 +1,6 @@
 """The state of a run that has not ended: everything a later process needs to continue it."""
 
 import os
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +15,14 @@ from torch import Tensor, nn
 from reproduce.config import Checkpoint
 from reproduce.errors import HarnessError
 from reproduce.files import write_atomically
-from reproduce.saved import DAMAGED, checksum_of_rows, header, previous_file, read_progress
+from reproduce.saved import (
+    DAMAGED,
+    checksum_of_rows,
+    checksum_of_tensors,
+    header,
+    previous_file,
+    read_progress,
+)
 from reproduce.training.trace import Trace
 
 
@@ -245,12 +251,7 @@ def _differing(before: str, now: str) -> str:
 
 
 def _checksum(tensors: dict[str, Tensor]) -> int:
-    """Return a CRC-32 of all tensors: fast, and a flipped bit on a disk does not pass it."""
-    value = 0
-    for key in sorted(tensors):
-        content = tensors[key].reshape(-1).view(torch.uint8).numpy()
-        value = zlib.crc32(content.data, zlib.crc32(key.encode(), value))
-    return value
+    return checksum_of_tensors(tensors, lambda name: tensors[name].numpy())
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,69 @@
+"""The command that checks a results folder: verify."""
+
+import json
+import secrets
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reproduce import paths
+from reproduce.cli.app import ConfigOption, DeviceOption, PresetOption, SetOption
+from reproduce.cli.app import configure as _configure
+from reproduce.config import PRESETS
+
+
+def verify(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Results folder of a preset; the configuration's own if none."),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=0, help="How many evaluations are done again; 0 for none.")
+    ] = 3,
+    images: Annotated[
+        int, typer.Option(min=1, help="Images of each; of FAB, Square and APGD a whole shard.")
+    ] = 64,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the sample; a random number if none.")
+    ] = None,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="Do nothing again that would take longer, all together.")
+    ] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    sets: SetOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Say of every result in a folder, also one from somebody else, whether it stands.
+
+    Nothing in the folder is executed or changed.  Ends with status 0 if all stands, 1 if
+    something does not, 3 if something could not be checked and all else stands.
+
+    Example: reproduce verify results/demo --sample 5
+    """
+    from reproduce.verification import Sample, verify_folder
+
+    if folder is not None and preset is None and folder.absolute().name in PRESETS:
+        preset = folder.absolute().name
+    settings = _configure(config, preset, sets, device)
+    place = paths.root(settings) if folder is None else folder
+    # whoever made the folder cannot know what will be looked at
+    seed = secrets.randbelow(10**9) if seed is None else seed
+    found = verify_folder(settings, place, Sample(sample, images, max_minutes, seed), _say)
+    if as_json:
+        lines = [asdict(finding) for finding in found.findings]
+        told = {"verdict": found.summary, "seed": seed, "counts": found.counts, "findings": lines}
+        print(json.dumps(told, indent=2))
+    else:
+        for finding in found.findings:
+            print(finding)
+        print(f"{found.summary} (preset {settings.preset}, --seed {seed})")
+    sys.exit(found.exit_status)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

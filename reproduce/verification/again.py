@@ -1,0 +1,263 @@
+"""A sample of evaluations, done again here and compared image by image."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from reproduce import costs
+from reproduce.catalogue import dataset_facts
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.specs import AttackSpec, EvaluationSpec
+from reproduce.verification.finding import Finding
+from reproduce.verification.images import Images
+from reproduce.verification.records import CheckedRecord
+
+# seconds of a pass, on the low side of what machines do: only to leave out what takes hours
+_SPEEDS = {"cpu": costs.Speed(100e-6, 2e10), "cuda": costs.Speed(200e-6, 1e13)}
+# networks of the paper have up to 193 million parameters
+_MOST_PARAMETERS = 2_000_000_000
+# what other hardware or another random start may change: shares of the images, and how
+# unlikely it may be that one side of what changed is the larger by chance
+_ROUNDING, _RANDOM, _CHANCE = 0.02, 0.15, 0.001
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How much is done again.
+
+    Attributes
+    ----------
+    records : int
+        Evaluations, each of another checkpoint while there are any.
+    images : int
+        Images of each; of an attack that draws one stream for a shard, a whole shard.
+    minutes : float
+        What all of it may take, by a cautious estimate.
+    seed : int
+        Picks records and images.
+    """
+
+    records: int
+    images: int
+    minutes: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images of a record that are attacked again: a block in the order of the test set."""
+
+    size: int
+    number: int
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.number * self.size, (self.number + 1) * self.size)
+
+
+def repeat(
+    config: Config,
+    records: Iterable[CheckedRecord],
+    images: Images,
+    sample: Sample,
+    work: Path,
+    say: Callable[[str], None],
+) -> list[Finding]:
+    """Attack a sample of checkpoints again.
+
+    Parameters
+    ----------
+    config : Config
+        Says what to run on.
+    records : iterable of CheckedRecord
+        Those that may be drawn.
+    images : Images
+        The prepared images.
+    sample : Sample
+        How many, and by which seed.
+    work : Path
+        An empty folder.
+    say : callable
+        Told what is attacked before it is.
+    """
+    able = [record for record in records if _weights(record) is not None]
+    if not sample.records:
+        return []
+    if not able:
+        return [Finding("not checked", "re-evaluation", "no checkpoint with a record stands")]
+    left, findings, dear = 60 * sample.minutes, list[Finding](), list[float]()
+    for record in _drawn(able, sample.seed):
+        if len(findings) == sample.records:
+            break
+        part = _part(record, sample)
+        seconds = _seconds(config, record, part)
+        if seconds > left:
+            dear.append(seconds)
+            continue
+        left -= seconds
+        say(f"attacking {part.size} images again: {record.file.name}")
+        findings.append(_again(config, record, part, images, work / str(len(findings))))
+    if len(findings) < min(sample.records, len(able)):
+        reason = (
+            f"{len(dear)} of {len(able)} evaluations would take {min(dear) / 60:,.0f} minutes or "
+            f"more each, {sample.minutes:g} are given (--max-minutes)"
+        )
+        findings.append(Finding("not checked", "re-evaluation", reason))
+    return findings
+
+
+def _weights(record: CheckedRecord) -> Path | None:
+    """Return the checkpoint that a record is of, if it is here and whole."""
+    if record.run is None or not isinstance(record.spec, EvaluationSpec):
+        return None
+    return record.run.weights.get(record.spec.checkpoint)
+
+
+def _hash(seed: int, *names: str) -> int:
+    return int.from_bytes(hashlib.sha256("/".join([str(seed), *names]).encode()).digest()[:8])
+
+
+def _drawn(records: Sequence[CheckedRecord], seed: int) -> list[CheckedRecord]:
+    """Return records in an order that the seed decides, other checkpoints first."""
+    order = sorted(records, key=lambda record: _hash(seed, record.file.name))
+    seen: dict[str, int] = {}
+    turns = []
+    for record in order:
+        turns.append(seen.setdefault(record.record.info["model_sha256"], 0))
+        seen[record.record.info["model_sha256"]] += 1
+    return [record for _, record in sorted(zip(turns, order, strict=True), key=lambda p: p[0])]
+
+
+def _part(record: CheckedRecord, sample: Sample) -> _Part:
+    size = record.spec.shard or min(sample.images, len(record.record.index))
+    blocks = -(-len(record.record.index) // size)
+    return _Part(size, _hash(sample.seed, record.file.name, "block") % blocks)
+
+
+def _seconds(config: Config, record: CheckedRecord, part: _Part) -> float:
+    """Estimate how long attacking a part takes here at most."""
+    facts, run = dataset_facts(record.dataset), record.run
+    if run is None or run.cell is None:
+        return float("inf")
+    name = run.cell.architecture
+    if costs.parameters(name, facts) > _MOST_PARAMETERS:
+        return float("inf")
+    count = len(record.record.index[part.rows]) * costs.attack_passes(
+        record.spec.attack, facts.classes
+    )
+    speed = _SPEEDS["cpu" if config.machine.device == "cpu" else "cuda"]
+    return count * speed.seconds(costs.forward_operations(name, facts))
+
+
+def _again(
+    config: Config, record: CheckedRecord, part: _Part, images: Images, work: Path
+) -> Finding:
+    """Attack a part of a record's images again and compare."""
+    path = f"{record.file.name} (again)"
+    try:
+        images.labels(record.dataset)
+        arrays, piece = _attack(config, record, part, images.file(record.dataset), work)
+    except HarnessError as error:
+        return Finding("not checked", path, str(error))
+    theirs = {key: getattr(record.record, key)[part.rows] for key in arrays}
+    return compare(path, arrays, theirs, record.record.info.get("pieces"), piece)
+
+
+def _attack(
+    config: Config, record: CheckedRecord, part: _Part, prepared: Path, work: Path
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    from reproduce.devices import claimed
+    from reproduce.evaluation.worker import Job, Worker
+    from reproduce.models import ModelSource
+
+    weights, run = _weights(record), record.run
+    if weights is None or run is None or run.cell is None:
+        raise HarnessError("its checkpoint is not here")
+    sha256 = record.record.info["model_sha256"]
+    source = ModelSource(record.dataset, run.cell.architecture, weights)
+    data = record.record.info["data"]["sha256"]
+    spec: AttackSpec = record.spec
+    title = f"verification of {record.file.name}"
+    job = Job(title, spec, source, sha256, data, prepared, work, part.size, config.machine)
+    with claimed(config.machine) as device:
+        shard = Worker(job, device).run(part.number)
+    keys = ("index", "label", "clean", "adversarial")
+    return {key: shard.arrays[key] for key in keys}, shard.about["piece"]
+
+
+def compare(
+    path: str,
+    ours: dict[str, NDArray[Any]],
+    theirs: dict[str, NDArray[Any]],
+    pieces: Any,
+    here: dict[str, Any],
+) -> Finding:
+    """Compare two evaluations of the same images by one network.
+
+    On the same kind of processor with the same versions an evaluation has the same bits, so
+    every prediction must be equal.  Other hardware rounds otherwise, and CPU and CUDA draw
+    other random starts: then a few images may come out otherwise, in both directions.
+
+    Parameters
+    ----------
+    path : str
+        What is compared.
+    ours, theirs : dict
+        index, label, clean and adversarial; shape (N,).
+    pieces : list of dict
+        The hardware and versions that made theirs, as the record has them.
+    here : dict
+        The same of ours.
+    """
+    if any(not np.array_equal(ours[key], theirs[key]) for key in ("index", "label")):
+        return Finding("differs", path, "its images or labels are not those of the test set")
+    count = len(ours["index"])
+    clean, moved = (ours[key] != theirs[key] for key in ("clean", "adversarial"))
+    held = [(a["clean"] == a["label"]) & (a["adversarial"] == a["label"]) for a in (ours, theirs)]
+    gained, lost = (int((held[k] & ~held[1 - k]).sum()) for k in (0, 1))
+    if not clean.any() and not moved.any():
+        return Finding("stands", path, f"all {count} images as recorded")
+    changed = np.flatnonzero(clean | moved)
+    named = ", ".join(str(i) for i in ours["index"][changed[:_NAMED]])
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    told = (
+        f"{len(changed)} of {count} images come out otherwise (image {named}{more}), robust "
+        f"{int(held[0].sum())} here, {int(held[1].sum())} recorded"
+    )
+    kind, why = _likeness(pieces, here)
+    if kind == "same":
+        return Finding("differs", path, f"{told}; {why}")
+    share = _ROUNDING if kind == "rounding" else _RANDOM
+    chance = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    few = max(1, round(_ROUNDING * count))
+    within = clean.sum() <= few and gained + lost <= max(1, round(share * count))
+    if within and chance >= _CHANCE:
+        return Finding("stands", path, f"{told}; {why}, which explains as much")
+    return Finding("differs", path, f"{told}; {why}, which does not explain as much")
+
+
+def _likeness(pieces: Any, here: dict[str, Any]) -> tuple[str, str]:
+    """Say whether theirs was computed as ours is: same, rounding or random."""
+    known = [piece for piece in pieces if isinstance(piece, dict)] if pieces else []
+    devices = {piece.get("device") for piece in known}
+    if devices != {here["device"]}:
+        return "random", "it was recorded on another kind of device, with other random starts"
+    same = all(_computes(piece) == _computes(here) for piece in known)
+    if same and here["device"] == "cpu":
+        return "same", "it was recorded on the same processor and versions, where bits are equal"
+    return "rounding", "it was recorded on other hardware, versions or settings, or on a GPU"
+
+
+def _computes(piece: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what decides how numbers are rounded."""
+    versions = piece.get("versions")
+    torch = versions.get("torch") if isinstance(versions, dict) else None
+    return piece.get("name"), piece.get("threads"), piece.get("compiled"), torch

@@ -1,0 +1,109 @@
+"""What was found of one result: a verdict, and why; safe to print whatever the folder holds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["stands", "damaged", "differs", "not checked"]
+VERDICTS: tuple[Verdict, ...] = ("stands", "damaged", "differs", "not checked")
+
+# a line of text that a folder may decide is cut here
+_LONGEST = 400
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the verdict on a folder.
+
+    Attributes
+    ----------
+    verdict : str
+        stands; damaged: a file is not what was written, or cannot be what it says;
+        differs: it is whole, and not what the rest of the folder, the images or a new
+        evaluation give; not checked.
+    path : str
+        The file or folder it is about, from the results folder on.
+    reason : str
+        Why, in words; of what stands what was looked at.
+    """
+
+    verdict: Verdict
+    path: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return shown(": ".join(part for part in (self.verdict, self.path, self.reason) if part))
+
+
+@dataclass
+class Verification:
+    """All that was found of a folder.
+
+    Attributes
+    ----------
+    findings : list of Finding
+        What was found, in the order of the checks.
+    seed : int
+        What the sample of evaluations that were repeated was drawn with.
+    """
+
+    seed: int
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of findings of each verdict."""
+        return Counter(finding.verdict for finding in self.findings)
+
+    @property
+    def exit_status(self) -> int:
+        """0: all stands; 1: something does not; 3: all that could be checked stands."""
+        counts = self.counts
+        if counts["damaged"] or counts["differs"]:
+            return 1
+        return 3 if counts["not checked"] or not counts["stands"] else 0
+
+    @property
+    def summary(self) -> str:
+        """The last line: the verdict on all of it, and the counts."""
+        words = {
+            0: "the results stand",
+            1: "the results do not stand",
+            3: "the results stand as far as they could be checked",
+        }
+        if not self.findings:
+            return "nothing here is a result: not checked"
+        words_of = {"stands": "stand", "differs": "differ"}
+        counts = ", ".join(f"{self.counts[v]} {words_of.get(v, v)}" for v in VERDICTS)
+        return f"{words[self.exit_status]}: {counts}"
+
+
+def shown(text: str) -> str:
+    r"""Return a text as one line that does nothing to a terminal.
+
+    Whatever is not printable (control characters, what turns the direction of writing,
+    bytes that are no UTF-8) is written as an escape, and what is long is cut.
+
+    Examples
+    --------
+    >>> shown("a" + chr(27) + "[31m" + chr(10) + "b")
+    'a\\x1b[31m b'
+    """
+    plain = " ".join(text.split()) if "\n" in text else text
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in plain[: _LONGEST + 1])
+    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]} ..."
+
+
+def first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Say in which line two texts first differ, and what stands there.
+
+    Parameters
+    ----------
+    ours, theirs : sequence of str
+        The lines of the text made here, and of the one in the folder.
+    """
+    for number, (here, there) in enumerate(zip(ours, theirs, strict=False), 1):
+        if here != there:
+            return f"line {number} is {there[:80]!r}, made from the records here {here[:80]!r}"
+    return f"it has {len(theirs)} lines, made from the records here {len(ours)}"

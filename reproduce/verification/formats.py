@@ -1,0 +1,148 @@
+"""Whether a file can be read at all: what its header promises, before anything is unpacked."""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+from safetensors import SafetensorError, safe_open
+
+from reproduce.errors import HarnessError
+from reproduce.files import DAMAGED_FILE
+
+# an .npz of ours has six arrays or so; the largest has the images of a few examples
+_MOST_MEMBERS = 16
+_MOST_UNPACKED = 512 * 2**20
+# of the paper's longest run a trace has 80,000 rows
+_MOST_ROWS = 10_000_000
+_MOST_COLUMNS = 64
+_MOST_TENSORS = 10_000
+
+
+def check_npz(path: Path) -> None:
+    """Refuse an .npz that unpacks to more than its arrays can be, or holds objects.
+
+    Raises
+    ------
+    HarnessError
+        Saying what its header promises.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len(members) > _MOST_MEMBERS:
+                raise HarnessError(f"it has {len(members)} members, no file of ours has so many")
+            size = sum(member.file_size for member in members)
+            if size > _MOST_UNPACKED:
+                raise HarnessError(f"it unpacks to {size} bytes, no file of ours does")
+            for member in members:
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise HarnessError(f"{member.filename} is packed in a way that ours are not")
+                with archive.open(member) as part:
+                    _check_array(part, member)
+    except DAMAGED_FILE as error:
+        raise HarnessError(f"it is no .npz of plain arrays: {error}") from error
+
+
+def _check_array(part: Any, member: zipfile.ZipInfo) -> None:
+    """Refuse an array that is not as long as its header says."""
+    version = np.lib.format.read_magic(part)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise HarnessError(f"{member.filename} has a header of another version")
+    shape, _, dtype = read(part)
+    if dtype.hasobject or dtype.kind not in "biufU":
+        raise HarnessError(f"{member.filename} holds {dtype}, not plain numbers or text")
+    promised = part.tell() + prod(shape) * dtype.itemsize
+    if any(length < 0 for length in shape) or promised != member.file_size:
+        raise HarnessError(
+            f"{member.filename} has {member.file_size} bytes, its header promises {promised}"
+        )
+
+
+def read_frame(path: Path, columns: Sequence[str], at_once: int) -> pd.DataFrame:
+    """Read a Parquet file that is not trusted, a few rows after the other.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    columns : sequence of str
+        The names of its columns.
+    at_once : int
+        Rows read at once: a footer may promise less than a dictionary of long texts
+        unpacks to.
+
+    Raises
+    ------
+    HarnessError
+        If it has other columns, or more in it than any file of ours.
+    """
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            about = file.metadata
+            if about.num_columns > _MOST_COLUMNS or not 0 <= about.num_rows <= _MOST_ROWS:
+                raise HarnessError(f"it has {about.num_rows} rows, {about.num_columns} columns")
+            if file.schema_arrow.names != list(columns):
+                raise HarnessError("it has other columns than the harness writes")
+            parts, size = [], 0
+            for part in file.iter_batches(at_once):
+                size += part.nbytes
+                if size > _MOST_UNPACKED:
+                    raise HarnessError(f"it unpacks to more than {_MOST_UNPACKED} bytes")
+                parts.append(part)
+            table = pyarrow.Table.from_batches(parts, file.schema_arrow)
+            frame: pd.DataFrame = table.to_pandas()
+            return frame
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
+        raise HarnessError(f"it is no Parquet file: {error}") from error
+
+
+def check_weights(path: Path, about: Mapping[str, str]) -> int:
+    """Refuse a checkpoint of something else, or with numbers that are none.
+
+    Parameters
+    ----------
+    path : Path
+        A .safetensors file.
+    about : mapping
+        What its header must say of it.
+
+    Returns
+    -------
+    int
+        Number of its parameters, BatchNorm's statistics left out.
+
+    Raises
+    ------
+    HarnessError
+        Saying what is wrong with it.
+    """
+    trained = 0
+    try:
+        with safe_open(path, framework="np") as weights:
+            names = list(weights.keys())
+            if len(names) > _MOST_TENSORS:
+                raise HarnessError(f"it has {len(names)} tensors, no network of ours has so many")
+            told = json.loads((weights.metadata() or {}).get("reproduce", "{}"))
+            if told != dict(about):
+                raise HarnessError("its header says that it is of another run")
+            for name in names:
+                tensor = weights.get_tensor(name)
+                if not np.isfinite(tensor).all():
+                    raise HarnessError(f"{name} holds NaN or infinity")
+                statistic = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+                trained += 0 if statistic else tensor.size
+    # of a type that numpy lacks: a KeyError or a TypeError
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise HarnessError(f"it is no checkpoint in safetensors: {error}") from error
+    return trained
