@@ -160,9 +160,13 @@ def test_a_damaged_trace_of_the_thin_network(tiny: Callable[..., Config]) -> Non
     train_cell(config, THIN, quiet, never)
     file = paths.trace_file(paths.cell_folder(config, THIN))
     whole = file.read_bytes()
-    file.write_bytes(whole[:1000])
-    with pytest.raises(HarnessError, match=f"is damaged; `reproduce train {THIN}` makes it"):
-        train_cell(config, CELL, quiet, never)
+    changed = pd.read_parquet(file)
+    changed["natural_risk"] *= 2
+    changed.to_parquet(file)
+    for damaged in (whole[:1000], file.read_bytes()):
+        file.write_bytes(damaged)
+        with pytest.raises(HarnessError, match=f"is damaged; `reproduce train {THIN}` makes it"):
+            train_cell(config, CELL, quiet, never)
     train_cell(config, THIN, quiet, never)
     assert file.read_bytes() == whole
     train_cell(config, CELL, quiet, never)

@@ -72,9 +72,9 @@ class UsableRun:
         if isinstance(run, SavedTrace):
             return as_frame(run.rows)
         path = paths.trace_file(paths.cell_folder(self.config, self.cell))
-        frame = read_trace(path, self.cell)
+        # before it is read: of a flipped bit the reader of such files may raise anything
         self._check(path, run.trace)
-        return frame
+        return read_trace(path, self.cell)
 
     def epochs(self) -> pd.DataFrame:
         """Read the metrics after the epochs it was measured after, a row each, as in epochs.csv.
@@ -89,10 +89,9 @@ class UsableRun:
             return pd.DataFrame(run.progress["epochs"])
         path = paths.epochs_file(paths.cell_folder(self.config, self.cell))
         train = training_spec(self.config, self.cell).train
-        frame = read_epochs(path, self.cell, measured_epochs(train))
         if run.epochs is not None:
             self._check(path, run.epochs)
-        return frame
+        return read_epochs(path, self.cell, measured_epochs(train))
 
     def _check(self, path: Path, sha256: str) -> None:
         if sha256_of_file(path) != sha256:

@@ -146,6 +146,11 @@ def load_arrays(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) ->
             f"`reproduce prepare {facts.name}`"
         )
     found = checksum(arrays, KEYS)
+    if not {"source", "official"} <= arrays.keys():
+        raise HarnessError(
+            f"{path} does not say where its images are from; delete it and run "
+            f"`reproduce prepare {facts.name}`"
+        )
     if manifest.get("sha256") != found:
         raise HarnessError(
             f"{path} does not match its checksum; delete it and run "
@@ -159,5 +164,5 @@ def load_arrays(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) ->
         )
         for name in ("train", "test")
     }
-    source, official = str(arrays.get("source")), bool(arrays.get("official", False))
+    source, official = str(arrays["source"]), bool(arrays["official"])
     return Dataset(facts, splits["train"], splits["test"], found, source, official)

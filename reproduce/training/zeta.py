@@ -4,6 +4,7 @@ from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
+from reproduce.files import sha256_of_file
 from reproduce.runs import problem_with, read_run
 from reproduce.specs import thin_cell, training_spec
 from reproduce.traces import read_trace
@@ -27,13 +28,17 @@ def find_zeta(config: Config, cell: Cell) -> float | None:
     if thin is None:
         return float(spec.war.zeta)
     folder = paths.cell_folder(config, thin)
-    problem = problem_with(config, training_spec(config, thin), read_run(folder))
-    if problem is not None:
+    run = read_run(folder)
+    problem = problem_with(config, training_spec(config, thin), run)
+    if run is None or problem is not None:
         raise HarnessError(
             f"{cell}: zeta is measured from {thin}, which {problem}; run `reproduce train {thin}` "
             "first, or set war.zeta to a number"
         )
-    trace = read_trace(paths.trace_file(folder), thin)
+    path = paths.trace_file(folder)
+    if sha256_of_file(path) != run.trace:
+        raise HarnessError(f"{path} is damaged; `reproduce train {thin}` makes it again")
+    trace = read_trace(path, thin)
     last = trace[trace["epoch"] == trace["epoch"].max()].mean()
     if not last["robust_regularization"] > 0:
         raise HarnessError(f"{cell}: the robust regularisation of {thin} vanished; set war.zeta")

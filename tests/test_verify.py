@@ -1,0 +1,433 @@
+"""`reproduce verify`: a folder stands, and whatever is changed in it is found and named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from verify_cases import NOTHING_AGAIN, UNFINISHED, copied, make, verified, wrong
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.files import read_json, sha256_of_file, write_json
+from reproduce.records import Record, read_record, write_record
+from reproduce.specs import TrainingSpec
+from reproduce.traces import read_epochs, write_epochs
+from reproduce.verification import Sample
+from reproduce.verification.again import compare
+
+CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
+WIDE = parse_cell("digits/wrn-10-0.5/trades/lam-2/seed-0")
+AGAIN = Sample(records=3, images=8, minutes=10, seed=0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return make(tmp_path_factory.mktemp("made") / "results")
+
+
+@pytest.fixture
+def config(made: Config, tmp_path: Path) -> Config:
+    return copied(made, tmp_path)
+
+
+def _folder(config: Config) -> Path:
+    return paths.cell_folder(config, CELL)
+
+
+def _record(config: Config) -> Path:
+    return paths.record_file(_folder(config), "best-test", "pgd20", 0)
+
+
+def _tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_what_was_made_here_stands(made: Config) -> None:
+    before = _tree(paths.root(made))
+    found = verified(made, AGAIN)
+    assert [str(f) for f in found.findings if f.verdict != "stands"] == []
+    assert found.exit_status == 0
+    assert _tree(paths.root(made)) == before
+    text = "\n".join(map(str, found.findings))
+    for file in (
+        f"cells/{CELL}: 3 checkpoints, 3 epochs",
+        "records/pgd20-seed0.npz: robust",
+        "records-last/square-seed0.npz: robust",
+        "(again): all 8 images as recorded",
+        "(again): all 16 images as recorded",
+        f"cells/{UNFINISHED}/state-",
+        "lemma.json: 16 rows fitted again",
+        "examples/digits.npz: 1 images in the ball",
+        "report.html: made again",
+        "results.parquet: made again",
+        "claims.json: made again",
+        *(f"tables/table1.{suffix}: made again" for suffix in ("csv", "md", "tex")),
+        "diff/table1.csv: made again",
+        "figures/figure5.png: made again",
+    ):
+        assert file in text
+    # a checkpoint each before a second record of one
+    again = [f.path.split("/records")[0] for f in found.findings if "(again)" in f.path]
+    assert {f"cells/{CELL}", f"cells/{WIDE}"} <= set(again)
+
+
+def _keep_only(config: Config, *names: str) -> None:
+    """Remove what is made from results but for some of it: making it again takes its time."""
+    root = paths.root(config)
+    made = [*root.glob("*/*.*"), *root.glob("*.*")]
+    for path in made:
+        if path.is_file() and str(path.relative_to(root)) not in names:
+            path.unlink()
+
+
+def _exact(config: Config, name: str, spoil: Callable[[Path], None]) -> str:
+    spoil(paths.root(config) / name)
+    return name
+
+
+def _number_in_table(config: Config) -> str:
+    def spoil(path: Path) -> None:
+        text = path.read_text()
+        assert ",10.0," in text
+        path.write_text(text.replace(",10.0,", ",11.0,", 1))
+
+    return _exact(config, "tables/table1.csv", spoil)
+
+
+def _word_in_markdown(config: Config) -> str:
+    def spoil(path: Path) -> None:
+        path.write_text(path.read_text().replace("epochs", "epoch", 1))
+
+    return _exact(config, "tables/table1.md", spoil)
+
+
+def _verdict(config: Config) -> str:
+    def spoil(path: Path) -> None:
+        told = read_json(path)
+        told["claims"][0]["verdict"] = "holds"
+        write_json(path, told)
+
+    return _exact(config, "claims.json", spoil)
+
+
+def _row(config: Config) -> str:
+    def spoil(path: Path) -> None:
+        frame = pd.read_parquet(path)
+        frame.loc[0, "value"] += 0.5
+        frame.to_parquet(path, index=False)
+
+    return _exact(config, "results.parquet", spoil)
+
+
+def _fit(config: Config) -> str:
+    def spoil(path: Path) -> None:
+        told = read_json(path)
+        told["fits"][0]["summary"] = "tight"
+        write_json(path, told)
+
+    return _exact(config, "lemma.json", spoil)
+
+
+def _run(config: Config, change: Callable[[dict], None]) -> str:
+    path = paths.run_file(_folder(config))
+    told = read_json(path)
+    change(told)
+    write_json(path, told)
+    return f"cells/{CELL}/run.json"
+
+
+def _other_settings(config: Config) -> str:
+    return _run(config, lambda told: told["spec"]["train"].update(learning_rate=0.2))
+
+
+def _other_cell(config: Config) -> str:
+    return _run(config, lambda told: told.update(cell=WIDE.id))
+
+
+def _seconds(config: Config) -> str:
+    return _run(config, lambda told: told.update(seconds=0.5))
+
+
+def _lambda(config: Config) -> str:
+    _run(config, lambda told: told.update(final_lambda=3.0))
+    return f"cells/{CELL}/trace.parquet"
+
+
+def _final_metrics(config: Config) -> str:
+    _run(config, lambda told: told["final_metrics"].update(test_robust_accuracy=50.0))
+    return f"cells/{CELL}/epochs.csv"
+
+
+def _better_epochs(config: Config) -> str:
+    """A higher number, with its checksum put right: the chosen epoch is another one then."""
+    path = paths.epochs_file(_folder(config))
+    frame = read_epochs(path, CELL, range(1, 4))
+    best = read_json(paths.run_file(_folder(config)))["checkpoint_epochs"]["best-test"]
+    frame.loc[frame["epoch"] != best, "test_robust_accuracy"] = 90.0
+    write_epochs(path, frame.to_dict("records"))
+    _run(config, lambda told: told.update(epochs=sha256_of_file(path)))
+    return f"cells/{CELL}/epochs.csv"
+
+
+def _short_trace(config: Config) -> str:
+    path = paths.trace_file(_folder(config))
+    pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
+    _run(config, lambda told: told.update(trace=sha256_of_file(path)))
+    return f"cells/{CELL}/trace.parquet"
+
+
+def _other_weights(config: Config) -> str:
+    """Another run's checkpoint, with its checksum put right."""
+    other = paths.model_file(paths.cell_folder(config, WIDE), "last")
+    path = paths.model_file(_folder(config), "last")
+    shutil.copy(other, path)
+    _run(config, lambda told: told["models"].update(last=sha256_of_file(path)))
+    return f"cells/{CELL}/model-last.safetensors"
+
+
+def _lost_model(config: Config) -> str:
+    paths.model_file(_folder(config), "best-test").unlink()
+    return f"cells/{CELL}/model.safetensors"
+
+
+def _summary(config: Config, **change: object) -> str:
+    path = _record(config).with_suffix(".json")
+    write_json(path, read_json(path) | change)
+    return f"cells/{CELL}/records/pgd20-seed0.npz"
+
+
+def _metrics(config: Config) -> str:
+    told = read_json(_record(config).with_suffix(".json"))["metrics"]
+    return _summary(config, metrics=told | {"robust_accuracy": 99.0})
+
+
+def _other_model(config: Config) -> str:
+    return _summary(config, model_sha256="f" * 64)
+
+
+def _a_package(config: Config) -> str:
+    path = paths.record_file(_folder(config), "last", "square", 0)
+    told = read_json(path.with_suffix(".json"))
+    told["spec"]["package"] = "antigravity"
+    write_json(path.with_suffix(".json"), told)
+    return f"cells/{CELL}/records-last/square-seed0.npz"
+
+
+def _rewritten(config: Config, change: Callable[[Record], None]) -> str:
+    """Change the arrays of a record and put all of its checksums right."""
+    path = _record(config)
+    record = read_record(path)
+    change(record)
+    write_record(path, record)
+    return f"cells/{CELL}/records/pgd20-seed0.npz"
+
+
+def _labels(config: Config) -> str:
+    def change(record: Record) -> None:
+        record.label[:] = np.roll(record.label, 1)
+        correct = record.clean == record.label
+        record.broken_by[:] = np.where(correct & (record.adversarial != record.label), 0, -1)
+
+    return _rewritten(config, change)
+
+
+def _order(config: Config) -> str:
+    return _rewritten(config, lambda record: record.index.sort() or np.copyto(record.index, 3))
+
+
+def _broken(config: Config) -> str:
+    return _rewritten(config, lambda record: np.copyto(record.broken_by, 0))
+
+
+def _a_class(config: Config) -> str:
+    return _rewritten(config, lambda record: np.copyto(record.adversarial, 11))
+
+
+SPOILT = {
+    "differs": (_number_in_table, _word_in_markdown, _verdict, _row, _fit, _other_model, _labels),
+    "damaged": (
+        _other_settings,
+        _other_cell,
+        _seconds,
+        _lambda,
+        _final_metrics,
+        _better_epochs,
+        _short_trace,
+        _other_weights,
+        _lost_model,
+        _metrics,
+        _a_package,
+        _order,
+        _broken,
+        _a_class,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "spoil"), [(verdict, spoil) for verdict in SPOILT for spoil in SPOILT[verdict]]
+)
+def test_what_contradicts_itself(
+    config: Config, verdict: str, spoil: Callable[[Config], str]
+) -> None:
+    name = spoil(config)
+    _keep_only(config, name)
+    found = verified(config)
+    (finding,) = (f for f in found.findings if f.path == name)
+    assert finding.verdict == verdict, finding
+    assert found.exit_status == 1
+
+
+def test_a_record_made_up_throughout_differs_when_it_is_done_again(config: Config) -> None:
+    """All checksums, metrics and tables are put right: only the network says otherwise."""
+
+    def better(record: Record) -> None:
+        record.clean[:] = record.adversarial[:] = record.label
+        record.broken_by[:] = -1
+
+    _keep_only(config)
+    name = _rewritten(config, better)
+    assert not [f for f in verified(config).findings if f.path == name and f.verdict != "stands"]
+    sample = Sample(records=4, images=8, minutes=10, seed=0)
+    (again,) = (f for f in verified(config, sample).findings if f.path == f"{name} (again)")
+    assert again.verdict == "differs"
+    assert "of 8 images come out otherwise (image " in again.reason
+    assert "same processor and versions, where bits are equal" in again.reason
+
+
+def test_what_is_damaged_is_in_no_table_made_again(config: Config) -> None:
+    """The record's number is in the sender's table and not in ours: the table differs too."""
+    _metrics(config)
+    _keep_only(config, "tables/table1.csv")
+    paths_of = {finding.path for finding in wrong(verified(config))}
+    assert "tables/table1.csv" in paths_of
+    assert f"cells/{WIDE}" not in paths_of
+
+
+def test_older_files_without_checksums_of_their_own_stand(config: Config) -> None:
+    for path in paths.root(config).rglob("*.json"):
+        told = read_json(path)
+        if path.name == "run.json":
+            del told["epochs"]
+        write_json(path, told, sealed=False)
+    found = verified(config)
+    assert wrong(found) == []
+    text = "\n".join(map(str, found.findings))
+    assert "no checksum of run.json and epochs.csv, made before there was one" in text
+    assert "no checksum of its summary, made before there was one" in text
+
+
+def test_without_the_images_the_rest_is_checked(config: Config, tmp_path: Path) -> None:
+    _keep_only(config)
+    data = config.data.model_copy(update={"folder": tmp_path / "none"})
+    found = verified(config.model_copy(update={"data": data}), AGAIN)
+    assert wrong(found) == []
+    assert found.exit_status == 3
+    reasons = [f.reason for f in found.findings if f.verdict == "not checked"]
+    # three records, and each of them again
+    assert len(reasons) == 6
+    assert all("digits is not prepared here" in reason for reason in reasons)
+
+
+def test_evaluations_that_take_too_long_are_named_and_left_out(config: Config) -> None:
+    _keep_only(config)
+    found = verified(config, Sample(records=2, images=8, minutes=1e-9, seed=0))
+    (finding,) = (f for f in found.findings if f.verdict == "not checked")
+    assert "3 of 3 evaluations would take" in finding.reason
+    assert "--max-minutes" in finding.reason
+
+
+def test_the_sample_is_the_seeds(config: Config) -> None:
+    _keep_only(config)
+
+    def drawn(seed: int) -> list[str]:
+        found = verified(config, Sample(records=1, images=8, minutes=10, seed=seed))
+        return [f.path for f in found.findings if "(again)" in f.path]
+
+    assert drawn(1) == drawn(1)
+    assert len({drawn(seed)[0] for seed in range(6)}) > 1
+
+
+def _predictions(robust: int, count: int = 200) -> dict[str, np.ndarray]:
+    place = np.arange(count)
+    label = np.zeros(count, int)
+    adversarial = np.where(place < robust, 0, 1)
+    return {"index": place, "label": label, "clean": label, "adversarial": adversarial}
+
+
+HERE = {"device": "cpu", "name": "one", "threads": 1, "compiled": False, "versions": {"torch": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("piece", "robust", "verdict"),
+    [
+        (HERE, 101, "differs"),
+        (HERE, 100, "stands"),
+        (HERE | {"name": "another"}, 102, "stands"),
+        (HERE | {"name": "another"}, 110, "differs"),
+        (HERE | {"device": "cuda"}, 108, "stands"),
+        # all in one direction is no chance
+        (HERE | {"device": "cuda"}, 112, "differs"),
+        ("nothing", 112, "differs"),
+    ],
+)
+def test_how_much_may_differ_where(piece: object, robust: int, verdict: str) -> None:
+    finding = compare("a", _predictions(robust), _predictions(100), [piece], HERE)
+    assert finding.verdict == verdict, finding
+
+
+def test_as_many_in_both_directions_on_another_device() -> None:
+    ours = _predictions(100)
+    ours["adversarial"] = np.roll(ours["adversarial"], 12)
+    finding = compare("a", ours, _predictions(100), [HERE | {"device": "cuda"}], HERE)
+    assert finding.verdict == "stands"
+    ours["adversarial"] = np.roll(ours["adversarial"], 12)
+    finding = compare("a", ours, _predictions(100), [HERE | {"device": "cuda"}], HERE)
+    assert finding.verdict == "differs"
+
+
+def test_the_command(config: Config, run_command: Callable[..., str]) -> None:
+    words = ("verify", "--sample", "0")
+    _keep_only(config, "tables/table1.csv")
+    last = run_command(config, *words).splitlines()[-1]
+    assert last.startswith("the results stand: ")
+    assert ", 0 damaged, 0 differ, 0 not checked (preset demo, --seed " in last
+    told = json.loads(run_command(config, *words, "--json", "--seed", "5"))
+    assert told["counts"].keys() == {"stands"}
+    assert told["seed"] == 5
+    folder = paths.root(config)
+    elsewhere = config.model_copy(update={"results": folder.parent / "none"})
+    assert run_command(elsewhere, *words, str(folder)).splitlines()[-1].startswith(last[:30])
+    assert "none/demo is not a folder" in run_command(elsewhere, *words, status=1)
+
+
+def test_the_command_says_by_its_status_that_something_is_wrong(
+    config: Config, run_command: Callable[..., str]
+) -> None:
+    _keep_only(config)
+    (paths.root(config) / "note.txt").write_text("hello")
+    assert run_command(config, "verify", "--sample", "0", status=3) == ""
+    _metrics(config)
+    run_command(config, "verify", "--sample", "0", status=1)
+
+
+def test_settings_of_others(config: Config) -> None:
+    """Results of other settings are whole, and not what these settings give."""
+    _keep_only(config, "tables/table1.csv")
+    eval_ = config.eval.model_copy(update={"epsilon": 0.15})
+    found = verified(config.model_copy(update={"eval": eval_}))
+    verdicts = {f.path: f.verdict for f in found.findings}
+    assert verdicts[f"cells/{CELL}"] == "stands"
+    assert verdicts["tables/table1.csv"] == "differs"
+
+
+def test_specs_are_read_back_as_they_were(config: Config) -> None:
+    told = read_json(paths.run_file(_folder(config)))
+    assert TrainingSpec.model_validate(told["spec"]).digest == told["digest"]
+    assert NOTHING_AGAIN.records == 0

@@ -1,0 +1,85 @@
+"""A small results folder with a file of every kind, made once for the tests that spoil copies."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from small_runs import SMALL_ATTACKS, never, quiet, stop_at
+
+from reproduce import paths
+from reproduce.analysis import build_diff, collect, write_checkpoints, write_diff, write_table
+from reproduce.analysis.tidy import write_results
+from reproduce.cells import parse_cell
+from reproduce.claims import judge_claims, write_claims
+from reproduce.config import Config
+from reproduce.data import prepare
+from reproduce.errors import Stopped
+from reproduce.evaluation.run import evaluate_cell
+from reproduce.examples.make import make_examples
+from reproduce.experiments import find_experiment
+from reproduce.figures import draw
+from reproduce.lemma.run import examine
+from reproduce.report import write_report
+from reproduce.settings import load_config
+from reproduce.training import train_cell
+from reproduce.verification import Finding, Sample, Verification, verify_folder
+
+UNFINISHED = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-7")
+NOTHING_AGAIN = Sample(records=0, images=8, minutes=10, seed=0)
+
+
+def settings(results: Path, *sets: str) -> Config:
+    """Return the configuration of the folder, with its images beside it."""
+    places = [f"results={results}", f"data.folder={results.parent / 'data'}"]
+    grid = [
+        "experiments.table1.architectures=[wrn-10-0.25, wrn-10-0.5]",
+        "experiments.table1.methods={trades: [2]}",
+        "experiments.table1.seeds=[0]",
+    ]
+    return load_config("{}", "demo", [*places, *TINY, *SMALL_ATTACKS, *grid, *sets])
+
+
+def make(results: Path) -> Config:
+    """Make results of every kind."""
+    config = settings(results)
+    prepare(config.data, "digits", paths.prepared_file(config, "digits"))
+    table = find_experiment(config, "table1")
+    for cell in table.cells:
+        train_cell(config, cell, quiet, never)
+    for item in table.evaluations:
+        evaluate_cell(config, item.cell, item.attack, item.seed, item.checkpoint, quiet)
+    evaluate_cell(config, table.cells[0], "square", 0, "last", quiet)
+    with pytest.raises(Stopped):
+        train_cell(config, UNFINISHED, quiet, stop_at(5))
+    examine(config, quiet)
+    make_examples(config, quiet)
+    found = collect(config, table)
+    write_table(config, table, found)
+    write_checkpoints(config)
+    write_diff(config, table, build_diff(config, table, found))
+    write_claims(config, judge_claims(config))
+    write_results(config)
+    draw(config, "figure5")
+    write_report(config)
+    return config
+
+
+def copied(made: Config, folder: Path) -> Config:
+    """Copy the folder, and return the configuration of the copy; the images are the same."""
+    shutil.copytree(made.results, folder / "results")
+    return made.model_copy(update={"results": folder / "results"})
+
+
+def verified(config: Config, sample: Sample = NOTHING_AGAIN) -> Verification:
+    """Verify a configuration's own folder."""
+    return verify_folder(config, paths.root(config), sample, quiet)
+
+
+def wrong(found: Verification) -> list[Finding]:
+    """Return what does not stand."""
+    return [finding for finding in found.findings if finding.verdict in ("damaged", "differs")]
+
+
+Spoil = Callable[[Config], object]
