@@ -33,7 +33,6 @@ from reproduce.verification.formats import check_npz, read_frame
 _SLACK = 1e-6
 # of numbers that libraries of another version may round otherwise
 _ROUNDING = 1e-9
-_AT_ONCE = 256
 _PICTURES = ("svg", "png")
 # among the settings of a page; with nothing in it that a browser would take for more than text
 _PLACE = re.compile(r"(?<=\Aresults: )[^<>&]*\Z")
@@ -153,7 +152,7 @@ def _frames_differ(ours: pd.DataFrame, theirs: Path) -> str:
     HarnessError
         If the other one is no such table.
     """
-    other = read_frame(theirs, list(COLUMNS), _AT_ONCE)
+    other = read_frame(theirs, list(COLUMNS), texts=True)
     if len(ours) != len(other):
         return f"it has {len(other)} rows, the records give {len(ours)}"
     for name in COLUMNS:

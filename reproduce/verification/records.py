@@ -130,6 +130,8 @@ def _read(file: Copied, run: CheckedRun | None) -> CheckedRecord:
         If it is damaged, or not what its path says.
     """
     place = file.place.parts
+    if run is not None and run.cell is None:
+        raise HarnessError("its folder is of no run")
     check_npz(file.path)
     record = read_record(file.path)
     told = record.info.get("spec")

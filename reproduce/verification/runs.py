@@ -1,7 +1,7 @@
 """Whether a training run is whole, and says of itself what its files say."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from reproduce.verification.formats import check_weights, read_frame
 
 # of numbers that were written in float32, or as decimals
 _ROUNDING = 1e-5
-_AT_ONCE = 65_536
 # epochs, points of a schedule, images held out
 _MOST = 1_000_000
 
@@ -73,7 +72,7 @@ class CheckedRun:
         self.findings.append(Finding(verdict, f"{self.name}/{file}", reason))
 
 
-def check_run(cell_id: str, files: Mapping[str, Copied]) -> CheckedRun:
+def check_run(cell_id: str, files: Mapping[str, Copied], refused: Set[str]) -> CheckedRun:
     """Check the files of one training run.
 
     Parameters
@@ -82,6 +81,8 @@ def check_run(cell_id: str, files: Mapping[str, Copied]) -> CheckedRun:
         Its folder, from cells on.
     files : mapping
         Those of its files that may be read, by their names in that folder.
+    refused : set of str
+        The names of those that may not, of which it was said why.
     """
     found = CheckedRun(f"cells/{cell_id}")
     try:
@@ -93,7 +94,9 @@ def check_run(cell_id: str, files: Mapping[str, Copied]) -> CheckedRun:
         if file.place.kind == "state":
             _check_state(found, name, file.path)
     if "run.json" not in files:
-        if not any(file.place.kind == "state" for file in files.values()):
+        if "run.json" not in refused and not any(
+            file.place.kind == "state" for file in files.values()
+        ):
             found.findings.append(Finding("not checked", found.name, "it has no run.json"))
         return found
     try:
@@ -102,8 +105,9 @@ def check_run(cell_id: str, files: Mapping[str, Copied]) -> CheckedRun:
         found.add("damaged", "run.json", str(error))
         return found
     for name, why in _problems(found, files):
-        found.add("damaged", name, why)
-    if not found.findings:
+        if name not in refused:
+            found.add("damaged", name, why)
+    if not found.findings and not refused:
         _stands(found, files["run.json"].path)
     return found
 
@@ -221,7 +225,7 @@ def _weights_problem(found: CheckedRun, choice: Checkpoint, path: Path) -> str |
 def _trace_problem(found: CheckedRun, path: Path) -> str | None:
     run, spec = _known(found.run), found.spec
     try:
-        frame = read_frame(path, ("iteration", *TRACE_COLUMNS), _AT_ONCE)
+        frame = read_frame(path, ("iteration", *TRACE_COLUMNS), texts=False)
         values = frame.to_numpy("float64")
     except (HarnessError, ValueError, TypeError) as error:
         return str(error)

@@ -70,7 +70,7 @@ class _Check:
         given = self._work / "given"
         self._files, findings = copy_folder(folder, self._root, given)
         self._add(findings)
-        runs = self._runs()
+        runs = self._runs({finding.path for finding in findings if finding.verdict == "damaged"})
         records = self._records(runs)
         self._others(records)
         self._add(self._again(records))
@@ -93,8 +93,8 @@ class _Check:
             for file in files:
                 file.path.unlink(missing_ok=True)
 
-    def _runs(self) -> dict[str, CheckedRun]:
-        """Check the training runs; by cell."""
+    def _runs(self, refused: set[str]) -> dict[str, CheckedRun]:
+        """Check the training runs; by cell.  `refused` are files that are not opened."""
         cells: dict[str, dict[str, Copied]] = {}
         for file in self._files:
             if "cell" in file.place.parts:
@@ -102,7 +102,8 @@ class _Check:
         found = {}
         for cell, files in cells.items():
             own = {k: f for k, f in files.items() if f.name == f"cells/{cell}/{k}"}
-            checked = check_run(cell, own)
+            lost = {path for path in refused if path.rpartition("/")[0] == f"cells/{cell}"}
+            checked = check_run(cell, own, {path.rpartition("/")[2] for path in lost})
             for finding in checked.findings:
                 self._drop(finding, *(f for f in own.values() if f.name == finding.path))
             self._add(checked.findings)
