@@ -2,21 +2,17 @@
 
 import os
 import platform
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from itertools import product
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from reproduce.config import Machine
 from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
+from reproduce.slots import slots_folder, take_slots
 
-_POLL_SECONDS = 1.0
 # pixels of the images that machine.eval_batch counts, CIFAR's, and the bytes that
 # WideResNet-34-10 keeps of one for a gradient
 _SIZE, _KEPT = 32, 22 * 2**20
@@ -87,47 +83,22 @@ def prepare_process(machine: Machine) -> None:
 
 def _take(held: ExitStack, allowed: list[int], wanted: int, slots: int) -> list[int]:
     """Wait until as many GPUs as wanted have a free slot, hold those, and return the GPUs."""
-    # Slurm gives each of its jobs cards of its own, and may number them from 0 in every one
-    job = os.environ.get("SLURM_JOB_ID")
-    name = f"reproduce-gpu-{os.getuid()}" + (f"-job-{job}" if job else "")
-    folder = Path(tempfile.gettempdir()) / name
-    folder.mkdir(exist_ok=True)
-    said = False
-    while True:
-        # one job looks at a time: two that saw each other's slots as taken would both go back
-        with ExitStack() as tried, FileLock(folder / "choosing"):
-            found = _free_slots(tried, folder, allowed, wanted, slots)
-            if len(found) == wanted:
-                held.enter_context(tried.pop_all())
-                return found
-        if not said:
-            print(f"Waiting for {_free(wanted)} (locks in {folder})", flush=True)
-            said = True
-        time.sleep(_POLL_SECONDS)
+    cards = [_card(index) for index in allowed]
+    found = take_slots(held, slots_folder(), cards, wanted, slots)
+    return [allowed[place] for place in found]
 
 
-def _free_slots(
-    tried: ExitStack, folder: Path, allowed: list[int], wanted: int, slots: int
-) -> list[int]:
-    """Hold a slot of each of up to `wanted` GPUs, second slots after the first of every one."""
-    # cards by the names that do not depend on what this process may see
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    cards = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    found: list[int] = []
-    for slot, index in product(range(slots), allowed):
-        if index in found or len(found) == wanted:
-            continue
-        card = cards[index].strip().replace("/", "-")  # a MIG slice has slashes
-        lock = FileLock(folder / f"{card}-{slot}.lock")
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            tried.callback(lock.release)
-            found.append(index)
-    return found
+def _card(index: int) -> str:
+    """Return the name of a GPU that does not depend on what this process may see.
 
-
-def _free(wanted: int) -> str:
-    return "a free GPU" if wanted == 1 else f"{wanted} GPUs that are free at once"
+    Its number does: a scheduler numbers the GPUs of every job from 0, CUDA_DEVICE_ORDER
+    orders them otherwise, and CUDA_VISIBLE_DEVICES may call the same one by number or UUID.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if index < len(visible) and visible[index].strip().startswith("MIG-"):
+        # the card's UUID might be that of all its slices; older names have slashes
+        return visible[index].strip().replace("/", "-")
+    return str(torch.cuda.get_device_properties(index).uuid)
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
