@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import os
+import shutil
+import tempfile
 import tokenize
 import warnings
 import zipfile
@@ -45,6 +47,9 @@ _MOST_COMPRESSED = 100
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # the last key of a JSON file of ours: a SHA-256 of all its others
 SEAL = "json_sha256"
+# of the temporary folders of files that are being written, and of the lock in each
+_PART, _ALIVE = ".part", "alive"
+_TRIES = 10
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -58,31 +63,68 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     path : Path
         The file to write; missing folders are made.
     write : callable
-        Called with the temporary path, in the same folder and with the same suffix.
+        Called with the temporary path, of the same name in a folder beside `path`.
 
     Raises
     ------
     HarnessError
         If the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        # safetensors makes its files readable by their owner alone
-        temporary.chmod(0o666 & ~_UMASK)
-        temporary.replace(path)
+        remove_abandoned(path.parent)
+        with _workplace(path.parent) as folder:
+            temporary = folder / path.name
+            write(temporary)
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            # safetensors makes its files readable by their owner alone
+            temporary.chmod(0o666 & ~_UMASK)
+            temporary.replace(path)
     except Exception as error:
         explained = _explain(error, path)
         if explained is None:
             raise
         raise explained from error
-    finally:
-        # what stopped the write may stop this too, and must not hide it
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _workplace(parent: Path) -> Iterator[Path]:
+    """Give a temporary folder in `parent` that tells by a lock whether its process lives.
+
+    A folder, because safetensors writes to a temporary file of its own beside the one it is
+    given, which a kill would leave there by a name that says nothing.
+    """
+    for _ in range(_TRIES):
+        folder = Path(tempfile.mkdtemp(prefix=".", suffix=_PART, dir=parent))
+        lock = FileLock(folder / _ALIVE)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, FileNotFoundError):
+            # between the two lines another process took it for abandoned, and removes it
+            continue
+        except OSError:
+            # a disk without locks: nobody can take the folder for abandoned either
+            pass
+        try:
+            yield folder
+        finally:
+            # what stopped the write may stop this too, and must not hide it
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
+        return
+    raise OSError(errno.EAGAIN, "temporary folders vanish", str(parent))
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote into `folder` left there.
+
+    Every write into a folder does so first.  What a living process is writing stays: it
+    holds a lock, which the operating system drops when the process ends, however it ends.
+    """
+    for left in folder.glob(f".*{_PART}"):
+        with suppress(Timeout, OSError), FileLock(left / _ALIVE, timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _explain(error: Exception, path: Path) -> HarnessError | None:

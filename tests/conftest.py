@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ from reproduce.config import Config
 from reproduce.data import prepare
 from reproduce.models import ModelSource
 from reproduce.settings import CONFIG_VARIABLE, load_config
+
+if TYPE_CHECKING:
+    from faults import Work
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY_CELL = "digits/wrn-10-0.25/trades/lam-2/seed-0"
@@ -136,3 +140,34 @@ def weights(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Pa
 def source(weights: Path) -> ModelSource:
     """Where that network comes from."""
     return ModelSource("digits", "wrn-10-0.25", weights)
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
+    """The results of four cells, trained and attacked: Table 1 of the tiny configuration."""
+    from faults import CELLS, SETS
+
+    from reproduce.evaluation.run import evaluate_cell
+    from reproduce.training import train_cell
+
+    folder = tmp_path_factory.mktemp("attacked")
+    sets = [f"results={folder}", f"data.folder={digits_folder}", *TINY, *SETS]
+    config = load_config("{}", "demo", sets)
+    for name in CELLS:
+        train_cell(config, parse_cell(name), lambda _: None, lambda: None)
+        evaluate_cell(config, parse_cell(name), "pgd20", 0, "best-test", lambda _: None)
+    return folder
+
+
+@pytest.fixture
+def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callable[[str], Work]":
+    """Make work of a kind that can be broken."""
+    from faults import SETS, WORK, Work
+
+    def make(name: str) -> Work:
+        kind = WORK[name]
+        before = attacked if kind.trained else tmp_path / "nothing"
+        before.mkdir(exist_ok=True)
+        return Work(tiny(*SETS, *kind.sets), tuple(kind.words.split()), before)
+
+    return make

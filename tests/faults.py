@@ -1,6 +1,310 @@
-"""Commands in processes of their own that a test breaks: killed, out of disk, stopped."""
+"""Commands in processes of their own that a test breaks: killed, out of disk, stopped.
 
+The processes are copies of a server that has imported everything, so one begins within
+milliseconds and fifty of them can be killed in the time of a few cold ones.  The server
+computes nothing itself and has one thread; each copy runs the command line as
+``python -m reproduce`` does, with standard output and error in a file.
+"""
+
+import json
+import multiprocessing
 import os
+import random
+import shutil
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from small_runs import SMALL_ATTACKS
+
+from reproduce import paths
+from reproduce.config import Config
+from reproduce.settings import CONFIG_VARIABLE
 
 # how often each fault is injected; REPRODUCE_FAULTS=50 is the full count
 FAULTS = int(os.environ.get("REPRODUCE_FAULTS", "10"))
+_IMPORTED = [
+    "reproduce.cli",
+    "reproduce.training",
+    "reproduce.evaluation.run",
+    "reproduce.evaluation.published",
+    "reproduce.analysis",
+    "reproduce.claims",
+    "reproduce.figures",
+    "reproduce.report",
+    "reproduce.report.write",
+    "pyarrow.parquet",
+    # an optimizer imports it when it is made
+    "torch._dynamo",
+    "faults",
+]
+# of run.json and a record's summary what says when, how fast and in how many pieces, not what
+_HOW = ("pieces", "seconds", "gpu_hours")
+
+Break = Callable[[Path], object]
+
+
+@dataclass
+class Command:
+    """One command that runs in a process of its own."""
+
+    process: BaseProcess
+    log: Path
+
+    def end(self) -> int:
+        """Wait for its end and return its status, minus the signal if one ended it."""
+        self.process.join(timeout=120)
+        status = self.process.exitcode
+        assert status is not None, f"still running: {self.said}"
+        return status
+
+    @property
+    def said(self) -> str:
+        """What it wrote to standard output and error."""
+        return self.log.read_text(errors="replace")
+
+
+def start(config: Config, *words: str, log: Path, broken: Break | None = None) -> Command:
+    """Start a command.
+
+    Parameters
+    ----------
+    config : Config
+        Its configuration.
+    words : str
+        What follows ``reproduce``.
+    log : Path
+        Where its words go.
+    broken : callable, optional
+        Called in the process before the command begins, with the folder of results.
+    """
+    context = _server()
+    process = context.Process(target=_command, args=(config, words, log, broken))
+    process.start()
+    return Command(process, log)
+
+
+@cache
+def _server() -> multiprocessing.context.ForkServerContext:
+    """Start the server, and wait until it has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    with pytest.MonkeyPatch.context() as patch:
+        # the server keeps the environment that it begins with
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        first = context.Process(target=_is_warm)
+        first.start()
+        first.join()
+    assert first.exitcode == 0, "the server has not imported the harness"
+    return context
+
+
+def _is_warm() -> None:
+    sys.exit(any(name not in sys.modules for name in _IMPORTED))
+
+
+def _command(config: Config, words: tuple[str, ...], log: Path, broken: Break | None) -> None:
+    from reproduce.cli import main
+
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.environ[CONFIG_VARIABLE] = config.model_dump_json()
+    sys.argv = ["reproduce", *words]
+    if broken is not None:
+        broken(config.results)
+    main()
+
+
+def run(config: Config, *words: str, log: Path, broken: Break | None = None) -> tuple[int, str]:
+    """Run a command to its end; its status and what it said."""
+    command = start(config, *words, log=log, broken=broken)
+    return command.end(), command.said
+
+
+@dataclass
+class Kills:
+    """What came of killing processes.
+
+    Attributes
+    ----------
+    sent : int
+        Signals sent to a process that was alive.
+    ends : dict
+        How often a process ended with each status.
+    jobs : int
+        How often the work was brought to its end.
+    """
+
+    sent: int
+    ends: dict[int, int]
+    jobs: int
+
+
+def kill_at_random(
+    job: Callable[[], Callable[[], Command]],
+    check: Callable[[], None],
+    number: signal.Signals,
+    count: int,
+    seed: int,
+) -> Kills:
+    """Kill the processes of a job at random moments, until so many signals were sent.
+
+    Parameters
+    ----------
+    job : callable
+        Makes a fresh place for the job, and returns what starts its next process.
+    check : callable
+        Called whenever a job is done: compares what it left with an undisturbed one's.
+    number : Signals
+        SIGKILL or SIGTERM.
+    count : int
+        How many signals.
+    seed : int
+        Of the moments, which go over the whole life of an undisturbed process.
+    """
+    drawn = random.Random(seed)
+    begin = job()
+    began = time.monotonic()
+    assert begin().end() == 0
+    life = time.monotonic() - began
+    check()
+    sent, ends, jobs = 0, dict[int, int](), 0
+    begin = job()
+    while sent < count:
+        moment = drawn.uniform(0, 1.02 * life)
+        command = begin()
+        command.process.join(timeout=moment)
+        if command.process.is_alive():
+            os.kill(command.process.pid, number)
+            sent += 1
+        status = command.end()
+        ends[status] = ends.get(status, 0) + 1
+        told = f"signal {sent} of seed {seed}, after {moment:.3f} of {life:.3f} s: {command.said}"
+        # ended by itself, by the signal, or stopped with everything saved
+        assert status in (0, -number, 75), told
+        assert "Traceback" not in command.said, told
+        if status == 0 or sent == count:
+            if status:
+                assert begin().end() == 0, told
+            check()
+            jobs, begin = jobs + 1, job()
+    return Kills(sent, ends, jobs)
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Return every file below a folder: bytes, or a summary without what says how and when.
+
+    Locks are left out, which stay where they are, and logs.
+    """
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir() or path.name.endswith(".lock"):
+            continue
+        content: Any = path.read_bytes()
+        if path.suffix == ".json" and isinstance(tree := json.loads(content), dict):
+            content = {key: value for key, value in tree.items() if key not in _HOW}
+        found[name] = content
+    return found
+
+
+def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Compare two results of `contents`, naming what differs."""
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def leftovers(config: Config) -> list[str]:
+    """Return what a finished job must not leave: parts of files, states, shards."""
+    root = paths.root(config)
+    return [
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if path.suffix in (".part", ".shards") or path.name.startswith(("state-", ".tmp"))
+    ]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work.
+
+    Attributes
+    ----------
+    words : str
+        What follows ``reproduce``.
+    trained : bool
+        Whether it is done on four cells that are trained and attacked.
+    kinds : int
+        How many of the commands are of one kind, and share what is injected into it.
+    sets : tuple of str
+        Settings of its own.
+    """
+
+    words: str
+    trained: bool = True
+    kinds: int = 1
+    sets: tuple[str, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        """Of whatever is drawn for it."""
+        return zlib.crc32(self.words.encode())
+
+
+CELLS = [
+    f"digits/wrn-10-0.25/{method}/seed-{seed}"
+    for method in ("trades/lam-2", "at/lam-1")
+    for seed in (0, 1)
+]
+_AGGREGATIONS = ("table table1", "diff table1", "table checkpoints", "results", "figure figure5")
+_AGGREGATIONS += ("claims", "report")
+WORK = {
+    "train": Kind(f"train {CELLS[0]}", trained=False, sets=("machine.save_minutes=0.001",)),
+    # several shards, and an attack that draws random numbers for a whole one
+    "evaluate": Kind(f"evaluate {CELLS[0]} --attack autoattack --seed 3"),
+    **{words: Kind(words, kinds=len(_AGGREGATIONS)) for words in _AGGREGATIONS},
+}
+SETS = [*SMALL_ATTACKS, "eval.shard=8"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One command, and what it is done on.
+
+    Attributes
+    ----------
+    config : Config
+        Its configuration.
+    words : tuple of str
+        The command.
+    before : Path
+        Folder of results as it finds them.
+    """
+
+    config: Config
+    words: tuple[str, ...]
+    before: Path
+
+    def lay_out(self) -> None:
+        """Put the results back as they were before it."""
+        shutil.rmtree(self.config.results, ignore_errors=True)
+        shutil.copytree(self.before, self.config.results)
+
+    def undisturbed(self, log: Path) -> dict[str, Any]:
+        """Do it, and return what it leaves."""
+        self.lay_out()
+        status, said = run(self.config, *self.words, log=log)
+        assert status == 0, said
+        assert leftovers(self.config) == []
+        return contents(paths.root(self.config))

@@ -15,7 +15,7 @@ from reproduce.errors import HarnessError
 from reproduce.evaluation.runner import run_shards
 from reproduce.evaluation.shards import ARRAYS, OPTIONAL_ARRAYS, Shard
 from reproduce.evaluation.worker import Job
-from reproduce.files import digest, exclusive, read_json, sha256_of_file
+from reproduce.files import digest, exclusive, read_json, remove_abandoned, sha256_of_file
 from reproduce.models import ModelSource
 from reproduce.records import Record, check_accuracy, check_black_box, read_record, write_record
 from reproduce.runs import RunInfo, problem_with, read_run
@@ -100,6 +100,7 @@ def _evaluate(
     title = f"{name}  {path.stem}"
     with exclusive(paths.evaluation_lock(path), title):
         prepared = paths.prepared_file(config, source.dataset)
+        remove_abandoned(path.parent)
         record = _existing(path, spec, sha256, prepared, say)
         if record is None:
             dataset = load_prepared(prepared)
@@ -111,7 +112,7 @@ def _evaluate(
                 sha256,
                 dataset.sha256,
                 prepared,
-                paths.shards_folder(path, digest([spec.digest, sha256, dataset.sha256])),
+                _shards_folder(path, spec, sha256, dataset.sha256),
                 config.eval.shard,
                 config.machine,
             )
@@ -123,11 +124,18 @@ def _evaluate(
                 shutil.rmtree(unfinished)
             record = read_record(path)
         else:
+            # a process that was killed between its last two lines leaves them
+            left = _shards_folder(path, spec, sha256, record.info["data"]["sha256"])
+            shutil.rmtree(left, ignore_errors=True)
             say(f"already evaluated, {path}")
     say(f"{title}:  {record.metrics}{_broken(record)}")
     for warning in record.info["warnings"]:
         say(f"Warning: {warning}")
     return record
+
+
+def _shards_folder(path: Path, spec: AttackSpec, sha256: str, images: str) -> Path:
+    return paths.shards_folder(path, digest([spec.digest, sha256, images]))
 
 
 def _broken(record: Record) -> str:

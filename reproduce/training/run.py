@@ -18,7 +18,7 @@ from reproduce.data import BatchSource, FolderBatches, load_prepared
 from reproduce.devices import claimed, images_at_once
 from reproduce.distributed import Group, group_here, joined
 from reproduce.errors import HarnessError
-from reproduce.files import exclusive, sha256_of_file, write_json
+from reproduce.files import exclusive, remove_abandoned, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights, wants_compiling
 from reproduce.runs import RunPiece, damaged_file, problem_with, read_run
 from reproduce.saved import state_file
@@ -106,6 +106,7 @@ def _begin(
         try:
             folder = paths.cell_folder(config, spec.parsed)
             held.enter_context(exclusive(paths.training_lock(folder), f"cell {spec.cell}"))
+            remove_abandoned(folder)
             verdict = "done" if _is_trained(config, spec, folder, say) else "train"
         except HarnessError as found:
             error = found
@@ -126,6 +127,8 @@ def _is_trained(
     if run is not None and problem is None:
         damaged = damaged_file(folder, run)
         if damaged is None:
+            # a process that was killed between its last two lines leaves it
+            state_file(folder, spec.digest).unlink(missing_ok=True)
             say(f"{spec.cell}: already trained, {folder}")
             return True
         problem = f"has a damaged {damaged.name}"
