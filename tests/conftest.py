@@ -160,14 +160,14 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> P
 
 
 @pytest.fixture
-def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callable[[str], Work]":
-    """Make work of a kind that can be broken."""
+def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callable[..., Work]":
+    """Make work of a kind that can be broken; takes overrides."""
     from faults import SETS, WORK, Work
 
-    def make(name: str) -> Work:
+    def make(name: str, *sets: str) -> Work:
         kind = WORK[name]
         before = attacked if kind.trained else tmp_path / "nothing"
         before.mkdir(exist_ok=True)
-        return Work(tiny(*SETS, *kind.sets), tuple(kind.words.split()), before)
+        return Work(tiny(*SETS, *sets), tuple(kind.words.split()), before)
 
     return make

@@ -40,9 +40,10 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @SIGNALS
 @pytest.mark.parametrize("name", WORK)
 def test_work_is_killed(
-    work: Callable[[str], Work], tmp_path: Path, name: str, number: signal.Signals
+    work: Callable[..., Work], tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
-    done = work(name)
+    # also within epochs
+    done = work(name, "machine.save_minutes=0.001")
     expected = done.undisturbed(tmp_path / "log")
 
     def job() -> Callable[[], Command]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from pathlib import Path
 
 from reproduce.errors import CONTINUES
@@ -23,7 +24,7 @@ def failure(log: Path, since: float = 0.0) -> str | None:
         The log; it need not be there.
     since : float
         Time in seconds since 1970 of what has been saved after; an older log is not
-        about that.
+        about that.  A time that is yet to come says nothing: the clock was set back.
     """
     try:
         with log.open("rb") as handle:
@@ -32,7 +33,7 @@ def failure(log: Path, since: float = 0.0) -> str | None:
             text = handle.read().decode(errors="replace")
     except OSError:
         return None
-    if about.st_mtime < since:
+    if about.st_mtime < since <= time.time():
         return None
     for line in reversed(text.splitlines()):
         if _ENDS.match(line.strip()):

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from reproduce.evaluation.shards import ARRAYS, OPTIONAL_ARRAYS, Shard
 from reproduce.evaluation.worker import Job
 from reproduce.files import digest, exclusive, read_json, remove_abandoned, sha256_of_file
 from reproduce.models import ModelSource
+from reproduce.provenance import differences
 from reproduce.records import Record, check_accuracy, check_black_box, read_record, write_record
 from reproduce.runs import RunInfo, problem_with, read_run
 from reproduce.specs import AttackSpec, attack_spec, evaluation_spec, training_spec
@@ -118,6 +120,9 @@ def _evaluate(
             )
             shards = run_shards(job, images, say)
             info = {**about, **_info(job, shards), "data": dataset.about()}
+            for before, after in pairwise(info["pieces"]):
+                for change in differences(before, after):
+                    say(f"{title}: {change}")
             write_record(path, _join(shards, info, dataset.facts.classes))
             # with those that other settings or networks left behind
             for unfinished in path.parent.glob(f"{path.stem}-*.shards"):

@@ -94,7 +94,7 @@ class Worker:
                 "have it load them"
             )
         self.model = job.source.load(self.facts).to(device)
-        at_once = images_at_once(job.machine, device, self.facts.size)
+        self._at_once = at_once = images_at_once(job.machine, device, self.facts.size)
         self._compiled = wants_compiling(job.machine, evaluation_passes(job.spec, self.facts))
         self.network = AttackedNetwork(
             self.model,
@@ -148,6 +148,7 @@ class Worker:
             "piece": {
                 **describe(self.device),
                 "compiled": self._compiled,
+                "eval_batch": self._at_once,
                 **provenance(),
                 **_packages(job),
             },

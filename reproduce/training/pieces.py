@@ -10,35 +10,41 @@ import torch
 from reproduce.config import CompileMode
 from reproduce.devices import describe
 from reproduce.distributed import Group
-from reproduce.provenance import provenance
+from reproduce.provenance import differences, provenance
 from reproduce.training.state import RunState
 
 
-def begin_piece(
-    state: RunState, device: torch.device, group: Group, compile_mode: CompileMode | None
-) -> Callable[[], None]:
-    """Add the record of this piece of a run, and return what brings its seconds up to date.
+def describe_piece(
+    device: torch.device, group: Group, compile_mode: CompileMode | None, eval_batch: int
+) -> dict[str, Any]:
+    """Say how this process computes, for run.json.
 
     Parameters
     ----------
-    state : RunState
-        Gets the record.
     device : torch.device
-        What this process computes on.
+        What it computes on.
     group : Group
         The processes.
     compile_mode : str or None
         What the network is compiled for; None where it is not compiled.
+    eval_batch : int
+        Images at once when the network is measured.
     """
-    began = time.monotonic()
-    piece: dict[str, Any] = {
+    return {
+        # for people: nothing is ordered or timed by it, so a clock that is set changes nothing
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         **describe(device),
         "processes": group.count,
         "compiled": compile_mode,
+        "eval_batch": eval_batch,
         # of the code that computes this piece, not of what may lie here when it ends
         **provenance(),
     }
+
+
+def begin_piece(state: RunState, piece: dict[str, Any]) -> Callable[[], None]:
+    """Add the record of this piece of a run, and return what brings its seconds up to date."""
+    began = time.monotonic()
     state.pieces.append(piece)
 
     def update() -> None:
@@ -53,23 +59,19 @@ def machines(device: torch.device, group: Group) -> str:
     return f"{group.count} x {name}" if group.count > 1 else name
 
 
-def changes(
-    before: Mapping[str, Any],
-    device: torch.device,
-    group: Group,
-    compile_mode: CompileMode | None,
-) -> Iterator[str]:
-    """Say by what a run that goes on computes otherwise than it began."""
-    if before["device"] != device.type:
-        yield f"begun on {before['device']}; {device.type} draws other random numbers"
-    if before.get("compiled") != compile_mode:
-        words = [
-            f"compiled ({mode})" if mode else "not compiled"
-            for mode in (before.get("compiled"), compile_mode)
-        ]
-        yield f"begun {words[0]}, now {words[1]}: the last bits round otherwise from here on"
-    if before["processes"] != group.count:
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say by what a run that goes on computes otherwise than it did before.
+
+    Parameters
+    ----------
+    before, now : mapping
+        Its last piece, and the one that begins, as of `describe_piece`.
+    """
+    if before["device"] != now["device"]:
+        yield f"begun on {before['device']}; {now['device']} draws other random numbers"
+    if before["processes"] != now["processes"]:
         yield (
-            f"begun by {before['processes']} process(es), now {group.count}: each normalises and "
-            "attacks its own part of a batch, so the run is another from here on"
+            f"begun by {before['processes']} process(es), now {now['processes']}: each normalises "
+            "and attacks its own part of a batch, so the run is another from here on"
         )
+    yield from differences(before, now)

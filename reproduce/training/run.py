@@ -28,7 +28,7 @@ from reproduce.training.batches import build_batches
 from reproduce.training.images import Stores, cut, open_stores
 from reproduce.training.loop import TrainingLoop
 from reproduce.training.pace import Pace
-from reproduce.training.pieces import begin_piece, changes, machines
+from reproduce.training.pieces import begin_piece, changes, describe_piece, machines
 from reproduce.training.precision import check_precision
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.state import RunState, load_last_good, remove_states
@@ -162,11 +162,13 @@ def _train(
     model = build_model(spec.parsed.architecture, images.facts, spec.parsed.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, spec.train)
+    at_once = images_at_once(config.machine, device, images.stores.test.image_shape[-1])
+    piece = describe_piece(device, group, compile_mode, at_once)
     path = state_file(folder, spec.digest)
     if path.exists():
         state = load_last_good(path, model, optimizer, images.stores.checksum, say)
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
-        for change in changes(state.pieces[-1], device, group, compile_mode):
+        for change in changes(state.pieces[-1], piece):
             say(f"{spec.cell}: {change}")
     else:
         state = RunState(zeta=find_zeta(config, spec.parsed))
@@ -174,9 +176,8 @@ def _train(
             ", compiled: the first step takes minutes" if compile_mode else ""
         )
         say(f"{spec.cell}: {spec.train.epochs} epochs on {machines(device, group)}, {how}")
-    update_piece = begin_piece(state, device, group, compile_mode)
+    update_piece = begin_piece(state, piece)
     recipe = build_recipe(spec, state.zeta)
-    at_once = images_at_once(config.machine, device, images.stores.test.image_shape[-1])
     pace = Pace(at_once, config.machine.save_minutes, stop, group, compile_mode)
     loop = TrainingLoop(
         spec, model, optimizer, recipe, images.batches, images.stores, state, path, pace
