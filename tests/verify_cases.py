@@ -1,7 +1,6 @@
 """A small results folder with a file of every kind, made once for the tests that spoil copies."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +79,3 @@ def verified(config: Config, sample: Sample = NOTHING_AGAIN) -> Verification:
 def wrong(found: Verification) -> list[Finding]:
     """Return what does not stand."""
     return [finding for finding in found.findings if finding.verdict in ("damaged", "differs")]
-
-
-Spoil = Callable[[Config], object]

@@ -105,5 +105,8 @@ def first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """
     for number, (here, there) in enumerate(zip(ours, theirs, strict=False), 1):
         if here != there:
-            return f"line {number} is {there[:80]!r}, made from the records here {here[:80]!r}"
+            pairs = enumerate(zip(here, there, strict=False))
+            first = next((k for k, (a, b) in pairs if a != b), min(len(here), len(there)))
+            part = slice(max(0, first - 20), first + 40)
+            return f"line {number} has {there[part]!r}, made from the records here {here[part]!r}"
     return f"it has {len(theirs)} lines, made from the records here {len(ours)}"

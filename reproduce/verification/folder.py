@@ -104,7 +104,12 @@ def copy_folder(folder: Path, copy: Path, derived: Path) -> tuple[list[Copied], 
                         f"{folder} holds more than {_MOST_BYTES >> 30} GiB beside checkpoints; "
                         "no results folder does, nothing was checked"
                     )
-                _copy(source, target, place.most)
+                try:
+                    _copy(source, target, place.most)
+                except OSError as error:
+                    reason = f"it cannot be read: {error.strerror}"
+                    findings.append(Finding("damaged", name, reason))
+                    continue
             files.append(Copied(name, place, target))
     return files, findings
 

@@ -85,6 +85,7 @@ class _Check:
         """Keep findings, with the files in them named from the results folder on."""
         for finding in findings:
             reason = finding.reason.replace(f"{self._root}/", "")
+            reason = reason.replace(f"{self._work / 'given'}/", "")
             self._found.findings.append(Finding(finding.verdict, finding.path, reason))
 
     def _drop(self, finding: Finding, *files: Copied) -> None:
