@@ -187,7 +187,7 @@ def test_a_trace_of_other_bytes_is_left_out(
     path = paths.trace_file(paths.cell_folder(trained, cell))
     pd.read_parquet(path).assign(lipschitz=1.0).astype({"lipschitz": "float32"}).to_parquet(path)
     out = run_command(trained, "tensorboard")
-    assert f"Left out: {TINY_CELL}: {path} is not the one of run.json" in out
+    assert f"Left out: {TINY_CELL}: {path} is damaged or not the one of run.json" in out
     assert not any(
         n.startswith("trace/")
         for n in _charts(paths.tensorboard_folder(trained) / TINY_CELL / FILE)

@@ -1,27 +1,20 @@
 """`reproduce verify`: a folder stands, and whatever is changed in it is found and named."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
+from spoilt_results import CELL, SPOILT, WIDE, folder_of, rewritten, wrong_metrics
 from verify_cases import NOTHING_AGAIN, UNFINISHED, copied, make, verified, wrong
 
 from reproduce import paths
-from reproduce.cells import parse_cell
 from reproduce.config import Config
-from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.records import Record, read_record, write_record
+from reproduce.files import read_json, write_json
+from reproduce.records import Record
 from reproduce.specs import TrainingSpec
-from reproduce.traces import read_epochs, write_epochs
 from reproduce.verification import Sample
-from reproduce.verification.again import compare
 
-CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
-WIDE = parse_cell("digits/wrn-10-0.5/trades/lam-2/seed-0")
 AGAIN = Sample(records=3, images=8, minutes=10, seed=0)
 
 
@@ -33,14 +26,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
 @pytest.fixture
 def config(made: Config, tmp_path: Path) -> Config:
     return copied(made, tmp_path)
-
-
-def _folder(config: Config) -> Path:
-    return paths.cell_folder(config, CELL)
-
-
-def _record(config: Config) -> Path:
-    return paths.record_file(_folder(config), "best-test", "pgd20", 0)
 
 
 def _tree(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -86,190 +71,6 @@ def _keep_only(config: Config, *names: str) -> None:
             path.unlink()
 
 
-def _exact(config: Config, name: str, spoil: Callable[[Path], None]) -> str:
-    spoil(paths.root(config) / name)
-    return name
-
-
-def _number_in_table(config: Config) -> str:
-    def spoil(path: Path) -> None:
-        text = path.read_text()
-        assert ",10.0," in text
-        path.write_text(text.replace(",10.0,", ",11.0,", 1))
-
-    return _exact(config, "tables/table1.csv", spoil)
-
-
-def _word_in_markdown(config: Config) -> str:
-    def spoil(path: Path) -> None:
-        path.write_text(path.read_text().replace("epochs", "epoch", 1))
-
-    return _exact(config, "tables/table1.md", spoil)
-
-
-def _verdict(config: Config) -> str:
-    def spoil(path: Path) -> None:
-        told = read_json(path)
-        told["claims"][0]["verdict"] = "holds"
-        write_json(path, told)
-
-    return _exact(config, "claims.json", spoil)
-
-
-def _row(config: Config) -> str:
-    def spoil(path: Path) -> None:
-        frame = pd.read_parquet(path)
-        frame.loc[0, "value"] += 0.5
-        frame.to_parquet(path, index=False)
-
-    return _exact(config, "results.parquet", spoil)
-
-
-def _fit(config: Config) -> str:
-    def spoil(path: Path) -> None:
-        told = read_json(path)
-        told["fits"][0]["summary"] = "tight"
-        write_json(path, told)
-
-    return _exact(config, "lemma.json", spoil)
-
-
-def _run(config: Config, change: Callable[[dict], None]) -> str:
-    path = paths.run_file(_folder(config))
-    told = read_json(path)
-    change(told)
-    write_json(path, told)
-    return f"cells/{CELL}/run.json"
-
-
-def _other_settings(config: Config) -> str:
-    return _run(config, lambda told: told["spec"]["train"].update(learning_rate=0.2))
-
-
-def _other_cell(config: Config) -> str:
-    return _run(config, lambda told: told.update(cell=WIDE.id))
-
-
-def _seconds(config: Config) -> str:
-    return _run(config, lambda told: told.update(seconds=0.5))
-
-
-def _lambda(config: Config) -> str:
-    _run(config, lambda told: told.update(final_lambda=3.0))
-    return f"cells/{CELL}/trace.parquet"
-
-
-def _final_metrics(config: Config) -> str:
-    _run(config, lambda told: told["final_metrics"].update(test_robust_accuracy=50.0))
-    return f"cells/{CELL}/epochs.csv"
-
-
-def _better_epochs(config: Config) -> str:
-    """A higher number, with its checksum put right: the chosen epoch is another one then."""
-    path = paths.epochs_file(_folder(config))
-    frame = read_epochs(path, CELL, range(1, 4))
-    best = read_json(paths.run_file(_folder(config)))["checkpoint_epochs"]["best-test"]
-    frame.loc[frame["epoch"] != best, "test_robust_accuracy"] = 90.0
-    write_epochs(path, frame.to_dict("records"))
-    _run(config, lambda told: told.update(epochs=sha256_of_file(path)))
-    return f"cells/{CELL}/epochs.csv"
-
-
-def _short_trace(config: Config) -> str:
-    path = paths.trace_file(_folder(config))
-    pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
-    _run(config, lambda told: told.update(trace=sha256_of_file(path)))
-    return f"cells/{CELL}/trace.parquet"
-
-
-def _other_weights(config: Config) -> str:
-    """Another run's checkpoint, with its checksum put right."""
-    other = paths.model_file(paths.cell_folder(config, WIDE), "last")
-    path = paths.model_file(_folder(config), "last")
-    shutil.copy(other, path)
-    _run(config, lambda told: told["models"].update(last=sha256_of_file(path)))
-    return f"cells/{CELL}/model-last.safetensors"
-
-
-def _lost_model(config: Config) -> str:
-    paths.model_file(_folder(config), "best-test").unlink()
-    return f"cells/{CELL}/model.safetensors"
-
-
-def _summary(config: Config, **change: object) -> str:
-    path = _record(config).with_suffix(".json")
-    write_json(path, read_json(path) | change)
-    return f"cells/{CELL}/records/pgd20-seed0.npz"
-
-
-def _metrics(config: Config) -> str:
-    told = read_json(_record(config).with_suffix(".json"))["metrics"]
-    return _summary(config, metrics=told | {"robust_accuracy": 99.0})
-
-
-def _other_model(config: Config) -> str:
-    return _summary(config, model_sha256="f" * 64)
-
-
-def _a_package(config: Config) -> str:
-    path = paths.record_file(_folder(config), "last", "square", 0)
-    told = read_json(path.with_suffix(".json"))
-    told["spec"]["package"] = "antigravity"
-    write_json(path.with_suffix(".json"), told)
-    return f"cells/{CELL}/records-last/square-seed0.npz"
-
-
-def _rewritten(config: Config, change: Callable[[Record], None]) -> str:
-    """Change the arrays of a record and put all of its checksums right."""
-    path = _record(config)
-    record = read_record(path)
-    change(record)
-    write_record(path, record)
-    return f"cells/{CELL}/records/pgd20-seed0.npz"
-
-
-def _labels(config: Config) -> str:
-    def change(record: Record) -> None:
-        record.label[:] = np.roll(record.label, 1)
-        correct = record.clean == record.label
-        record.broken_by[:] = np.where(correct & (record.adversarial != record.label), 0, -1)
-
-    return _rewritten(config, change)
-
-
-def _order(config: Config) -> str:
-    return _rewritten(config, lambda record: record.index.sort() or np.copyto(record.index, 3))
-
-
-def _broken(config: Config) -> str:
-    return _rewritten(config, lambda record: np.copyto(record.broken_by, 0))
-
-
-def _a_class(config: Config) -> str:
-    return _rewritten(config, lambda record: np.copyto(record.adversarial, 11))
-
-
-SPOILT = {
-    "differs": (_number_in_table, _word_in_markdown, _verdict, _row, _fit, _other_model, _labels),
-    "damaged": (
-        _other_settings,
-        _other_cell,
-        _seconds,
-        _lambda,
-        _final_metrics,
-        _better_epochs,
-        _short_trace,
-        _other_weights,
-        _lost_model,
-        _metrics,
-        _a_package,
-        _order,
-        _broken,
-        _a_class,
-    ),
-}
-
-
 @pytest.mark.parametrize(
     ("verdict", "spoil"), [(verdict, spoil) for verdict in SPOILT for spoil in SPOILT[verdict]]
 )
@@ -292,7 +93,7 @@ def test_a_record_made_up_throughout_differs_when_it_is_done_again(config: Confi
         record.broken_by[:] = -1
 
     _keep_only(config)
-    name = _rewritten(config, better)
+    name = rewritten(config, better)
     assert not [f for f in verified(config).findings if f.path == name and f.verdict != "stands"]
     sample = Sample(records=4, images=8, minutes=10, seed=0)
     (again,) = (f for f in verified(config, sample).findings if f.path == f"{name} (again)")
@@ -303,7 +104,7 @@ def test_a_record_made_up_throughout_differs_when_it_is_done_again(config: Confi
 
 def test_what_is_damaged_is_in_no_table_made_again(config: Config) -> None:
     """The record's number is in the sender's table and not in ours: the table differs too."""
-    _metrics(config)
+    wrong_metrics(config)
     _keep_only(config, "tables/table1.csv")
     paths_of = {finding.path for finding in wrong(verified(config))}
     assert "tables/table1.csv" in paths_of
@@ -354,44 +155,6 @@ def test_the_sample_is_the_seeds(config: Config) -> None:
     assert len({drawn(seed)[0] for seed in range(6)}) > 1
 
 
-def _predictions(robust: int, count: int = 200) -> dict[str, np.ndarray]:
-    place = np.arange(count)
-    label = np.zeros(count, int)
-    adversarial = np.where(place < robust, 0, 1)
-    return {"index": place, "label": label, "clean": label, "adversarial": adversarial}
-
-
-HERE = {"device": "cpu", "name": "one", "threads": 1, "compiled": False, "versions": {"torch": "2"}}
-
-
-@pytest.mark.parametrize(
-    ("piece", "robust", "verdict"),
-    [
-        (HERE, 101, "differs"),
-        (HERE, 100, "stands"),
-        (HERE | {"name": "another"}, 102, "stands"),
-        (HERE | {"name": "another"}, 110, "differs"),
-        (HERE | {"device": "cuda"}, 108, "stands"),
-        # all in one direction is no chance
-        (HERE | {"device": "cuda"}, 112, "differs"),
-        ("nothing", 112, "differs"),
-    ],
-)
-def test_how_much_may_differ_where(piece: object, robust: int, verdict: str) -> None:
-    finding = compare("a", _predictions(robust), _predictions(100), [piece], HERE)
-    assert finding.verdict == verdict, finding
-
-
-def test_as_many_in_both_directions_on_another_device() -> None:
-    ours = _predictions(100)
-    ours["adversarial"] = np.roll(ours["adversarial"], 12)
-    finding = compare("a", ours, _predictions(100), [HERE | {"device": "cuda"}], HERE)
-    assert finding.verdict == "stands"
-    ours["adversarial"] = np.roll(ours["adversarial"], 12)
-    finding = compare("a", ours, _predictions(100), [HERE | {"device": "cuda"}], HERE)
-    assert finding.verdict == "differs"
-
-
 def test_the_command(config: Config, run_command: Callable[..., str]) -> None:
     words = ("verify", "--sample", "0")
     _keep_only(config, "tables/table1.csv")
@@ -413,7 +176,7 @@ def test_the_command_says_by_its_status_that_something_is_wrong(
     _keep_only(config)
     (paths.root(config) / "note.txt").write_text("hello")
     assert run_command(config, "verify", "--sample", "0", status=3) == ""
-    _metrics(config)
+    wrong_metrics(config)
     run_command(config, "verify", "--sample", "0", status=1)
 
 
@@ -428,6 +191,6 @@ def test_settings_of_others(config: Config) -> None:
 
 
 def test_specs_are_read_back_as_they_were(config: Config) -> None:
-    told = read_json(paths.run_file(_folder(config)))
+    told = read_json(paths.run_file(folder_of(config)))
     assert TrainingSpec.model_validate(told["spec"]).digest == told["digest"]
     assert NOTHING_AGAIN.records == 0

@@ -96,7 +96,8 @@ class UsableRun:
     def _check(self, path: Path, sha256: str) -> None:
         if sha256_of_file(path) != sha256:
             raise HarnessError(
-                f"{path} is not the one of run.json; `reproduce train {self.cell}` makes it again"
+                f"{path} is damaged or not the one of run.json; `reproduce train {self.cell}` "
+                "makes it again"
             )
 
     def _usable(self) -> RunInfo | SavedTrace:

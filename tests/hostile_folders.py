@@ -1,0 +1,301 @@
+"""Ways to make a results folder hostile; each says which of its files is."""
+
+import json
+import os
+import pickle
+import shutil
+import socket
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.files import read_json, sha256_of_file, write_json
+from reproduce.models import read_weights, save_weights
+from reproduce.specs import TrainingSpec
+
+CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
+RECORD = f"cells/{CELL}/records/pgd20-seed0.npz"
+
+
+def root_of(config: Config) -> Path:
+    return paths.root(config)
+
+
+def _run(config: Config) -> Path:
+    return paths.run_file(paths.cell_folder(config, CELL))
+
+
+def _link_to_a_file(config: Config) -> str:
+    path = root_of(config) / "claims.json"
+    path.symlink_to("/etc/passwd")
+    return "claims.json"
+
+
+def _link_to_a_folder(config: Config) -> str:
+    (root_of(config) / "tables").symlink_to("/etc")
+    return "tables"
+
+
+def _link_out_of_it(config: Config) -> str:
+    (root_of(config) / "cells" / "up").symlink_to("../../..")
+    return "cells/up"
+
+
+def _pipe(config: Config) -> str:
+    os.mkfifo(root_of(config) / "lemma.json")
+    return "lemma.json"
+
+
+def _socket(config: Config) -> str:
+    here = Path.cwd()
+    os.chdir(root_of(config))  # a socket's path is short
+    try:
+        socket.socket(socket.AF_UNIX).bind("report.html")
+    finally:
+        os.chdir(here)
+    return "report.html"
+
+
+def ten_gigabytes(config: Config) -> str:
+    path = paths.model_file(paths.cell_folder(config, CELL), "last")
+    with path.open("r+b") as handle:
+        handle.truncate(10 * 2**30)
+    return f"cells/{CELL}/model-last.safetensors"
+
+
+def _deep_json(config: Config) -> str:
+    _run(config).write_text('{"spec":' + "[" * 100_000 + "]" * 100_000 + "}")
+    return f"cells/{CELL}/run.json"
+
+
+def _deep_object(config: Config) -> str:
+    path = root_of(config) / RECORD
+    path.with_suffix(".json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    return RECORD
+
+
+def _a_number_of_a_million_digits(config: Config) -> str:
+    _run(config).write_text('{"digest": ' + "9" * 1_000_000 + "}")
+    return f"cells/{CELL}/run.json"
+
+
+def _sealed_by_them(path: Path) -> None:
+    """Put the checksum of a record's arrays right, as whoever sends it would."""
+    summary = path.with_suffix(".json")
+    write_json(summary, read_json(summary) | {"record_sha256": sha256_of_file(path)})
+
+
+def zip_bomb(config: Config) -> str:
+    """One GiB of zeros in a megabyte."""
+    path = root_of(config) / RECORD
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("index.npy", "w") as member,
+    ):
+        header = {"descr": "|u1", "fortran_order": False, "shape": (2**30,)}
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(1024):
+            member.write(bytes(2**20))
+    _sealed_by_them(path)
+    return RECORD
+
+
+def _header_of_a_huge_array(config: Config) -> str:
+    path = root_of(config) / RECORD
+    with zipfile.ZipFile(path, "w") as archive, archive.open("index.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(
+            member, {"descr": "<i8", "fortran_order": False, "shape": (2**40,)}
+        )
+    _sealed_by_them(path)
+    return RECORD
+
+
+def _many_members(config: Config) -> str:
+    path = root_of(config) / RECORD
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(20_000):
+            archive.writestr(f"{number}.npy", b"")
+    _sealed_by_them(path)
+    return RECORD
+
+
+class _Harm:
+    """What unpickles to a file that should not be there."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.where,)
+
+
+def _objects(config: Config) -> str:
+    path = root_of(config) / RECORD
+    array = np.array([_Harm(config.results / "HARM")], dtype=object)
+    with path.open("wb") as handle:
+        np.savez(handle, index=array, label=array, clean=array, adversarial=array, broken_by=array)
+    _sealed_by_them(path)
+    return RECORD
+
+
+def _a_pickle_as_checkpoint(config: Config) -> str:
+    path = paths.model_file(paths.cell_folder(config, CELL), "last")
+    path.write_bytes(pickle.dumps(_Harm(config.results / "HARM")))
+    told = read_json(_run(config))
+    told["models"]["last"] = sha256_of_file(path)
+    write_json(_run(config), told)
+    return f"cells/{CELL}/model-last.safetensors"
+
+
+def header_of_many_gigabytes(config: Config) -> str:
+    path = paths.model_file(paths.cell_folder(config, CELL), "last")
+    header = {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    told = read_json(_run(config))
+    told["models"]["last"] = sha256_of_file(path)
+    write_json(_run(config), told)
+    return f"cells/{CELL}/model-last.safetensors"
+
+
+def _parquet(config: Config, table: pa.Table) -> str:
+    path = paths.trace_file(paths.cell_folder(config, CELL))
+    pyarrow.parquet.write_table(table, path)
+    write_json(_run(config), read_json(_run(config)) | {"trace": sha256_of_file(path)})
+    return f"cells/{CELL}/trace.parquet"
+
+
+def _columns(config: Config) -> list[str]:
+    return pyarrow.parquet.read_schema(paths.trace_file(paths.cell_folder(config, CELL))).names
+
+
+def _parquet_of_many_rows(config: Config) -> str:
+    zeros = pa.array(np.zeros(20_000_000, "int8"))
+    return _parquet(config, pa.table(dict.fromkeys(_columns(config), zeros)))
+
+
+def parquet_of_long_texts(config: Config) -> str:
+    """Eight megabytes a text, once in a dictionary, in 4,096 rows."""
+    texts = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(4096, "int32")), pa.array(["x" * 8 * 2**20])
+    )
+    plain = pa.array(np.zeros(4096, "int32"))
+    columns = dict.fromkeys(_columns(config), plain) | {"lipschitz": texts}
+    return _parquet(config, pa.table(columns))
+
+
+def _nested_parquet(config: Config) -> str:
+    lists = pa.array([[[1.0]]] * 9)
+    return _parquet(config, pa.table(dict.fromkeys(_columns(config), lists)))
+
+
+def _an_id_that_lies(config: Config) -> str:
+    source = paths.cell_folder(config, CELL)
+    shutil.copytree(source, source.with_name("seed-1"))
+    return f"cells/{str(CELL).replace('seed-0', 'seed-1')}/run.json"
+
+
+def _a_cell_of_a_monstrous_network(config: Config) -> str:
+    _run(config).rename(_run(config).with_name("run.txt"))
+    source, name = paths.cell_folder(config, CELL), "wrn-9994-9999"
+    target = root_of(config) / "cells" / "digits" / name / "trades" / "lam-2" / "seed-0"
+    shutil.copytree(source, target)
+    (target / "run.txt").rename(target / "run.json")
+    told = read_json(target / "run.json")
+    cell = f"digits/{name}/trades/lam-2/seed-0"
+    told["cell"] = told["spec"]["cell"] = cell
+    told["digest"] = TrainingSpec.model_validate(told["spec"]).digest
+    write_json(target / "run.json", told)
+    return f"cells/{cell}/model.safetensors"
+
+
+def _a_cell_of_no_name(config: Config) -> str:
+    target = (
+        root_of(config) / "cells" / "digits" / "wrn-10-0.25" / "trades" / "lam-2" / "seed-\x1b[2J"
+    )
+    shutil.copytree(paths.cell_folder(config, CELL), target)
+    return str(target.relative_to(root_of(config)))
+
+
+def _nan(config: Config) -> str:
+    told = read_json(_run(config))
+    told["final_metrics"]["test_robust_accuracy"] = float("nan")
+    write_unsealed(_run(config), told)
+    return f"cells/{CELL}/epochs.csv"
+
+
+def write_unsealed(path: Path, told: object) -> None:
+    """Write JSON that `write_json` refuses."""
+    path.write_text(json.dumps(told))
+
+
+def _nan_weights(config: Config) -> str:
+    path = paths.model_file(paths.cell_folder(config, CELL), "last")
+    weights, told = read_weights(path), read_json(_run(config))
+    next(w for w in weights.values() if w.is_floating_point()).fill_(float("nan"))
+    about = {"cell": str(CELL), "digest": told["digest"], "checkpoint": "last"}
+    save_weights(path, weights, about)
+    told["models"]["last"] = sha256_of_file(path)
+    write_json(_run(config), told)
+    return f"cells/{CELL}/model-last.safetensors"
+
+
+def _a_billion_epochs(config: Config) -> str:
+    told = read_json(_run(config))
+    told["spec"]["train"]["epochs"] = 10**9
+    told["digest"] = TrainingSpec.model_validate(told["spec"]).digest
+    write_json(_run(config), told)
+    return f"cells/{CELL}/run.json"
+
+
+def _a_billion_images(config: Config) -> str:
+    told = read_json(_run(config))
+    told["data"]["train"] = 10**15
+    told["spec"]["train_images"] = None
+    told["digest"] = TrainingSpec.model_validate(told["spec"]).digest
+    write_json(_run(config), told)
+    return f"cells/{CELL}/trace.parquet"
+
+
+def _words_for_the_terminal(config: Config) -> str:
+    told = read_json(_run(config))
+    told["spec"]["train"]["schedule"] = "\x1b]0;owned\x07\x1b[31m\u202e{0.__class__}%s%n"
+    write_json(_run(config), told)
+    return f"cells/{CELL}/run.json"
+
+
+HOSTILE = (
+    _link_to_a_file,
+    _link_to_a_folder,
+    _link_out_of_it,
+    _pipe,
+    _socket,
+    ten_gigabytes,
+    _deep_json,
+    _deep_object,
+    _a_number_of_a_million_digits,
+    zip_bomb,
+    _header_of_a_huge_array,
+    _many_members,
+    _objects,
+    _a_pickle_as_checkpoint,
+    header_of_many_gigabytes,
+    _parquet_of_many_rows,
+    parquet_of_long_texts,
+    _nested_parquet,
+    _an_id_that_lies,
+    _a_cell_of_a_monstrous_network,
+    _a_cell_of_no_name,
+    _nan,
+    _nan_weights,
+    _a_billion_epochs,
+    _a_billion_images,
+    _words_for_the_terminal,
+)
