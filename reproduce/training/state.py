@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reproduce.config import Checkpoint
@@ -104,6 +105,9 @@ def save_state(
         tensors |= {f"{choice}/{key}": value for key, value in best.weights.items()}
     tensors["trace"] = state.trace.as_tensor()
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    # safetensors.torch goes through ctypes, which keeps a type for every size of an array for
+    # ever: the trace has a new one at every save
+    arrays = {key: value.numpy() for key, value in plain.items()}
     progress = {
         "checksum": _checksum(plain),
         "epoch": state.epoch,
@@ -120,7 +124,7 @@ def save_state(
     }
 
     def write(part: Path) -> None:
-        save_file(plain, part, header(progress))
+        save_file(arrays, part, header(progress))
         if state.last_is_good:
             _keep(path)
 
