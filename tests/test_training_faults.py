@@ -1,10 +1,6 @@
 """Everything that can break a run: each ends in one clear line, and nothing is lost."""
 
-import errno
 import json
-import resource
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -187,55 +183,6 @@ def test_a_state_of_other_images_is_refused(
         patch.setattr("reproduce.training.run.load_prepared", other)
         with pytest.raises(HarnessError, match="was made with other images"):
             train_cell(config, cell, quiet, never)
-
-
-def test_a_full_disk(tiny: Callable[..., Config], cell: Cell) -> None:
-    """The system refuses to write more: one clear line, and the saved state is whole."""
-    config = tiny()
-    with pytest.raises(Stopped):
-        train_cell(config, cell, quiet, stop_at(6))
-    folder = paths.cell_folder(config, cell)
-    state = state_file(folder, training_spec(config, cell).digest)
-    before = state.read_bytes()
-    command = [sys.executable, "-m", "reproduce", "train", cell.id, "--config"]
-    process = subprocess.run(
-        [*command, config.model_dump_json()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
-    )
-    assert process.returncode == 1
-    last = process.stderr.strip().splitlines()[-1]
-    assert last.startswith("reproduce: the disk is full:")
-    assert "Traceback" not in process.stderr
-    assert state.read_bytes() == before
-    assert list(folder.glob(".*.part*")) == []
-    train_cell(config, cell, quiet, never)
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "trace.parquet", "run.json"])
-def test_a_failure_while_results_are_written(
-    tiny: Callable[..., Config], cell: Cell, tmp_path: Path, monkeypatch, file: str
-) -> None:
-    """The disk fills after the last epoch: the same command finishes the run."""
-    config = tiny()
-    train_cell(config, cell, quiet, never)
-    other = tiny(f"results={tmp_path / 'other'}")
-    replace = Path.replace
-
-    def full(self: Path, target: Path) -> Path:
-        if Path(target).name == file:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return replace(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
-        with pytest.raises(HarnessError, match=f"the disk is full: .*{file}"):
-            train_cell(other, cell, quiet, never)
-    train_cell(other, cell, quiet, never)
-    assert results(other, cell) == results(config, cell)
 
 
 def test_a_state_from_another_kind_of_device_is_said(

@@ -128,29 +128,6 @@ def test_a_signal_stops_and_a_second_kills(capfd: pytest.CaptureFixture[str]) ->
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_killed_and_continued(tiny: Callable[..., Config], cell: Cell, tmp_path: Path) -> None:
-    """SIGKILL between two saves loses only what came after the last one."""
-    config = tiny()
-    train_cell(config, cell, quiet, never)
-    other = tiny(f"results={tmp_path / 'killed'}")
-    pid = os.fork()
-    if pid == 0:
-        asked = []
-
-        def kill() -> None:
-            asked.append(None)
-            if len(asked) == STEPS + 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        train_cell(other, cell, quiet, kill)
-        os._exit(1)
-    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
-    said: list[str] = []
-    train_cell(other, cell, said.append, never)
-    assert "continuing in epoch 2 after step 0" in said[0]
-    assert results(other, cell) == results(config, cell)
-
-
 def test_other_settings_neither_continue_nor_destroy(
     tiny: Callable[..., Config], cell: Cell
 ) -> None:
