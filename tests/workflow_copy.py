@@ -29,12 +29,15 @@ class Workflow:
         self.folder = folder
         (folder / "config.yaml").write_text(json.dumps(config))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         process = subprocess.run(
             [SNAKEMAKE, "--cores", "2", *words],
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=500,
