@@ -21,7 +21,8 @@ export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 .PHONY: demo test environment lint fuzz audit docs lock clean
 
 demo: environment
-	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules --show-failed-logs -- all
+	@echo "Training, attacking and drawing: about 75 jobs, five minutes on two idle cores; each says when it is done."
+	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules host --show-failed-logs -- all
 	@cat results/demo/tables/table*.md
 	@echo "Made: $(CURDIR)/results/demo. Open report.html there: tables, figures, claims, all on one page."
 
@@ -60,7 +61,7 @@ environment: .venv/done
 
 .venv/done: $(LOCK) pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, set PYTHON to one")'
-	@echo "Setting up .venv (once; PyTorch is the large part)"
+	@echo "Setting up .venv (once; some minutes without a word, PyTorch is the large part)"
 	$(PYTHON) -m venv .venv
 	@# torch first and pinned: a package that pulls it unpinned may bring another build
 	$(PIP) install $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint envs/torch-constraints.txt
