@@ -53,8 +53,7 @@ def locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(torch.cuda, "get_device_properties", _properties)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path / f"reproduce-gpu-{os.getuid()}"
 
 
@@ -136,7 +135,7 @@ def test_waiting_for_gpus_is_no_loss_and_a_loss_is_noticed(tmp_path: Path) -> No
     busy = FileLock(folder / "card-1-0.lock")
     busy.acquire()
     try:
-        here = {"TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "SLURM_JOB_ID": ""}
+        here = {"TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
         # imports take them longer or shorter than two seconds, so they begin on a sign
         begin = tmp_path / "begin"
         waiting, lost = (start_two("-c", PROCESS, str(begin), **here) for _ in range(2))

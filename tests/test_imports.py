@@ -12,7 +12,8 @@ PACKAGE = Path(reproduce.__file__).parent
 # from the bottom to the top; a module may import from its own row and from those before it
 LAYERS = [
     {"errors", "catalogue", "vision"},
-    {"config", "cells", "files", "tensors", "rng", "slots", "provenance", "progress", "distributed"},
+    {"config", "cells", "files", "tensors", "rng", "slots"},
+    {"provenance", "progress", "distributed"},
     {"settings", "specs", "paths", "schedules", "costs", "devices", "paper"},
     {"runs", "outcomes", "saved", "traces", "records", "zoo"},
     {"data", "models"},

@@ -1,0 +1,25 @@
+"""Files that are either whole or absent: atomic writes, checksums, locks."""
+
+from reproduce.files.arrays import DAMAGED_FILE, read_npz, refuse_bombs
+from reproduce.files.checksums import digest, md5_of_file, sha256_of_file
+from reproduce.files.locks import exclusive, is_held
+from reproduce.files.objects import SEAL, is_sealed, read_json, write_json
+from reproduce.files.writing import remove_abandoned, write_atomically, write_text
+
+__all__ = [
+    "DAMAGED_FILE",
+    "SEAL",
+    "digest",
+    "exclusive",
+    "is_held",
+    "is_sealed",
+    "md5_of_file",
+    "read_json",
+    "read_npz",
+    "refuse_bombs",
+    "remove_abandoned",
+    "sha256_of_file",
+    "write_atomically",
+    "write_json",
+    "write_text",
+]

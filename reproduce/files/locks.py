@@ -1,0 +1,64 @@
+"""Locks that the operating system drops when their holder ends."""
+
+import errno
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from reproduce.errors import HarnessError
+
+# seconds that a lock is waited for: who looks whether it is held has it for microseconds
+_LOOK = 0.4
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process holds the lock file `path`; nothing is made or changed.
+
+    It asks for a shared lock and drops it again, so that several may ask at once, and
+    whoever wants the lock in that moment waits for it (see `exclusive`).  Unlike a list
+    of locks (/proc/locks) that works across containers, and across machines where the
+    disk carries locks between them.  Where it does not, and where the file may not be
+    read, the answer is no.
+    """
+    try:
+        handle = path.open("rb")
+    except OSError:
+        return False
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            # what filelock takes for a lock that another holds
+            return error.errno in {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
+    return False
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path`, or fail if another process holds it for longer than a moment.
+
+    The operating system drops the lock when the holder ends, however it ends.
+
+    Raises
+    ------
+    HarnessError
+        If another process holds the lock; the message names `what`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 20)
+    except Timeout:
+        raise HarnessError(
+            f"{what} is being worked on by another process (it holds {path}); "
+            "wait for it or stop it, nothing was changed"
+        ) from None
+    except OSError as error:
+        raise HarnessError(f"{path} cannot be locked: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
