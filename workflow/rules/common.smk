@@ -1,10 +1,20 @@
 # The configuration, checked once, and what every rule shares.
+from pathlib import Path
+from shlex import quote
+
 from reproduce import paths
 from reproduce.workflow import Harness
 
 HARNESS = Harness(config, remote=workflow.remote_exec)
 # used only with --sdm conda, else jobs run in the environment of Snakemake itself
 ENVIRONMENT = "../../envs/gpu.yaml"
+
+
+# The end of jobs whose outputs are update(): they may find them whole, and leave them.  A parameter
+# that is derived from files is no reason to run a job again.
+def freshened(wildcards, input, output):
+    script = Path(workflow.basedir) / "workflow" / "scripts" / "freshen.sh"
+    return f"sh {quote(str(script))} {output} -- {input}"
 
 
 # Short attacks on the checkpoints of one run share a job of a cluster: they can begin at the same

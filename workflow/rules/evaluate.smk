@@ -32,13 +32,14 @@ rule evaluate:
         checkpoint=lambda wildcards: paths.checkpoint_of(wildcards.choice),
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.evaluation_digest(**wildcards),
+        freshened=freshened,
         limit=lambda wildcards, resources: HARNESS.time_limit(
             HARNESS.evaluation_work(**wildcards), resources.runtime
         ),
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
-        " {params.limit} > {log} 2>&1 && touch -c {output}"
+        " {params.limit} > {log} 2>&1 && {params.freshened}"
 
 
 # One attack on a published checkpoint.  The job succeeds also where the checkpoint cannot be
@@ -73,6 +74,7 @@ rule evaluate_published:
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.published_digest(**wildcards),
         attempt=lambda wildcards: HARNESS.published_attempt(**wildcards),
+        freshened=freshened,
         limit=lambda wildcards, resources: HARNESS.time_limit(
             HARNESS.published_work(**wildcards), resources.runtime
         ),

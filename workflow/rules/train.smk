@@ -34,10 +34,10 @@ rule train:
         # a changed hyper-parameter changes the digest of exactly the cells it touches
         digest=lambda wildcards: HARNESS.training_digest(wildcards.cell),
         # derived from resources, so that another one is no reason to run a job again
+        freshened=freshened,
         limit=lambda wildcards, resources: HARNESS.time_limit(
             HARNESS.training_work(wildcards.cell), resources.runtime
         ),
     shell:
         "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
-        " {params.limit} > {log} 2>&1"
-        " && touch -c {output}"
+        " {params.limit} > {log} 2>&1 && {params.freshened}"
