@@ -28,6 +28,7 @@ from small_runs import SMALL_ATTACKS
 
 from reproduce import paths
 from reproduce.config import Config
+from reproduce.files import SEAL
 from reproduce.settings import CONFIG_VARIABLE
 
 # how often each fault is injected; REPRODUCE_FAULTS=50 is the full count
@@ -47,8 +48,9 @@ _IMPORTED = [
     "torch._dynamo",
     "faults",
 ]
-# of run.json and a record's summary what says when, how fast and in how many pieces, not what
-_HOW = ("pieces", "seconds", "gpu_hours")
+# of run.json and a record's summary what says when, how fast and in how many pieces, not what;
+# and the checksum over that
+_HOW = ("pieces", "seconds", "gpu_hours", SEAL)
 
 Break = Callable[[Path], object]
 
