@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from fuzz.mutations import mutate
-from fuzz.readers import READERS, holds
+from fuzz.reader import holds
+from fuzz.readers import READERS
 
 INPUTS = 150
 

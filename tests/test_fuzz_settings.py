@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fuzz.readers import READERS, holds
+from fuzz.reader import holds
+from fuzz.readers import READERS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

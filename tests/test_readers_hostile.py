@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fuzz.readers import READERS, holds
+from fuzz.reader import holds
+from fuzz.readers import READERS
 from image_folder import make_folder
 from PIL import Image
 

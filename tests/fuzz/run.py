@@ -63,7 +63,8 @@ def _atheris() -> object:
 def _blindly(name: str, given: argparse.Namespace) -> int:
     """Damage whole files for some seconds; return how many broke the property."""
     from fuzz.mutations import mutate
-    from fuzz.readers import READERS, holds
+    from fuzz.reader import holds
+    from fuzz.readers import READERS
 
     reader, rng = READERS[name], random.Random(given.seed)
     seeds, counts, slowest = reader.seeds(), {True: 0, False: 0, None: 0}, 0.0
@@ -96,7 +97,8 @@ def _keep(given: argparse.Namespace, name: str, data: bytes) -> Path:
 
 def _led(atheris: object, name: str, given: argparse.Namespace) -> None:
     """Let atheris choose inputs; it ends the process."""
-    from fuzz.readers import READERS, holds
+    from fuzz.reader import holds
+    from fuzz.readers import READERS
 
     reader = READERS[name]
     given.keep.mkdir(parents=True, exist_ok=True)
