@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 
 from reproduce.config import Machine
+from reproduce.costs import CPU_BATCH, KEPT_BYTES
 from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
 from reproduce.slots import slots_folder, take_slots
 
-# pixels of the images that machine.eval_batch counts, CIFAR's, and the bytes that
-# WideResNet-34-10 keeps of one for a gradient
-_SIZE, _KEPT = 32, 22 * 2**20
-_CPU_BATCH = 500
+# pixels of the images that machine.eval_batch counts, CIFAR's
+_SIZE = 32
 
 
 @contextmanager
@@ -139,9 +138,9 @@ def images_at_once(machine: Machine, device: torch.device, size: int) -> int:
 
 def _suited(machine: Machine, device: torch.device) -> int:
     if device.type == "cpu":
-        return _CPU_BATCH
+        return CPU_BATCH
     memory = torch.cuda.get_device_properties(device).total_memory
-    return max(1, memory // (2 * machine.jobs_per_gpu) // _KEPT)
+    return max(1, memory // (2 * machine.jobs_per_gpu) // KEPT_BYTES)
 
 
 def _processor() -> str:

@@ -8,7 +8,9 @@ from contextlib import ExitStack, suppress
 from itertools import product
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from reproduce.files import lock_file
 
 _POLL_SECONDS = 1.0
 
@@ -58,7 +60,7 @@ def take_slots(
     said = False
     while True:
         # one job looks at a time: two that saw each other's slots as taken would both go back
-        with ExitStack() as tried, FileLock(folder / "choosing"):
+        with ExitStack() as tried, lock_file(folder / "choosing"):
             found = _free_slots(tried, folder, cards, wanted, slots)
             if len(found) == wanted:
                 held.enter_context(tried.pop_all())
@@ -77,7 +79,7 @@ def _free_slots(
     for slot, place in product(range(slots), range(len(cards))):
         if place in found or len(found) == wanted:
             continue
-        lock = FileLock(folder / f"{cards[place]}-{slot}.lock")
+        lock = lock_file(folder / f"{cards[place]}-{slot}.lock")
         with suppress(Timeout):
             lock.acquire(timeout=0)
             tried.callback(lock.release)

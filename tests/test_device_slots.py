@@ -116,7 +116,7 @@ def test_the_witness_sees_two_on_one_slot(folder: Path, monkeypatch: pytest.Monk
         def release(self) -> None:
             pass
 
-    monkeypatch.setattr("reproduce.slots.FileLock", NoLock)
+    monkeypatch.setattr("reproduce.slots.lock_file", NoLock)
     ready = multiprocessing.get_context("fork").Barrier(JOBS)
     jobs = [_start(folder, seed, ready) for seed in range(JOBS)]
     deadline = time.monotonic() + 60

@@ -13,7 +13,7 @@ from workflow_copy import Workflow, copy
 
 from reproduce import paths
 from reproduce.config import Machine
-from reproduce.workflow import Harness
+from reproduce.workflow import Harness, requests
 from reproduce.workflow.requests import Work
 
 CELL = "cifar10/wrn-34-{}/trades/lam-6/seed-0"
@@ -176,3 +176,15 @@ def test_one_machine_is_not_asked(tmp_path: Path) -> None:
     assert "Group job" not in plan
     assert "--max-minutes" not in plan
     assert plan.count("reproduce evaluate") == 288
+
+
+def test_the_profile_groups_as_many_attacks_as_fit_a_job() -> None:
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    assert profile["group-components"] == [f"attacks={requests._TOGETHER}"]
+
+
+def test_no_job_asks_for_more_than_the_partition_has(harness: Callable[..., Harness]) -> None:
+    made = harness(machine={"device": "cuda", "job_minutes": 60})
+    works = [made.small_work, made.training_work(CELL.format(10))]
+    assert [work.runtime(attempt) for work in works for attempt in (1, 6)] == [60] * 4
+    assert harness().small_work.runtime(1) == 120

@@ -2,7 +2,7 @@
 
 from reproduce.files.arrays import DAMAGED_FILE, read_npz, refuse_bombs
 from reproduce.files.checksums import digest, md5_of_file, sha256_of_file
-from reproduce.files.locks import exclusive, is_held
+from reproduce.files.locks import exclusive, is_held, lock_file
 from reproduce.files.objects import SEAL, is_sealed, read_json, write_json
 from reproduce.files.writing import remove_abandoned, write_atomically, write_text
 
@@ -13,6 +13,7 @@ __all__ = [
     "exclusive",
     "is_held",
     "is_sealed",
+    "lock_file",
     "md5_of_file",
     "read_json",
     "read_npz",

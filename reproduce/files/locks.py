@@ -6,12 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from reproduce.errors import HarnessError
 
 # seconds that a lock is waited for: who looks whether it is held has it for microseconds
 _LOOK = 0.4
+
+
+def lock_file(path: Path) -> BaseFileLock:
+    """Return a lock on a file, not held yet, that the operating system drops with its holder.
+
+    Where the disk knows no locks, taking it raises NotImplementedError: the lock that
+    filelock would take instead outlives a killed holder.
+    """
+    return FileLock(path, fallback_to_soft=False)
 
 
 def is_held(path: Path) -> bool:
@@ -48,7 +57,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         If another process holds the lock; the message names `what`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = lock_file(path)
     try:
         lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 20)
     except Timeout:
@@ -58,6 +67,10 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise HarnessError(f"{path} cannot be locked: {error.strerror or error}") from error
+    except NotImplementedError as error:
+        raise HarnessError(
+            f"{path} cannot be locked, its disk knows no locks; set results to a folder on another"
+        ) from error
     try:
         yield
     finally:

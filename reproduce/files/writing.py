@@ -1,27 +1,32 @@
 """Writes after which a file is whole, or as it was."""
 
 import errno
+import glob
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from reproduce.errors import HarnessError
+from reproduce.files.locks import lock_file
 
 # the system tells it only while setting it
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # of the temporary folders of files that are being written, and of the lock in each
-_PART, _ALIVE = ".part", "alive"
+_HOST, _PART, _ALIVE = f".{socket.gethostname()}-", ".part", "alive"
 _TRIES = 10
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[Path], object], before: Callable[[], object] = lambda: None
+) -> None:
     """Have `write` fill a temporary file and put it in the place of `path` in one step.
 
     A reader sees the old file or the new one, never a part; whatever goes wrong
@@ -33,6 +38,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         The file to write; missing folders are made.
     write : callable
         Called with the temporary path, of the same name in a folder beside `path`.
+    before : callable
+        Called once the new file is on the disk, right before it takes its place.
 
     Raises
     ------
@@ -49,6 +56,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                 os.fsync(handle.fileno())
             # safetensors makes its files readable by their owner alone
             temporary.chmod(0o666 & ~_UMASK)
+            before()
             temporary.replace(path)
     except Exception as error:
         explained = _explain(error, path)
@@ -65,14 +73,14 @@ def _workplace(parent: Path) -> Iterator[Path]:
     given, which a kill would leave there by a name that says nothing.
     """
     for _ in range(_TRIES):
-        folder = Path(tempfile.mkdtemp(prefix=".", suffix=_PART, dir=parent))
-        lock = FileLock(folder / _ALIVE)
+        folder = Path(tempfile.mkdtemp(prefix=_HOST, suffix=_PART, dir=parent))
+        lock = lock_file(folder / _ALIVE)
         try:
             lock.acquire(timeout=0)
         except (Timeout, FileNotFoundError):
             # between the two lines another process took it for abandoned, and removes it
             continue
-        except OSError:
+        except (OSError, NotImplementedError):
             # a disk without locks: nobody can take the folder for abandoned either
             pass
         try:
@@ -90,9 +98,10 @@ def remove_abandoned(folder: Path) -> None:
 
     Every write into a folder does so first.  What a living process is writing stays: it
     holds a lock, which the operating system drops when the process ends, however it ends.
+    What other machines left stays too: not every disk carries locks from one to another.
     """
-    for left in folder.glob(f".*{_PART}"):
-        with suppress(Timeout, OSError), FileLock(left / _ALIVE, timeout=0):
+    for left in folder.glob(f"{glob.escape(_HOST)}*{_PART}"):
+        with suppress(Timeout, OSError, NotImplementedError), lock_file(left / _ALIVE).acquire(0):
             shutil.rmtree(left, ignore_errors=True)
 
 

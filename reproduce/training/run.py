@@ -127,8 +127,8 @@ def _is_trained(
     if run is not None and problem is None:
         damaged = damaged_file(folder, run)
         if damaged is None:
-            # a process that was killed between its last two lines leaves it
-            state_file(folder, spec.digest).unlink(missing_ok=True)
+            # a process that was killed between its last two lines leaves them
+            remove_states(state_file(folder, spec.digest))
             say(f"{spec.cell}: already trained, {folder}")
             return True
         problem = f"has a damaged {damaged.name}"

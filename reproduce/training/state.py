@@ -123,12 +123,11 @@ def save_state(
         "trace_checksum": checksum_of_rows(plain["trace"].numpy()),
     }
 
-    def write(part: Path) -> None:
-        save_file(arrays, part, header(progress))
-        if state.last_is_good:
-            _keep(path)
-
-    write_atomically(path, write)
+    write_atomically(
+        path,
+        lambda part: save_file(arrays, part, header(progress)),
+        lambda: _keep(path) if state.last_is_good else None,
+    )
     state.last_is_good = True
 
 

@@ -7,7 +7,7 @@ from reproduce.planning import Speeds, load_speeds, published_architecture
 from reproduce.specs import training_spec
 from reproduce.workflow.configured import for_rules
 from reproduce.workflow.jobs import Jobs
-from reproduce.workflow.requests import Work, attack_work, training_work
+from reproduce.workflow.requests import Work, attack_work, small_work, training_work
 
 
 class Cluster(Jobs):
@@ -35,6 +35,11 @@ class Cluster(Jobs):
         attack = self.published_attack(**wildcards)
         architecture = published_architecture(attack.name)
         return attack_work(self.config, attack.dataset, architecture, attack.spec, self._speeds)
+
+    @property
+    def small_work(self) -> Work:
+        """Return what the jobs take that nobody plans: adversarial examples, the lemma."""
+        return small_work(self.config)
 
     def time_limit(self, work: Work, runtime: int) -> str:
         """Return the words by which a job of a cluster ends itself in time; else there are none.

@@ -21,6 +21,8 @@ _GROWTH = (1.0, 1.5, 2.0)
 # A job ends itself so many minutes before its time is over, or at the latest after this share of
 # it: the piece of work that is under way is still finished, and saved.
 _STOP_MINUTES, _STOP_SHARE = 5.0, 0.95
+# Of the few jobs that are not planned.
+_UNPLANNED_MINUTES = 110.0
 # Attacks of up to so many planned minutes share a job, this many at most.
 _SHORT_MINUTES, _TOGETHER = 10.0, 6
 
@@ -31,10 +33,6 @@ _PROCESS, _LOADER = {"cpu": 2 * _GIB, "cuda": 6 * _GIB}, 3 * _GIB // 4
 _IMAGE_COPIES = 3
 # Weights, gradients, momentum, up to three checkpoints, and all of it again while it is saved.
 _WEIGHT_COPIES = 14
-# What WideResNet-34-10 keeps of an image for a gradient, its operations, and how many images a
-# processor takes at once in evaluation.  What is kept grows with the width, operations with its
-# square.
-_KEPT, _KEPT_OPERATIONS, _CPU_BATCH = 22 * 2**20, 10.5e9, 500
 # They stand in for published networks of other families, whose speeds nobody knows.
 _LARGE = {"arrays": "wrn-70-16", "folder": "wrn-50-2"}
 
@@ -108,7 +106,7 @@ def training_work(config: Config, spec: TrainingSpec, speeds: Speeds, processes:
     extra = 0 if spec.extra is None else spec.extra_images or spec.extra.images
     images = (spec.train_images or facts.train) + (spec.test_images or facts.test) + extra
     weights = _WEIGHT_COPIES * 4 * costs.parameters(name, facts)
-    batch = max(spec.train.batch_size, config.machine.eval_batch or _CPU_BATCH)
+    batch = max(spec.train.batch_size, config.machine.eval_batch or costs.CPU_BATCH)
     each = weights + _kept(config, facts, name, batch)
     memory = _memory(config, facts, images, processes, each)
     minutes = costs.training_passes(spec, facts) * pace
@@ -129,10 +127,15 @@ def attack_work(
     minutes = costs.evaluation_passes(spec, facts) * pace
     # as often as it is read: by every process
     weights = 3 * 4 * costs.parameters(name, facts)
-    each = weights + _kept(config, facts, name, config.machine.eval_batch or _CPU_BATCH)
+    each = weights + _kept(config, facts, name, config.machine.eval_batch or costs.CPU_BATCH)
     memory = _memory(config, facts, images, config.machine.processes, each)
     shard = minutes * min(1.0, config.eval.shard / images)
     return Work(config.machine, minutes, shard, _slack(config, speeds), memory)
+
+
+def small_work(config: Config) -> Work:
+    """Return what a job takes that is not planned: adversarial examples, the lemma."""
+    return Work(config.machine, _UNPLANNED_MINUTES, 0.0, 1.0, _PROCESS[_kind(config)] + 2 * _GIB)
 
 
 def _slack(config: Config, speeds: Speeds) -> float:
@@ -144,11 +147,14 @@ def _kind(config: Config) -> str:
 
 
 def _kept(config: Config, facts: DatasetFacts, architecture: str, batch: int) -> float:
-    """Return the bytes of what a network keeps of a batch, which on a GPU is the GPU's."""
+    """Return the bytes of what a network keeps of a batch, which on a GPU is the GPU's.
+
+    What is kept grows with the width, operations with its square.
+    """
     if _kind(config) != "cpu":
         return 0.0
     operations = costs.forward_operations(architecture, facts)
-    return batch * _KEPT * math.sqrt(operations / _KEPT_OPERATIONS)
+    return batch * costs.KEPT_BYTES * math.sqrt(operations / costs.KEPT_OPERATIONS)
 
 
 def _memory(config: Config, facts: DatasetFacts, images: int, processes: int, each: float) -> float:

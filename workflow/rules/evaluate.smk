@@ -74,7 +74,6 @@ rule evaluate_published:
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.published_digest(**wildcards),
         attempt=lambda wildcards: HARNESS.published_attempt(**wildcards),
-        freshened=freshened,
         limit=lambda wildcards, resources: HARNESS.time_limit(
             HARNESS.published_work(**wildcards), resources.runtime
         ),
@@ -97,6 +96,8 @@ rule examples:
     threads: HARNESS.config.machine.threads
     resources:
         gpu=HARNESS.gpus,
+        runtime=lambda wildcards, attempt: HARNESS.small_work.runtime(attempt),
+        mem_mb=lambda wildcards, attempt: HARNESS.small_work.megabytes(attempt),
     params:
         preset=HARNESS.config.preset,
         digest=HARNESS.examples_digest(),

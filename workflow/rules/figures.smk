@@ -34,6 +34,9 @@ rule examine_lemma:
     conda:
         ENVIRONMENT
     threads: HARNESS.config.machine.threads
+    resources:
+        runtime=lambda wildcards, attempt: HARNESS.small_work.runtime(attempt),
+        mem_mb=lambda wildcards, attempt: HARNESS.small_work.megabytes(attempt),
     params:
         preset=HARNESS.config.preset,
         digest=HARNESS.lemma_digest,
