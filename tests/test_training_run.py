@@ -160,7 +160,7 @@ def test_stopped_while_validating(tiny: Callable[..., Config], cell: Cell, tmp_p
 def test_a_real_process_stops_on_a_signal(
     tiny: Callable[..., Config], cell: Cell, number: signal.Signals
 ) -> None:
-    config = tiny("train.epochs=100000")
+    config = tiny("train.epochs=10000")
     command = [sys.executable, "-m", "reproduce", "train", cell.id, "--config"]
     with subprocess.Popen(
         [*command, config.model_dump_json()], stderr=subprocess.PIPE, text=True
