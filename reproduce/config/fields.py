@@ -71,6 +71,8 @@ LARGEST = 1_000_000_000
 Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
 NaturalNumber = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 Positive = Annotated[Number, Field(gt=0)]
+# minutes of a job on a cluster: what starts it and what ends it take up to fifteen
+JobMinutes = Annotated[Number, Field(ge=30)]
 NotNegative = Annotated[Number, Field(ge=0)]
 # at most four decimals, so that a cell id names it exactly
 Lambda = Annotated[

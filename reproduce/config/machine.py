@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from reproduce.config.fields import Count, NaturalNumber, Place, PlaceName, Positive, Section
+from reproduce.config.fields import (
+    Count,
+    JobMinutes,
+    NaturalNumber,
+    Place,
+    PlaceName,
+    Positive,
+    Section,
+)
 
 # what PyTorch's compiler optimises for
 CompileMode = Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"]
@@ -80,6 +88,6 @@ class Machine(Section):
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None
     """Stop a training run or an evaluation cleanly after this many minutes; null for never."""
-    job_minutes: Positive | None = None
-    """Longest time that a job may ask a cluster for, in minutes: the limit of its partition; null
-    for as long as is planned. Jobs of a cluster stop cleanly before their time is over."""
+    job_minutes: JobMinutes | None = None
+    """Longest time that a job may ask a cluster for, in minutes, 30 at least: the limit of its
+    partition; null for as long as is planned. Such jobs stop cleanly before their time is over."""
