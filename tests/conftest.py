@@ -20,7 +20,7 @@ from reproduce.models import ModelSource
 from reproduce.settings import CONFIG_VARIABLE, load_config
 
 if TYPE_CHECKING:
-    from faults import Work
+    from faulty_work import Work
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY_CELL = "digits/wrn-10-0.25/trades/lam-2/seed-0"
@@ -145,7 +145,7 @@ def source(weights: Path) -> ModelSource:
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
     """The results of four cells, trained and attacked: Table 1 of the tiny configuration."""
-    from faults import CELLS, SETS
+    from faulty_work import CELLS, SETS
 
     from reproduce.evaluation.run import evaluate_cell
     from reproduce.training import train_cell
@@ -162,7 +162,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> P
 @pytest.fixture
 def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callable[..., Work]":
     """Make work of a kind that can be broken; takes overrides."""
-    from faults import SETS, WORK, Work
+    from faulty_work import SETS, WORK, Work
 
     def make(name: str, *sets: str) -> Work:
         kind = WORK[name]

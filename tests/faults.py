@@ -6,29 +6,22 @@ computes nothing itself and has one thread; each copy runs the command line as
 ``python -m reproduce`` does, with standard output and error in a file.
 """
 
-import json
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import ROOT
-from small_runs import SMALL_ATTACKS
 
-from reproduce import paths
 from reproduce.config import Config
-from reproduce.files import SEAL
 from reproduce.settings import CONFIG_VARIABLE
 
 # how often each fault is injected; REPRODUCE_FAULTS=50 is the full count
@@ -48,9 +41,6 @@ _IMPORTED = [
     "torch._dynamo",
     "faults",
 ]
-# of run.json and a record's summary what says when, how fast and in how many pieces, not what;
-# and the checksum over that
-_HOW = ("pieces", "seconds", "gpu_hours", SEAL)
 
 Break = Callable[[Path], object]
 
@@ -206,108 +196,3 @@ def kill_at_random(
             check()
             jobs, begin = jobs + 1, job()
     return Kills(sent, ends, jobs)
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """Return every file below a folder: bytes, or a summary without what says how and when.
-
-    Locks are left out, which stay where they are, and logs.
-    """
-    found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_dir() or path.name.endswith(".lock"):
-            continue
-        content: Any = path.read_bytes()
-        if path.suffix == ".json" and isinstance(tree := json.loads(content), dict):
-            content = {key: value for key, value in tree.items() if key not in _HOW}
-        found[name] = content
-    return found
-
-
-def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Compare two results of `contents`, naming what differs."""
-    assert found.keys() == expected.keys()
-    assert [name for name in expected if found[name] != expected[name]] == []
-
-
-def leftovers(config: Config) -> list[str]:
-    """Return what a finished job must not leave: parts of files, states, shards."""
-    root = paths.root(config)
-    return [
-        str(path.relative_to(root))
-        for path in root.rglob("*")
-        if path.suffix in (".part", ".shards") or path.name.startswith(("state-", ".tmp"))
-    ]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of work.
-
-    Attributes
-    ----------
-    words : str
-        What follows ``reproduce``.
-    trained : bool
-        Whether it is done on four cells that are trained and attacked.
-    kinds : int
-        How many of the commands are of one kind, and share what is injected into it.
-    """
-
-    words: str
-    trained: bool = True
-    kinds: int = 1
-
-    @property
-    def seed(self) -> int:
-        """Of whatever is drawn for it."""
-        return zlib.crc32(self.words.encode())
-
-
-CELLS = [
-    f"digits/wrn-10-0.25/{method}/seed-{seed}"
-    for method in ("trades/lam-2", "at/lam-1")
-    for seed in (0, 1)
-]
-_AGGREGATIONS = ("table table1", "diff table1", "table checkpoints", "results", "figure figure5")
-_AGGREGATIONS += ("claims", "report")
-WORK = {
-    "train": Kind(f"train {CELLS[0]}", trained=False),
-    # several shards, and an attack that draws random numbers for a whole one
-    "evaluate": Kind(f"evaluate {CELLS[0]} --attack autoattack --seed 3"),
-    **{words: Kind(words, kinds=len(_AGGREGATIONS)) for words in _AGGREGATIONS},
-}
-SETS = [*SMALL_ATTACKS, "eval.shard=8"]
-
-
-@dataclass(frozen=True)
-class Work:
-    """One command, and what it is done on.
-
-    Attributes
-    ----------
-    config : Config
-        Its configuration.
-    words : tuple of str
-        The command.
-    before : Path
-        Folder of results as it finds them.
-    """
-
-    config: Config
-    words: tuple[str, ...]
-    before: Path
-
-    def lay_out(self) -> None:
-        """Put the results back as they were before it."""
-        shutil.rmtree(self.config.results, ignore_errors=True)
-        shutil.copytree(self.before, self.config.results)
-
-    def undisturbed(self, log: Path) -> dict[str, Any]:
-        """Do it, and return what it leaves."""
-        self.lay_out()
-        status, said = run(self.config, *self.words, log=log)
-        assert status == 0, said
-        assert leftovers(self.config) == []
-        return contents(paths.root(self.config))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from faults import SETS
+from faulty_work import SETS
 from small_runs import never, quiet, record_of, results, stop_at, stopped
 
 from reproduce import paths

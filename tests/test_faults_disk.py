@@ -11,7 +11,8 @@ from pathlib import Path
 import faults
 import pytest
 from broken_disk import FAULTS, BrokenDisk, Fault
-from faults import WORK, Work, contents, leftovers, run, same
+from faults import run
+from faulty_work import WORK, Work, contents, leftovers, same
 
 from reproduce import paths
 

@@ -14,17 +14,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from faults import (
-    FAULTS,
-    WORK,
-    Command,
-    Work,
-    contents,
-    kill_at_random,
-    leftovers,
-    same,
-    start,
-)
+from faults import FAULTS, Command, kill_at_random, start
+from faulty_work import WORK, Work, contents, leftovers, same
 from small_runs import never, quiet, stop_at
 
 from reproduce import paths

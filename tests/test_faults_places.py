@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY, TINY_CELL
-from faults import contents, same
+from faulty_work import contents, same
 from workflow_copy import SNAKEMAKE, Workflow, copy
 
 from reproduce.files import exclusive
