@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from faults import FAULTS
@@ -17,6 +18,10 @@ from reproduce.slots import take_slots
 
 CARDS = [f"card-{number}" for number in range(4)]
 SLOTS, JOBS = 2, 8
+# taken before each kill: the case says nothing unless slots are taken many times over
+TAKEN_BETWEEN = 5
+# as the pause between two looks: whoever must wait at all fails
+NEVER = -1.0
 # so that several jobs hold each while others wait
 HOLD_SECONDS = 0.004
 
@@ -77,6 +82,8 @@ def test_never_two_on_one_slot_though_holders_are_killed(folder: Path) -> None:
     jobs = [_start(folder, seed) for seed in range(JOBS)]
     try:
         for kill in range(kills):
+            _wait_until_taken(folder, TAKEN_BETWEEN * (kill + 1))
+            # any moment of a hold, or of the look for one
             time.sleep(drawn.uniform(0, 0.03))
             number = drawn.randrange(JOBS)
             jobs[number].kill()
@@ -88,13 +95,16 @@ def test_never_two_on_one_slot_though_holders_are_killed(folder: Path) -> None:
         for job in jobs:
             job.join()
     assert [path.read_text() for path in folder.glob("violation-*")] == []
-    # the case says nothing unless slots were taken many times over
-    assert (folder / "holds").stat().st_size > 5 * kills
-    began = time.monotonic()
     with ExitStack() as held:
         for _ in range(SLOTS):
-            assert take_slots(held, folder, CARDS, len(CARDS), SLOTS, 0.001) == [0, 1, 2, 3]
-    assert time.monotonic() - began < 1
+            assert take_slots(held, folder, CARDS, len(CARDS), SLOTS, NEVER) == [0, 1, 2, 3]
+
+
+def _wait_until_taken(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while (folder / "holds").stat().st_size < count:
+        assert time.monotonic() < deadline, f"slots were not taken {count} times"
+        time.sleep(0.001)
 
 
 def test_the_witness_sees_two_on_one_slot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +140,7 @@ def test_the_witness_sees_two_on_one_slot(folder: Path, monkeypatch: pytest.Monk
             job.join()
 
 
-def test_a_dead_holders_slot_is_free_at_once(folder: Path) -> None:
+def test_a_dead_holders_slot_is_free_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits has it at his next look, and a process that the holder left changes nothing."""
     told, tell = os.pipe()
     holder = os.fork()
@@ -138,17 +148,24 @@ def test_a_dead_holders_slot_is_free_at_once(folder: Path) -> None:
         held = ExitStack()
         take_slots(held, folder, CARDS[:1], 1, 1)
         # as the processes are that decode images: copies of the one that holds the slot
-        copied = os.fork()
-        if copied:
-            os.write(tell, copied.to_bytes(4, "little"))
+        if os.fork() == 0:
+            # not before it is a process of its own, with what it took over closed
+            os.write(tell, os.getpid().to_bytes(4, "little"))
         signal.pause()
     copied = int.from_bytes(os.read(told, 4), "little")
-    os.kill(holder, signal.SIGKILL)
-    os.waitpid(holder, 0)
-    began = time.monotonic()
+    looks = []
+
+    def wait(seconds: float) -> None:
+        """The holder dies while somebody waits, who would fail here after a second vain look."""
+        looks.append(seconds)
+        assert looks == [0.01]
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+
+    monkeypatch.setattr("reproduce.slots.time", SimpleNamespace(sleep=wait))
     try:
         with ExitStack() as held:
-            take_slots(held, folder, CARDS[:1], 1, 1, 0.01)
-        assert time.monotonic() - began < 1
+            assert take_slots(held, folder, CARDS[:1], 1, 1, 0.01) == [0]
+        assert looks == [0.01]
     finally:
         os.kill(copied, signal.SIGKILL)

@@ -4,11 +4,9 @@ REPRODUCE_FAULTS=50 sends fifty of each to each; unless set, ten are enough to s
 """
 
 import math
-import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,16 +54,27 @@ def test_work_is_killed(
 
 
 @SIGNALS
+@pytest.mark.parametrize("module", ["site", "reproduce", "numpy", "reproduce.cli.app"])
 def test_a_command_that_has_not_imported_yet_is_killed(
-    tiny: Callable[..., Config], cell: Cell, number: signal.Signals
+    tiny: Callable[..., Config], cell: Cell, number: signal.Signals, module: str
 ) -> None:
-    """As a person or a scheduler starts it, killed before it came to anything."""
+    """As a person or a scheduler starts it, killed when it has imported `module`."""
     config = tiny()
-    command = [sys.executable, "-m", "reproduce", "train", cell.id, "--config"]
-    process = subprocess.Popen([*command, config.model_dump_json()], cwd=ROOT)
-    time.sleep(random.Random(number).uniform(0, 1))
+    # a line for every import; a pipe of one page holds it up some fifty imports further on
+    command = [sys.executable, "-X", "importtime", "-m", "reproduce", "train", cell.id, "--config"]
+    process = subprocess.Popen(
+        [*command, config.model_dump_json()],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        pipesize=4096,
+        text=True,
+        bufsize=1,
+    )
+    assert process.stderr is not None
+    assert any(line.split("|")[-1].strip() == module for line in process.stderr)
     process.send_signal(number)
     assert process.wait(timeout=60) == -number
+    process.stderr.close()
     assert not config.results.exists()
 
 

@@ -1,8 +1,8 @@
 """Results that two Snakemakes work on, that lie elsewhere now, or that come from the future."""
 
+import fcntl
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -50,11 +50,40 @@ def done(finished: Workflow) -> Iterator[Workflow]:
     (finished.folder / "config.yaml").write_text(saved)
 
 
-def _started(workflow: Workflow, *words: str) -> subprocess.Popen[str]:
+# Python imports it when it begins, in Snakemake and in its jobs.  Whoever holds the cell's lock is
+# held up at the next file that it opens there, until the test lets go of the gate.
+HELD = f"""
+import fcntl, os, sys
+from pathlib import Path
+
+HOOKS = Path(__file__).parent
+locked = False
+
+def hold(event, values):
+    global locked
+    if event != "open" or not isinstance(values[0], str | os.PathLike):
+        return
+    path = os.fspath(values[0])
+    if {TINY_CELL!r} not in path:
+        return
+    if path.endswith("/.lock"):
+        locked = True
+    elif locked:
+        locked = False
+        (HOOKS / "held").touch()
+        with (HOOKS / "gate").open() as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+
+sys.addaudithook(hold)
+"""
+
+
+def _started(workflow: Workflow, *words: str, hooks: Path) -> subprocess.Popen[str]:
+    places = f"{hooks}{os.pathsep}{ROOT}"
     return subprocess.Popen(
         [SNAKEMAKE, "--cores", "1", *words],
         cwd=workflow.folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -111,17 +140,19 @@ def test_a_job_that_cannot_lock_its_cell_spoils_nothing(done: Workflow) -> None:
 def test_two_snakemakes_on_the_same_results(done: Workflow, tmp_path: Path, tree: dict) -> None:
     """From one folder Snakemake's own lock refuses the second; from two folders ours does."""
     shared = str(tmp_path / "shared")
-    # it is held in the middle of its training, so that the others find it at work
     first, second = (_workflow(tmp_path / name, tree, results=shared) for name in ("a", "b"))
-    process = _started(first, "--", "table1")
-    lock = Path(shared) / "demo/cells" / TINY_CELL / ".lock"
-    deadline = time.monotonic() + 120
-    while not lock.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    trainer = _holder(lock)
-    os.kill(trainer, signal.SIGSTOP)
-    try:
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(HELD)
+    # it is held in the middle of its training, so that the others find it at work
+    with (hooks / "gate").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        process = _started(first, "--", "table1", hooks=hooks)
+        deadline = time.monotonic() + 120
+        while not (hooks / "held").exists():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         refused = first.run("--", "table1", check=False)
         assert refused.returncode != 0
         assert "Directory cannot be locked" in refused.stdout + refused.stderr
@@ -129,27 +160,12 @@ def test_two_snakemakes_on_the_same_results(done: Workflow, tmp_path: Path, tree
         assert late.returncode != 0
         said = late.stdout + late.stderr
         assert f"reproduce: cell {TINY_CELL} is being worked on by another process" in said
-    finally:
-        os.kill(trainer, signal.SIGCONT)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     same(_results(Path(shared)), _results(done.folder / "results"))
     # whose training failed before: nothing is left of it to be done
     second.run("--rerun-incomplete", "--", "table1")
     same(_results(Path(shared)), _results(done.folder / "results"))
-
-
-def _holder(lock: Path) -> int:
-    """Return the process that has a file open."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for handle in Path("/proc").glob("[0-9]*/fd/*"):
-            try:
-                if handle.readlink() == lock:
-                    return int(handle.parts[2])
-            except OSError:
-                continue
-    raise AssertionError(f"nobody holds {lock}")
 
 
 def test_results_from_the_future(done: Workflow) -> None:
