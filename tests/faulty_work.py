@@ -51,7 +51,8 @@ def leftovers(config: Config) -> list[str]:
     return [
         str(path.relative_to(root))
         for path in root.rglob("*")
-        if path.suffix in (".part", ".shards") or path.name.startswith(("state-", ".tmp"))
+        if path.suffix in (".part", ".shards")
+        or path.name.startswith(("state-", "previous-", ".tmp"))
     ]
 
 

@@ -21,6 +21,7 @@ from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import Stopped
 from reproduce.files import read_json, remove_abandoned, write_atomically, write_text
+from reproduce.saved import previous_file
 from reproduce.training import train_cell
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -150,8 +151,9 @@ def test_the_next_process_clears_what_a_killed_one_left(
     (state,) = paths.cell_folder(config, cell).glob("state-*.safetensors")
     saved = state.read_bytes()
     train_cell(config, cell, quiet, never)
-    # killed when all was written, before its state was removed; and another one while it saved
+    # killed when all was written, before its states were removed; and another one while it saved
     state.write_bytes(saved)
+    previous_file(state).write_bytes(saved)
     _killed_while_it_writes(state.with_name("state-0123.safetensors"))
     assert len(leftovers(config)) > 1
     said: list[str] = []
