@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import shutil
 import socket
 import struct
 import zipfile
@@ -12,24 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from hostile_contents import CELL, CONTENTS, RECORD, root_of, run_of, sealed_by_them
 
 from reproduce import paths
-from reproduce.cells import parse_cell
 from reproduce.config import Config
 from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.models import read_weights, save_weights
-from reproduce.specs import TrainingSpec
-
-CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
-RECORD = f"cells/{CELL}/records/pgd20-seed0.npz"
-
-
-def root_of(config: Config) -> Path:
-    return paths.root(config)
-
-
-def _run(config: Config) -> Path:
-    return paths.run_file(paths.cell_folder(config, CELL))
 
 
 def _link_to_a_file(config: Config) -> str:
@@ -71,7 +57,7 @@ def ten_gigabytes(config: Config) -> str:
 
 
 def _deep_json(config: Config) -> str:
-    _run(config).write_text('{"spec":' + "[" * 100_000 + "]" * 100_000 + "}")
+    run_of(config).write_text('{"spec":' + "[" * 100_000 + "]" * 100_000 + "}")
     return f"cells/{CELL}/run.json"
 
 
@@ -82,14 +68,8 @@ def _deep_object(config: Config) -> str:
 
 
 def _a_number_of_a_million_digits(config: Config) -> str:
-    _run(config).write_text('{"digest": ' + "9" * 1_000_000 + "}")
+    run_of(config).write_text('{"digest": ' + "9" * 1_000_000 + "}")
     return f"cells/{CELL}/run.json"
-
-
-def _sealed_by_them(path: Path) -> None:
-    """Put the checksum of a record's arrays right, as whoever sends it would."""
-    summary = path.with_suffix(".json")
-    write_json(summary, read_json(summary) | {"record_sha256": sha256_of_file(path)})
 
 
 def zip_bomb(config: Config) -> str:
@@ -103,7 +83,7 @@ def zip_bomb(config: Config) -> str:
         np.lib.format.write_array_header_1_0(member, header)
         for _ in range(1024):
             member.write(bytes(2**20))
-    _sealed_by_them(path)
+    sealed_by_them(path)
     return RECORD
 
 
@@ -113,7 +93,7 @@ def _header_of_a_huge_array(config: Config) -> str:
         np.lib.format.write_array_header_1_0(
             member, {"descr": "<i8", "fortran_order": False, "shape": (2**40,)}
         )
-    _sealed_by_them(path)
+    sealed_by_them(path)
     return RECORD
 
 
@@ -122,7 +102,7 @@ def _many_members(config: Config) -> str:
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(20_000):
             archive.writestr(f"{number}.npy", b"")
-    _sealed_by_them(path)
+    sealed_by_them(path)
     return RECORD
 
 
@@ -141,16 +121,16 @@ def _objects(config: Config) -> str:
     array = np.array([_Harm(config.results / "HARM")], dtype=object)
     with path.open("wb") as handle:
         np.savez(handle, index=array, label=array, clean=array, adversarial=array, broken_by=array)
-    _sealed_by_them(path)
+    sealed_by_them(path)
     return RECORD
 
 
 def _a_pickle_as_checkpoint(config: Config) -> str:
     path = paths.model_file(paths.cell_folder(config, CELL), "last")
     path.write_bytes(pickle.dumps(_Harm(config.results / "HARM")))
-    told = read_json(_run(config))
+    told = read_json(run_of(config))
     told["models"]["last"] = sha256_of_file(path)
-    write_json(_run(config), told)
+    write_json(run_of(config), told)
     return f"cells/{CELL}/model-last.safetensors"
 
 
@@ -159,16 +139,16 @@ def header_of_many_gigabytes(config: Config) -> str:
     header = {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text)
-    told = read_json(_run(config))
+    told = read_json(run_of(config))
     told["models"]["last"] = sha256_of_file(path)
-    write_json(_run(config), told)
+    write_json(run_of(config), told)
     return f"cells/{CELL}/model-last.safetensors"
 
 
 def _parquet(config: Config, table: pa.Table) -> str:
     path = paths.trace_file(paths.cell_folder(config, CELL))
     pyarrow.parquet.write_table(table, path)
-    write_json(_run(config), read_json(_run(config)) | {"trace": sha256_of_file(path)})
+    write_json(run_of(config), read_json(run_of(config)) | {"trace": sha256_of_file(path)})
     return f"cells/{CELL}/trace.parquet"
 
 
@@ -196,81 +176,6 @@ def _nested_parquet(config: Config) -> str:
     return _parquet(config, pa.table(dict.fromkeys(_columns(config), lists)))
 
 
-def _an_id_that_lies(config: Config) -> str:
-    source = paths.cell_folder(config, CELL)
-    shutil.copytree(source, source.with_name("seed-1"))
-    return f"cells/{str(CELL).replace('seed-0', 'seed-1')}/run.json"
-
-
-def _a_cell_of_a_monstrous_network(config: Config) -> str:
-    _run(config).rename(_run(config).with_name("run.txt"))
-    source, name = paths.cell_folder(config, CELL), "wrn-9994-9999"
-    target = root_of(config) / "cells" / "digits" / name / "trades" / "lam-2" / "seed-0"
-    shutil.copytree(source, target)
-    (target / "run.txt").rename(target / "run.json")
-    told = read_json(target / "run.json")
-    cell = f"digits/{name}/trades/lam-2/seed-0"
-    told["cell"] = told["spec"]["cell"] = cell
-    told["digest"] = TrainingSpec.model_validate(told["spec"]).digest
-    write_json(target / "run.json", told)
-    return f"cells/{cell}/model.safetensors"
-
-
-def _a_cell_of_no_name(config: Config) -> str:
-    target = (
-        root_of(config) / "cells" / "digits" / "wrn-10-0.25" / "trades" / "lam-2" / "seed-\x1b[2J"
-    )
-    shutil.copytree(paths.cell_folder(config, CELL), target)
-    return str(target.relative_to(root_of(config)))
-
-
-def _nan(config: Config) -> str:
-    told = read_json(_run(config))
-    told["final_metrics"]["test_robust_accuracy"] = float("nan")
-    write_unsealed(_run(config), told)
-    return f"cells/{CELL}/epochs.csv"
-
-
-def write_unsealed(path: Path, told: object) -> None:
-    """Write JSON that `write_json` refuses."""
-    path.write_text(json.dumps(told))
-
-
-def _nan_weights(config: Config) -> str:
-    path = paths.model_file(paths.cell_folder(config, CELL), "last")
-    weights, told = read_weights(path), read_json(_run(config))
-    next(w for w in weights.values() if w.is_floating_point()).fill_(float("nan"))
-    about = {"cell": str(CELL), "digest": told["digest"], "checkpoint": "last"}
-    save_weights(path, weights, about)
-    told["models"]["last"] = sha256_of_file(path)
-    write_json(_run(config), told)
-    return f"cells/{CELL}/model-last.safetensors"
-
-
-def _a_billion_epochs(config: Config) -> str:
-    told = read_json(_run(config))
-    told["spec"]["train"]["epochs"] = 10**9
-    told["digest"] = TrainingSpec.model_validate(told["spec"]).digest
-    write_json(_run(config), told)
-    return f"cells/{CELL}/run.json"
-
-
-def _a_billion_images(config: Config) -> str:
-    told = read_json(_run(config))
-    told["data"]["train"] = 10**15
-    told["spec"]["train_images"] = None
-    told["digest"] = TrainingSpec.model_validate(told["spec"]).digest
-    write_json(_run(config), told)
-    return f"cells/{CELL}/trace.parquet"
-
-
-def _words_for_the_terminal(config: Config) -> str:
-    told = read_json(_run(config))
-    told["spec"]["train"]["schedule"] = "\x1b]0;owned\x07\x1b[31m\u202e{0.__class__}%s%n"
-    write_json(_run(config), told)
-    return f"cells/{CELL}/run.json"
-
-
 HOSTILE = (
     _link_to_a_file,
     _link_to_a_folder,
@@ -290,12 +195,5 @@ HOSTILE = (
     _parquet_of_many_rows,
     parquet_of_long_texts,
     _nested_parquet,
-    _an_id_that_lies,
-    _a_cell_of_a_monstrous_network,
-    _a_cell_of_no_name,
-    _nan,
-    _nan_weights,
-    _a_billion_epochs,
-    _a_billion_images,
-    _words_for_the_terminal,
+    *CONTENTS,
 )

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from hostile_contents import CELL, RECORD, root_of
 from hostile_folders import (
-    CELL,
     HOSTILE,
-    RECORD,
     header_of_many_gigabytes,
     parquet_of_long_texts,
-    root_of,
     ten_gigabytes,
     zip_bomb,
 )

@@ -30,7 +30,7 @@ from reproduce.verification.formats import check_weights, read_frame
 
 # of numbers that were written in float32, or as decimals
 _ROUNDING = 1e-5
-# epochs, points of a schedule, images held out
+# points of a schedule, images held out
 _MOST = 1_000_000
 
 
@@ -156,8 +156,8 @@ def _check_told(found: CheckedRun, cell_id: str, path: Path) -> None:
     if told.digest != spec.digest:
         raise HarnessError(f"its digest is {told.digest}, that of its settings {spec.digest}")
     train = spec.train
-    if max(train.epochs, len(train.milestones), len(train.rates), train.holdout) > _MOST:
-        raise HarnessError("its settings are no run's: more epochs or points than any has")
+    if max(len(train.milestones), len(train.rates), train.holdout) > _MOST:
+        raise HarnessError("its settings are no run's: more points or more held out than any has")
     if not set(told.models) == set(checkpoints(train)) == set(told.checkpoint_epochs):
         raise HarnessError("it names other checkpoints than its settings keep")
     # seconds of the pieces are rounded, and so is their sum
