@@ -93,6 +93,14 @@ def test_json_that_could_be_written_nowhere(tmp_path: Path, text: str) -> None:
         read_json(path)
 
 
+@pytest.mark.parametrize("seal", [None, "", 0, "f" * 64])
+def test_json_whose_checksum_is_not_its_own(tmp_path: Path, seal: object) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"a": 1, "json_sha256": seal}))
+    with pytest.raises(HarnessError, match=r"run.json is damaged, it is not what its checksum is"):
+        read_json(path)
+
+
 def test_json_with_whole_characters(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"a": "\U0001f600", "b": 1e300}))
