@@ -108,10 +108,14 @@ def test_folders_in_folders(config: Config) -> None:
     assert [f.reason for f in found] == ["it is a folder 12 deep; it was not opened"]
 
 
-def test_a_link_in_place_of_the_folder(config: Config, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_folder_is_the_users_own(config: Config, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(root_of(config))
+    found = verify_folder(config, tmp_path / "link", NOTHING_AGAIN, quiet)
+    assert found.exit_status == 0
+    assert f"cells/{CELL}" in {finding.path for finding in found.findings}
+    (tmp_path / "nowhere").symlink_to("nowhere")
     with pytest.raises(HarnessError, match="is not a folder"):
-        verify_folder(config, tmp_path / "link", NOTHING_AGAIN, quiet)
+        verify_folder(config, tmp_path / "nowhere", NOTHING_AGAIN, quiet)
 
 
 def test_lines_do_nothing_to_a_terminal() -> None:

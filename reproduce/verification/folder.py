@@ -3,7 +3,8 @@
 Nothing in such a folder is trusted.  It is listed without following a link, and what is
 not a plain file of a known kind and a plausible size is named and never opened.  The rest
 is copied into a folder of our own, by names that only a known kind can have; all other
-checks read the copy.  Checkpoints are large, so the copy has links to them.
+checks read the copy.  Checkpoints and saved states are large: the copy has links to them,
+through which the sender's own files are read.
 """
 
 import os
@@ -75,8 +76,10 @@ def copy_folder(folder: Path, copy: Path, derived: Path) -> tuple[list[Copied], 
     HarnessError
         If the folder is none, or holds more than any results folder can.
     """
-    if folder.is_symlink() or not folder.is_dir():
+    if not folder.is_dir():
         raise HarnessError(f"{folder} is not a folder; give a results folder, such as results/demo")
+    # the user's own word, often a link to a large disk; links inside are the sender's
+    folder = folder.resolve()
     files: list[Copied] = []
     findings: list[Finding] = []
     total = 0

@@ -76,8 +76,12 @@ _KINDS = (
     _kind("results", 256, r"results\.parquet"),
     _kind("report", 256, r"report\.html"),
     _kind("speeds", 1, r"throughput\.json"),
-    # nothing is made from them: logs, event files, locks
-    _kind("aside", 1024 * 1024, r"(logs|tensorboard)/.*|(.*/)?\.([^/]*\.)?lock"),
+    # nothing is made from them: logs, event files, locks, what is being written
+    _kind(
+        "aside",
+        1024 * 1024,
+        r"(logs|tensorboard)/.*|(.*/)?\.([^/]*\.)?lock|(.*/)?\.[^/]*\.part/.*",
+    ),
 )
 
 
