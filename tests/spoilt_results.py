@@ -91,7 +91,7 @@ def _other_cell(config: Config) -> str:
 
 
 def _seconds(config: Config) -> str:
-    return _run(config, lambda told: told.update(seconds=0.5))
+    return _run(config, lambda told: told.update(seconds=told["seconds"] + 1))
 
 
 def _lambda(config: Config) -> str:

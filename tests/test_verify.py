@@ -1,6 +1,7 @@
 """`reproduce verify`: a folder stands, and whatever is changed in it is found and named."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +179,31 @@ def test_the_command_says_by_its_status_that_something_is_wrong(
     assert run_command(config, "verify", "--sample", "0", status=3) == ""
     wrong_metrics(config)
     run_command(config, "verify", "--sample", "0", status=1)
+
+
+def test_a_state_left_over_hides_nothing_of_a_finished_run(config: Config) -> None:
+    _keep_only(config)
+    (state,) = paths.cell_folder(config, UNFINISHED).glob("state-*")
+    shutil.copy(state, folder_of(config))
+    found = {finding.path: finding for finding in verified(config).findings}
+    assert "3 checkpoints, 3 epochs" in found[f"cells/{CELL}"].reason
+    assert "left over by a finished run" in found[f"cells/{CELL}/{state.name}"].reason
+    (folder_of(config) / state.name).write_bytes(b"damaged")
+    found = {finding.path: finding for finding in verified(config).findings}
+    assert found[f"cells/{CELL}"].verdict == "stands"
+    assert found[f"cells/{CELL}/{state.name}"].verdict == "damaged"
+
+
+def test_what_is_being_written_is_no_result(config: Config) -> None:
+    """A process that was killed leaves a part and its lock."""
+    _keep_only(config)
+    part = folder_of(config) / ".xyz.part"
+    part.mkdir()
+    (part / "alive").touch()
+    (part / "trace.parquet").write_bytes(b"half")
+    found = verified(config)
+    assert found.exit_status == 0
+    assert not any(".part" in finding.path for finding in found.findings)
 
 
 def test_settings_of_others(config: Config) -> None:

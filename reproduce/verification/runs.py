@@ -90,26 +90,30 @@ def check_run(cell_id: str, files: Mapping[str, Copied], refused: Set[str]) -> C
     except HarnessError as error:
         found.findings.append(Finding("damaged", found.name, str(error)))
         return found
-    for name, file in files.items():
-        if file.place.kind == "state":
-            _check_state(found, name, file.path)
-    if "run.json" not in files:
-        if "run.json" not in refused and not any(
-            file.place.kind == "state" for file in files.values()
-        ):
-            found.findings.append(Finding("not checked", found.name, "it has no run.json"))
-        return found
+    states = {name: file.path for name, file in files.items() if file.place.kind == "state"}
+    if "run.json" in files:
+        _check_finished(found, cell_id, files, refused)
+    elif "run.json" not in refused and not states:
+        found.findings.append(Finding("not checked", found.name, "it has no run.json"))
+    for name, path in states.items():
+        _check_state(found, name, path)
+    return found
+
+
+def _check_finished(
+    found: CheckedRun, cell_id: str, files: Mapping[str, Copied], refused: Set[str]
+) -> None:
+    """Check a run that has a run.json; a state beside it changes nothing about it."""
     try:
         _check_told(found, cell_id, files["run.json"].path)
     except HarnessError as error:
         found.add("damaged", "run.json", str(error))
-        return found
+        return
     for name, why in _problems(found, files):
         if name not in refused:
             found.add("damaged", name, why)
     if not found.findings and not refused:
         _stands(found, files["run.json"].path)
-    return found
 
 
 def _stands(found: CheckedRun, path: Path) -> None:
@@ -133,7 +137,8 @@ def _check_state(found: CheckedRun, name: str, path: Path) -> None:
     except HarnessError:
         found.add("damaged", name, "its tensors or its progress do not match their checksum")
         return
-    found.add("stands", name, f"saved in epoch {progress['epoch']} of a run that is not finished")
+    of = "of a run that is not finished" if found.run is None else "and left over by a finished run"
+    found.add("stands", name, f"saved in epoch {progress['epoch']} {of}")
 
 
 def _check_told(found: CheckedRun, cell_id: str, path: Path) -> None:

@@ -99,10 +99,13 @@ class _Check:
         cells: dict[str, dict[str, Copied]] = {}
         for file in self._files:
             if "cell" in file.place.parts:
-                cells.setdefault(file.place.parts["cell"], {})[Path(file.name).name] = file
+                cell, base = file.place.parts["cell"], Path(file.name).name
+                own = cells.setdefault(cell, {})
+                # a file of the same name may lie among its records
+                if file.name == f"cells/{cell}/{base}":
+                    own[base] = file
         found = {}
-        for cell, files in cells.items():
-            own = {k: f for k, f in files.items() if f.name == f"cells/{cell}/{k}"}
+        for cell, own in cells.items():
             lost = {path for path in refused if path.rpartition("/")[0] == f"cells/{cell}"}
             checked = check_run(cell, own, {path.rpartition("/")[2] for path in lost})
             for finding in checked.findings:
