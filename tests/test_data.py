@@ -165,6 +165,21 @@ def test_prepared_files_are_checked(tmp_path: Path) -> None:
         load_prepared(path)
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [{}, {"source": np.array("a test")}, {"source": np.array(["a", "b"]), "official": np.array(1)}],
+)
+def test_prepared_files_say_where_their_images_are_from(
+    tmp_path: Path, origin: dict[str, np.ndarray]
+) -> None:
+    path = tmp_path / "cifar10.npz"
+    save_prepared(path, CIFAR, _arrays(), "a test", official=False)
+    # of what is checked first: these are other images as well
+    np.savez(path, **_arrays() | {"train_images": _arrays()["train_images"] ^ 1}, **origin)
+    with pytest.raises(HarnessError, match="does not say where its images are from; delete it"):
+        load_prepared(path)
+
+
 def test_check_arrays_names_the_file() -> None:
     with pytest.raises(HarnessError, match="here: key"):
         check_arrays(CIFAR, {}, "here")

@@ -140,17 +140,12 @@ def load_arrays(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) ->
     """
     arrays = read_npz(path, (*KEYS, "source", "official"))
     check_arrays(facts, arrays, str(path))
-    if "official" in arrays and arrays["official"].shape != ():
-        raise HarnessError(
-            f"{path} says nothing of where its images are from; delete it and run "
-            f"`reproduce prepare {facts.name}`"
-        )
-    found = checksum(arrays, KEYS)
-    if not {"source", "official"} <= arrays.keys():
+    if any(key not in arrays or arrays[key].shape != () for key in ("source", "official")):
         raise HarnessError(
             f"{path} does not say where its images are from; delete it and run "
             f"`reproduce prepare {facts.name}`"
         )
+    found = checksum(arrays, KEYS)
     if manifest.get("sha256") != found:
         raise HarnessError(
             f"{path} does not match its checksum; delete it and run "
