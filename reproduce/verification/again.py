@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from reproduce import costs
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.specs import AttackSpec, EvaluationSpec
+from reproduce.verification.comparison import Comparison, compare, directions
 from reproduce.verification.finding import Finding
 from reproduce.verification.images import Images
 from reproduce.verification.records import CheckedRecord
@@ -23,10 +23,6 @@ from reproduce.verification.records import CheckedRecord
 _SPEEDS = {"cpu": costs.Speed(100e-6, 2e10), "cuda": costs.Speed(200e-6, 1e13)}
 # networks of the paper have up to 193 million parameters
 _MOST_PARAMETERS = 2_000_000_000
-# what other hardware or another random start may change: shares of the images, and how
-# unlikely it may be that one side of what changed is the larger by chance
-_ROUNDING, _RANDOM, _CHANCE = 0.02, 0.15, 0.001
-_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -93,9 +89,9 @@ def repeat(
         return []
     if not able:
         return [Finding("not checked", "re-evaluation", "no checkpoint with a record stands")]
-    left, findings, dear = 60 * sample.minutes, list[Finding](), list[float]()
+    left, done, dear = 60 * sample.minutes, list[Comparison](), list[float]()
     for record in _drawn(able, sample.seed):
-        if len(findings) == sample.records:
+        if len(done) == sample.records:
             break
         part = _part(record, sample)
         seconds = _seconds(config, record, part)
@@ -104,8 +100,9 @@ def repeat(
             continue
         left -= seconds
         say(f"attacking {part.size} images again: {record.file.name}")
-        findings.append(_again(config, record, part, images, work / str(len(findings))))
-    if len(findings) < min(sample.records, len(able)):
+        done.append(_again(config, record, part, images, work / str(len(done))))
+    findings = [comparison.finding for comparison in done] + directions(done)
+    if len(done) < min(sample.records, len(able)):
         reason = (
             f"{len(dear)} of {len(able)} evaluations would take {min(dear) / 60:,.0f} minutes or "
             f"more each, {sample.minutes:g} are given (--max-minutes)"
@@ -159,14 +156,14 @@ def _seconds(config: Config, record: CheckedRecord, part: _Part) -> float:
 
 def _again(
     config: Config, record: CheckedRecord, part: _Part, images: Images, work: Path
-) -> Finding:
+) -> Comparison:
     """Attack a part of a record's images again and compare."""
     path = f"{record.file.name} (again)"
     try:
         images.labels(record.dataset)
         arrays, piece = _attack(config, record, part, images.file(record.dataset), work)
     except HarnessError as error:
-        return Finding("not checked", path, str(error))
+        return Comparison(Finding("not checked", path, str(error)))
     theirs = {key: getattr(record.record, key)[part.rows] for key in arrays}
     return compare(path, arrays, theirs, record.record.info.get("pieces"), piece)
 
@@ -191,73 +188,3 @@ def _attack(
         shard = Worker(job, device).run(part.number)
     keys = ("index", "label", "clean", "adversarial")
     return {key: shard.arrays[key] for key in keys}, shard.about["piece"]
-
-
-def compare(
-    path: str,
-    ours: dict[str, NDArray[Any]],
-    theirs: dict[str, NDArray[Any]],
-    pieces: Any,
-    here: dict[str, Any],
-) -> Finding:
-    """Compare two evaluations of the same images by one network.
-
-    On the same kind of processor with the same versions an evaluation has the same bits, so
-    every prediction must be equal.  Other hardware rounds otherwise, and CPU and CUDA draw
-    other random starts: then a few images may come out otherwise, in both directions.
-
-    Parameters
-    ----------
-    path : str
-        What is compared.
-    ours, theirs : dict
-        index, label, clean and adversarial; shape (N,).
-    pieces : list of dict
-        The hardware and versions that made theirs, as the record has them.
-    here : dict
-        The same of ours.
-    """
-    if any(not np.array_equal(ours[key], theirs[key]) for key in ("index", "label")):
-        return Finding("differs", path, "its images or labels are not those of the test set")
-    count = len(ours["index"])
-    clean, moved = (ours[key] != theirs[key] for key in ("clean", "adversarial"))
-    held = [(a["clean"] == a["label"]) & (a["adversarial"] == a["label"]) for a in (ours, theirs)]
-    gained, lost = (int((held[k] & ~held[1 - k]).sum()) for k in (0, 1))
-    if not clean.any() and not moved.any():
-        return Finding("stands", path, f"all {count} images as recorded")
-    changed = np.flatnonzero(clean | moved)
-    named = ", ".join(str(i) for i in ours["index"][changed[:_NAMED]])
-    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    told = (
-        f"{len(changed)} of {count} images come out otherwise (image {named}{more}), robust "
-        f"{int(held[0].sum())} here, {int(held[1].sum())} recorded"
-    )
-    kind, why = _likeness(pieces, here)
-    if kind == "same":
-        return Finding("differs", path, f"{told}; {why}")
-    share = _ROUNDING if kind == "rounding" else _RANDOM
-    chance = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    few = max(1, round(_ROUNDING * count))
-    within = clean.sum() <= few and gained + lost <= max(1, round(share * count))
-    if within and chance >= _CHANCE:
-        return Finding("stands", path, f"{told}; {why}, which explains as much")
-    return Finding("differs", path, f"{told}; {why}, which does not explain as much")
-
-
-def _likeness(pieces: Any, here: dict[str, Any]) -> tuple[str, str]:
-    """Say whether theirs was computed as ours is: same, rounding or random."""
-    known = [piece for piece in pieces if isinstance(piece, dict)] if pieces else []
-    devices = {piece.get("device") for piece in known}
-    if devices != {here["device"]}:
-        return "random", "it was recorded on another kind of device, with other random starts"
-    same = all(_computes(piece) == _computes(here) for piece in known)
-    if same and here["device"] == "cpu":
-        return "same", "it was recorded on the same processor and versions, where bits are equal"
-    return "rounding", "it was recorded on other hardware, versions or settings, or on a GPU"
-
-
-def _computes(piece: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what decides how numbers are rounded."""
-    versions = piece.get("versions")
-    torch = versions.get("torch") if isinstance(versions, dict) else None
-    return piece.get("name"), piece.get("threads"), piece.get("compiled"), torch
