@@ -17,7 +17,7 @@ from reproduce.cells import parse_cell
 from reproduce.config import Config
 from reproduce.evaluation.shards import ARRAYS
 from reproduce.lemma.results import COLUMNS, WAYS
-from reproduce.saved import TRACE_COLUMNS
+from reproduce.saved import PROGRESS, TRACE_COLUMNS, checksum_of_tensors, header
 from reproduce.settings import load_config
 from reproduce.specs import lemma_digest
 
@@ -162,6 +162,25 @@ def states() -> list[bytes]:
     return [save(tensors, {"progress": json.dumps(progress)})]
 
 
+def checked_states() -> list[bytes]:
+    """A state with the checksum over its tensors, which `reproduce verify` asks for."""
+    tensors = {"model/w": np.zeros((2, 3), np.float32), "trace": np.zeros((4, len(TRACE_COLUMNS)))}
+    progress = {"epoch": 1, "step": 3, "epochs": [{"epoch": 1.0}], "pieces": [{"seconds": 2.0}]}
+    progress["checksum"] = checksum_of_tensors(tensors, tensors.__getitem__)
+    words = (header(progress), {PROGRESS: json.dumps(progress)})
+    return [save({key: torch.from_numpy(v) for key, v in tensors.items()}, word) for word in words]
+
+
+# what the header of a network of ours must say of it
+OF_RUN = {"cell": CELL.id, "digest": "0", "checkpoint": "last"}
+
+
+def weights_files() -> list[bytes]:
+    """A network as training saves one."""
+    tensors = {"a.weight": torch.zeros(2, 3), "bn.num_batches_tracked": torch.tensor(1)}
+    return [save(tensors, {"reproduce": json.dumps(OF_RUN)})]
+
+
 def safetensors_files() -> list[bytes]:
     return [
         save({"a.weight": torch.zeros(2, 3), "b": torch.ones(2, dtype=torch.int64)}, {"a": "b"})
@@ -201,6 +220,14 @@ def traces() -> list[bytes]:
     frame = pd.DataFrame(np.zeros((3, len(TRACE_COLUMNS)), np.float32), columns=[*TRACE_COLUMNS])
     frame = frame.astype({"epoch": "int32"})
     frame.insert(0, "iteration", pd.Series([1, 2, 3], dtype="int32"))
+    return _parquet(frame)
+
+
+def text_frames() -> list[bytes]:
+    return _parquet(pd.DataFrame({"cell": [CELL.id, CELL.id, None], "value": [1.0, 2.5, None]}))
+
+
+def _parquet(frame: pd.DataFrame) -> list[bytes]:
     found = []
     for compression in ("zstd", None):
         target = BytesIO()

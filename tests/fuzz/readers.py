@@ -8,7 +8,9 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from fuzz.contents import (
     CELL,
+    OF_RUN,
     card_json,
+    checked_states,
     checkpoints,
     configurations,
     digits_arrays,
@@ -33,7 +35,9 @@ from fuzz.contents import (
     speeds_json,
     states,
     summary_json,
+    text_frames,
     traces,
+    weights_files,
 )
 from fuzz.reader import Reader
 
@@ -54,10 +58,11 @@ from reproduce.outcomes import PublishedAttack
 from reproduce.planning import load_speeds
 from reproduce.records import read_record
 from reproduce.runs import read_run
-from reproduce.saved import read_rows
+from reproduce.saved import TRACE_COLUMNS, check_state, read_rows
 from reproduce.settings import load_config
 from reproduce.tensors import read_tensors
 from reproduce.traces import read_epochs, read_trace
+from reproduce.verification.formats import check_npz, check_weights, read_frame
 from reproduce.zoo import ZooCheckpoint
 from reproduce.zoo.cards import zoo_facts
 
@@ -191,6 +196,18 @@ def _read_all_speeds(path: Path) -> object:
     return speeds.seconds("digits", "wrn-10-0.25") * 2.0
 
 
+def _verified(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Add the file's name, as `reproduce verify` does to what these say of it."""
+
+    def named(path: Path) -> object:
+        try:
+            return read(path)
+        except HarnessError as error:
+            raise HarnessError(f"{path.name}: {error}") from error
+
+    return named
+
+
 READERS: dict[str, Reader] = {
     "pickles": Reader(pickles, _plain("ti_500K.pickle"), read_pickled_arrays),
     "npz": Reader(
@@ -233,5 +250,27 @@ READERS: dict[str, Reader] = {
     "epochs": Reader(
         epochs_files, _plain("epochs.csv"), lambda path: read_epochs(path, CELL, range(1, 4))
     ),
+    "verify-npz": Reader(
+        lambda: [npz(record_arrays()), npz(record_arrays(), compressed=True)],
+        _plain("given.npz"),
+        _verified(check_npz),
+    ),
+    "npy-verify": Reader(members, _place_shard, _verified(check_npz)),
+    "verify-frame": Reader(
+        traces,
+        _plain("trace.parquet"),
+        _verified(lambda path: read_frame(path, ("iteration", *TRACE_COLUMNS), texts=False)),
+    ),
+    "verify-texts": Reader(
+        text_frames,
+        _plain("results.parquet"),
+        _verified(lambda path: read_frame(path, ("cell", "value"), texts=True)),
+    ),
+    "verify-weights": Reader(
+        weights_files,
+        _plain("model.safetensors"),
+        _verified(lambda path: check_weights(path, OF_RUN)),
+    ),
+    "verify-state": Reader(checked_states, _plain("state-0.safetensors"), check_state),
     "configuration": Reader(configurations, _plain("config.yaml"), load_config),
 }
