@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from reproduce import paths
 from reproduce.cells import parse_cell
 from reproduce.config import Config
 from reproduce.files import read_json, sha256_of_file, write_json
 from reproduce.models import read_weights, save_weights
+from reproduce.records import read_record
 from reproduce.specs import TrainingSpec
 
 CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
@@ -71,6 +74,26 @@ def _a_seal_of_null(config: Config) -> str:
     return f"cells/{CELL}/run.json"
 
 
+def _seconds_beyond_all_numbers(config: Config) -> str:
+    told = read_json(run_of(config))
+    told["pieces"] = [told["pieces"][0] | {"seconds": 1e308}] * 2
+    write_json(run_of(config), told)
+    return f"cells/{CELL}/run.json"
+
+
+def _places_that_wrap_around(config: Config) -> str:
+    """Numbers of images whose differences are all positive in 64 bits."""
+    path = root_of(config) / RECORD
+    record = read_record(path)
+    index = np.arange(len(record.index))
+    index[1:4] = 2**62, 2**63 - 1, -(2**62)
+    arrays = {k: getattr(record, k) for k in ("label", "clean", "adversarial", "broken_by")}
+    with path.open("wb") as handle:
+        np.savez(handle, index=index, **arrays)
+    sealed_by_them(path)
+    return RECORD
+
+
 def _nan_weights(config: Config) -> str:
     path = paths.model_file(paths.cell_folder(config, CELL), "last")
     weights, told = read_weights(path), read_json(run_of(config))
@@ -113,6 +136,8 @@ CONTENTS = (
     _a_cell_of_no_name,
     _nan,
     _a_seal_of_null,
+    _seconds_beyond_all_numbers,
+    _places_that_wrap_around,
     _nan_weights,
     _a_billion_epochs,
     _a_billion_images,

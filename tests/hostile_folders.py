@@ -134,6 +134,32 @@ def _a_pickle_as_checkpoint(config: Config) -> str:
     return f"cells/{CELL}/model-last.safetensors"
 
 
+def _with_a_hole(path: Path, size: int) -> None:
+    """Write a file of one tensor and so many bytes, which takes no room on a disk."""
+    shape, places = [(size - 256) // 4], [0, size - 256]
+    header = {"a": {"dtype": "F32", "shape": shape, "data_offsets": places}}
+    text = json.dumps(header).encode().ljust(248)
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, size)
+
+
+def a_checkpoint_with_a_hole(config: Config) -> str:
+    """As large as a checkpoint may be, with its checksum right."""
+    path = paths.model_file(paths.cell_folder(config, CELL), "best-test")
+    _with_a_hole(path, 4096 * 2**20)
+    told = read_json(run_of(config))
+    told["models"]["best-test"] = sha256_of_file(path)
+    write_json(run_of(config), told)
+    return f"cells/{CELL}/{path.name}"
+
+
+def a_state_with_a_hole(config: Config) -> str:
+    """As large as a saved state may be."""
+    path = paths.cell_folder(config, CELL) / "state-0123456789ab.safetensors"
+    _with_a_hole(path, 16384 * 2**20)
+    return f"cells/{CELL}/{path.name}"
+
+
 def header_of_many_gigabytes(config: Config) -> str:
     path = paths.model_file(paths.cell_folder(config, CELL), "last")
     header = {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
@@ -191,6 +217,7 @@ HOSTILE = (
     _many_members,
     _objects,
     _a_pickle_as_checkpoint,
+    a_state_with_a_hole,
     header_of_many_gigabytes,
     _parquet_of_many_rows,
     parquet_of_long_texts,

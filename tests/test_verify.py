@@ -5,16 +5,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from spoilt_results import CELL, SPOILT, WIDE, folder_of, rewritten, wrong_metrics
+from spoilt_results import CELL, SPOILT, WIDE, folder_of, record_file_of, rewritten, wrong_metrics
 from verify_cases import NOTHING_AGAIN, UNFINISHED, copied, make, verified, wrong
 
 from reproduce import paths
 from reproduce.config import Config
 from reproduce.files import read_json, write_json
-from reproduce.records import Record
-from reproduce.specs import TrainingSpec
+from reproduce.records import Record, read_record, write_record
+from reproduce.schedules import learning_rate
+from reproduce.specs import AttackSpec, EvaluationSpec, TrainingSpec
 from reproduce.verification import Sample
+from reproduce.verification.trace import learning_rates
 
 AGAIN = Sample(records=3, images=8, minutes=10, seed=0)
 
@@ -207,13 +210,63 @@ def test_what_is_being_written_is_no_result(config: Config) -> None:
 
 
 def test_settings_of_others(config: Config) -> None:
-    """Results of other settings are whole, and not what these settings give."""
+    """Results of other settings are whole, and not what these settings give; nor attacked again."""
     _keep_only(config, "tables/table1.csv")
     eval_ = config.eval.model_copy(update={"epsilon": 0.15})
-    found = verified(config.model_copy(update={"eval": eval_}))
-    verdicts = {f.path: f.verdict for f in found.findings}
-    assert verdicts[f"cells/{CELL}"] == "stands"
-    assert verdicts["tables/table1.csv"] == "differs"
+    found = verified(config.model_copy(update={"eval": eval_}), AGAIN)
+    findings = {f.path: f for f in found.findings}
+    for name in (f"cells/{CELL}", f"cells/{CELL}/records/pgd20-seed0.npz"):
+        assert findings[name].verdict == "not checked"
+        assert "of other settings than this configuration's" in findings[name].reason
+    assert findings["tables/table1.csv"].verdict == "differs"
+    assert findings["re-evaluation"].verdict == "not checked"
+    assert not any("(again)" in name for name in findings)
+
+
+def test_a_record_of_an_easier_attack_than_its_name_says(config: Config) -> None:
+    def easier(record: Record) -> None:
+        record.info["spec"]["attack"]["steps"] = 1
+        record.info["digest"] = EvaluationSpec.model_validate(record.info["spec"]).digest
+
+    _keep_only(config)
+    name = rewritten(config, easier)
+    (finding,) = (f for f in verified(config).findings if f.path == name)
+    assert finding.verdict == "not checked"
+    assert finding.reason == "whole, but of other settings than this configuration's"
+
+
+def test_a_published_network_is_not_here(config: Config) -> None:
+    """Its record is whole and of these settings; that it is of the network nobody can say here."""
+    _keep_only(config)
+    record, folder = read_record(record_file_of(config)), paths.root(config) / "models/digits/x"
+    for key in ("training", "checkpoint"):
+        del record.info["spec"][key]
+    record.info["digest"] = AttackSpec.model_validate(record.info["spec"]).digest
+    write_record(folder / "records" / "pgd20-seed0.npz", record)
+    outcome = {"evaluated": True, "model_sha256": record.info["model_sha256"]}
+    write_json(folder / "pgd20-seed0.json", outcome)
+    found = verified(config)
+    findings = {f.path: f for f in found.findings}
+    finding = findings["models/digits/x/records/pgd20-seed0.npz"]
+    assert (finding.verdict, finding.reason) == (
+        "not checked",
+        "whole, but its weights are not here",
+    )
+    assert findings["models/digits/x/pgd20-seed0.json"].verdict == "stands"
+    assert found.exit_status == 3
+
+
+@pytest.mark.parametrize("schedule", ["exp", "step", "cosine", "linear"])
+def test_learning_rates_of_a_trace_are_the_schedules(config: Config, schedule: str) -> None:
+    rates = [(0.5, 0.01), (1.5, 0.2), (2.0, 0.1), (4.0, 0.0)]
+    train = config.train.model_copy(update={"epochs": 5, "schedule": schedule, "rates": rates})
+    steps = [3, 4, 1, 2, 5]
+    each = [
+        learning_rate(train, epoch, step, of)
+        for epoch, of in enumerate(steps, 1)
+        for step in range(of)
+    ]
+    assert np.allclose(learning_rates(train, steps), each, rtol=1e-12, atol=1e-15)
 
 
 def test_specs_are_read_back_as_they_were(config: Config) -> None:

@@ -12,7 +12,8 @@ from conftest import ROOT
 from hostile_contents import CELL, RECORD, root_of
 from hostile_folders import (
     HOSTILE,
-    header_of_many_gigabytes,
+    a_checkpoint_with_a_hole,
+    a_state_with_a_hole,
     parquet_of_long_texts,
     ten_gigabytes,
     zip_bomb,
@@ -61,7 +62,13 @@ def test_what_is_hostile_is_named(config: Config, spoil: Callable[[Config], str]
 
 def test_memory_stays_bounded(config: Config) -> None:
     """The bombs together, in a process that may have two GiB."""
-    for spoil in (zip_bomb, parquet_of_long_texts, ten_gigabytes, header_of_many_gigabytes):
+    for spoil in (
+        zip_bomb,
+        parquet_of_long_texts,
+        ten_gigabytes,
+        a_checkpoint_with_a_hole,
+        a_state_with_a_hole,
+    ):
         spoil(config)
     command = [sys.executable, "-m", "reproduce", "verify", "--sample", "0", "--config"]
     done = subprocess.run(
@@ -75,15 +82,24 @@ def test_memory_stays_bounded(config: Config) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
-    assert done.stdout.count("\ndamaged: ") + done.stdout.startswith("damaged: ") == 3
+    assert done.stdout.count("elements, no tensor of ours has so many") == 2
+    assert done.stdout.count("\ndamaged: ") + done.stdout.startswith("damaged: ") == 5
 
 
 def test_an_attack_of_a_billion_steps_is_not_tried(config: Config) -> None:
+    """The configuration that came with the folder has it as well."""
     path = root_of(config) / RECORD
     record = read_record(path)
-    record.info["spec"]["attack"]["steps"] = 10**9
-    record.info["digest"] = EvaluationSpec.model_validate(record.info["spec"]).digest
-    write_record(path, record)
+    spec = record.info["spec"]
+    spec["name"], spec["attack"]["steps"] = "pgd-long", 10**9
+    record.info["digest"] = EvaluationSpec.model_validate(spec).digest
+    write_record(path.with_name("pgd-long-seed0.npz"), record)
+    for old in (path, path.with_suffix(".json")):
+        old.unlink()
+    long = config.eval.attacks["pgd20"].model_copy(update={"steps": 10**9})
+    attacks = config.eval.attacks | {"pgd-long": long}
+    eval_ = config.eval.model_copy(update={"attacks": attacks})
+    config = config.model_copy(update={"eval": eval_})
     found = verified(config, Sample(records=1, images=8, minutes=10, seed=0))
     assert wrong(found) == []
     (finding,) = (f for f in found.findings if f.verdict == "not checked")

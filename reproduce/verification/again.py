@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from reproduce import costs
@@ -88,7 +87,8 @@ def repeat(
     if not sample.records:
         return []
     if not able:
-        return [Finding("not checked", "re-evaluation", "no checkpoint with a record stands")]
+        reason = "no checkpoint with a record of these settings stands"
+        return [Finding("not checked", "re-evaluation", reason)]
     left, done, dear = 60 * sample.minutes, list[Comparison](), list[float]()
     for record in _drawn(able, sample.seed):
         if len(done) == sample.records:
@@ -112,8 +112,8 @@ def repeat(
 
 
 def _weights(record: CheckedRecord) -> Path | None:
-    """Return the checkpoint that a record is of, if it is here and whole."""
-    if record.run is None or not isinstance(record.spec, EvaluationSpec):
+    """Return the checkpoint that a record is of, if it is here and whole and should be attacked."""
+    if not record.ours or record.run is None or not isinstance(record.spec, EvaluationSpec):
         return None
     return record.run.weights.get(record.spec.checkpoint)
 

@@ -25,7 +25,7 @@ from reproduce.files import read_json
 from reproduce.lemma.results import read_examination, to_json
 from reproduce.report import write_report
 from reproduce.specs import lemma_digest
-from reproduce.verification.finding import Finding, first_difference
+from reproduce.verification.finding import UNEXPECTED, Finding, first_difference
 from reproduce.verification.folder import Copied
 from reproduce.verification.formats import check_npz, read_frame
 
@@ -76,6 +76,9 @@ class Rebuilt:
                 self._made[key] = None
             except HarnessError as error:
                 self._made[key] = str(error)
+            except UNEXPECTED as error:
+                # of what it is made from, not of this file
+                self._made[key] = f"it cannot be made here ({type(error).__name__}: {error})"
         return self._made[key]
 
     def _compare(self, file: Copied, ours: Path, theirs: Path) -> Finding:

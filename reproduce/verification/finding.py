@@ -1,7 +1,7 @@
 """What was found of one result: a verdict, and why; safe to print whatever the folder holds."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +10,12 @@ VERDICTS: tuple[Verdict, ...] = ("stands", "damaged", "differs", "not checked")
 
 # a line of text that a folder may decide is cut here
 _LONGEST = 400
+
+
+# why what is whole is not checked further
+OTHER_SETTINGS = "of other settings than this configuration's"
+# what counting with a stranger's values, or looking something up by them, may raise
+UNEXPECTED = (ArithmeticError, LookupError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,19 @@ class Verification:
         words_of = {"stands": "stand", "differs": "differ"}
         counts = ", ".join(f"{self.counts[v]} {words_of.get(v, v)}" for v in VERDICTS)
         return f"{words[self.exit_status]}: {counts}"
+
+
+def unexpected(error: Exception) -> str:
+    """Say that values are none that a result of ours has, and what came of them."""
+    return f"it holds values that no result has ({type(error).__name__}: {error})"
+
+
+def judged(name: str, check: Callable[[], Finding]) -> Finding:
+    """Check one file; values that nobody thought of are damage to it, not the end of all checks."""
+    try:
+        return check()
+    except UNEXPECTED as error:
+        return Finding("damaged", name, unexpected(error))
 
 
 def shown(text: str) -> str:

@@ -23,7 +23,11 @@ _MOST_UNPACKED = 512 * 2**20
 _MOST_ROWS = 10_000_000
 _MOST_COLUMNS = 64
 _MOST_TENSORS = 10_000
+# of one tensor: the paper's largest has 15 million; what is checked is in memory one at a time
+_MOST_ELEMENTS = 2**26
 _AT_ONCE = 65_536
+# of a type that numpy lacks: a KeyError or a TypeError
+_NO_TENSORS = (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError)
 
 
 def check_npz(path: Path) -> None:
@@ -123,7 +127,44 @@ def _text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def check_weights(path: Path, about: Mapping[str, str]) -> int:
+def check_tensors(path: Path) -> int:
+    """Refuse a checkpoint or a saved state with tensors that no network has, by its header alone.
+
+    Nothing else of the file is read: one that is mostly a hole costs its sender nothing.
+
+    Parameters
+    ----------
+    path : Path
+        A .safetensors file.
+
+    Returns
+    -------
+    int
+        Number of elements, BatchNorm's statistics left out.
+
+    Raises
+    ------
+    HarnessError
+        Saying which tensor is too large.
+    """
+    trained = 0
+    try:
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+            if len(names) > _MOST_TENSORS:
+                raise HarnessError(f"it has {len(names)} tensors, no network of ours has so many")
+            for name in names:
+                size = prod(file.get_slice(name).get_shape())
+                if size > _MOST_ELEMENTS:
+                    raise HarnessError(f"{name} has {size} elements, no tensor of ours has so many")
+                statistic = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+                trained += 0 if statistic else size
+    except _NO_TENSORS as error:
+        raise HarnessError(f"it is no file in safetensors: {error}") from error
+    return trained
+
+
+def check_weights(path: Path, about: Mapping[str, str]) -> None:
     """Refuse a checkpoint of something else, or with numbers that are none.
 
     Parameters
@@ -133,32 +174,18 @@ def check_weights(path: Path, about: Mapping[str, str]) -> int:
     about : mapping
         What its header must say of it.
 
-    Returns
-    -------
-    int
-        Number of its parameters, BatchNorm's statistics left out.
-
     Raises
     ------
     HarnessError
         Saying what is wrong with it.
     """
-    trained = 0
     try:
         with safe_open(path, framework="np") as weights:
-            names = list(weights.keys())
-            if len(names) > _MOST_TENSORS:
-                raise HarnessError(f"it has {len(names)} tensors, no network of ours has so many")
             told = json.loads((weights.metadata() or {}).get("reproduce", "{}"))
             if told != dict(about):
                 raise HarnessError("its header says that it is of another run")
-            for name in names:
-                tensor = weights.get_tensor(name)
-                if not np.isfinite(tensor).all():
+            for name in list(weights.keys()):
+                if not np.isfinite(weights.get_tensor(name)).all():
                     raise HarnessError(f"{name} holds NaN or infinity")
-                statistic = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-                trained += 0 if statistic else tensor.size
-    # of a type that numpy lacks: a KeyError or a TypeError
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except _NO_TENSORS as error:
         raise HarnessError(f"it is no checkpoint in safetensors: {error}") from error
-    return trained

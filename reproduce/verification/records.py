@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reproduce.catalogue import DatasetFacts, dataset_facts
-from reproduce.config import AttackPackage
+from reproduce.config import AttackPackage, Config
 from reproduce.errors import HarnessError
 from reproduce.files import is_sealed, read_json, read_npz
 from reproduce.paths import checkpoint_of
 from reproduce.records import Record, read_record
 from reproduce.runs import ImagesInfo, Piece
-from reproduce.specs import AttackSpec, EvaluationSpec
-from reproduce.verification.finding import Finding
+from reproduce.specs import AttackSpec, EvaluationSpec, attack_spec, evaluation_spec
+from reproduce.verification.finding import OTHER_SETTINGS, UNEXPECTED, Finding, unexpected
 from reproduce.verification.folder import Copied
 from reproduce.verification.formats import check_npz
 from reproduce.verification.images import Images
@@ -38,6 +39,8 @@ class CheckedRecord:
         The data set.
     run : CheckedRun or None
         The run whose checkpoint was attacked; None for a network from elsewhere.
+    ours : bool
+        Whether the configuration has these settings.
     """
 
     file: Copied
@@ -45,6 +48,7 @@ class CheckedRecord:
     spec: AttackSpec
     dataset: str
     run: CheckedRun | None
+    ours: bool
 
 
 class _Summary(BaseModel):
@@ -62,12 +66,14 @@ class _DiffersError(Exception):
 
 
 def check_record(
-    file: Copied, run: CheckedRun | None, images: Images
+    config: Config, file: Copied, run: CheckedRun | None, images: Images
 ) -> tuple[Finding, CheckedRecord | None]:
     """Check one record.
 
     Parameters
     ----------
+    config : Config
+        The configuration whose results they are said to be.
     file : Copied
         Its arrays; the summary lies beside them.
     run : CheckedRun or None
@@ -76,16 +82,21 @@ def check_record(
         The prepared images, where they are.
     """
     try:
-        checked = _read(file, run)
+        checked = _read(config, file, run)
         _check_arrays(checked)
         _check_run(checked)
         note = _check_images(checked, images)
     except HarnessError as error:
         return Finding("damaged", file.name, str(error)), None
+    except UNEXPECTED as error:
+        return Finding("damaged", file.name, unexpected(error)), None
     except _DiffersError as error:
         return Finding("differs", file.name, str(error)), None
-    if note is not None:
-        return Finding("not checked", file.name, f"whole, but its labels: {note}"), checked
+    doubts = [] if checked.ours else [OTHER_SETTINGS]
+    doubts += [] if note is None else [f"its labels: {note}"]
+    doubts += [] if run is not None else ["its weights are not here"]
+    if doubts:
+        return Finding("not checked", file.name, f"whole, but {'; '.join(doubts)}"), checked
     text = str(checked.record.metrics)
     if not is_sealed(file.path.with_suffix(".json")):
         text += "; no checksum of its summary, made before there was one"
@@ -121,7 +132,7 @@ def check_outcome(file: Copied, summaries: Mapping[str, dict[str, Any]]) -> Find
     return Finding("stands", file.name)
 
 
-def _read(file: Copied, run: CheckedRun | None) -> CheckedRecord:
+def _read(config: Config, file: Copied, run: CheckedRun | None) -> CheckedRecord:
     """Read a record and the settings it says it was made with.
 
     Raises
@@ -156,8 +167,22 @@ def _read(file: Copied, run: CheckedRun | None) -> CheckedRecord:
         raise HarnessError("its summary names other parts than its attack has")
     if record.info.get("metrics") != record.metrics.as_dict():
         raise HarnessError("the metrics of its summary are not those of its images")
-    dataset = place["dataset"] if run is None or run.cell is None else run.cell.dataset
-    return CheckedRecord(file, record, spec, dataset_facts(dataset).name, run)
+    name = place["dataset"] if run is None or run.cell is None else run.cell.dataset
+    dataset = dataset_facts(name).name
+    ours = _asked_for(config, spec, run, dataset) == spec.digest
+    return CheckedRecord(file, record, spec, dataset, run, ours)
+
+
+def _asked_for(
+    config: Config, spec: AttackSpec, run: CheckedRun | None, dataset: str
+) -> str | None:
+    """Return the digest of what the configuration means by an attack; None if it has none such."""
+    try:
+        if run is not None and run.cell is not None and isinstance(spec, EvaluationSpec):
+            return evaluation_spec(config, run.cell, spec.name, spec.seed, spec.checkpoint).digest
+        return attack_spec(config, spec.name, spec.seed, dataset).digest
+    except HarnessError:
+        return None
 
 
 def _check_arrays(checked: CheckedRecord) -> None:
@@ -179,22 +204,34 @@ def _impossible(record: Record, facts: DatasetFacts, spec: AttackSpec) -> Iterat
         yield "its arrays are not of whole numbers"
         return
     index, label, clean, adversarial, broken = (array.astype(np.int64) for array in arrays)
-    if not (np.diff(index) > 0).all() or index[0] < 0:
-        yield "its images do not stand in the order of the test set, each once"
-    if spec.images is not None and len(index) != spec.images:
-        yield f"it has {len(index)} images, its settings {spec.images}"
-    # of a folder of images its index says how many there are, and of how many classes
-    if facts.storage == "arrays":
-        if index[-1] >= facts.test:
-            yield f"it has image {index[-1]}, {facts.title} has {facts.test}"
-        if any((a < 0).any() or (a >= facts.classes).any() for a in (label, clean, adversarial)):
-            yield f"it has a class that {facts.title} has not"
+    yield from _impossible_places(index, facts, spec)
+    # of a folder of images its index says of how many classes they are
+    if facts.storage == "arrays" and any(
+        (a < 0).any() or (a >= facts.classes).any() for a in (label, clean, adversarial)
+    ):
+        yield f"it has a class that {facts.title} has not"
     if (broken < -1).any() or (broken >= len(spec.attack.parts)).any():
         yield "an image was broken by a part that its attack has not"
     if not np.array_equal(broken >= 0, (clean == label) & (adversarial != label)):
         yield "the images that it calls broken are not those whose prediction turned wrong"
     if spec.attack.parts != ("pgd",) and (adversarial != clean)[clean != label].any():
         yield "an image that its attack left alone has another prediction"
+
+
+def _impossible_places(
+    index: NDArray[np.int64], facts: DatasetFacts, spec: AttackSpec
+) -> Iterator[str]:
+    if not len(index):
+        yield "it has no images"
+        return
+    # compared, not subtracted: differences of large numbers wrap around
+    if not (index[1:] > index[:-1]).all() or index.min() < 0:
+        yield "its images do not stand in the order of the test set, each once"
+    if spec.images is not None and len(index) != spec.images:
+        yield f"it has {len(index)} images, its settings {spec.images}"
+    # of a folder of images its index says how many there are
+    if facts.storage == "arrays" and index.max() >= facts.test:
+        yield f"it has image {index.max()}, {facts.title} has {facts.test}"
 
 
 def _check_run(checked: CheckedRecord) -> None:
@@ -236,7 +273,7 @@ def _check_images(checked: CheckedRecord, images: Images) -> str | None:
     if not isinstance(data, dict) or data.get("sha256") != sha256:
         raise _DiffersError(f"it is of other images than {checked.dataset} as prepared here")
     index = record.index.astype(np.int64)
-    if index[-1] >= len(labels) or not np.array_equal(labels[index], record.label):
+    if index.max() >= len(labels) or not np.array_equal(labels[index], record.label):
         raise _DiffersError("its labels are not those of the test images")
     if checked.spec.images is None and len(index) != len(labels):
         raise _DiffersError(f"it has {len(index)} images, the test set {len(labels)}")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -14,19 +13,26 @@ from reproduce import paths
 from reproduce.analysis.checkpoints import chosen_among
 from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import Checkpoint
+from reproduce.config import Checkpoint, Config
 from reproduce.costs import parameters
 from reproduce.errors import HarnessError
 from reproduce.files import is_sealed, read_json, sha256_of_file
 from reproduce.paths import checkpoint_of
 from reproduce.runs import RunInfo
-from reproduce.saved import TRACE_COLUMNS, check_state
-from reproduce.schedules import learning_rate, measured_epochs
-from reproduce.specs import TrainingSpec, checkpoints
+from reproduce.saved import check_state
+from reproduce.schedules import measured_epochs
+from reproduce.specs import TrainingSpec, checkpoints, training_spec
 from reproduce.traces import read_epochs
-from reproduce.verification.finding import Finding, Verdict
+from reproduce.verification.finding import (
+    OTHER_SETTINGS,
+    UNEXPECTED,
+    Finding,
+    Verdict,
+    unexpected,
+)
 from reproduce.verification.folder import Copied
-from reproduce.verification.formats import check_weights, read_frame
+from reproduce.verification.formats import check_tensors, check_weights
+from reproduce.verification.trace import trace_problem
 
 # of numbers that were written in float32, or as decimals
 _ROUNDING = 1e-5
@@ -72,11 +78,15 @@ class CheckedRun:
         self.findings.append(Finding(verdict, f"{self.name}/{file}", reason))
 
 
-def check_run(cell_id: str, files: Mapping[str, Copied], refused: Set[str]) -> CheckedRun:
+def check_run(
+    config: Config, cell_id: str, files: Mapping[str, Copied], refused: Set[str]
+) -> CheckedRun:
     """Check the files of one training run.
 
     Parameters
     ----------
+    config : Config
+        The configuration whose results they are said to be.
     cell_id : str
         Its folder, from cells on.
     files : mapping
@@ -92,7 +102,7 @@ def check_run(cell_id: str, files: Mapping[str, Copied], refused: Set[str]) -> C
         return found
     states = {name: file.path for name, file in files.items() if file.place.kind == "state"}
     if "run.json" in files:
-        _check_finished(found, cell_id, files, refused)
+        _check_finished(config, found, cell_id, files, refused)
     elif "run.json" not in refused and not states:
         found.findings.append(Finding("not checked", found.name, "it has no run.json"))
     for name, path in states.items():
@@ -101,7 +111,11 @@ def check_run(cell_id: str, files: Mapping[str, Copied], refused: Set[str]) -> C
 
 
 def _check_finished(
-    found: CheckedRun, cell_id: str, files: Mapping[str, Copied], refused: Set[str]
+    config: Config,
+    found: CheckedRun,
+    cell_id: str,
+    files: Mapping[str, Copied],
+    refused: Set[str],
 ) -> None:
     """Check a run that has a run.json; a state beside it changes nothing about it."""
     try:
@@ -109,20 +123,36 @@ def _check_finished(
     except HarnessError as error:
         found.add("damaged", "run.json", str(error))
         return
+    except UNEXPECTED as error:
+        found.add("damaged", "run.json", unexpected(error))
+        return
     for name, why in _problems(found, files):
         if name not in refused:
             found.add("damaged", name, why)
     if not found.findings and not refused:
-        _stands(found, files["run.json"].path)
+        _stands(config, found, files["run.json"].path)
 
 
-def _stands(found: CheckedRun, path: Path) -> None:
+def _stands(config: Config, found: CheckedRun, path: Path) -> None:
     run = _known(found.run)
     kept = f"{len(found.weights)} checkpoints, {run.checkpoint_epochs['last']} epochs"
     missing = [] if is_sealed(path) else ["run.json"]
     missing += [] if run.epochs is not None else ["epochs.csv"]
     older = f"; no checksum of {' and '.join(missing)}, made before there was one"
-    found.findings.append(Finding("stands", found.name, kept + (older if missing else "")))
+    reason = kept + (older if missing else "")
+    if _known(found.run).digest == _asked_for(config, found.cell):
+        found.findings.append(Finding("stands", found.name, reason))
+    else:
+        reason = f"whole, but {OTHER_SETTINGS}; {reason}"
+        found.findings.append(Finding("not checked", found.name, reason))
+
+
+def _asked_for(config: Config, cell: Cell | None) -> str | None:
+    """Return the digest of what the configuration means by a cell; None if it cannot have it."""
+    try:
+        return None if cell is None else training_spec(config, cell).digest
+    except HarnessError:
+        return None
 
 
 def _known(run: RunInfo | None) -> RunInfo:
@@ -133,8 +163,13 @@ def _known(run: RunInfo | None) -> RunInfo:
 
 def _check_state(found: CheckedRun, name: str, path: Path) -> None:
     try:
+        check_tensors(path)
+    except HarnessError as error:
+        found.add("damaged", name, str(error))
+        return
+    try:
         progress = check_state(path)
-    except HarnessError:
+    except (HarnessError, *UNEXPECTED):
         found.add("damaged", name, "its tensors or its progress do not match their checksum")
         return
     of = "of a run that is not finished" if found.run is None else "and left over by a finished run"
@@ -203,66 +238,32 @@ def _expected(run: RunInfo) -> dict[str, str | None]:
 
 def _problem(found: CheckedRun, file: Copied) -> str | None:
     """Say what a file has that its run cannot have; None if nothing."""
-    if file.place.kind == "model":
-        return _weights_problem(found, checkpoint_of(file.place.parts["choice"]), file.path)
-    if file.place.kind == "trace":
-        return _trace_problem(found, file.path)
-    return _epochs_problem(found, file.path)
+    try:
+        if file.place.kind == "model":
+            return _weights_problem(found, checkpoint_of(file.place.parts["choice"]), file.path)
+        if file.place.kind == "trace":
+            return trace_problem(_known(found.run), found.spec, file.path)
+        return _epochs_problem(found, file.path)
+    except UNEXPECTED as error:
+        return unexpected(error)
 
 
 def _weights_problem(found: CheckedRun, choice: Checkpoint, path: Path) -> str | None:
     if found.spec is None or found.cell is None:
         return None
     about = {"cell": found.spec.cell, "digest": found.spec.digest, "checkpoint": choice}
-    try:
-        size = check_weights(path, about)
-    except HarnessError as error:
-        return str(error)
     facts = dataset_facts(found.cell.dataset)
     wanted = parameters(found.cell.architecture, facts)
-    # how many classes there are, a folder of images decides
-    if facts.storage == "arrays" and size != wanted:
-        return f"it has {size} parameters, {found.cell.architecture} has {wanted}"
+    try:
+        size = check_tensors(path)
+        # how many classes there are, a folder of images decides
+        if facts.storage == "arrays" and size != wanted:
+            return f"it has {size} parameters, {found.cell.architecture} has {wanted}"
+        check_weights(path, about)
+    except HarnessError as error:
+        return str(error)
     found.weights[choice] = path
     return None
-
-
-def _trace_problem(found: CheckedRun, path: Path) -> str | None:
-    run, spec = _known(found.run), found.spec
-    try:
-        frame = read_frame(path, ("iteration", *TRACE_COLUMNS), texts=False)
-        values = frame.to_numpy("float64")
-    except (HarnessError, ValueError, TypeError) as error:
-        return str(error)
-    if spec is None:
-        return None
-    steps = _steps(spec, run)
-    if values.shape[0] != sum(steps):
-        return f"it has {values.shape[0]} rows, the run had {sum(steps)} iterations"
-    places = [(epoch, step, of) for epoch, of in enumerate(steps, 1) for step in range(of)]
-    rates = [learning_rate(spec.train, *place) for place in places]
-    columns = dict(zip(frame.columns, values.T, strict=True))
-    exact = {"iteration": range(1, len(frame) + 1), "epoch": [place[0] for place in places]}
-    for name, wanted in exact.items():
-        if not np.array_equal(columns[name], np.asarray(wanted)):
-            return f"its column {name} does not count the run's iterations"
-    for name in ("natural_risk", "robust_regularization", "lambda"):
-        if not np.isfinite(columns[name]).all():
-            return f"its column {name} holds NaN or infinity"
-    if not np.allclose(columns["learning_rate"], rates, rtol=_ROUNDING, atol=1e-12):
-        return "its learning rates are not those of the run's schedule"
-    final = columns["lambda"][columns["epoch"] == spec.train.epochs].mean()
-    if not math.isclose(final, run.final_lambda, rel_tol=_ROUNDING, abs_tol=1e-6):
-        return f"its last epoch has a mean lambda of {final:g}, run.json says {run.final_lambda:g}"
-    return None
-
-
-def _steps(spec: TrainingSpec, run: RunInfo) -> list[int]:
-    """Return the number of iterations of every epoch."""
-    train = spec.train
-    images = (spec.train_images or run.data.train) - train.holdout
-    sizes = [phase.batch_size for phase in train.phases for _ in range(phase.epochs)]
-    return [-(-images // size) for size in sizes or [train.batch_size] * train.epochs]
 
 
 def _epochs_problem(found: CheckedRun, path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from reproduce.errors import HarnessError
 from reproduce.files import read_json
 from reproduce.verification.again import Sample, repeat
 from reproduce.verification.derived import Rebuilt, check_examples, check_lemma
-from reproduce.verification.finding import Finding, Verification
+from reproduce.verification.finding import Finding, Verification, judged
 from reproduce.verification.folder import DERIVED, Copied, copy_folder
 from reproduce.verification.images import Images
 from reproduce.verification.kinds import Kind
@@ -75,7 +76,7 @@ class _Check:
         self._others(records)
         self._add(self._again(records))
         rebuilt = Rebuilt(self._config, given)
-        self._add(rebuilt.check(file) for file in self._of(*DERIVED))
+        self._add(judged(f.name, partial(rebuilt.check, f)) for f in self._of(*DERIVED))
         return self._found
 
     def _of(self, *kinds: Kind) -> list[Copied]:
@@ -107,7 +108,7 @@ class _Check:
         found = {}
         for cell, own in cells.items():
             lost = {path for path in refused if path.rpartition("/")[0] == f"cells/{cell}"}
-            checked = check_run(cell, own, {path.rpartition("/")[2] for path in lost})
+            checked = check_run(self._config, cell, own, {path.rpartition("/")[2] for path in lost})
             for finding in checked.findings:
                 self._drop(finding, *(f for f in own.values() if f.name == finding.path))
             self._add(checked.findings)
@@ -122,7 +123,7 @@ class _Check:
             summary = summaries.pop(f"{file.name.removesuffix('.npz')}.json", None)
             cell = file.place.parts.get("cell")
             finding, checked = check_record(
-                file, None if cell is None else runs[cell], self._images
+                self._config, file, None if cell is None else runs[cell], self._images
             )
             self._drop(finding, file, *([] if summary is None else [summary]))
             self._add([finding])
@@ -136,18 +137,19 @@ class _Check:
 
     def _others(self, records: list[CheckedRecord]) -> None:
         """Check blocks of unfinished evaluations, outcomes, the lemma and examples."""
-        self._add(check_shard(file) for file in self._of("shard"))
+        self._add(judged(file.name, partial(check_shard, file)) for file in self._of("shard"))
         told = {record.file.name.removesuffix(".npz"): record.record.info for record in records}
         infos: dict[str, dict[str, Any]] = {f"{name}.json": info for name, info in told.items()}
         for file in self._of("outcome"):
-            self._keep(check_outcome(file, infos), file)
+            self._keep(judged(file.name, partial(check_outcome, file, infos)), file)
         for file in self._of("lemma"):
-            self._keep(check_lemma(self._config, file), file)
+            self._keep(judged(file.name, partial(check_lemma, self._config, file)), file)
         checksums = [info["record_sha256"] for info in infos.values()]
         about = {file.name: file for file in self._of("examples-info")}
         for file in self._of("examples"):
             pair = about.pop(f"{file.name.removesuffix('.npz')}.json", None)
-            self._keep(check_examples(file, checksums), *([file] if pair is None else [file, pair]))
+            finding = judged(file.name, partial(check_examples, file, checksums))
+            self._keep(finding, *([file] if pair is None else [file, pair]))
         for file in about.values():
             self._keep(Finding("damaged", file.name, "its images are not there"), file)
         for file in self._of("speeds"):
