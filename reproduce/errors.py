@@ -26,7 +26,7 @@ class HarnessError(Exception):
     exit_status = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(_one_line(message))
+        super().__init__(one_line(message))
 
 
 class Stopped(HarnessError):
@@ -39,7 +39,7 @@ class Stopped(HarnessError):
 CONTINUES = "run the same command again to continue"
 
 
-def shown(value: object) -> str:
+def brief(value: object) -> str:
     """Return a value as an error shows it: like `repr`, with deep and long parts left out.
 
     A small file can describe a value whose whole text no memory holds.
@@ -47,9 +47,19 @@ def shown(value: object) -> str:
     return _SHORT.repr(value)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str, longest: int = LONGEST) -> str:
+    r"""Return a text as one line that does nothing to a terminal.
+
+    Whatever is not printable (control characters, what turns the direction of writing,
+    bytes that are no UTF-8) is written as an escape, and of a long text the middle is left out.
+
+    Examples
+    --------
+    >>> one_line("a" + chr(27) + "[31m" + chr(10) + "b")
+    'a\\x1b[31m b'
+    """
     line = " ".join(text.split())
     if not line.isprintable():
         line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    half = (LONGEST - 5) // 2
-    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+    half = (longest - 5) // 2
+    return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from reproduce.config import PRESETS, Config, merge
-from reproduce.errors import HarnessError, shown
+from reproduce.errors import HarnessError, brief
 
 Tree = Mapping[str, Any]
 
@@ -74,7 +74,7 @@ def build_config(user: Tree) -> Config:
     """
     name = user.get("preset", "paper")
     if name not in PRESETS:
-        raise HarnessError(f"unknown preset {shown(name)}; known: {', '.join(PRESETS)}")
+        raise HarnessError(f"unknown preset {brief(name)}; known: {', '.join(PRESETS)}")
     return _validate({**merge(_preset(name), user), "preset": name})
 
 
@@ -101,7 +101,7 @@ class _Loader(yaml.SafeLoader):
         for written, _ in node.value:
             key = self.construct_object(written, deep=True)
             if key in keys:
-                raise yaml.YAMLError(f"key {shown(key)} stands twice{node.start_mark}")
+                raise yaml.YAMLError(f"key {brief(key)} stands twice{node.start_mark}")
             keys.add(key)
         return super().construct_mapping(node, deep)
 
@@ -127,13 +127,13 @@ def _assignment(item: str) -> dict[str, Any]:
     key, equals, text = item.partition("=")
     if not equals or not key:
         raise HarnessError(
-            f"override {shown(item)}: expected key=value, for example train.epochs=10"
+            f"override {brief(item)}: expected key=value, for example train.epochs=10"
         )
     try:
         value: Any = yaml.load(text, _Loader)  # noqa: S506, a safe loader
     except _NOT_YAML as error:
         raise HarnessError(
-            f"override {shown(item)}: {shown(text)} is not a YAML value: {_reason(error)}"
+            f"override {brief(item)}: {brief(text)} is not a YAML value: {_reason(error)}"
         ) from error
     return _nested(key, value)
 
@@ -187,6 +187,6 @@ def _first_problem(error: ValidationError) -> str:
         reason = first["msg"].removeprefix("Value error, ")
         line = f"configuration key {key!r}: {reason}" if key else f"configuration: {reason}"
         if not isinstance(first["input"], Mapping):
-            line += f" (it is {shown(first['input'])})"
+            line += f" (it is {brief(first['input'])})"
     more = len(problems) - 1
     return line + (f"; and {more} more" if more else "")

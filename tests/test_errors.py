@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from reproduce.errors import LONGEST, HarnessError, Stopped, shown
+from reproduce.errors import LONGEST, HarnessError, Stopped, brief
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,6 @@ def test_a_value_whose_text_no_memory_holds_is_shown() -> None:
     bomb: list[object] = ["x"]
     for _ in range(100):
         bomb = [bomb, bomb]
-    assert len(shown(bomb)) < LONGEST
-    assert shown("8/255") == "'8/255'"
-    assert len(shown("x" * 10**6)) < 300
+    assert len(brief(bomb)) < LONGEST
+    assert brief("8/255") == "'8/255'"
+    assert len(brief("x" * 10**6)) < 300

@@ -35,6 +35,7 @@ def _written(path: Path, member: bytes) -> Path:
         (_head("(-1, -1)") + b"1", "not an array \\(-1, -1\\)"),
         (_head("(1,)", "'|O'") + b"12345678", "not an array"),
         (_head("(1,)", "'|O'", b"\x02\x00") + b"12345678", "not an array"),
+        (_head("(300000000,)", "'<U0'"), "not an array \\(300000000,\\)"),
         (_head("(1,)", version=b"\x03\x00") + b"1", "version \\(3, 0\\)"),
         (_head("(" * 5000), "not a whole .npz"),
         (_head("(1,)", "'nonsense'"), "not a whole .npz"),

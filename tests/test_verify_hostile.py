@@ -29,7 +29,7 @@ from reproduce.evaluation.run import evaluate_cell
 from reproduce.records import read_record, write_record
 from reproduce.specs import EvaluationSpec
 from reproduce.training import train_cell
-from reproduce.verification import Sample, folder, shown, verify_folder
+from reproduce.verification import Finding, Sample, folder, verify_folder
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,9 @@ def test_a_link_in_place_of_the_folder_is_the_users_own(config: Config, tmp_path
 
 def test_lines_do_nothing_to_a_terminal() -> None:
     hostile = "".join(map(chr, range(256))) + "\u202e\u2066\udcff" + "x" * 1000
-    assert shown(hostile).isprintable()
-    assert len(shown(hostile)) < 410
-    assert shown("plain: text é λ") == "plain: text é λ"
+    line = str(Finding("damaged", hostile, "text é λ"))
+    assert line.isprintable()
+    assert len(line) <= 400
+    # both ends are left: the verdict and the reason
+    assert line.startswith("damaged: ")
+    assert line.endswith(": text é λ")

@@ -15,7 +15,7 @@ from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import merge
 from reproduce.config.methods import AWP, WAR, Mixed
 from reproduce.config.training import Train
-from reproduce.errors import shown
+from reproduce.errors import brief
 
 
 class Config(Section):
@@ -101,7 +101,7 @@ class Config(Section):
                     ) from None
                 if first["type"] == "extra_forbidden":
                     raise ValueError(f"unknown key {key!r}") from None
-                raise ValueError(f"{key}: {first['msg']} (it is {shown(first['input'])})") from None
+                raise ValueError(f"{key}: {first['msg']} (it is {brief(first['input'])})") from None
 
     def _enough_images(self, table: str, dataset: str) -> None:
         facts = dataset_facts(dataset)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reproduce.data.unpickler import BoundedUnpickler
-from reproduce.errors import HarnessError, shown
+from reproduce.errors import HarnessError, brief
 
 # booleans, whole and floating-point numbers, as pickles of numpy name them
 _CODES = {"b1", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8"}
@@ -88,7 +88,7 @@ class _Dtype:
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or code not in _CODES:
             raise HarnessError(
-                f"the pickle has values of type {shown(code)}, only plain numbers are read; "
+                f"the pickle has values of type {brief(code)}, only plain numbers are read; "
                 "nothing was run"
             )
         self.code, self.order = code, "="
@@ -149,7 +149,7 @@ class _Array:
         sizes = all(type(size) is int and size >= 0 for size in shape)
         if not sizes or math.prod(shape) * dtype.itemsize != len(raw):
             raise HarnessError(
-                f"the pickle has {len(raw)} bytes for an array of {dtype} of shape {shown(shape)}"
+                f"the pickle has {len(raw)} bytes for an array of {dtype} of shape {brief(shape)}"
             )
         if isinstance(raw, str):
             # in the pickles of Python 2, and those for it, text has a character a byte
@@ -183,7 +183,7 @@ def _encode(text: str, codec: str) -> str:
     The text stays as it is until an array is made of it.
     """
     if codec not in ("latin1", "latin-1"):
-        raise HarnessError(f"the pickle encodes text as {shown(codec)}, only arrays are read")
+        raise HarnessError(f"the pickle encodes text as {brief(codec)}, only arrays are read")
     return text
 
 

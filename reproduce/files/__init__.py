@@ -1,6 +1,6 @@
 """Files that are either whole or absent: atomic writes, checksums, locks."""
 
-from reproduce.files.arrays import DAMAGED_FILE, read_npz, refuse_bombs
+from reproduce.files.arrays import DAMAGED_FILE, check_head, read_npz, refuse_bombs
 from reproduce.files.checksums import digest, md5_of_file, sha256_of_file
 from reproduce.files.locks import exclusive, is_held, lock_file
 from reproduce.files.objects import SEAL, is_sealed, read_json, write_json
@@ -9,6 +9,7 @@ from reproduce.files.writing import remove_abandoned, write_atomically, write_te
 __all__ = [
     "DAMAGED_FILE",
     "SEAL",
+    "check_head",
     "digest",
     "exclusive",
     "is_held",

@@ -30,6 +30,8 @@ DAMAGED_FILE = (
 # a member of an archive above the first may not be larger than its compressed form by the second
 _LARGE = 64 * 2**20
 _MOST_COMPRESSED = 100
+# kinds of dtype: all but objects and records
+_PLAIN = "biufcmMSU"
 
 
 def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -77,21 +79,43 @@ def refuse_bombs(archive: zipfile.ZipFile) -> None:
             )
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """Read an array after comparing the size its head tells with that of the member."""
-    with archive.open(name) as member:
-        version = np.lib.format.read_magic(member)
+def check_head(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str = _PLAIN) -> None:
+    """Refuse an array whose size is not the one that its head tells, before it is read.
+
+    Parameters
+    ----------
+    archive : ZipFile
+        The archive.
+    member : ZipInfo
+        The array in it.
+    kinds : str
+        Kinds of dtype that it may have, as numpy abbreviates them.
+
+    Raises
+    ------
+    ValueError
+        Saying what it is.  Of what is no array at all, as of `DAMAGED_FILE`.
+    """
+    name, found = member.filename, member.file_size
+    with archive.open(member) as content, warnings.catch_warnings():
+        # of what is written in the header, and of headers of Python 2: damaged ones have it
+        warnings.simplefilter("ignore")
+        version = np.lib.format.read_magic(content)
         head = {(1, 0): np.lib.format.read_array_header_1_0}
         head[2, 0] = np.lib.format.read_array_header_2_0
         if version not in head:
             raise ValueError(f"{name!r} is of version {version} of numpy's format")
-        with warnings.catch_warnings():
-            # of what is written in the header, and of headers of Python 2: damaged ones have it
-            warnings.simplefilter("ignore")
-            shape, _, kind = head[version](member)
-        told, found = math.prod(shape) * kind.itemsize, archive.getinfo(name).file_size
-        if kind.hasobject or min(shape, default=0) < 0 or told != found - member.tell():
+        shape, _, kind = head[version](content)
+        told = math.prod(shape) * kind.itemsize
+        # of elements without a byte, any number would fit
+        plain = kind.kind in kinds and not kind.hasobject and kind.itemsize
+        if not plain or min(shape, default=0) < 0 or told != found - content.tell():
             raise ValueError(f"{name!r} has {found} bytes, not an array {shape} of {kind}")
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """Read an array after its head."""
+    check_head(archive, archive.getinfo(name))
     with archive.open(name) as member, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reproduce.errors import one_line
+
 Verdict = Literal["stands", "damaged", "differs", "not checked"]
 VERDICTS: tuple[Verdict, ...] = ("stands", "damaged", "differs", "not checked")
 
-# a line of text that a folder may decide is cut here
+# characters of a line of text that a folder may decide
 _LONGEST = 400
 
 
@@ -39,7 +41,8 @@ class Finding:
     reason: str = ""
 
     def __str__(self) -> str:
-        return shown(": ".join(part for part in (self.verdict, self.path, self.reason) if part))
+        parts = (self.verdict, self.path, self.reason)
+        return one_line(": ".join(part for part in parts if part), _LONGEST)
 
 
 @dataclass
@@ -96,22 +99,6 @@ def judged(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except UNEXPECTED as error:
         return Finding("damaged", name, unexpected(error))
-
-
-def shown(text: str) -> str:
-    r"""Return a text as one line that does nothing to a terminal.
-
-    Whatever is not printable (control characters, what turns the direction of writing,
-    bytes that are no UTF-8) is written as an escape, and what is long is cut.
-
-    Examples
-    --------
-    >>> shown("a" + chr(27) + "[31m" + chr(10) + "b")
-    'a\\x1b[31m b'
-    """
-    plain = " ".join(text.split()) if "\n" in text else text
-    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in plain[: _LONGEST + 1])
-    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]} ..."
 
 
 def first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ import pyarrow.parquet
 from safetensors import SafetensorError, safe_open
 
 from reproduce.errors import HarnessError
-from reproduce.files import DAMAGED_FILE
+from reproduce.files import DAMAGED_FILE, check_head
 
 # an .npz of ours has six arrays or so; the largest has the images of a few examples
 _MOST_MEMBERS = 16
@@ -22,6 +22,7 @@ _MOST_UNPACKED = 512 * 2**20
 # of the paper's longest run a trace has 80,000 rows
 _MOST_ROWS = 10_000_000
 _MOST_COLUMNS = 64
+_NUMBERS_AND_TEXT = "biufU"
 _MOST_TENSORS = 10_000
 # of one tensor: the paper's largest has 15 million; what is checked is in memory one at a time
 _MOST_ELEMENTS = 2**26
@@ -49,29 +50,9 @@ def check_npz(path: Path) -> None:
             for member in members:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise HarnessError(f"{member.filename} is packed in a way that ours are not")
-                with archive.open(member) as part:
-                    _check_array(part, member)
+                check_head(archive, member, _NUMBERS_AND_TEXT)
     except DAMAGED_FILE as error:
         raise HarnessError(f"it is no .npz of plain arrays: {error}") from error
-
-
-def _check_array(part: Any, member: zipfile.ZipInfo) -> None:
-    """Refuse an array that is not as long as its header says."""
-    version = np.lib.format.read_magic(part)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise HarnessError(f"{member.filename} has a header of another version")
-    shape, _, dtype = read(part)
-    if dtype.hasobject or dtype.kind not in "biufU":
-        raise HarnessError(f"{member.filename} holds {dtype}, not plain numbers or text")
-    promised = part.tell() + prod(shape) * dtype.itemsize
-    if any(length < 0 for length in shape) or promised != member.file_size:
-        raise HarnessError(
-            f"{member.filename} has {member.file_size} bytes, its header promises {promised}"
-        )
 
 
 def read_frame(path: Path, columns: Sequence[str], *, texts: bool) -> pd.DataFrame:

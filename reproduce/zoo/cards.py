@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reproduce.errors import HarnessError, shown
+from reproduce.errors import HarnessError, brief
 from reproduce.files import read_json
 from reproduce.paper import network_of, parse_radius, published_models
 from reproduce.zoo.checkpoint import ZooCheckpoint
@@ -76,7 +76,7 @@ def _field(path: Path, card: dict[str, Any], key: str, kind: type) -> Any:
     value = card.get(key)
     if value is not None and not isinstance(value, kind):
         wanted = {str: "a network's name, such as WideResNet-34-10", bool: "true or false"}[kind]
-        raise HarnessError(f"{path}: {key} {shown(value)}: expected {wanted}")
+        raise HarnessError(f"{path}: {key} {brief(value)}: expected {wanted}")
     return value
 
 
@@ -86,4 +86,4 @@ def _radius(path: Path, told: object) -> float | None:
     try:
         return parse_radius(str(told))
     except (ValueError, ZeroDivisionError):
-        raise HarnessError(f"{path}: eps {shown(told)}: expected a radius, such as 8/255") from None
+        raise HarnessError(f"{path}: eps {brief(told)}: expected a radius, such as 8/255") from None
