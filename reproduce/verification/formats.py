@@ -89,7 +89,9 @@ def read_frame(path: Path, columns: Sequence[str], *, texts: bool) -> pd.DataFra
                 if size > _MOST_UNPACKED:
                     raise HarnessError(f"it unpacks to more than {_MOST_UNPACKED} bytes")
                 parts.append(part)
-            table = pyarrow.Table.from_batches(parts, file.schema_arrow)
+            # what pandas noted there is not trusted either
+            schema = file.schema_arrow.remove_metadata()
+            table = pyarrow.Table.from_batches(parts, schema)
             frame: pd.DataFrame = table.to_pandas()
             return frame
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
