@@ -1,7 +1,10 @@
 """`reproduce verify`: a folder stands, and whatever is changed in it is found and named."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from reproduce.files import read_json, write_json
 from reproduce.records import Record, read_record, write_record
 from reproduce.schedules import learning_rate
 from reproduce.specs import AttackSpec, EvaluationSpec, TrainingSpec
-from reproduce.verification import Sample
+from reproduce.verification import Finding, Sample, verify_folder
+from reproduce.verification import folder as folder_module
 from reproduce.verification.trace import learning_rates
 
 AGAIN = Sample(records=3, images=8, minutes=10, seed=0)
@@ -166,8 +170,8 @@ def test_the_command(config: Config, run_command: Callable[..., str]) -> None:
     assert last.startswith("the results stand: ")
     assert ", 0 damaged, 0 differ, 0 not checked (preset demo, --seed " in last
     told = json.loads(run_command(config, *words, "--json", "--seed", "5"))
-    assert told["counts"].keys() == {"stands"}
-    assert told["seed"] == 5
+    assert [verdict for verdict, count in told["counts"].items() if count] == ["stands"]
+    assert (told["seed"], told["status"], told["preset"]) == (5, 0, "demo")
     folder = paths.root(config)
     elsewhere = config.model_copy(update={"results": folder.parent / "none"})
     assert run_command(elsewhere, *words, str(folder)).splitlines()[-1].startswith(last[:30])
@@ -182,6 +186,42 @@ def test_the_command_says_by_its_status_that_something_is_wrong(
     assert run_command(config, "verify", "--sample", "0", status=3) == ""
     wrong_metrics(config)
     run_command(config, "verify", "--sample", "0", status=1)
+
+
+def test_a_folder_without_results(config: Config, run_command: Callable[..., str]) -> None:
+    folder = paths.root(config)
+    for name in (folder.parent, folder / "cells"):
+        said = run_command(config, "verify", "--sample", "0", str(name), status=1)
+        assert said.endswith(
+            "holds no results; give the folder of a preset, such as results/demo\n"
+        )
+
+
+def test_a_full_disk_here_is_no_damage_there(
+    config: Config, run_command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folder_module, "_copy", full)
+    said = run_command(config, "verify", "--sample", "0", status=1)
+    assert said.startswith("reproduce: no room to check anything: ")
+    assert "No space left on device; set TMPDIR to a folder on a larger disk" in said
+
+
+def test_findings_are_told_as_they_are_made(config: Config) -> None:
+    told: list[str] = []
+    _keep_only(config)
+
+    def stop(finding: Finding) -> None:
+        told.append(finding.path)
+        raise KeyboardInterrupt
+
+    before = set(Path(tempfile.gettempdir()).glob("reproduce-verify-*"))
+    with pytest.raises(KeyboardInterrupt):
+        verify_folder(config, paths.root(config), Sample(0, 1, 1.0, 0), told.append, stop)
+    assert len(told) == 1
+    assert set(Path(tempfile.gettempdir()).glob("reproduce-verify-*")) <= before
 
 
 def test_a_state_left_over_hides_nothing_of_a_finished_run(config: Config) -> None:

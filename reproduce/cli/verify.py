@@ -2,8 +2,10 @@
 
 import json
 import secrets
+import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -53,16 +55,27 @@ def verify(
     place = paths.root(settings) if folder is None else folder
     # whoever made the folder cannot know what will be looked at
     seed = secrets.randbelow(10**9) if seed is None else seed
-    found = verify_folder(settings, place, Sample(sample, images, max_minutes, seed), _say)
+    # asked to end, as by a scheduler, it takes its copy of the folder away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    tell = _keep_quiet if as_json else partial(print, flush=True)
+    found = verify_folder(settings, place, Sample(sample, images, max_minutes, seed), _say, tell)
     if as_json:
-        lines = [asdict(finding) for finding in found.findings]
-        told = {"verdict": found.summary, "seed": seed, "counts": found.counts, "findings": lines}
+        told = {
+            "verdict": found.summary,
+            "status": found.exit_status,
+            "preset": settings.preset,
+            "seed": seed,
+            "counts": found.counts,
+            "findings": [asdict(finding) for finding in found.findings],
+        }
         print(json.dumps(told, indent=2))
     else:
-        for finding in found.findings:
-            print(finding)
         print(f"{found.summary} (preset {settings.preset}, --seed {seed})")
     sys.exit(found.exit_status)
+
+
+def _keep_quiet(_: object) -> None:
+    """Tell nothing: JSON comes whole."""
 
 
 def _say(line: str) -> None:

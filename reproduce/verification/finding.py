@@ -63,7 +63,9 @@ class Verification:
     @property
     def counts(self) -> Counter[str]:
         """Number of findings of each verdict."""
-        return Counter(finding.verdict for finding in self.findings)
+        found: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
+        found.update(finding.verdict for finding in self.findings)
+        return found
 
     @property
     def exit_status(self) -> int:
@@ -81,8 +83,6 @@ class Verification:
             1: "the results do not stand",
             3: "the results stand as far as they could be checked",
         }
-        if not self.findings:
-            return "nothing here is a result: not checked"
         words_of = {"stands": "stand", "differs": "differ"}
         counts = ", ".join(f"{self.counts[v]} {words_of.get(v, v)}" for v in VERDICTS)
         return f"{words[self.exit_status]}: {counts}"

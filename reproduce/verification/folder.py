@@ -7,6 +7,7 @@ checks read the copy.  Checkpoints and saved states are large: the copy has link
 through which the sender's own files are read.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -22,6 +23,8 @@ from reproduce.verification.kinds import Kind, Place, place_of
 _MOST_FILES = 200_000
 _DEEPEST = 12
 _MOST_BYTES = 8 * 2**30
+# what fails for want of something here, and says nothing of the file
+_OURS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _LINKED: tuple[Kind, ...] = ("model", "state")
 # what is made from the rest, and made again to compare
 DERIVED: tuple[Kind, ...] = ("table", "diff", "figure", "claims", "results", "report")
@@ -84,37 +87,51 @@ def copy_folder(folder: Path, copy: Path, derived: Path) -> tuple[list[Copied], 
     findings: list[Finding] = []
     total = 0
     for name, about in sorted(_walk(folder)):
-        problem, place = _problem(name, about), place_of(name)
-        if problem is not None:
-            findings.append(Finding("damaged", name, f"{problem}; it was not opened"))
-        elif place is None:
-            findings.append(Finding("not checked", name, "the harness writes no such file"))
-        elif place.kind == "aside":
-            continue
-        elif about.st_size > place.most:
-            sizes = f"{about.st_size} bytes, {place.most} are the most it can have"
-            findings.append(Finding("damaged", name, f"it has {sizes}; it was not opened"))
-        else:
+        place, refused = place_of(name), _refused(name, about)
+        if refused is not None:
+            findings.append(refused)
+        elif place is not None and place.kind != "aside":
             source = folder / name
             target = (derived if place.kind in DERIVED else copy) / name
             target.parent.mkdir(parents=True, exist_ok=True)
+            reason = None
             if place.kind in _LINKED:
                 target.symlink_to(source.absolute())
             else:
-                total += about.st_size
-                if total > _MOST_BYTES:
-                    raise HarnessError(
-                        f"{folder} holds more than {_MOST_BYTES >> 30} GiB beside checkpoints; "
-                        "no results folder does, nothing was checked"
-                    )
-                try:
-                    _copy(source, target, place.most)
-                except OSError as error:
-                    reason = f"it cannot be read: {error.strerror}"
-                    findings.append(Finding("damaged", name, reason))
-                    continue
-            files.append(Copied(name, place, target))
+                total = _added(total, about.st_size, folder)
+                reason = _not_copied(source, target, place.most)
+            if reason is None:
+                files.append(Copied(name, place, target))
+            else:
+                findings.append(Finding("damaged", name, reason))
+    if not files and all(finding.verdict == "not checked" for finding in findings):
+        raise HarnessError(
+            f"{folder} holds no results; give the folder of a preset, such as results/demo"
+        )
     return files, findings
+
+
+def _refused(name: str, about: os.stat_result) -> Finding | None:
+    """Say why an entry is not looked into; None if it is, or is of no interest."""
+    problem, place = _problem(name, about), place_of(name)
+    if problem is not None:
+        return Finding("damaged", name, f"{problem}; it was not opened")
+    if place is None:
+        return Finding("not checked", name, "the harness writes no such file")
+    if place.kind != "aside" and about.st_size > place.most:
+        sizes = f"{about.st_size} bytes, {place.most} are the most it can have"
+        return Finding("damaged", name, f"it has {sizes}; it was not opened")
+    return None
+
+
+def _added(total: int, size: int, folder: Path) -> int:
+    """Add up what is copied, as far as a results folder may have it."""
+    if total + size > _MOST_BYTES:
+        raise HarnessError(
+            f"{folder} holds more than {_MOST_BYTES >> 30} GiB beside checkpoints; "
+            "no results folder does, nothing was checked"
+        )
+    return total + size
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -144,6 +161,20 @@ def _problem(name: str, about: os.stat_result) -> str | None:
             return f"it is {what}"
     if stat.S_ISDIR(about.st_mode):
         return f"it is a folder {name.count('/')} deep"
+    return None
+
+
+def _not_copied(source: Path, target: Path, most: int) -> str | None:
+    """Copy a file, or say why it cannot be read."""
+    try:
+        _copy(source, target, most)
+    except OSError as error:
+        if error.errno in _OURS:
+            raise HarnessError(
+                f"no room to check anything: {target.parent}: {error.strerror}; "
+                "set TMPDIR to a folder on a larger disk"
+            ) from error
+        return f"it cannot be read: {error.strerror}"
     return None
 
 

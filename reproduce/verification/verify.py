@@ -26,7 +26,11 @@ from reproduce.verification.runs import CheckedRun, check_run
 
 
 def verify_folder(
-    config: Config, folder: Path, sample: Sample, say: Callable[[str], None]
+    config: Config,
+    folder: Path,
+    sample: Sample,
+    say: Callable[[str], None],
+    tell: Callable[[Finding], object] = lambda _: None,
 ) -> Verification:
     """Check every file of a results folder, and what they say against each other.
 
@@ -43,6 +47,8 @@ def verify_folder(
         Which evaluations are done again.
     say : callable
         Told what takes its time.
+    tell : callable
+        Told every finding as soon as it is made.
 
     Raises
     ------
@@ -51,16 +57,22 @@ def verify_folder(
     """
     with tempfile.TemporaryDirectory(prefix="reproduce-verify-") as work:
         copies = config.model_copy(update={"results": Path(work, "results")})
-        return _Check(copies, Path(work), sample, say).run(folder)
+        return _Check(copies, Path(work), sample, say, tell).run(folder)
 
 
 class _Check:
     """One verification: the checked copy, and what was found so far."""
 
     def __init__(
-        self, config: Config, work: Path, sample: Sample, say: Callable[[str], None]
+        self,
+        config: Config,
+        work: Path,
+        sample: Sample,
+        say: Callable[[str], None],
+        tell: Callable[[Finding], object],
     ) -> None:
-        self._config, self._work, self._sample, self._say = config, work, sample, say
+        self._config, self._work, self._sample = config, work, sample
+        self._say, self._tell = say, tell
         self._root = paths.root(config)
         self._images = Images(config)
         self._found = Verification(sample.seed)
@@ -87,7 +99,9 @@ class _Check:
         for finding in findings:
             reason = finding.reason.replace(f"{self._root}/", "")
             reason = reason.replace(f"{self._work / 'given'}/", "")
-            self._found.findings.append(Finding(finding.verdict, finding.path, reason))
+            named = Finding(finding.verdict, finding.path, reason)
+            self._found.findings.append(named)
+            self._tell(named)
 
     def _drop(self, finding: Finding, *files: Copied) -> None:
         """Take what does not stand out of the copy: nothing is made from it."""
