@@ -16,6 +16,7 @@ from hostile_contents import CELL, CONTENTS, RECORD, root_of, run_of, sealed_by_
 from reproduce import paths
 from reproduce.config import Config
 from reproduce.files import read_json, sha256_of_file, write_json
+from reproduce.saved import header as state_header
 
 
 def _link_to_a_file(config: Config) -> str:
@@ -134,11 +135,11 @@ def _a_pickle_as_checkpoint(config: Config) -> str:
     return f"cells/{CELL}/model-last.safetensors"
 
 
-def _with_a_hole(path: Path, size: int) -> None:
+def _with_a_hole(path: Path, size: int, about: dict[str, str]) -> None:
     """Write a file of one tensor and so many bytes, which takes no room on a disk."""
-    shape, places = [(size - 256) // 4], [0, size - 256]
-    header = {"a": {"dtype": "F32", "shape": shape, "data_offsets": places}}
-    text = json.dumps(header).encode().ljust(248)
+    shape, places = [(size - 1024) // 4], [0, size - 1024]
+    tensor = {"dtype": "F32", "shape": shape, "data_offsets": places}
+    text = json.dumps({"__metadata__": about, "a": tensor}).encode().ljust(1016)
     path.write_bytes(struct.pack("<Q", len(text)) + text)
     os.truncate(path, size)
 
@@ -146,8 +147,9 @@ def _with_a_hole(path: Path, size: int) -> None:
 def a_checkpoint_with_a_hole(config: Config) -> str:
     """As large as a checkpoint may be, with its checksum right."""
     path = paths.model_file(paths.cell_folder(config, CELL), "best-test")
-    _with_a_hole(path, 4096 * 2**20)
     told = read_json(run_of(config))
+    about = {"cell": str(CELL), "digest": told["digest"], "checkpoint": "best-test"}
+    _with_a_hole(path, 4096 * 2**20, {"reproduce": json.dumps(about)})
     told["models"]["best-test"] = sha256_of_file(path)
     write_json(run_of(config), told)
     return f"cells/{CELL}/{path.name}"
@@ -156,7 +158,8 @@ def a_checkpoint_with_a_hole(config: Config) -> str:
 def a_state_with_a_hole(config: Config) -> str:
     """As large as a saved state may be."""
     path = paths.cell_folder(config, CELL) / "state-0123456789ab.safetensors"
-    _with_a_hole(path, 16384 * 2**20)
+    progress = {"epoch": 1, "step": 0, "epochs": [], "pieces": [], "checksum": 0}
+    _with_a_hole(path, 16384 * 2**20, state_header(progress))
     return f"cells/{CELL}/{path.name}"
 
 
