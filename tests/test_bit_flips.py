@@ -257,8 +257,9 @@ def test_a_flipped_bit_in_what_is_made_from_results(made: Config) -> None:
             if finding.verdict == "stands":
                 # of a Parquet file, bytes that are not numbers; of JSON, the name of its checksum
                 assert name in ("claims.json", "results.parquet"), finding
-    assert sum(counts.values()) == len(names) * (FLIPS + CUTS)
-    assert counts["stands"] < 30
+    tried = len(names) * (FLIPS + CUTS)
+    assert sum(counts.values()) == tried
+    assert counts["stands"] < tried / 10
 
 
 def test_frames_are_compared_by_value(made: Config) -> None:
