@@ -166,7 +166,7 @@ def test_a_real_process_stops_on_a_signal(
         [*command, config.model_dump_json()], stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        assert "epoch 1/100000" in process.stderr.readline()
+        assert "epoch 1/10000" in process.stderr.readline()
         process.send_signal(number)
         said = process.stderr.read()
         assert process.wait(timeout=60) == 75
