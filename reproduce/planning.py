@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from reproduce import costs, paths
 from reproduce.catalogue import dataset_facts
@@ -11,9 +9,11 @@ from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
-from reproduce.files import read_json, sha256_of_file
+from reproduce.files import read_json
 from reproduce.outcomes import PublishedAttack
 from reproduce.paper import published_models
+from reproduce.records import is_current
+from reproduce.reference import Taken, find_reference
 from reproduce.runs import problem_with, read_run
 from reproduce.specs import AttackSpec, TrainingSpec, attack_spec, evaluation_spec, training_spec
 
@@ -71,9 +71,9 @@ class Plan:
     Attributes
     ----------
     cells, trained : int
-        Training runs, and how many of them are finished.
+        Training runs, and how many of them are finished, or so in the reference results.
     evaluations, evaluated : int
-        Attacked checkpoints, and how many of them have a record.
+        Attacked checkpoints, and how many of them have a record, here or there.
     hours, hours_left : float
         Estimated device hours in all and of what is not done.
     size : int
@@ -96,16 +96,18 @@ def plan(config: Config, names: Sequence[str], speeds: Speeds | None = None) -> 
     Speeds are those of `load_speeds` unless given.
     """
     speeds = load_speeds(config) if speeds is None else speeds
+    taken = find_reference(config).taken
     experiments = [find_experiment(config, name) for name in names]
     plans = [
-        _plan(config, e.name, e.cells, [*e.evaluations, *e.published], speeds) for e in experiments
+        _plan(config, e.name, e.cells, [*e.evaluations, *e.published], speeds, taken)
+        for e in experiments
     ]
     if len(experiments) > 1:
         cells = dict.fromkeys(cell for e in experiments for cell in e.cells)
         items: dict[Evaluation | PublishedEvaluation, None] = {}
         for e in experiments:
             items |= dict.fromkeys((*e.evaluations, *e.published))
-        plans.append(_plan(config, "all", list(cells), list(items), speeds))
+        plans.append(_plan(config, "all", list(cells), list(items), speeds, taken))
     return plans
 
 
@@ -115,23 +117,31 @@ def _plan(
     cells: Sequence[Cell],
     evaluations: Sequence[Evaluation | PublishedEvaluation],
     speeds: Speeds,
+    taken: Mapping[Cell, Taken],
 ) -> Plan:
     hours = left = 0.0
     size = trained = evaluated = 0
     for cell in cells:
         spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
         cost = training_hours(spec, speeds)
-        done = is_finished(config, spec)
+        done = cell in taken or is_finished(config, spec)
         hours, left = hours + cost, left + (0 if done else cost)
         size, trained = size + costs.training_bytes(spec, facts), trained + done
     for item in evaluations:
         dataset, _, wanted = _attacked(config, item)
         facts = dataset_facts(dataset)
         cost = evaluation_hours(config, item, speeds)
-        done = is_evaluated(config, item)
+        done = _is_taken(taken, item) or is_evaluated(config, item)
         hours, left = hours + cost, left + (0 if done else cost)
         size, evaluated = size + costs.evaluation_bytes(wanted, facts), evaluated + done
     return Plan(name, len(cells), trained, len(evaluations), evaluated, hours, left, size)
+
+
+def _is_taken(taken: Mapping[Cell, Taken], item: Evaluation | PublishedEvaluation) -> bool:
+    """Say whether an evaluation has a record in the reference results."""
+    if isinstance(item, PublishedEvaluation) or item.cell not in taken:
+        return False
+    return item in taken[item.cell].evaluations
 
 
 def training_hours(spec: TrainingSpec, speeds: Speeds) -> float:
@@ -199,15 +209,6 @@ def is_evaluated(config: Config, item: Evaluation | PublishedEvaluation) -> bool
         return False
     weights = None if run is None else run.models.get(item.checkpoint)
     return weights is not None and is_current(record, info, spec.digest, weights)
-
-
-def is_current(record: Path, info: Mapping[str, Any], digest: str, weights: str) -> bool:
-    """Say whether a record is whole, and of these settings and weights, by its summary."""
-    return (
-        info.get("digest") == digest
-        and info.get("model_sha256") == weights
-        and info.get("record_sha256") == sha256_of_file(record)
-    )
 
 
 def _is_published_evaluated(config: Config, item: PublishedEvaluation) -> bool:

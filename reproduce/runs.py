@@ -1,9 +1,9 @@
 """Training runs on disk: whether one can be used for what the configuration asks."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reproduce import paths
 from reproduce.config import Checkpoint, Config
@@ -60,6 +60,15 @@ class RunPiece(Piece):
         return self.seconds * (1 if self.device == "cpu" else self.processes) / 3600
 
 
+class Published(_Part):
+    """What of a finished run was published."""
+
+    weights: list[Checkpoint]
+    """The checkpoints whose weights were; records can be made again of these alone."""
+    every: Annotated[int, Field(ge=1)]
+    """Which iterations of all epochs but the last its trace holds: every so many."""
+
+
 class RunInfo(_Part):
     """The part of run.json that says whether a run can be used, and what it cost."""
 
@@ -75,6 +84,8 @@ class RunInfo(_Part):
     """Checksum of epochs.csv; runs made before there was one have none."""
     checkpoint_epochs: dict[Checkpoint, int]
     pieces: list[RunPiece]
+    published: Published | None = None
+    """None for a run that was trained into this folder."""
 
     @property
     def hours(self) -> float:
@@ -84,6 +95,17 @@ class RunInfo(_Part):
         a CPU the hours of the processor.  Tables, report and results.parquet all mean these.
         """
         return sum(piece.hours for piece in self.pieces)
+
+    @model_validator(mode="after")
+    def _published_known(self) -> "RunInfo":
+        if not set(self.kept) <= set(self.models):
+            raise ValueError("weights were published of a checkpoint that it does not name")
+        return self
+
+    @property
+    def kept(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints whose weights lie beside run.json."""
+        return tuple(self.models if self.published is None else self.published.weights)
 
 
 class Found(NamedTuple):
@@ -130,15 +152,30 @@ def read_run(folder: Path) -> RunInfo | None:
         raise HarnessError(f"{path} is damaged at {key!r}; delete it and train again") from error
 
 
-def problem_with(config: Config, spec: TrainingSpec, run: RunInfo | None) -> str | None:
+def problem_with(
+    config: Config, spec: TrainingSpec, run: RunInfo | None, folder: Path | None = None
+) -> str | None:
     """Say why a run does not serve as the one that `spec` asks for; None if it does.
 
     Looks at settings, images and presence of the files, not at their bytes.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    spec : TrainingSpec
+        What is asked for.
+    run : RunInfo or None
+        What run.json says; None where there is none.
+    folder : Path, optional
+        Where its files lie, if not in the cell's own folder.
     """
     if run is None:
         return "is not trained"
     if run.digest != spec.digest:
         return "was trained with other settings"
+    if run.published is not None and config.reference is None:
+        return "was taken from reference results, and `reference` is null"
     images = {spec.parsed.dataset: run.data.sha256}
     if spec.extra is not None:
         images[spec.extra.name] = "" if run.data.extra is None else run.data.extra.sha256
@@ -146,8 +183,9 @@ def problem_with(config: Config, spec: TrainingSpec, run: RunInfo | None) -> str
         manifest = paths.prepared_file(config, name).with_suffix(".json")
         if manifest.is_file() and read_json(manifest).get("sha256") != sha256:
             return f"was trained with other images than {manifest.with_suffix('.npz')}"
-    folder = paths.cell_folder(config, spec.parsed)
-    for path in paths.run_files(folder, checkpoints(spec.train)):
+    folder = paths.cell_folder(config, spec.parsed) if folder is None else folder
+    kept = checkpoints(spec.train) if run.published is None else run.kept
+    for path in paths.run_files(folder, kept):
         if not path.is_file():
             return f"has lost {path.name}"
     return None
@@ -183,7 +221,7 @@ def find_run(config: Config, spec: TrainingSpec, last: int | None = None) -> Fou
 
 def damaged_file(folder: Path, run: RunInfo) -> Path | None:
     """Return the first file of a run whose bytes are not those that run.json speaks of."""
-    expected = {paths.model_file(folder, choice): sha256 for choice, sha256 in run.models.items()}
+    expected = {paths.model_file(folder, choice): run.models[choice] for choice in run.kept}
     expected[paths.trace_file(folder)] = run.trace
     if run.epochs is not None:
         expected[paths.epochs_file(folder)] = run.epochs

@@ -21,9 +21,27 @@ def as_frame(rows: Sequence[Sequence[float]] | NDArray[np.float64]) -> pd.DataFr
     return frame
 
 
-def write_trace(path: Path, rows: Sequence[Sequence[float]]) -> None:
-    """Write a trace as Parquet, as `as_frame` has it."""
-    frame = as_frame(rows)
+def evenly(frame: pd.DataFrame, every: int) -> pd.DataFrame:
+    """Return every so many rows of a trace, from the first iteration on."""
+    return _rows(frame, (frame["iteration"] - 1) % every == 0)
+
+
+def thinned(frame: pd.DataFrame, every: int) -> pd.DataFrame:
+    """Return a trace as it is published: of every so many rows, of the last epoch all.
+
+    What is measured from the last epoch, WAR's zeta and the final lambda, stays exact.
+    """
+    even = (frame["iteration"] - 1) % every == 0
+    return _rows(frame, even | (frame["epoch"] == frame["epoch"].max()))
+
+
+def _rows(frame: pd.DataFrame, chosen: "pd.Series[bool]") -> pd.DataFrame:
+    kept: pd.DataFrame = frame[chosen]
+    return kept
+
+
+def write_trace(path: Path, frame: pd.DataFrame) -> None:
+    """Write a trace, of the columns of `as_frame`, as Parquet."""
     write_atomically(path, lambda part: frame.to_parquet(part, compression="zstd", index=False))
 
 

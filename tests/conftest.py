@@ -179,3 +179,17 @@ def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callab
         return Work(tiny(*SETS, *sets), tuple(kind.words.split()), before)
 
     return make
+
+
+@pytest.fixture
+def reference(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> Path:
+    """Reference results with four runs and a record each, the first with its weights."""
+    from faulty_work import CELLS, SETS
+    from published_runs import EVERY
+
+    from reproduce.publication import publish
+
+    folder = tmp_path / "reference"
+    trained = tiny(*SETS, f"results={attacked}")
+    publish(trained, folder / "here", {parse_cell(CELLS[0])}, EVERY, lambda _: None)
+    return folder

@@ -21,12 +21,12 @@ LAYERS = [
     {"objectives"},
     {"evaluation"},
     {"training"},
-    {"campaign", "experiments", "deviations", "export", "planning", "examples"},
+    {"campaign", "experiments", "deviations", "export", "planning", "examples", "reference"},
     {"analysis", "lemma"},
     {"claims"},
     {"figures"},
     {"report"},
-    {"benchmarks", "verification"},
+    {"benchmarks", "verification", "publication"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -93,6 +93,8 @@ def test_what_is_made_from_results_needs_no_torch() -> None:
         "zoo",
         "campaign",
         "verification",
+        "publication",
+        "reference",
     )
     figures = sorted((PACKAGE / "figures").glob("[a-z]*.py"))
     modules = [*parts, *(f"figures.{path.stem}" for path in figures)]

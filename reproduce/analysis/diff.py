@@ -113,6 +113,11 @@ def diff_caveats(results: Results) -> list[str]:
             caveats.append(f"the {name} images are not ILSVRC2012 by names and numbers ({held})")
         elif not official:
             caveats.append(f"the {name} images were given as an .npz: not verified by md5")
+    named = ("dataset", "architecture", "method", "lambda", "training_seed")
+    runs = _seen(results.frame, *named, "published")
+    taken = sum(run[-1] for run in runs)
+    if taken:
+        caveats.append(f"{taken} of {len(runs)} training runs are published ones, not trained here")
     return list(dict.fromkeys(caveats))
 
 

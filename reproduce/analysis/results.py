@@ -30,8 +30,9 @@ class Results:
         lambda, attack, training_seed, attack_seed, images (attacked), train_images and
         test_images (of the data set), official (md5 checked), extra_images (of the
         file it was trained with, 0 for none), final_lambda (the mean over
-        the last epoch), hours (of training, `RunInfo.hours`) and hardware, the three
-        metrics and, NaN where there is none, top-5 natural accuracy.
+        the last epoch), hours (of training, `RunInfo.hours`) and hardware, published
+        (whether the run was taken from reference results), the three metrics and, NaN
+        where there is none, top-5 natural accuracy.
     held : mapping
         For the same evaluations the positions of their images in the test set and
         whether each was robust.
@@ -178,6 +179,7 @@ _KEYS = (
     "final_lambda",
     "hours",
     "hardware",
+    "published",
 )
 
 
@@ -201,6 +203,7 @@ def _row(evaluation: Evaluation, record: Record, run: RunInfo) -> tuple[object, 
         run.final_lambda,
         run.hours,
         " and ".join(run.hardware),
+        run.published is not None,
         *(math.nan if values.get(name) is None else values[name] for name in ALL_METRICS),
     )
 

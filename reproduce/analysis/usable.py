@@ -14,7 +14,7 @@ from reproduce.runs import Found, RunInfo, find_run
 from reproduce.saved import SavedTrace
 from reproduce.schedules import measured_epochs
 from reproduce.specs import training_spec
-from reproduce.traces import as_frame, read_epochs, read_trace
+from reproduce.traces import as_frame, evenly, read_epochs, read_trace
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class UsableRun:
     def trace(self) -> pd.DataFrame:
         """Read its trace, a row an iteration, as `reproduce.traces.as_frame` has it.
 
+        Of a run that was published with a part of its trace, it is every so many iterations.
+
         Raises
         ------
         HarnessError
@@ -74,7 +76,8 @@ class UsableRun:
         path = paths.trace_file(paths.cell_folder(self.config, self.cell))
         # before it is read: of a flipped bit the reader of such files may raise anything
         self._check(path, run.trace)
-        return read_trace(path, self.cell)
+        trace = read_trace(path, self.cell)
+        return trace if run.published is None else evenly(trace, run.published.every)
 
     def epochs(self) -> pd.DataFrame:
         """Read the metrics after the epochs it was measured after, a row each, as in epochs.csv.

@@ -11,7 +11,8 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation
 from reproduce.files import is_held, read_json
 from reproduce.outcomes import PublishedAttack
-from reproduce.planning import is_current, is_evaluated
+from reproduce.planning import is_evaluated
+from reproduce.records import is_current
 from reproduce.runs import RunInfo
 from reproduce.specs import evaluation_spec
 

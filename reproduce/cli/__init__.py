@@ -7,6 +7,7 @@ from reproduce.cli.data import tensorboard, write_results
 from reproduce.cli.examples import examples
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
+from reproduce.cli.reference import adopt, publish
 from reproduce.cli.report import report
 from reproduce.cli.results import diff, figure, table
 from reproduce.cli.verify import verify
@@ -28,6 +29,8 @@ for command in (
     export,
     bench,
     verify,
+    publish,
+    adopt,
 ):
     app.command()(command)
 app.command("results")(write_results)

@@ -25,6 +25,7 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
 from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
+from reproduce.reference import find_reference
 
 
 def plan(
@@ -51,6 +52,11 @@ def plan(
     for entry in make_plan(settings, names):
         table.add_row(*_plan_row(entry))
     console().print(table)
+    found = find_reference(settings)
+    if found.taken:
+        print(f"{len(found.taken)} runs are taken from {settings.reference}, as are their records.")
+    for reason in found.refused.values():
+        print(f"Not taken: {reason}")
     print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")
 
 

@@ -166,6 +166,11 @@ def usable_run(config: Config, cell: Cell, checkpoint: Checkpoint) -> RunInfo:
     problem = problem_with(config, training_spec(config, cell), run)
     if run is None or problem is not None:
         raise HarnessError(f"{cell} {problem}; run `reproduce train {cell}` first")
+    if checkpoint not in run.kept:
+        raise HarnessError(
+            f"{cell} was taken from reference results and its weights were not published; "
+            f"`reproduce train {cell} --set reference=null` trains it here"
+        )
     weights = paths.model_file(folder, checkpoint)
     if run.models.get(checkpoint) != sha256_of_file(weights):
         raise HarnessError(

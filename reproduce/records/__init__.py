@@ -2,7 +2,7 @@
 
 from reproduce.records.metrics import ALL_METRICS, METRICS, Metrics, compute_metrics, worst_case
 from reproduce.records.plausibility import check_accuracy, check_black_box
-from reproduce.records.record import Record, read_record, write_record
+from reproduce.records.record import Record, is_current, read_record, write_record
 
 __all__ = [
     "ALL_METRICS",
@@ -12,6 +12,7 @@ __all__ = [
     "check_accuracy",
     "check_black_box",
     "compute_metrics",
+    "is_current",
     "read_record",
     "worst_case",
     "write_record",

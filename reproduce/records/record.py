@@ -1,5 +1,6 @@
 """Records: what one attack did to one checkpoint, image by image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,12 @@ def read_record(path: Path) -> Record:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise HarnessError(f"the summary of {path} is damaged at {key!r}; delete it") from error
     return Record(**arrays, info=info)
+
+
+def is_current(record: Path, info: Mapping[str, Any], digest: str, weights: str) -> bool:
+    """Say whether a record is whole, and of these settings and weights, by its summary."""
+    return (
+        info.get("digest") == digest
+        and info.get("model_sha256") == weights
+        and info.get("record_sha256") == sha256_of_file(record)
+    )

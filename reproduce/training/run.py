@@ -23,7 +23,7 @@ from reproduce.models import build_model, save_weights, wants_compiling
 from reproduce.runs import RunPiece, damaged_file, problem_with, read_run
 from reproduce.saved import state_file
 from reproduce.specs import TrainingSpec, training_spec
-from reproduce.traces import write_epochs, write_trace
+from reproduce.traces import as_frame, write_epochs, write_trace
 from reproduce.training.batches import build_batches
 from reproduce.training.images import Stores, cut, open_stores
 from reproduce.training.loop import TrainingLoop
@@ -240,7 +240,7 @@ def _write_results(
     weights["last"] = dict(model.state_dict())
     for choice, tensors in weights.items():
         save_weights(paths.model_file(folder, choice), tensors, header | {"checkpoint": choice})
-    write_trace(paths.trace_file(folder), state.trace.rows)
+    write_trace(paths.trace_file(folder), as_frame(state.trace.rows))
     write_epochs(paths.epochs_file(folder), state.epochs)
     seconds = sum(piece["seconds"] for piece in state.pieces)
     on_gpu = [RunPiece.model_validate(p).hours for p in state.pieces if p["device"] == "cuda"]

@@ -136,6 +136,8 @@ def _check_finished(
 def _stands(config: Config, found: CheckedRun, path: Path) -> None:
     run = _known(found.run)
     kept = f"{len(found.weights)} checkpoints, {run.checkpoint_epochs['last']} epochs"
+    if run.published is not None:
+        kept += f"; published, with {len(run.kept)} of {len(run.models)} checkpoints"
     missing = [] if is_sealed(path) else ["run.json"]
     missing += [] if run.epochs is not None else ["epochs.csv"]
     older = f"; no checksum of {' and '.join(missing)}, made before there was one"
@@ -231,7 +233,7 @@ def _problems(found: CheckedRun, files: Mapping[str, Copied]) -> Iterator[tuple[
 
 def _expected(run: RunInfo) -> dict[str, str | None]:
     """Return the files of a run and their checksums; None where run.json has none."""
-    models = {paths.model_file(Path(), k).name: sha256 for k, sha256 in run.models.items()}
+    models = {paths.model_file(Path(), k).name: run.models[k] for k in run.kept}
     trace, epochs = paths.trace_file(Path()).name, paths.epochs_file(Path()).name
     return {**models, trace: run.trace, epochs: run.epochs}
 

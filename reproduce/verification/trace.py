@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from reproduce.config import Train
@@ -12,6 +13,7 @@ from reproduce.runs import RunInfo
 from reproduce.saved import TRACE_COLUMNS
 from reproduce.schedules import learning_rate
 from reproduce.specs import TrainingSpec
+from reproduce.traces import thinned
 from reproduce.verification.formats import read_frame
 
 # of numbers that were written in float32, or as decimals
@@ -38,19 +40,27 @@ def trace_problem(run: RunInfo, spec: TrainingSpec | None, path: Path) -> str | 
     if spec is None:
         return None
     steps = _steps(spec, run)
-    if values.shape[0] != sum(steps):
-        return f"it has {values.shape[0]} rows, the run had {sum(steps)} iterations"
+    whole = pd.DataFrame(
+        {
+            "iteration": np.arange(1, sum(steps) + 1),
+            "epoch": np.repeat(np.arange(1, len(steps) + 1), steps),
+            "learning_rate": learning_rates(spec.train, steps),
+        }
+    )
+    exact = whole if run.published is None else thinned(whole, run.published.every)
+    if len(frame) != len(exact):
+        what = "iterations" if run.published is None else "iterations that are kept"
+        return f"it has {len(frame)} rows, the run had {len(exact)} {what}"
     columns = dict(zip(frame.columns, values.T, strict=True))
-    epochs = np.repeat(np.arange(1, len(steps) + 1), steps)
-    exact = {"iteration": np.arange(1, len(frame) + 1), "epoch": epochs}
-    for name, wanted in exact.items():
-        if not np.array_equal(columns[name], wanted):
+    for name in ("iteration", "epoch"):
+        if not np.array_equal(columns[name], exact[name]):
             return f"its column {name} does not count the run's iterations"
     for name in ("natural_risk", "robust_regularization", "lambda"):
         if not np.isfinite(columns[name]).all():
             return f"its column {name} holds NaN or infinity"
-    rates = learning_rates(spec.train, steps)
-    if not np.allclose(columns["learning_rate"], rates, rtol=_ROUNDING, atol=1e-12):
+    if not np.allclose(
+        columns["learning_rate"], exact["learning_rate"], rtol=_ROUNDING, atol=1e-12
+    ):
         return "its learning rates are not those of the run's schedule"
     final = columns["lambda"][columns["epoch"] == spec.train.epochs].mean()
     if not math.isclose(final, run.final_lambda, rel_tol=_ROUNDING, abs_tol=1e-6):

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from snakemake.exceptions import WorkflowError
 
 from reproduce import paths
-from reproduce.cells import parse_cell
+from reproduce.cells import Cell, parse_cell
 from reproduce.errors import HarnessError
 from reproduce.experiments import (
     Evaluation,
@@ -20,7 +20,9 @@ from reproduce.experiments import (
     table_names,
 )
 from reproduce.figures import available_figures
+from reproduce.files import digest
 from reproduce.outcomes import PublishedAttack
+from reproduce.reference import find_reference
 from reproduce.settings import CONFIG_VARIABLE, build_config
 from reproduce.specs import (
     checkpoints,
@@ -105,6 +107,7 @@ class Configured:
         self.lemma = paths.lemma_file(self.config)
         self.lemma_digest = lemma_digest(self.config)
         self.claims = paths.claims_file(self.config)
+        self.taken = for_rules(find_reference)(self.config).taken
 
     @for_rules
     def images(self, cell: str) -> Path:
@@ -119,6 +122,27 @@ class Configured:
     def run_files(self, folder: Path) -> list[Path]:
         """Return every file of a training run in `folder`, which may hold a wildcard."""
         return paths.run_files(folder, checkpoints(self.config.train))
+
+    def files_of(self, cell: Cell) -> list[Path]:
+        """Return every file that is wanted of a run: of one that is taken, what was published."""
+        folder = self.cells / cell.id
+        if cell in self.taken:
+            return paths.run_files(folder, self.taken[cell].run.kept)
+        return self.run_files(folder)
+
+    @property
+    def adopted(self) -> list[Path]:
+        """The files of runs, and records, that are taken from the reference results."""
+        return [
+            self.cells / cell.id / name for cell, run in self.taken.items() for name in run.files
+        ]
+
+    @property
+    def adopted_digest(self) -> str:
+        """What changes when other runs or records are taken."""
+        return digest(
+            [[cell.id, run.run.trace, *map(str, run.files)] for cell, run in self.taken.items()]
+        )
 
     def _outcomes(self, experiment: Experiment) -> list[Path]:
         """Return the files that say what came of attacking published checkpoints."""

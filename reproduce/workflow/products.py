@@ -5,6 +5,7 @@ from pathlib import Path
 from reproduce import paths
 from reproduce.errors import HarnessError
 from reproduce.experiments import (
+    Evaluation,
     example_evaluations,
     experiment_names,
     figure_names,
@@ -57,14 +58,14 @@ class Products(Configured):
         else:
             grid = self.config.experiments.table3 if figure == "war" else None
             cells, records = () if grid is None else tuple(traced_cells(grid)), []
-        return [*(file for c in cells for file in self.run_files(self.cells / c.id)), *records]
+        return [*(file for cell in cells for file in self.files_of(cell)), *records]
 
     @for_rules
     def judged_from(self) -> list[Path]:
         """Return the files that claims are judged on: of every run, and every record."""
         found = [find_experiment(self.config, name) for name in experiment_names(self.config)]
         cells = {cell: None for experiment in found for cell in experiment.cells}
-        files = [file for cell in cells for file in self.run_files(self.cells / cell.id)]
+        files = [file for cell in cells for file in self.files_of(cell)]
         for experiment in found:
             files += self._records(experiment)
         return list(dict.fromkeys(files))
@@ -91,12 +92,18 @@ class Products(Configured):
 
     @property
     def examples(self) -> list[Path]:
-        """The adversarial examples and what says what they are; none without such a grid."""
+        """The adversarial examples and what says what they are; none without such a grid.
+
+        None either where a run is taken without the weights that they are made with.
+        """
         pair = example_evaluations(self.config)
-        if pair is None:
+        if pair is None or not all(self._has_weights(item) for item in pair):
             return []
         path = paths.examples_file(self.config, pair[0].cell.dataset)
         return [path, path.with_suffix(".json")]
+
+    def _has_weights(self, item: Evaluation) -> bool:
+        return item.cell not in self.taken or item.checkpoint in self.taken[item.cell].run.kept
 
     @for_rules
     def attacked_examples(self) -> list[Path]:
@@ -124,7 +131,7 @@ class Products(Configured):
     def outputs(self, name: str) -> list[Path]:
         """Return every file of an experiment, so that one that is lost is made again."""
         experiment = find_table(self.config, name)
-        runs = [file for cell in experiment.cells for file in self.run_files(self.cells / cell.id)]
+        runs = [file for cell in experiment.cells for file in self.files_of(cell)]
         return [*self.table(name), self.diff(name), *self._records(experiment), *runs]
 
     @for_rules

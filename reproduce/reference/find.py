@@ -1,0 +1,159 @@
+"""Which runs of a configuration the reference results hold."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reproduce import paths
+from reproduce.cells import Cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.experiments import Evaluation, experiment_names, find_experiment
+from reproduce.files import read_json
+from reproduce.records import is_current
+from reproduce.runs import RunInfo, damaged_file, problem_with, read_run
+from reproduce.saved import state_file
+from reproduce.specs import evaluation_spec, training_spec
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A published run that serves as one of the configuration's.
+
+    Attributes
+    ----------
+    cell : Cell
+        The run.
+    source : Path
+        Its folder among the reference results.
+    run : RunInfo
+        What its run.json says.
+    evaluations : mapping
+        The attacks of the configuration that it has a record of, and that record.
+    """
+
+    cell: Cell
+    source: Path
+    run: RunInfo
+    evaluations: Mapping[Evaluation, Path]
+
+    @property
+    def files(self) -> list[Path]:
+        """Its files, from its folder on; run.json, which says that all are there, comes last."""
+        found = []
+        for record in self.evaluations.values():
+            found += [record, record.with_suffix(".json")]
+        found += paths.run_files(self.source, self.run.kept)
+        return [path.relative_to(self.source) for path in found]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the reference results hold of a configuration.
+
+    Attributes
+    ----------
+    taken : dict
+        The runs that serve as the configuration's, by cell.
+    refused : dict
+        Why a published run of the same settings does not.
+    """
+
+    taken: dict[Cell, Taken] = field(default_factory=dict)
+    refused: dict[Cell, str] = field(default_factory=dict)
+
+
+def find_reference(config: Config) -> Reference:
+    """Look which runs of a configuration are taken from its reference results.
+
+    A run is taken if its settings and images are those asked for, every file matches its
+    checksum, and each attack that the configuration asks of it has a record there or can be
+    done with the weights that are there.  What was begun or trained here is not replaced.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration; `reference` is where published results lie, a folder of results
+        folders: ``<name>/<preset>/cells/...``.
+    """
+    found = Reference()
+    campaigns = _campaigns(config)
+    if not campaigns:
+        return found
+    for cell, evaluations in _asked_for(config).items():
+        for campaign in campaigns:
+            source = campaign / "cells" / cell.id
+            if cell in found.taken or not paths.run_file(source).is_file():
+                continue
+            try:
+                taken, problem = _look(config, cell, source, evaluations)
+            except HarnessError as error:
+                taken, problem = None, str(error)
+            if taken is not None:
+                found.taken[cell] = taken
+                found.refused.pop(cell, None)
+            elif problem is not None:
+                found.refused[cell] = f"{source} {problem}"
+    return found
+
+
+def _campaigns(config: Config) -> list[Path]:
+    """Return the published results folders of the configuration's preset."""
+    if config.reference is None or not config.reference.is_dir():
+        return []
+    return sorted(path for path in config.reference.glob(f"*/{config.preset}") if path.is_dir())
+
+
+def _asked_for(config: Config) -> dict[Cell, list[Evaluation]]:
+    """Return every run of a configuration, with all attacks on it."""
+    found: dict[Cell, dict[Evaluation, None]] = {}
+    for name in experiment_names(config):
+        experiment = find_experiment(config, name)
+        for cell in experiment.cells:
+            found.setdefault(cell, {})
+        for item in experiment.evaluations:
+            found.setdefault(item.cell, {})[item] = None
+    return {cell: list(items) for cell, items in found.items()}
+
+
+def _look(
+    config: Config, cell: Cell, source: Path, evaluations: Iterable[Evaluation]
+) -> tuple[Taken | None, str | None]:
+    """Return a published run if it is taken; else why not, None where it is another run."""
+    spec = training_spec(config, cell)
+    run = read_run(source)
+    if run is None or run.digest != spec.digest or _is_ours(config, cell, spec.digest):
+        return None, None
+    problem = problem_with(config, spec, run, source)
+    if problem is not None:
+        return None, problem
+    damaged = damaged_file(source, run)
+    if damaged is not None:
+        return None, f"has a damaged {damaged.name}"
+    records = {}
+    for item in evaluations:
+        label = config.eval.label(item.attack)
+        record = paths.record_file(source, item.checkpoint, label, item.seed)
+        if _is_current(config, item, record, run):
+            records[item] = record
+        elif item.checkpoint not in run.kept:
+            return None, f"has no record of {record.stem} for these settings, and no weights"
+    return Taken(cell, source, run, records), None
+
+
+def _is_ours(config: Config, cell: Cell, digest: str) -> bool:
+    """Say whether the run with these settings was begun or trained in the results folder."""
+    folder = paths.cell_folder(config, cell)
+    if state_file(folder, digest).exists():
+        return True
+    here = read_run(folder)
+    return here is not None and here.digest == digest and here.published is None
+
+
+def _is_current(config: Config, item: Evaluation, record: Path, run: RunInfo) -> bool:
+    """Say whether a published record is whole and the one that is asked for."""
+    if not record.is_file():
+        return False
+    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+    info = read_json(record.with_suffix(".json"))
+    return is_current(record, info, spec.digest, run.models[item.checkpoint])

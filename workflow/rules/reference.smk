@@ -1,0 +1,22 @@
+# Runs and records that were published by somebody (`reference` in config.yaml), taken as they are.
+# Which those are is known when this is read, and no other rule makes them.
+if HARNESS.adopted:
+
+    localrules:
+        adopt,
+
+    ruleorder: adopt > train
+    ruleorder: adopt > evaluate
+
+    rule adopt:
+        output:
+            update(HARNESS.adopted),
+        log:
+            HARNESS.logs / "adopt.log",
+        conda:
+            ENVIRONMENT
+        params:
+            preset=HARNESS.config.preset,
+            digest=HARNESS.adopted_digest,
+        shell:
+            "python -m reproduce adopt --preset {params.preset} > {log} 2>&1"
