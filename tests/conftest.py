@@ -167,6 +167,14 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> P
     return folder
 
 
+@pytest.fixture(scope="session")
+def results_of_every_kind(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A small results folder with a file of every kind; tests that change some take a copy."""
+    from verify_cases import make
+
+    return make(tmp_path_factory.mktemp("made") / "results")
+
+
 @pytest.fixture
 def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callable[..., Work]":
     """Make work of a kind that can be broken; takes overrides."""

@@ -31,6 +31,15 @@ def _exact(config: Config, name: str, spoil: Callable[[Path], None]) -> str:
     return name
 
 
+def _json(config: Config, name: str, change: Callable[[dict], None]) -> str:
+    """Change a JSON file and put its own checksum right."""
+    path = paths.root(config) / name
+    told = read_json(path)
+    change(told)
+    write_json(path, told)
+    return name
+
+
 def _number_in_table(config: Config) -> str:
     def spoil(path: Path) -> None:
         text = path.read_text()
@@ -48,12 +57,7 @@ def _word_in_markdown(config: Config) -> str:
 
 
 def _verdict(config: Config) -> str:
-    def spoil(path: Path) -> None:
-        told = read_json(path)
-        told["claims"][0]["verdict"] = "holds"
-        write_json(path, told)
-
-    return _exact(config, "claims.json", spoil)
+    return _json(config, "claims.json", lambda told: told["claims"][0].update(verdict="holds"))
 
 
 def _row(config: Config) -> str:
@@ -66,20 +70,11 @@ def _row(config: Config) -> str:
 
 
 def _fit(config: Config) -> str:
-    def spoil(path: Path) -> None:
-        told = read_json(path)
-        told["fits"][0]["summary"] = "tight"
-        write_json(path, told)
-
-    return _exact(config, "lemma.json", spoil)
+    return _json(config, "lemma.json", lambda told: told["fits"][0].update(summary="tight"))
 
 
 def _run(config: Config, change: Callable[[dict], None]) -> str:
-    path = paths.run_file(folder_of(config))
-    told = read_json(path)
-    change(told)
-    write_json(path, told)
-    return f"cells/{CELL}/run.json"
+    return _json(config, f"cells/{CELL}/run.json", change)
 
 
 def _other_settings(config: Config) -> str:
@@ -152,11 +147,9 @@ def _other_model(config: Config) -> str:
 
 
 def _a_package(config: Config) -> str:
-    path = paths.record_file(folder_of(config), "last", "square", 0)
-    told = read_json(path.with_suffix(".json"))
-    told["spec"]["package"] = "antigravity"
-    write_json(path.with_suffix(".json"), told)
-    return f"cells/{CELL}/records-last/square-seed0.npz"
+    name = f"cells/{CELL}/records-last/square-seed0"
+    _json(config, f"{name}.json", lambda told: told["spec"].update(package="antigravity"))
+    return f"{name}.npz"
 
 
 def rewritten(config: Config, change: Callable[[Record], None]) -> str:

@@ -1,13 +1,14 @@
 """One bit flipped, or the end cut off, in a file of every kind: named, or nothing changes."""
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from verify_cases import UNFINISHED, copied, make, verified, wrong
+from verify_cases import UNFINISHED, copied, verified, wrong
 
 from reproduce import paths
 from reproduce.analysis import collect, write_table
@@ -39,10 +40,13 @@ _SUMMARY = {"digest", "model_sha256", "spec", "parts", "warnings", "pieces", "se
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    config = make(tmp_path_factory.mktemp("made") / "results")
+def made(results_of_every_kind: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
     folder = tmp_path_factory.mktemp("flipped")
-    return copied(config, folder).model_copy(update={"data": config.data})
+    config = copied(results_of_every_kind, folder)
+    # the images are damaged as well
+    images = shutil.copytree(config.data.folder, folder / "data")
+    data = config.data.model_copy(update={"folder": images})
+    return config.model_copy(update={"data": data})
 
 
 def _run(config: Config, cell: Cell = CELL) -> UsableRun:

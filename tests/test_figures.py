@@ -1,4 +1,4 @@
-"""Figures: of made-up histories whose lines are known, of real small runs, and of damaged ones."""
+"""Figures: of made-up histories whose lines are known, and of unfinished and damaged ones."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from histories import EPOCHS, STEPS, write_histories, write_history
 from made_up import write_made_up, write_run
-from small_runs import never, quiet, stop_at
+from small_runs import quiet, stop_at
 
 from reproduce import paths
 from reproduce.cells import Cell, parse_cell
@@ -17,7 +17,6 @@ from reproduce.config import Config
 from reproduce.errors import HarnessError, Stopped
 from reproduce.experiments import curve_cells, find_experiment
 from reproduce.figures import FIGURES, available_figures, draw, make, svg_of
-from reproduce.files import read_json, write_json
 from reproduce.schedules import learning_rate
 from reproduce.training import train_cell
 
@@ -33,11 +32,6 @@ FOLLOWED = [
     f"experiments.figure7={CURVES.format('trades', [1, 6])}",
     f"train.epochs={EPOCHS}",
 ]
-TABLE3 = (
-    "experiments.table3={dataset: digits, architectures: [wrn-10-0.25], untuned: 2, lambdas: [2], "
-    "seeds: [0, 1]}"
-)
-WAR = "digits/wrn-10-0.25/war/lam-0/seed-{}"
 
 
 @pytest.fixture
@@ -200,18 +194,6 @@ def test_nothing_at_all_is_an_empty_picture(config: Config) -> None:
         assert bool(drawing.missing) == empty
 
 
-def test_zeta_is_that_of_a_run_that_counts(trained: Config) -> None:
-    first = paths.cell_folder(trained, parse_cell(WAR.format(0)))
-    run = paths.run_file(first)
-    write_json(run, read_json(run) | {"digest": "another", "zeta": 999.0})
-    drawing = make(trained, "war")
-    assert (drawing.numbers["zeta"] == 2000).all()
-    run.write_text("{")
-    drawing = make(trained, "war")
-    assert any("run.json" in line for line in drawing.missing)
-    assert (drawing.numbers["zeta"] == 2000).all()
-
-
 def test_an_unfinished_run_is_drawn_as_far_as_it_is(tiny: Callable[..., Config]) -> None:
     cell = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
     grid = (
@@ -239,43 +221,6 @@ def test_every_figure_is_drawn_in_one_column_and_told_apart_in_grey(config: Conf
         for axes in figure.axes:
             drawn = [line for line in axes.lines if not line.get_label().startswith("_")]
             assert len({line.get_linestyle() for line in drawn}) == len(drawn)
-
-
-@pytest.fixture
-def trained(tiny: Callable[..., Config]) -> Config:
-    config = tiny(TABLE3, "war.zeta=2000")
-    for seed in (0, 1):
-        train_cell(config, parse_cell(WAR.format(seed)), quiet, never)
-    train_cell(config, parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0"), quiet, never)
-    return config
-
-
-def test_the_figure_of_war(trained: Config) -> None:
-    drawing = draw(trained, "war")
-    svg, png, numbers = _forms(trained, "war")
-    assert numbers.groupby(["method", "seed"]).size().to_dict() == {
-        ("war", 0): 9,
-        ("war", 1): 9,
-        ("trades", 0): 9,
-    }
-    assert drawing.missing == ("digits/wrn-10-0.25/trades/lam-2/seed-1 is not trained",)
-    trace = pd.read_parquet(paths.trace_file(paths.cell_folder(trained, parse_cell(WAR.format(1)))))
-    rows = numbers[(numbers["method"] == "war") & (numbers["seed"] == 1)]
-    expected = trace["natural_risk"] / trace["robust_regularization"]
-    np.testing.assert_allclose(rows["ratio"], expected, rtol=1e-5)
-    np.testing.assert_allclose(rows["lambda_t"], trace["lambda"], rtol=1e-5, atol=1e-6)
-    assert (numbers["zeta"] == 2000).all()
-    for words in ("WAR, w=0.25", "λ = 2, w=0.25", "ζ = 2000.0", "epoch"):
-        assert words in svg
-    assert png.startswith(b"\x89PNG")
-
-
-def test_equal_numbers_give_equal_files(trained: Config) -> None:
-    draw(trained, "war")
-    file = paths.figure_file(trained, "war", "svg")
-    first = file.read_bytes()
-    draw(trained, "war")
-    assert file.read_bytes() == first
 
 
 def test_figures_that_are_not_there(tiny: Callable[..., Config]) -> None:

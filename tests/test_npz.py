@@ -3,6 +3,8 @@
 import json
 import struct
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -75,6 +77,48 @@ def test_a_small_archive_does_not_fill_the_memory(tmp_path: Path) -> None:
     assert path.stat().st_size < 2**20
     with pytest.raises(HarnessError, match=r"bomb.npz is not .* 'a.npy' would grow from"):
         read_npz(path, ["a"])
+
+
+def _damages(whole: bytes) -> Iterator[bytes]:
+    yield b""
+    yield whole[:100]
+    yield b"PK\x03\x04" + whole[4:60]
+    yield b"\x93NUMPY\x01\x00" + bytes(200)
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        yield bytes(changed)
+    for place in range(1, len(whole), 5):
+        changed = bytearray(whole)
+        changed[-place] ^= 0xFF
+        yield bytes(changed)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_npz_files_never_end_in_a_traceback(tmp_path: Path, save: Callable) -> None:
+    """Bytes changed in headers and directory: refused with a clear line, or still readable."""
+    path = tmp_path / "x.npz"
+    save(path, train_labels=np.arange(20, dtype=np.uint8))
+    refused = 0
+    for content in _damages(path.read_bytes()):
+        path.write_bytes(content)
+        with suppress(HarnessError):
+            read_npz(path, ("train_labels",))
+            continue
+        refused += 1
+    assert refused > 10
+
+
+def test_an_npz_whose_header_claims_too_much(tmp_path: Path) -> None:
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999,), }"
+    member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_labels.npy", member)
+        archive.writestr("train_images", b"raw")
+    with pytest.raises(HarnessError, match="not a whole"):
+        read_npz(path, ("train_labels",))
+    assert read_npz(path, ("train_images",)) == {}
 
 
 @pytest.mark.parametrize(

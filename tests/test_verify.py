@@ -1,17 +1,13 @@
 """`reproduce verify`: a folder stands, and whatever is changed in it is found and named."""
 
-import errno
-import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from spoilt_results import CELL, SPOILT, WIDE, folder_of, record_file_of, rewritten, wrong_metrics
-from verify_cases import NOTHING_AGAIN, UNFINISHED, copied, make, verified, wrong
+from verify_cases import NOTHING_AGAIN, UNFINISHED, copied, keep_only, verified, wrong
 
 from reproduce import paths
 from reproduce.config import Config
@@ -19,21 +15,15 @@ from reproduce.files import read_json, write_json
 from reproduce.records import Record, read_record, write_record
 from reproduce.schedules import learning_rate
 from reproduce.specs import AttackSpec, EvaluationSpec, TrainingSpec
-from reproduce.verification import Finding, Sample, verify_folder
-from reproduce.verification import folder as folder_module
+from reproduce.verification import Sample
 from reproduce.verification.trace import learning_rates
 
 AGAIN = Sample(records=3, images=8, minutes=10, seed=0)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return make(tmp_path_factory.mktemp("made") / "results")
-
-
 @pytest.fixture
-def config(made: Config, tmp_path: Path) -> Config:
-    return copied(made, tmp_path)
+def config(results_of_every_kind: Config, tmp_path: Path) -> Config:
+    return copied(results_of_every_kind, tmp_path)
 
 
 def _tree(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -41,7 +31,8 @@ def _tree(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def test_what_was_made_here_stands(made: Config) -> None:
+def test_what_was_made_here_stands(results_of_every_kind: Config) -> None:
+    made = results_of_every_kind
     before = _tree(paths.root(made))
     found = verified(made, AGAIN)
     assert [str(f) for f in found.findings if f.verdict != "stands"] == []
@@ -70,15 +61,6 @@ def test_what_was_made_here_stands(made: Config) -> None:
     assert {f"cells/{CELL}", f"cells/{WIDE}"} <= set(again)
 
 
-def _keep_only(config: Config, *names: str) -> None:
-    """Remove what is made from results but for some of it: making it again takes its time."""
-    root = paths.root(config)
-    made = [*root.glob("*/*.*"), *root.glob("*.*")]
-    for path in made:
-        if path.is_file() and str(path.relative_to(root)) not in names:
-            path.unlink()
-
-
 @pytest.mark.parametrize(
     ("verdict", "spoil"), [(verdict, spoil) for verdict in SPOILT for spoil in SPOILT[verdict]]
 )
@@ -86,7 +68,7 @@ def test_what_contradicts_itself(
     config: Config, verdict: str, spoil: Callable[[Config], str]
 ) -> None:
     name = spoil(config)
-    _keep_only(config, name)
+    keep_only(config, name)
     found = verified(config)
     (finding,) = (f for f in found.findings if f.path == name)
     assert finding.verdict == verdict, finding
@@ -100,7 +82,7 @@ def test_a_record_made_up_throughout_differs_when_it_is_done_again(config: Confi
         record.clean[:] = record.adversarial[:] = record.label
         record.broken_by[:] = -1
 
-    _keep_only(config)
+    keep_only(config)
     name = rewritten(config, better)
     assert not [f for f in verified(config).findings if f.path == name and f.verdict != "stands"]
     sample = Sample(records=4, images=8, minutes=10, seed=0)
@@ -113,7 +95,7 @@ def test_a_record_made_up_throughout_differs_when_it_is_done_again(config: Confi
 def test_what_is_damaged_is_in_no_table_made_again(config: Config) -> None:
     """The record's number is in the sender's table and not in ours: the table differs too."""
     wrong_metrics(config)
-    _keep_only(config, "tables/table1.csv")
+    keep_only(config, "tables/table1.csv")
     paths_of = {finding.path for finding in wrong(verified(config))}
     assert "tables/table1.csv" in paths_of
     assert f"cells/{WIDE}" not in paths_of
@@ -133,7 +115,7 @@ def test_older_files_without_checksums_of_their_own_stand(config: Config) -> Non
 
 
 def test_without_the_images_the_rest_is_checked(config: Config, tmp_path: Path) -> None:
-    _keep_only(config)
+    keep_only(config)
     data = config.data.model_copy(update={"folder": tmp_path / "none"})
     found = verified(config.model_copy(update={"data": data}), AGAIN)
     assert wrong(found) == []
@@ -145,7 +127,7 @@ def test_without_the_images_the_rest_is_checked(config: Config, tmp_path: Path) 
 
 
 def test_evaluations_that_take_too_long_are_named_and_left_out(config: Config) -> None:
-    _keep_only(config)
+    keep_only(config)
     found = verified(config, Sample(records=2, images=8, minutes=1e-9, seed=0))
     (finding,) = (f for f in found.findings if f.verdict == "not checked")
     assert "3 of 3 evaluations would take" in finding.reason
@@ -153,7 +135,7 @@ def test_evaluations_that_take_too_long_are_named_and_left_out(config: Config) -
 
 
 def test_the_sample_is_the_seeds(config: Config) -> None:
-    _keep_only(config)
+    keep_only(config)
 
     def drawn(seed: int) -> list[str]:
         found = verified(config, Sample(records=1, images=8, minutes=10, seed=seed))
@@ -163,69 +145,8 @@ def test_the_sample_is_the_seeds(config: Config) -> None:
     assert len({drawn(seed)[0] for seed in range(6)}) > 1
 
 
-def test_the_command(config: Config, run_command: Callable[..., str]) -> None:
-    words = ("verify", "--sample", "0")
-    _keep_only(config, "tables/table1.csv")
-    last = run_command(config, *words).splitlines()[-1]
-    assert last.startswith("the results stand: ")
-    assert ", 0 damaged, 0 differ, 0 not checked (preset demo, --seed " in last
-    told = json.loads(run_command(config, *words, "--json", "--seed", "5"))
-    assert [verdict for verdict, count in told["counts"].items() if count] == ["stands"]
-    assert (told["seed"], told["status"], told["preset"]) == (5, 0, "demo")
-    folder = paths.root(config)
-    elsewhere = config.model_copy(update={"results": folder.parent / "none"})
-    assert run_command(elsewhere, *words, str(folder)).splitlines()[-1].startswith(last[:30])
-    assert "none/demo is not a folder" in run_command(elsewhere, *words, status=1)
-
-
-def test_the_command_says_by_its_status_that_something_is_wrong(
-    config: Config, run_command: Callable[..., str]
-) -> None:
-    _keep_only(config)
-    (paths.root(config) / "note.txt").write_text("hello")
-    assert run_command(config, "verify", "--sample", "0", status=3) == ""
-    wrong_metrics(config)
-    run_command(config, "verify", "--sample", "0", status=1)
-
-
-def test_a_folder_without_results(config: Config, run_command: Callable[..., str]) -> None:
-    folder = paths.root(config)
-    for name in (folder.parent, folder / "cells"):
-        said = run_command(config, "verify", "--sample", "0", str(name), status=1)
-        assert said.endswith(
-            "holds no results; give the folder of a preset, such as results/demo\n"
-        )
-
-
-def test_a_full_disk_here_is_no_damage_there(
-    config: Config, run_command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(folder_module, "_copy", full)
-    said = run_command(config, "verify", "--sample", "0", status=1)
-    assert said.startswith("reproduce: no room to check anything: ")
-    assert "No space left on device; set TMPDIR to a folder on a larger disk" in said
-
-
-def test_findings_are_told_as_they_are_made(config: Config) -> None:
-    told: list[str] = []
-    _keep_only(config)
-
-    def stop(finding: Finding) -> None:
-        told.append(finding.path)
-        raise KeyboardInterrupt
-
-    before = set(Path(tempfile.gettempdir()).glob("reproduce-verify-*"))
-    with pytest.raises(KeyboardInterrupt):
-        verify_folder(config, paths.root(config), Sample(0, 1, 1.0, 0), told.append, stop)
-    assert len(told) == 1
-    assert set(Path(tempfile.gettempdir()).glob("reproduce-verify-*")) <= before
-
-
 def test_a_state_left_over_hides_nothing_of_a_finished_run(config: Config) -> None:
-    _keep_only(config)
+    keep_only(config)
     (state,) = paths.cell_folder(config, UNFINISHED).glob("state-*")
     shutil.copy(state, folder_of(config))
     found = {finding.path: finding for finding in verified(config).findings}
@@ -239,7 +160,7 @@ def test_a_state_left_over_hides_nothing_of_a_finished_run(config: Config) -> No
 
 def test_what_is_being_written_is_no_result(config: Config) -> None:
     """A process that was killed leaves a part and its lock."""
-    _keep_only(config)
+    keep_only(config)
     part = folder_of(config) / ".xyz.part"
     part.mkdir()
     (part / "alive").touch()
@@ -251,7 +172,7 @@ def test_what_is_being_written_is_no_result(config: Config) -> None:
 
 def test_settings_of_others(config: Config) -> None:
     """Results of other settings are whole, and not what these settings give; nor attacked again."""
-    _keep_only(config, "tables/table1.csv")
+    keep_only(config, "tables/table1.csv")
     eval_ = config.eval.model_copy(update={"epsilon": 0.15})
     found = verified(config.model_copy(update={"eval": eval_}), AGAIN)
     findings = {f.path: f for f in found.findings}
@@ -268,7 +189,7 @@ def test_a_record_of_an_easier_attack_than_its_name_says(config: Config) -> None
         record.info["spec"]["attack"]["steps"] = 1
         record.info["digest"] = EvaluationSpec.model_validate(record.info["spec"]).digest
 
-    _keep_only(config)
+    keep_only(config)
     name = rewritten(config, easier)
     (finding,) = (f for f in verified(config).findings if f.path == name)
     assert finding.verdict == "not checked"
@@ -277,7 +198,7 @@ def test_a_record_of_an_easier_attack_than_its_name_says(config: Config) -> None
 
 def test_a_published_network_is_not_here(config: Config) -> None:
     """Its record is whole and of these settings; that it is of the network nobody can say here."""
-    _keep_only(config)
+    keep_only(config)
     record, folder = read_record(record_file_of(config)), paths.root(config) / "models/digits/x"
     for key in ("training", "checkpoint"):
         del record.info["spec"][key]

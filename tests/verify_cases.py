@@ -1,4 +1,4 @@
-"""A small results folder with a file of every kind, made once for the tests that spoil copies."""
+"""A small results folder with a file of every kind: how it is made, copied and verified."""
 
 import shutil
 from pathlib import Path
@@ -69,6 +69,15 @@ def copied(made: Config, folder: Path) -> Config:
     """Copy the folder, and return the configuration of the copy; the images are the same."""
     shutil.copytree(made.results, folder / "results")
     return made.model_copy(update={"results": folder / "results"})
+
+
+def keep_only(config: Config, *names: str) -> None:
+    """Remove what is made from results but for some of it: making it again takes its time."""
+    root = paths.root(config)
+    made = [*root.glob("*/*.*"), *root.glob("*.*")]
+    for path in made:
+        if path.is_file() and str(path.relative_to(root)) not in names:
+            path.unlink()
 
 
 def verified(config: Config, sample: Sample = NOTHING_AGAIN) -> Verification:

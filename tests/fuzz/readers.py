@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from fuzz.contents import (
@@ -77,28 +77,6 @@ def _plain(name: str) -> Callable[[bytes, Path], Path]:
     return place
 
 
-def _place_summary(data: bytes, folder: Path) -> Path:
-    """Put a summary beside a whole record, with the record's checksum where it has a place."""
-    path = folder / "pgd20-seed0.npz"
-    if not path.exists():
-        path.write_bytes(npz(record_arrays()))
-    return _with_checksum(data, path, "record_sha256")
-
-
-def _with_checksum(data: bytes, path: Path, key: str) -> Path:
-    known = b'"%s": ""' % key.encode()
-    sha256 = b'"%s": "%s"' % (key.encode(), sha256_of_file(path).encode())
-    path.with_suffix(".json").write_bytes(data.replace(known, sha256))
-    return path
-
-
-def _place_examples(data: bytes, folder: Path) -> Path:
-    path = folder / "digits.npz"
-    if not path.exists():
-        path.write_bytes(npz(example_arrays()))
-    return _with_checksum(data, path, "examples_sha256")
-
-
 def _replaced(arrays: dict[str, Any], data: bytes, path: Path) -> None:
     """Write an .npz one of whose members is the content given; its checksums are right."""
     keys = list(arrays)
@@ -108,20 +86,35 @@ def _replaced(arrays: dict[str, Any], data: bytes, path: Path) -> None:
             archive.writestr(f"{key}.npy", data[1:] if key == chosen else npy(arrays[key]))
 
 
-def _place_record_member(data: bytes, folder: Path) -> Path:
-    path = folder / "pgd20-seed0.npz"
-    _replaced(record_arrays(), data, path)
-    summary = summary_json(folder) | {"record_sha256": sha256_of_file(path)}
-    path.with_suffix(".json").write_text(json.dumps(summary))
-    return path
+class _Pair(NamedTuple):
+    """An .npz and the JSON beside it, which holds its checksum under a key."""
+
+    name: str
+    arrays: Callable[[], dict[str, Any]]
+    about: Callable[[Path], dict[str, Any]]
+    key: str
+
+    def place_json(self, data: bytes, folder: Path) -> Path:
+        """Put a JSON beside a whole .npz, with the checksum of that where it has a place."""
+        path = folder / self.name
+        if not path.exists():
+            path.write_bytes(npz(self.arrays()))
+        known = b'"%s": ""' % self.key.encode()
+        sha256 = b'"%s": "%s"' % (self.key.encode(), sha256_of_file(path).encode())
+        path.with_suffix(".json").write_bytes(data.replace(known, sha256))
+        return path
+
+    def place_member(self, data: bytes, folder: Path) -> Path:
+        """Put an .npz one of whose members is the content, beside the whole JSON of it."""
+        path = folder / self.name
+        _replaced(self.arrays(), data, path)
+        about = self.about(folder) | {self.key: sha256_of_file(path)}
+        path.with_suffix(".json").write_text(json.dumps(about))
+        return path
 
 
-def _place_example_member(data: bytes, folder: Path) -> Path:
-    path = folder / "digits.npz"
-    _replaced(example_arrays(), data, path)
-    about = examples_json(folder) | {"examples_sha256": sha256_of_file(path)}
-    path.with_suffix(".json").write_text(json.dumps(about))
-    return path
+_RECORD = _Pair("pgd20-seed0.npz", record_arrays, summary_json, "record_sha256")
+_EXAMPLES = _Pair("digits.npz", example_arrays, examples_json, "examples_sha256")
 
 
 def _place_prepared(name: str, arrays: Callable[[], dict[str, Any]], keys: int) -> Any:
@@ -215,16 +208,16 @@ READERS: dict[str, Reader] = {
         _plain("given.npz"),
         lambda path: read_npz(path, record_arrays()),
     ),
-    "npy-record": Reader(members, _place_record_member, lambda p: read_record(p).metrics),
-    "npy-examples": Reader(members, _place_example_member, read_files),
+    "npy-record": Reader(members, _RECORD.place_member, lambda p: read_record(p).metrics),
+    "npy-examples": Reader(members, _EXAMPLES.place_member, read_files),
     "npy-prepared": Reader(members, _place_prepared("digits", digits_arrays, 4), load_prepared),
     "npy-extra": Reader(members, _place_prepared("cifar10-extra", extra_arrays, 2), load_extra),
     "npy-index": Reader(members, _place_prepared("imagenet", index_arrays, 7), load_prepared),
     "npy-shard": Reader(members, _place_shard, _read_shard),
     "json": Reader(jsons(run_json), _plain("any.json"), read_json),
     "run": Reader(jsons(run_json), _plain("run.json"), lambda path: read_run(path.parent)),
-    "summary": Reader(jsons(summary_json), _place_summary, lambda p: read_record(p).metrics),
-    "examples": Reader(jsons(examples_json), _place_examples, read_files),
+    "summary": Reader(jsons(summary_json), _RECORD.place_json, lambda p: read_record(p).metrics),
+    "examples": Reader(jsons(examples_json), _EXAMPLES.place_json, read_files),
     "lemma": Reader(
         jsons(lemma_json),
         _in_results(paths.lemma_file),
