@@ -1,0 +1,49 @@
+"""The committed WideResNet-34-1: its record, attacked again on a CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import ROOT
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.data import prepare
+from reproduce.evaluation.worker import Job, Worker
+from reproduce.models import ModelSource
+from reproduce.records import read_record
+from reproduce.runs import read_run
+from reproduce.settings import load_config
+from reproduce.specs import evaluation_spec
+from reproduce.verification.comparison import compare
+
+CELL = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
+FOLDER = ROOT / "results" / "reference" / "cpu-first-cell" / "paper"
+IMAGES = 256
+
+
+def test_its_record_is_what_the_attack_gives(real_cifar: Path, tmp_path: Path) -> None:
+    places = [f"data.folder={tmp_path}", f"data.cifar10={real_cifar / 'cifar10.npz'}"]
+    config = load_config(FOLDER / "config.yaml", None, [*places, "machine.device=cpu"])
+    folder = FOLDER / "cells" / CELL.id
+    run = read_run(folder)
+    assert run is not None
+    prepared = paths.prepared_file(config, "cifar10")
+    prepare(config.data, "cifar10", prepared)
+    weights = paths.model_file(folder, "best-test")
+    assert weights.stat().st_size < 2.1e6
+    record = read_record(paths.record_file(folder, "best-test", "pgd20", 0))
+    spec = evaluation_spec(config, CELL, "pgd20", 0, "best-test")
+    assert record.info["digest"] == spec.digest
+    source = ModelSource(CELL.dataset, CELL.architecture, weights)
+    sha256, images = run.models["best-test"], record.info["data"]["sha256"]
+    machine = config.machine.model_copy(update={"compile": "never"})
+    job = Job(str(CELL), spec, source, sha256, images, prepared, tmp_path / "work", IMAGES, machine)
+    shard = Worker(job, torch.device("cpu")).run(0)
+    theirs = {
+        key: getattr(record, key)[:IMAGES] for key in ("index", "label", "clean", "adversarial")
+    }
+    ours = {key: shard.arrays[key] for key in theirs}
+    assert np.array_equal(ours["index"], theirs["index"])
+    found = compare(str(CELL), ours, theirs, record.info["pieces"], shard.about["piece"])
+    assert found.finding.verdict == "stands", found.finding
