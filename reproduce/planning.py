@@ -185,10 +185,10 @@ def published_architecture(name: str) -> str | None:
 
 
 def is_finished(config: Config, spec: TrainingSpec) -> bool:
-    """Say whether a cell was trained to its end with these settings and images."""
+    """Say whether a cell was trained here, to its end, with these settings and images."""
     try:
         run = read_run(paths.cell_folder(config, spec.parsed))
-        return problem_with(config, spec, run) is None
+        return run is not None and run.published is None and problem_with(config, spec, run) is None
     except HarnessError:  # damaged: `status` and `train` say so
         return False
 
@@ -206,6 +206,8 @@ def is_evaluated(config: Config, item: Evaluation | PublishedEvaluation) -> bool
     try:
         run, info = read_run(folder), read_json(record.with_suffix(".json"))
     except HarnessError:  # damaged: `table` says so
+        return False
+    if run is not None and run.published is not None and config.reference is None:
         return False
     weights = None if run is None else run.models.get(item.checkpoint)
     return weights is not None and is_current(record, info, spec.digest, weights)

@@ -63,9 +63,11 @@ class RunPiece(Piece):
 class Published(_Part):
     """What of a finished run was published."""
 
+    name: str
+    """The publication, as the runs' users are told it."""
     weights: list[Checkpoint]
     """The checkpoints whose weights were; records can be made again of these alone."""
-    every: Annotated[int, Field(ge=1)]
+    every: Annotated[int, Field(ge=1, le=1000)]
     """Which iterations of all epochs but the last its trace holds: every so many."""
 
 
@@ -98,8 +100,11 @@ class RunInfo(_Part):
 
     @model_validator(mode="after")
     def _published_known(self) -> "RunInfo":
-        if not set(self.kept) <= set(self.models):
-            raise ValueError("weights were published of a checkpoint that it does not name")
+        kept = self.kept
+        if not set(kept) <= set(self.models) or len(set(kept)) < len(kept):
+            raise ValueError(
+                "weights were published of a checkpoint that it does not name, or twice"
+            )
         return self
 
     @property

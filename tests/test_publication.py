@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from faulty_work import CELLS, SETS
+from faulty_work import CELLS, SETS, contents
 from published_runs import EVERY, published_files, published_root
 from small_runs import quiet
 from workflow_copy import Workflow, copy
@@ -43,7 +43,7 @@ def test_all_that_is_published_stands(tiny: Callable[..., Config], reference: Pa
 def test_a_trace_of_other_rows_does_not_stand(tiny: Callable[..., Config], reference: Path) -> None:
     path = published_files(reference, CELLS[1]) / "run.json"
     told = read_json(path)
-    write_json(path, told | {"published": {"weights": [], "every": EVERY + 1}})
+    write_json(path, told | {"published": told["published"] | {"every": EVERY + 1}})
     (finding,) = (f for f in _verified(tiny(*SETS), reference).findings if f.verdict == "damaged")
     assert finding.path == f"cells/{CELLS[1]}/trace.parquet"
     assert "iterations that are kept" in finding.reason
@@ -97,6 +97,15 @@ def test_what_cannot_be_published(
     with pytest.raises(HarnessError, match=f"no run {unknown} is planned"):
         publish(config, tmp_path / "none", {unknown}, 1, quiet)
     assert not (tmp_path / "none").exists()
+    # least of all over the very runs
+    before = contents(attacked)
+    for folder in (attacked, tmp_path / "twice"):
+        folder.mkdir(exist_ok=True)
+        if folder != attacked:
+            publish(config, folder, (), 1, quiet)
+        with pytest.raises(HarnessError, match="is not empty"):
+            publish(config, folder, (), EVERY, quiet)
+    assert contents(attacked) == before
 
 
 def test_the_workflow_takes_them_and_makes_only_the_rest(
@@ -107,7 +116,7 @@ def test_the_workflow_takes_them_and_makes_only_the_rest(
     made = {"adopt": 1, "table": 1, "compare": 1, "table1": 1}
     assert workflow.planned("table1") == made
     workflow.run("table1")
-    assert "training runs are published ones" in (
+    assert "4 of 4 training runs are those of the publication here" in (
         paths.table_file(config, "table1", "md").read_text()
     )
     assert workflow.planned("table1") == {}
@@ -123,11 +132,30 @@ def test_the_workflow_takes_them_and_makes_only_the_rest(
     workflow.set(experiments=grid)
     planned = workflow.planned("table1")
     assert (planned["train"], planned["evaluate"]) == (1, 1)
+    # an attack that nobody published, on a run without its weights: that run is trained
+    grid["table1"]["seeds"] = [0, 1]
+    grid["table2"] = {
+        "architectures": {"digits": ["wrn-10-0.25"]},
+        "method": "trades",
+        "lambdas": [2],
+        "training_seed": 1,
+        "attacks": ["cw20"],
+        "attack_seeds": [0],
+    }
+    workflow.set(experiments=grid)
+    planned = workflow.planned("table1", "table2")
+    assert (planned["train"], planned["evaluate"]) == (1, 2)
+    workflow.run("table1", "table2")
+    assert workflow.planned("table1", "table2") == {}
+    text = paths.table_file(config, "table1", "md").read_text()
+    assert "1 of 2 training runs are those of the publication here" in text
     # without reference results all are
     workflow.set(reference=None)
     planned = workflow.planned("table1")
     assert "adopt" not in planned
-    assert planned["train"] == 3
+    assert planned["train"] == 1
+    workflow.run("table1")
+    assert "those of the publication" not in paths.table_file(config, "table1", "md").read_text()
 
 
 def test_what_is_committed_stands() -> None:

@@ -17,11 +17,14 @@ from reproduce.cells import parse_cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.evaluation.run import evaluate_cell
+from reproduce.evaluation.shards import ARRAYS
 from reproduce.experiments import find_table
 from reproduce.files import read_json, write_json
 from reproduce.planning import plan
+from reproduce.records import Record, read_record, write_record
 from reproduce.reference import adopt, find_reference
 from reproduce.runs import read_run
+from reproduce.specs import training_spec
 from reproduce.traces import read_trace
 from reproduce.training import train_cell
 
@@ -44,7 +47,7 @@ def test_what_is_taken_gives_the_same_table(
     table = find_table(config, "table1")
     first = tiny(*SETS, f"results={attacked}")
     ours, theirs = (write_table(c, table, collect(c, table)) for c in (config, first))
-    taken = f"- Note: {len(CELLS)} of {len(CELLS)} training runs are published ones, not"
+    taken = f"- Note: {len(CELLS)} of {len(CELLS)} training runs are those of the publication here"
     assert taken in ours
     lines = [line for line in ours.splitlines() if not line.startswith(taken)]
     assert lines == theirs.splitlines()
@@ -79,12 +82,9 @@ def test_the_plan_counts_it_as_done(config: Config) -> None:
     assert (entry.trained, entry.evaluated) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    "name", ["run.json", "epochs.csv", "trace.parquet", "model.safetensors", "records/pgd20-seed0"]
-)
+@pytest.mark.parametrize("name", ["run.json", "epochs.csv", "trace.parquet", "model.safetensors"])
 def test_what_is_damaged_is_not_taken(config: Config, reference: Path, name: str) -> None:
     path = published_files(reference, CELLS[0]) / name
-    path = path if path.suffix else path.with_suffix(".json")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -95,8 +95,8 @@ def test_what_is_damaged_is_not_taken(config: Config, reference: Path, name: str
 
 def test_a_record_that_is_damaged_or_missing(config: Config, reference: Path) -> None:
     """Where the weights are there it is made again; where not, the run is trained."""
-    for name in CELLS[:2]:
-        record = published_files(reference, name) / "records" / "pgd20-seed0.npz"
+    for name, suffix in zip(CELLS[:2], ("json", "npz"), strict=True):
+        record = published_files(reference, name) / "records" / f"pgd20-seed0.{suffix}"
         content = bytearray(record.read_bytes())
         content[-30] ^= 1
         record.write_bytes(content)
@@ -159,18 +159,60 @@ def test_what_was_begun_or_trained_here_stays(config: Config) -> None:
 def test_without_reference_results_all_is_trained_here(config: Config) -> None:
     cell = parse_cell(CELLS[1])
     adopt(config, find_reference(config).taken.values(), quiet)
-    said: list[str] = []
-    train_cell(config, cell, said.append)
-    assert "already trained" in said[0]
     alone = config.model_copy(update={"reference": None})
     assert "reference` is null" in str(usable_run(alone, cell).problem)
-    train_cell(alone, cell, said.append)
-    assert "training it again" in said[1]
-    run = read_run(paths.cell_folder(alone, cell))
+    table = find_table(alone, "table1")
+    found = collect(alone, table)
+    assert len(found.frame) == 0
+    assert all("`reference` is null" in problem for problem in found.problems)
+    (entry,) = plan(alone, ["table1"])
+    assert (entry.trained, entry.evaluated) == (0, 0)
+
+
+def test_whoever_trains_a_run_that_was_taken_wants_it_trained(config: Config) -> None:
+    cell = parse_cell(CELLS[1])
+    adopt(config, find_reference(config).taken.values(), quiet)
+    said: list[str] = []
+    train_cell(config, cell, said.append)
+    assert "was taken from the reference results here: training it here" in said[0]
+    run = read_run(paths.cell_folder(config, cell))
     assert run is not None
     assert run.published is None
     # and it is one's own run now
     assert cell not in find_reference(config).taken
+
+
+def test_what_was_taken_stays_when_the_reference_results_go(
+    config: Config, reference: Path
+) -> None:
+    adopt(config, find_reference(config).taken.values(), quiet)
+    shutil.rmtree(reference)
+    found = find_reference(config).taken
+    assert [cell.id for cell in found] == CELLS
+    said: list[str] = []
+    adopt(config, found.values(), said.append)
+    (entry,) = plan(config, ["table1"])
+    assert (entry.trained, entry.evaluated) == (4, 4)
+
+
+def test_a_run_that_is_begun_between_look_and_copy_stays(config: Config) -> None:
+    taken = find_reference(config).taken
+    trained = parse_cell(CELLS[1])
+    train_cell(config, trained, quiet)
+    said: list[str] = []
+    adopt(config, taken.values(), said.append)
+    assert f"{trained}: begun here meanwhile, not taken" in said
+    run = read_run(paths.cell_folder(config, trained))
+    assert run is not None
+    assert run.published is None
+
+
+def test_only_published_runs_are_taken(config: Config, attacked: Path, tmp_path: Path) -> None:
+    """Somebody's results folder is not one."""
+    (tmp_path / "homes").mkdir()
+    (tmp_path / "homes" / "colleague").symlink_to(attacked)
+    here = config.model_copy(update={"reference": tmp_path / "homes"})
+    assert find_reference(here).taken == {}
 
 
 def test_old_weights_go(config: Config) -> None:
@@ -184,21 +226,62 @@ def test_old_weights_go(config: Config) -> None:
     assert list(paths.cell_folder(config, cell).glob("model*")) == []
 
 
-def _edited(path: Path, **values: object) -> None:
-    write_json(path, read_json(path) | values)
+def _edited(path: Path, sealed: bool = True, **values: object) -> None:
+    write_json(path, read_json(path) | values, sealed=sealed)
 
 
-def test_hostile_words_in_run_json(config: Config, reference: Path) -> None:
-    path = published_files(reference, CELLS[0]) / "run.json"
-    for published in (
-        {"weights": ["best-val"], "every": 0},
-        {"weights": ["../x"], "every": 1},
-        {"weights": 3, "every": 1},
+@pytest.mark.parametrize(
+    "published",
+    [
+        {"name": "x", "weights": ["best-val"], "every": 0},
+        {"name": "x", "weights": [], "every": 10**30},
+        {"name": "x", "weights": ["../x"], "every": 1},
+        {"name": "x", "weights": ["last", "last"], "every": 1},
+        {"name": "x", "weights": 3, "every": 1},
         [],
-    ):
-        _edited(path, published=published)
-        reason = find_reference(config).refused[parse_cell(CELLS[0])]
-        assert "run.json is damaged at 'published" in reason
+    ],
+)
+def test_hostile_words_in_run_json(config: Config, reference: Path, published: object) -> None:
+    _edited(published_files(reference, CELLS[0]) / "run.json", published=published)
+    reason = find_reference(config).refused[parse_cell(CELLS[0])]
+    assert "run.json is damaged" in reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"models": {"last": "0" * 64}}, "run.json is damaged"),
+        ({"epochs": None}, "older than the checksums"),
+        ({"sealed": False}, "older than the checksums"),
+        ({"spec": {}}, "otherwise than in their digest"),
+    ],
+)
+def test_a_run_json_that_does_not_agree_with_itself(
+    config: Config, reference: Path, changed: dict, words: str
+) -> None:
+    _edited(published_files(reference, CELLS[0]) / "run.json", **changed)
+    found = find_reference(config)
+    assert [cell.id for cell in found.taken] == CELLS[1:]
+    assert words in found.refused[parse_cell(CELLS[0])]
+
+
+def test_a_digest_that_was_rewritten(tiny: Callable[..., Config], reference: Path) -> None:
+    """A run of three epochs that says it is one of two."""
+    other = tiny(*SETS, "train.epochs=2", f"reference={reference}")
+    cell = parse_cell(CELLS[0])
+    path = published_files(reference, CELLS[0]) / "run.json"
+    _edited(path, digest=training_spec(other, cell).digest)
+    found = find_reference(other)
+    assert found.taken == {}
+    assert "otherwise than in their digest" in found.refused[cell]
+
+
+def test_a_record_of_fewer_images_than_asked_for(config: Config, reference: Path) -> None:
+    path = published_files(reference, CELLS[1]) / "records" / "pgd20-seed0.npz"
+    record = read_record(path)
+    few = {key: getattr(record, key)[:5] for key in ARRAYS}
+    write_record(path, Record(**few, info=record.info))
+    assert "no record of pgd20-seed0" in find_reference(config).refused[parse_cell(CELLS[1])]
 
 
 def test_the_commands(config: Config, run_command: Callable[..., str], tmp_path: Path) -> None:
@@ -214,9 +297,10 @@ def test_the_commands(config: Config, run_command: Callable[..., str], tmp_path:
     assert "itself taken" in nothing
     alone = config.model_copy(update={"reference": None})
     assert "`reference` is null" in run_command(alone, "adopt", status=1)
-    assert "4 runs are taken" not in run_command(alone, "plan", "table1")
+    assert "are taken" not in run_command(alone, "plan", "table1")
     words = ("publish", str(tmp_path / "again"), "--weights", missing)
     assert "no run" in run_command(alone, *words, status=1)
+    assert "give these a name" in run_command(config, "publish", str(config.reference), status=1)
 
 
 def test_damaged_reference_results_are_named_by_the_plan(

@@ -227,7 +227,9 @@ def test_learning_rates_of_a_trace_are_the_schedules(config: Config, schedule: s
         for epoch, of in enumerate(steps, 1)
         for step in range(of)
     ]
-    assert np.allclose(learning_rates(train, steps), each, rtol=1e-12, atol=1e-15)
+    epochs = np.repeat(np.arange(1, len(steps) + 1), steps)
+    within = np.concatenate([np.arange(1, of + 1) / of for of in steps])
+    assert np.allclose(learning_rates(train, epochs, within), each, rtol=1e-12, atol=1e-15)
 
 
 def test_specs_are_read_back_as_they_were(config: Config) -> None:

@@ -15,8 +15,8 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, Experiment, PublishedEvaluation
 from reproduce.outcomes import PublishedAttack
 from reproduce.records import ALL_METRICS, Record, read_record
-from reproduce.runs import RunInfo, read_run
-from reproduce.specs import evaluation_spec
+from reproduce.runs import RunInfo, problem_with, read_run
+from reproduce.specs import evaluation_spec, training_spec
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Results:
         lambda, attack, training_seed, attack_seed, images (attacked), train_images and
         test_images (of the data set), official (md5 checked), extra_images (of the
         file it was trained with, 0 for none), final_lambda (the mean over
-        the last epoch), hours (of training, `RunInfo.hours`) and hardware, published
-        (whether the run was taken from reference results), the three metrics and, NaN
-        where there is none, top-5 natural accuracy.
+        the last epoch), hours (of training, `RunInfo.hours`) and hardware, taken_from
+        (the reference results the run was taken from, "" for none), the three metrics
+        and, NaN where there is none, top-5 natural accuracy.
     held : mapping
         For the same evaluations the positions of their images in the test set and
         whether each was robust.
@@ -136,6 +136,10 @@ def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, Run
     run = read_run(folder)
     if run is None:
         raise HarnessError(f"{path}: the run has lost its {paths.run_file(folder).name}")
+    if run.published is not None:
+        problem = problem_with(config, training_spec(config, cell), run)
+        if problem is not None:
+            raise HarnessError(f"{cell} {problem}")
     if run.models.get(checkpoint) != record.info.get("model_sha256"):
         raise HarnessError(f"{path} is of other weights than the run's")
     return record, run
@@ -179,7 +183,7 @@ _KEYS = (
     "final_lambda",
     "hours",
     "hardware",
-    "published",
+    "taken_from",
 )
 
 
@@ -203,7 +207,7 @@ def _row(evaluation: Evaluation, record: Record, run: RunInfo) -> tuple[object, 
         run.final_lambda,
         run.hours,
         " and ".join(run.hardware),
-        run.published is not None,
+        "" if run.published is None else run.published.name,
         *(math.nan if values.get(name) is None else values[name] for name in ALL_METRICS),
     )
 

@@ -98,6 +98,7 @@ def rows_of_cell(
     cell, folder = evaluation.cell, paths.cell_folder(config, evaluation.cell)
     fields = {
         **_cell_fields(cell),
+        "origin": "trained" if run.published is None else "taken",
         "checkpoint": evaluation.checkpoint,
         "checkpoint_epoch": run.checkpoint_epochs.get(evaluation.checkpoint),
         "test_images": run.data.test,
@@ -147,7 +148,6 @@ def _cell_fields(cell: Cell) -> dict[str, Any]:
     network, method = parse_architecture(cell.architecture), METHODS[cell.method]
     return {
         "model": cell.id,
-        "origin": "trained",
         "dataset": cell.dataset,
         "architecture": cell.architecture,
         **asdict(network),

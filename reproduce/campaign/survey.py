@@ -152,8 +152,13 @@ def survey(campaign: Campaign, now: float) -> Survey:
 
 
 def _timed(run: RunStatus) -> bool:
-    """Say whether what is done of a run is known, and how long it took."""
-    return bool(run.epochs_done) and run.seconds > 0
+    """Say whether what is done of a run is known, and how long it took here."""
+    return bool(run.epochs_done) and run.seconds > 0 and not _is_taken(run)
+
+
+def _is_taken(run: RunStatus) -> bool:
+    """Say whether a run came from reference results, and so from other hardware."""
+    return run.run is not None and run.run.published is not None
 
 
 def _planned(run: RunStatus) -> float:
@@ -163,7 +168,9 @@ def _planned(run: RunStatus) -> float:
 
 def _pace(runs: Sequence[RunStatus], attacks: Sequence[AttackStatus]) -> Pace:
     timed = [run for run in runs if _timed(run)]
-    done = [(a.seconds, a.work.hours) for a in attacks if a.seconds is not None and a.work.hours]
+    taken = {run.work.cell for run in runs if _is_taken(run)}
+    here = [a for a in attacks if getattr(a.work.item, "cell", None) not in taken]
+    done = [(a.seconds, a.work.hours) for a in here if a.seconds is not None and a.work.hours]
     return Pace(
         _ratio(sum(run.seconds for run in timed), sum(map(_planned, timed))),
         _ratio(sum(seconds for seconds, _ in done), sum(hours for _, hours in done)),

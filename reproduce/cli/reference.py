@@ -21,7 +21,10 @@ def publish(
         typer.Option(metavar="CELL", help="Also this run's best-test checkpoint; repeatable."),
     ] = None,
     every: Annotated[
-        int, typer.Option(min=1, help="Keep one of so many rows of a trace, and its last epoch.")
+        int,
+        typer.Option(
+            min=1, max=1000, help="Keep one of so many rows of a trace, and its last epoch."
+        ),
     ] = 10,
     config: ConfigOption = None,
     preset: PresetOption = None,
@@ -32,12 +35,19 @@ def publish(
     Example: reproduce publish results/reference/h200 --preset paper
     """
     from reproduce.publication import publish as write
+    from reproduce.reference import find_reference
 
     settings = _configure(config, preset, sets)
+    if settings.reference is not None and folder.resolve() == settings.reference.resolve():
+        raise HarnessError(f"{folder} is the folder of all; give these a name: {folder / 'NAME'}")
     chosen = {parse_cell(name) for name in weights or ()}
     missing = write(settings, folder, chosen, every, print)
     for line in missing:
         print(f"Left out: {line}")
+    # as somebody with no results sees it
+    places = {"results": folder / "none", "reference": folder.absolute().parent}
+    for reason in find_reference(settings.model_copy(update=places)).refused.values():
+        print(f"Others would train this again: {reason}")
     print(f"Written: {folder / settings.preset}")
 
 

@@ -27,7 +27,7 @@ class About:
     Attributes
     ----------
     runs : mapping
-        The published runs and what their run.json said before.
+        The published runs and what their run.json says.
     missing : mapping
         Why planned runs are not among them.
     made : tuple of str
@@ -61,7 +61,7 @@ def describe(config: Config, about: About) -> str:
         "## Use",
         f"""```
 reproduce verify {root} --config {root}/config.yaml
-snakemake {_first_table(about)} --cores 1 --configfile {root}/config.yaml
+snakemake {_first_table(about)} --cores 1 --configfile {root}/config.yaml{_option(config)}
 ```
 
 The first checks every file here. The second takes these runs and records as they are, and makes
@@ -136,7 +136,7 @@ def _row(config: Config, cell: Cell, run: RunInfo) -> dict[str, object]:
         if f"test_{name}" in chosen:
             row[title] = float(chosen[f"test_{name}"].iloc[0])
     row["records"] = ", ".join(record.stem for record in records)
-    row["weights"] = ", ".join(path.name for path in folder.glob("model*.safetensors")) or "no"
+    row["weights"] = ", ".join(run.kept) or "no"
     return row
 
 
@@ -150,6 +150,12 @@ def _partial(about: About) -> list[str]:
         groups[name] = groups.get(name, 0) + 1
     lines = [f"- {name}: {count}" for name, count in groups.items()]
     return ["Planned, and not here, by number of runs:", "\n".join(lines)]
+
+
+def _option(config: Config) -> str:
+    """Return what a command needs to find a publication that lies elsewhere than most."""
+    usual = Config.model_fields["reference"].default
+    return "" if config.reference == usual else f" --config reference={config.reference}"
 
 
 def _first_table(about: About) -> str:

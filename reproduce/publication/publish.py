@@ -57,7 +57,8 @@ def publish(
     Raises
     ------
     HarnessError
-        If no run is finished, one of `weights` is none of them, or the disk is full.
+        If no run is finished, one of `weights` is none of them, the folder holds results of
+        this preset, or the disk is full.
     """
     cells = planned_runs(config)
     left_out = {cell: reason for cell in cells if (reason := unpublishable(config, cell))}
@@ -67,15 +68,17 @@ def publish(
     if len(left_out) == len(cells):
         raise HarnessError(f"nothing to publish: {next(iter(left_out.values()), 'no run')}")
     there = config.model_copy(update={"results": folder, "reference": folder.parent})
+    root = paths.root(there)
+    if root.is_dir() and any(root.iterdir()):
+        raise HarnessError(f"{root} is not empty; publish into a new folder, or remove it first")
     runs = {}
     for cell in (cell for cell in cells if cell not in left_out):
         source, target = paths.cell_folder(config, cell), paths.cell_folder(there, cell)
         runs[cell] = publish_run(
-            source, target, cell, ["best-test"] if cell in weights else [], every
+            source, target, cell, ["best-test"] if cell in weights else [], every, folder.name
         )
         say(f"{cell}: published")
     made = tuple(_derive(there))
-    root = paths.root(there)
     write_text(root / "config.yaml", _settings(config))
     write_text(root / "README.md", describe(there, About(runs, left_out, made)))
     return tuple(left_out.values())
@@ -103,8 +106,7 @@ def _derive(config: Config) -> Iterator[str]:
 def _settings(config: Config) -> str:
     """Return the configuration as a file that gives the same settings again."""
     tree = resolved(config)
-    for key in ("results", "reference"):
-        tree.pop(key)
+    tree.pop("results")
     for key in _PLACES:
         tree["data"].pop(key)
     head = "# The settings of these results; images come from where data.* says.\n"

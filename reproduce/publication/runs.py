@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Checkpoint, Config
 from reproduce.errors import HarnessError
-from reproduce.files import read_json, sha256_of_file, write_atomically, write_json
-from reproduce.records import is_current
+from reproduce.files import exclusive, read_json, sha256_of_file, write_atomically, write_json
+from reproduce.records import read_record
 from reproduce.runs import Published, RunInfo, damaged_file, problem_with, read_run
 from reproduce.specs import training_spec
 from reproduce.traces import read_trace, thinned, write_trace
@@ -27,13 +28,13 @@ def unpublishable(config: Config, cell: Cell) -> str | None:
     if run is None or problem is not None:
         return f"{cell} {problem}"
     if run.published is not None:
-        return f"{cell} was itself taken from reference results"
+        return f"{cell} was itself taken from the reference results {run.published.name}"
     damaged = damaged_file(folder, run)
     return None if damaged is None else f"{cell} has a damaged {damaged.name}"
 
 
 def publish_run(
-    source: Path, target: Path, cell: Cell, weights: list[Checkpoint], every: int
+    source: Path, target: Path, cell: Cell, weights: list[Checkpoint], every: int, name: str
 ) -> RunInfo:
     """Write a run that `unpublishable` has nothing against, and its records, into another folder.
 
@@ -47,41 +48,51 @@ def publish_run(
         Checkpoints that are published too.
     every : int
         How many iterations there are to one in the published trace; the last epoch stays whole.
+    name : str
+        The publication.
+
+    Returns
+    -------
+    RunInfo
+        What the published run.json says.
 
     Raises
     ------
     HarnessError
-        If the disk is full.
+        If the run changed meanwhile, or the disk is full.
     """
-    run = read_run(source)
-    if run is None:
-        raise HarnessError(f"{source} holds no finished run")
-    for checkpoint in weights:
-        _copy(paths.model_file(source, checkpoint), paths.model_file(target, checkpoint))
-    for record in _records(source, run):
-        for file in (record, record.with_suffix(".json")):
-            _copy(file, target / file.relative_to(source))
-    _copy(paths.epochs_file(source), paths.epochs_file(target))
-    trace = paths.trace_file(target)
-    if every == 1:
-        _copy(paths.trace_file(source), trace)
-    else:
-        write_trace(trace, thinned(read_trace(paths.trace_file(source), cell), every))
-    told = read_json(paths.run_file(source))
+    with exclusive(paths.training_lock(source), f"cell {cell}"):
+        told = read_json(paths.run_file(source))
+        run = RunInfo.model_validate(told)
+        damaged = damaged_file(source, run)
+        if damaged is not None:
+            raise HarnessError(f"{cell} has a damaged {damaged.name}")
+        for checkpoint in weights:
+            _copy(paths.model_file(source, checkpoint), paths.model_file(target, checkpoint))
+        for record in _records(source, run):
+            for file in (record, record.with_suffix(".json")):
+                _copy(file, target / file.relative_to(source))
+        _copy(paths.epochs_file(source), paths.epochs_file(target))
+        trace = paths.trace_file(target)
+        if every == 1:
+            _copy(paths.trace_file(source), trace)
+        else:
+            write_trace(trace, thinned(read_trace(paths.trace_file(source), cell), every))
     told["trace"] = sha256_of_file(trace)
-    told["published"] = Published(weights=weights, every=every).model_dump(mode="json")
+    about = Published(name=name, weights=weights, every=every)
+    told["published"] = about.model_dump(mode="json")
     write_json(paths.run_file(target), told)
-    return run
+    return RunInfo.model_validate(told)
 
 
 def _records(folder: Path, run: RunInfo) -> Iterator[Path]:
     """Yield the whole records of a run's weights, of whatever attack."""
-    for checkpoint in run.models:
+    for checkpoint, sha256 in run.models.items():
         some = paths.record_file(folder, checkpoint, "some", 0)
-        for record in sorted(some.parent.glob("*-seed*.npz")):
-            info = read_json(record.with_suffix(".json"))
-            if is_current(record, info, info.get("digest", ""), run.models[checkpoint]):
-                yield record
+        for path in sorted(some.parent.glob("*-seed*.npz")):
+            with suppress(HarnessError):  # damaged: `table` says so
+                if read_record(path).info["model_sha256"] == sha256:
+                    yield path
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from reproduce import paths
 from reproduce.config import Config
 from reproduce.files import exclusive, sha256_of_file, write_atomically
-from reproduce.reference.find import Taken
+from reproduce.reference.find import Taken, is_ours
 
 
 def adopt(config: Config, taken: Iterable[Taken], say: Callable[[str], None]) -> None:
@@ -34,6 +34,9 @@ def adopt(config: Config, taken: Iterable[Taken], say: Callable[[str], None]) ->
     for run in taken:
         folder = paths.cell_folder(config, run.cell)
         with exclusive(paths.training_lock(folder), f"cell {run.cell}"):
+            if is_ours(config, run.cell):
+                say(f"{run.cell}: begun here meanwhile, not taken")
+                continue
             for left in set(_weights(folder)) - {folder / name for name in run.files}:
                 # of other settings: run.json will not know them
                 left.unlink(missing_ok=True)

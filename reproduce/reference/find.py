@@ -4,16 +4,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, experiment_names, find_experiment
-from reproduce.files import read_json
-from reproduce.records import is_current
+from reproduce.files import is_sealed, read_json
+from reproduce.records import is_current, read_record
 from reproduce.runs import RunInfo, damaged_file, problem_with, read_run
 from reproduce.saved import state_file
-from reproduce.specs import evaluation_spec, training_spec
+from reproduce.specs import TrainingSpec, evaluation_spec, training_spec
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def find_reference(config: Config) -> Reference:
 
     A run is taken if its settings and images are those asked for, every file matches its
     checksum, and each attack that the configuration asks of it has a record there or can be
-    done with the weights that are there.  What was begun or trained here is not replaced.
+    done with the weights that are there.  What was begun or trained here with these settings
+    is not replaced.  What was taken before stays taken when the reference results go.
 
     Parameters
     ----------
@@ -77,31 +80,39 @@ def find_reference(config: Config) -> Reference:
         folders: ``<name>/<preset>/cells/...``.
     """
     found = Reference()
-    campaigns = _campaigns(config)
-    if not campaigns:
+    if config.reference is None:
         return found
+    # those of one's own results were taken before
+    roots = [*sorted(config.reference.glob(f"*/{config.preset}")), paths.root(config)]
     for cell, evaluations in _asked_for(config).items():
-        for campaign in campaigns:
-            source = campaign / "cells" / cell.id
-            if cell in found.taken or not paths.run_file(source).is_file():
-                continue
+        sources = [root / "cells" / cell.id for root in roots]
+        sources = [source for source in sources if paths.run_file(source).is_file()]
+        if not sources or is_ours(config, cell):
+            continue
+        for source in sources:
             try:
                 taken, problem = _look(config, cell, source, evaluations)
-            except HarnessError as error:
-                taken, problem = None, str(error)
+            except (HarnessError, OSError) as error:
+                taken, problem = None, f"cannot be used: {error}"
             if taken is not None:
                 found.taken[cell] = taken
                 found.refused.pop(cell, None)
-            elif problem is not None:
+                break
+            if problem is not None:
                 found.refused[cell] = f"{source} {problem}"
     return found
 
 
-def _campaigns(config: Config) -> list[Path]:
-    """Return the published results folders of the configuration's preset."""
-    if config.reference is None or not config.reference.is_dir():
-        return []
-    return sorted(path for path in config.reference.glob(f"*/{config.preset}") if path.is_dir())
+def is_ours(config: Config, cell: Cell) -> bool:
+    """Say whether a run with these settings was begun or trained in the results folder."""
+    folder, digest = paths.cell_folder(config, cell), training_spec(config, cell).digest
+    if state_file(folder, digest).exists():
+        return True
+    try:
+        here = read_run(folder)
+    except HarnessError:  # `train` says so
+        return True
+    return here is not None and here.digest == digest and here.published is None
 
 
 def _asked_for(config: Config) -> dict[Cell, list[Evaluation]]:
@@ -122,38 +133,47 @@ def _look(
     """Return a published run if it is taken; else why not, None where it is another run."""
     spec = training_spec(config, cell)
     run = read_run(source)
-    if run is None or run.digest != spec.digest or _is_ours(config, cell, spec.digest):
+    if run is None or run.digest != spec.digest or run.published is None:
         return None, None
-    problem = problem_with(config, spec, run, source)
+    problem = problem_with(config, spec, run, source) or _doubt(source, run, spec)
     if problem is not None:
         return None, problem
-    damaged = damaged_file(source, run)
-    if damaged is not None:
-        return None, f"has a damaged {damaged.name}"
     records = {}
     for item in evaluations:
         label = config.eval.label(item.attack)
         record = paths.record_file(source, item.checkpoint, label, item.seed)
-        if _is_current(config, item, record, run):
+        if _serves(config, item, record, run):
             records[item] = record
         elif item.checkpoint not in run.kept:
             return None, f"has no record of {record.stem} for these settings, and no weights"
     return Taken(cell, source, run, records), None
 
 
-def _is_ours(config: Config, cell: Cell, digest: str) -> bool:
-    """Say whether the run with these settings was begun or trained in the results folder."""
-    folder = paths.cell_folder(config, cell)
-    if state_file(folder, digest).exists():
-        return True
-    here = read_run(folder)
-    return here is not None and here.digest == digest and here.published is None
+def _doubt(source: Path, run: RunInfo, spec: TrainingSpec) -> str | None:
+    """Say what of a published run is not as it was written; None if nothing."""
+    path = paths.run_file(source)
+    if run.epochs is None or not is_sealed(path):
+        return "is older than the checksums that a published run needs"
+    try:
+        told = TrainingSpec.model_validate(read_json(path).get("spec"))
+    except ValidationError:
+        told = None
+    if told is None or told.digest != spec.digest:
+        return "says in its settings otherwise than in their digest"
+    damaged = damaged_file(source, run)
+    return None if damaged is None else f"has a damaged {damaged.name}"
 
 
-def _is_current(config: Config, item: Evaluation, record: Path, run: RunInfo) -> bool:
+def _serves(config: Config, item: Evaluation, path: Path, run: RunInfo) -> bool:
     """Say whether a published record is whole and the one that is asked for."""
-    if not record.is_file():
-        return False
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
-    info = read_json(record.with_suffix(".json"))
-    return is_current(record, info, spec.digest, run.models[item.checkpoint])
+    try:
+        record = read_record(path)
+    except HarnessError:
+        return False
+    weights, images = run.models.get(item.checkpoint), spec.images or run.data.test
+    return (
+        weights is not None
+        and is_current(path, record.info, spec.digest, weights)
+        and len(record.index) == images
+    )

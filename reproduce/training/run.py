@@ -124,6 +124,9 @@ def _is_trained(
     """Say whether the run on disk is whole and the one that is asked for."""
     run = read_run(folder)
     problem = problem_with(config, spec, run)
+    if run is not None and run.published is not None:
+        # whoever wants it trained wants more than what was published of it
+        problem = f"was taken from the reference results {run.published.name}"
     if run is not None and problem is None:
         damaged = damaged_file(folder, run)
         if damaged is None:
@@ -133,7 +136,7 @@ def _is_trained(
             return True
         problem = f"has a damaged {damaged.name}"
     if run is not None:
-        say(f"{spec.cell} {problem}: training it again")
+        say(f"{spec.cell} {problem}: training it here")
     return False
 
 

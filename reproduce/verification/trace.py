@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from reproduce.config import Train
@@ -13,7 +12,6 @@ from reproduce.runs import RunInfo
 from reproduce.saved import TRACE_COLUMNS
 from reproduce.schedules import learning_rate
 from reproduce.specs import TrainingSpec
-from reproduce.traces import thinned
 from reproduce.verification.formats import read_frame
 
 # of numbers that were written in float32, or as decimals
@@ -39,28 +37,27 @@ def trace_problem(run: RunInfo, spec: TrainingSpec | None, path: Path) -> str | 
         return str(error)
     if spec is None:
         return None
-    steps = _steps(spec, run)
-    whole = pd.DataFrame(
-        {
-            "iteration": np.arange(1, sum(steps) + 1),
-            "epoch": np.repeat(np.arange(1, len(steps) + 1), steps),
-            "learning_rate": learning_rates(spec.train, steps),
-        }
-    )
-    exact = whole if run.published is None else thinned(whole, run.published.every)
-    if len(frame) != len(exact):
-        what = "iterations" if run.published is None else "iterations that are kept"
-        return f"it has {len(frame)} rows, the run had {len(exact)} {what}"
+    steps = np.asarray(_steps(spec, run))
+    every = 1 if run.published is None else run.published.every
+    # of the last epoch all are kept
+    before = int(steps[:-1].sum())
+    count = -(-before // every) + int(steps[-1])
+    if values.shape[0] != count:
+        what = "iterations" if every == 1 else "iterations that are kept"
+        return f"it has {values.shape[0]} rows, the run had {count} {what}"
     columns = dict(zip(frame.columns, values.T, strict=True))
-    for name in ("iteration", "epoch"):
-        if not np.array_equal(columns[name], exact[name]):
+    iterations = np.r_[np.arange(1, before + 1, every), before + np.arange(1, steps[-1] + 1)]
+    ends = steps.cumsum()
+    epochs = np.asarray(np.searchsorted(ends, iterations) + 1, np.int64)
+    for name, wanted in (("iteration", iterations), ("epoch", epochs)):
+        if not np.array_equal(columns[name], wanted):
             return f"its column {name} does not count the run's iterations"
     for name in ("natural_risk", "robust_regularization", "lambda"):
         if not np.isfinite(columns[name]).all():
             return f"its column {name} holds NaN or infinity"
-    if not np.allclose(
-        columns["learning_rate"], exact["learning_rate"], rtol=_ROUNDING, atol=1e-12
-    ):
+    within = 1 - (ends[epochs - 1] - iterations) / steps[epochs - 1]
+    rates = learning_rates(spec.train, epochs, within)
+    if not np.allclose(columns["learning_rate"], rates, rtol=_ROUNDING, atol=1e-12):
         return "its learning rates are not those of the run's schedule"
     final = columns["lambda"][columns["epoch"] == spec.train.epochs].mean()
     if not math.isclose(final, run.final_lambda, rel_tol=_ROUNDING, abs_tol=1e-6):
@@ -68,23 +65,27 @@ def trace_problem(run: RunInfo, spec: TrainingSpec | None, path: Path) -> str | 
     return None
 
 
-def learning_rates(train: Train, steps: list[int]) -> NDArray[np.float64]:
-    """Return the learning rate of every iteration, from an array and not a call for each.
+def learning_rates(
+    train: Train, epochs: NDArray[np.integer], within: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return the learning rate of iterations, from an array and not a call for each.
 
     Parameters
     ----------
     train : Train
         The schedule.
-    steps : list of int
-        Number of iterations of every epoch.
+    epochs : ndarray
+        Shape (N,): the epoch of each iteration, from 1.
+    within : ndarray
+        Shape (N,): the part of that epoch that is over at its end, above 0 and up to 1.
     """
     if train.schedule != "linear":
-        rates = [learning_rate(train, epoch) for epoch in range(1, len(steps) + 1)]
-        return np.repeat(np.asarray(rates, np.float64), steps)
+        each = [learning_rate(train, epoch) for epoch in range(1, int(epochs[-1]) + 1)]
+        rates: NDArray[np.float64] = np.asarray(each, np.float64)[epochs - 1]
+        return rates
     # a step has the rate of its end, as of `reproduce.schedules.piecewise_rate`
-    over = np.concatenate([epoch + np.arange(1, of + 1) / of for epoch, of in enumerate(steps)])
     points = np.asarray(train.rates, np.float64)
-    return np.asarray(np.interp(over, points[:, 0], points[:, 1]), np.float64)
+    return np.asarray(np.interp(epochs - 1 + within, points[:, 0], points[:, 1]), np.float64)
 
 
 def _steps(spec: TrainingSpec, run: RunInfo) -> list[int]:

@@ -56,7 +56,8 @@ def verify_folder(
         If it is no folder, or too large for one.
     """
     with tempfile.TemporaryDirectory(prefix="reproduce-verify-") as work:
-        copies = config.model_copy(update={"results": Path(work, "results")})
+        places = {"results": Path(work, "results"), "reference": Path(work, "reference")}
+        copies = config.model_copy(update=places)
         return _Check(copies, Path(work), sample, say, tell).run(folder)
 
 

@@ -17,10 +17,13 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import (
     Evaluation,
     Experiment,
+    experiment_names,
+    find_experiment,
+    planned_runs,
     table_names,
 )
 from reproduce.figures import available_figures
-from reproduce.files import digest
+from reproduce.files import digest, sha256_of_file
 from reproduce.outcomes import PublishedAttack
 from reproduce.reference import find_reference
 from reproduce.settings import CONFIG_VARIABLE, build_config
@@ -140,9 +143,22 @@ class Configured:
     @property
     def adopted_digest(self) -> str:
         """What changes when other runs or records are taken."""
+        taken = [run.source / name for run in self.taken.values() for name in run.files]
         return digest(
-            [[cell.id, run.run.trace, *map(str, run.files)] for cell, run in self.taken.items()]
+            [[str(path), sha256_of_file(path)] for path in taken if path.suffix == ".json"]
         )
+
+    @property
+    def adopted_images(self) -> list[Path]:
+        """The manifests of images that are prepared anyway: with others no run is taken."""
+        planned = set(planned_runs(self.config))
+        needed = {cell.dataset for cell in planned - self.taken.keys()}
+        for name in experiment_names(self.config):
+            for item in find_experiment(self.config, name).evaluations:
+                if item.cell in self.taken and item not in self.taken[item.cell].evaluations:
+                    needed.add(item.cell.dataset)
+        names = sorted(needed & {cell.dataset for cell in self.taken})
+        return [paths.prepared_file(self.config, name).with_suffix(".json") for name in names]
 
     def _outcomes(self, experiment: Experiment) -> list[Path]:
         """Return the files that say what came of attacking published checkpoints."""

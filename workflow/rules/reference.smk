@@ -9,6 +9,9 @@ if HARNESS.adopted:
     ruleorder: adopt > evaluate
 
     rule adopt:
+        input:
+            # where others of these images are trained on or attacked, they are the same ones
+            HARNESS.adopted_images,
         output:
             update(HARNESS.adopted),
         log:
