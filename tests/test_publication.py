@@ -64,10 +64,9 @@ def test_the_readme_names_what_is_there_and_what_is_not(
     tiny: Callable[..., Config], attacked: Path, tmp_path: Path
 ) -> None:
     config = tiny(*SETS, f"results={attacked}", "experiments.table1.seeds=[0, 1, 2]")
-    missing = publish(config, tmp_path / "more", (), 1, quiet)
-    assert missing == tuple(
-        f"{cell.rpartition('/')[0]}/seed-2 is not trained" for cell in (CELLS[0], CELLS[2])
-    )
+    about = publish(config, tmp_path / "more", (), 1, quiet)
+    lost = [f"{cell.rpartition('/')[0]}/seed-2" for cell in (CELLS[0], CELLS[2])]
+    assert list(about.missing.values()) == [f"{cell} is not trained" for cell in lost]
     text = (tmp_path / "more" / "demo" / "README.md").read_text()
     run = read_json(paths.run_file(attacked / "demo" / "cells" / CELLS[0]))
     for words in (
@@ -77,7 +76,8 @@ def test_the_readme_names_what_is_there_and_what_is_not(
         run["data"]["sha256"][:12],
         f"| {CELLS[0]} ",
         "preset is demo",
-        "- digits wrn-10-0.25 trades: 1\n- digits wrn-10-0.25 at: 1\n",
+        f"2 planned run(s) are not here:\n\n- {lost[0]}\n- {lost[1]}\n",
+        "100 of 1442 training and 40 of 355 test images",
     ):
         assert words in text
     # whole traces are the very files
@@ -126,6 +126,11 @@ def test_the_workflow_takes_them_and_makes_only_the_rest(
     assert workflow.planned("table1")["adopt"] == 1
     workflow.run("table1")
     assert lost.is_file()
+    # without its weights a run cannot be attacked again
+    folder = paths.cell_folder(config, parse_cell(CELLS[1]))
+    asked = workflow.run("-n", str(folder / "records" / "square-seed0.npz"), check=False)
+    assert asked.returncode != 0
+    assert "results here without the weights of best-test" in asked.stdout + asked.stderr
     # one run that is not there is trained, the others are not
     grid = {**json.loads(config.model_dump_json())["experiments"]}
     grid["table1"] |= {"methods": {"trades": [2]}, "seeds": [0, 1, 2]}

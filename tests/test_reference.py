@@ -186,7 +186,7 @@ def test_what_was_taken_stays_when_the_reference_results_go(
     config: Config, reference: Path
 ) -> None:
     adopt(config, find_reference(config).taken.values(), quiet)
-    shutil.rmtree(reference)
+    shutil.rmtree(reference / "here")
     found = find_reference(config).taken
     assert [cell.id for cell in found] == CELLS
     said: list[str] = []
@@ -285,22 +285,40 @@ def test_a_record_of_fewer_images_than_asked_for(config: Config, reference: Path
 
 
 def test_the_commands(config: Config, run_command: Callable[..., str], tmp_path: Path) -> None:
-    assert "4 runs are taken from" in run_command(config, "plan", "table1")
+    assert "Of these runs 4 and their records" in run_command(config, "plan", "table1")
     assert "taken from" in run_command(config, "adopt", TINY_CELL)
     out = run_command(config, "adopt")
-    assert "4 runs of" in out
+    assert "has 4 run(s) of reference results" in out
+    assert "was taken before" not in out.split(CELLS[0])[0]
     missing = "digits/wrn-10-0.25/trades/lam-2/seed-9"
-    assert "cannot be taken from" in run_command(config, "adopt", missing, status=1)
+    assert "no publication has it" in run_command(config, "adopt", missing, status=1)
     # what was taken is not published again
     nothing = run_command(config, "publish", str(tmp_path / "again"), status=1)
     assert "nothing to publish" in nothing
     assert "itself taken" in nothing
     alone = config.model_copy(update={"reference": None})
     assert "`reference` is null" in run_command(alone, "adopt", status=1)
-    assert "are taken" not in run_command(alone, "plan", "table1")
+    assert "Of these runs" not in run_command(alone, "plan", "table1")
     words = ("publish", str(tmp_path / "again"), "--weights", missing)
     assert "no run" in run_command(alone, *words, status=1)
     assert "give these a name" in run_command(config, "publish", str(config.reference), status=1)
+
+
+def test_a_reference_that_is_none(
+    config: Config, run_command: Callable[..., str], reference: Path, tmp_path: Path
+) -> None:
+    """A typing error must not train for weeks what is there."""
+    file = tmp_path / "file"
+    file.write_text("")
+    for place, words in (
+        (tmp_path / "nowhere", "is not a folder"),
+        (file, "is not a folder"),
+        (reference / "here", "is itself a results folder"),
+        (reference / "here" / "demo", "is itself a results folder"),
+    ):
+        wrong = config.model_copy(update={"reference": place})
+        for command in ("plan", "adopt"):
+            assert words in run_command(wrong, command, status=1)
 
 
 def test_damaged_reference_results_are_named_by_the_plan(
@@ -308,11 +326,11 @@ def test_damaged_reference_results_are_named_by_the_plan(
 ) -> None:
     (published_files(reference, CELLS[2]) / "epochs.csv").write_text("")
     out = run_command(config, "plan", "table1")
-    assert "3 runs are taken" in out
+    assert "Of these runs 3 and" in out
     assert f"{CELLS[2]} has a damaged epochs.csv" in out
 
 
 def test_attacking_a_run_without_its_weights_says_so(config: Config) -> None:
     adopt(config, find_reference(config).taken.values(), quiet)
-    with pytest.raises(HarnessError, match="its weights were not published"):
+    with pytest.raises(HarnessError, match="without the weights of best-test"):
         evaluate_cell(config, parse_cell(CELLS[1]), "cw20", 0, "best-test", quiet)

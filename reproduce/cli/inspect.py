@@ -54,7 +54,8 @@ def plan(
     console().print(table)
     found = find_reference(settings)
     if found.taken:
-        print(f"{len(found.taken)} runs are taken from {settings.reference}, as are their records.")
+        where = f"reference results ({settings.reference})"
+        print(f"Of these runs {len(found.taken)} and their records are those of {where}.")
     for reason in found.refused.values():
         print(f"Not taken: {reason}")
     print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")

@@ -35,19 +35,16 @@ def publish(
     Example: reproduce publish results/reference/h200 --preset paper
     """
     from reproduce.publication import publish as write
-    from reproduce.reference import find_reference
 
     settings = _configure(config, preset, sets)
     if settings.reference is not None and folder.resolve() == settings.reference.resolve():
         raise HarnessError(f"{folder} is the folder of all; give these a name: {folder / 'NAME'}")
     chosen = {parse_cell(name) for name in weights or ()}
-    missing = write(settings, folder, chosen, every, print)
-    for line in missing:
+    about = write(settings, folder, chosen, every, print)
+    for line in about.missing.values():
         print(f"Left out: {line}")
-    # as somebody with no results sees it
-    places = {"results": folder / "none", "reference": folder.absolute().parent}
-    for reason in find_reference(settings.model_copy(update=places)).refused.values():
-        print(f"Others would train this again: {reason}")
+    for line in about.refused.values():
+        print(f"Others would train this again: {line}")
     print(f"Written: {folder / settings.preset}")
 
 
@@ -67,7 +64,7 @@ def adopt(
     Example: reproduce adopt --preset paper
     """
     from reproduce.reference import adopt as take
-    from reproduce.reference import find_reference
+    from reproduce.reference import find_reference, is_ours
 
     settings = _configure(config, preset, sets)
     if settings.reference is None:
@@ -76,11 +73,12 @@ def adopt(
     chosen = [parse_cell(name) for name in cells] if cells else list(found.taken)
     for cell in chosen:
         if cell not in found.taken:
-            why = found.refused.get(cell, "no such run, unfinished, of these settings and images")
-            raise HarnessError(f"{cell} cannot be taken from {settings.reference}: {why}")
+            why = found.refused.get(cell, "no publication has it with these settings")
+            if is_ours(settings, cell):
+                why = "it was begun or trained here, and is not replaced"
+            raise HarnessError(f"{cell} is not taken from {settings.reference}: {why}")
     take(settings, (found.taken[cell] for cell in chosen), print)
     if not cells:
         for reason in found.refused.values():
             print(f"Not taken: {reason}")
-        where = paths.root(settings)
-        print(f"{len(chosen)} runs of {settings.reference} are now in {where}")
+        print(f"{paths.root(settings)} has {len(chosen)} run(s) of reference results")

@@ -168,8 +168,8 @@ def usable_run(config: Config, cell: Cell, checkpoint: Checkpoint) -> RunInfo:
         raise HarnessError(f"{cell} {problem}; run `reproduce train {cell}` first")
     if checkpoint not in run.kept:
         raise HarnessError(
-            f"{cell} was taken from reference results and its weights were not published; "
-            f"`reproduce train {cell} --set reference=null` trains it here"
+            f"{cell} was taken from reference results without the weights of {checkpoint}; "
+            f"`reproduce train {cell}` trains it here"
         )
     weights = paths.model_file(folder, checkpoint)
     if run.models.get(checkpoint) != sha256_of_file(weights):

@@ -1,7 +1,8 @@
 """The README.md of published results: what they are, on what they ran, what is partial."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
@@ -12,6 +13,8 @@ from reproduce.config import Config
 from reproduce.experiments import find_table
 from reproduce.runs import RunInfo
 
+# missing runs that are named
+_MOST = 40
 # the metrics that epochs.csv has of the test images
 _TITLES = {
     "robust_accuracy": "robust",
@@ -22,55 +25,69 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class About:
-    """What a published folder holds.
+    """What a publication holds, and what not.
 
     Attributes
     ----------
     runs : mapping
         The published runs and what their run.json says.
-    missing : mapping
-        Why planned runs are not among them.
     made : tuple of str
         Tables and figures that were made of them.
+    missing : mapping
+        Why planned runs are not among them.
+    refused : mapping
+        Why others, with the same settings, would train a published run again.
     """
 
     runs: Mapping[Cell, RunInfo]
-    missing: Mapping[Cell, str]
     made: tuple[str, ...]
+    missing: Mapping[Cell, str] = field(default_factory=dict)
+    refused: Mapping[Cell, str] = field(default_factory=dict)
 
 
-def describe(config: Config, about: About) -> str:
+def describe(config: Config, folder: Path, about: About) -> str:
     """Return the text of README.md.
 
     Parameters
     ----------
     config : Config
-        The configuration; its results lie where they are published.
+        The configuration; its results are what is published.
+    folder : Path
+        Where they will lie, without the preset.
     about : About
         What is published.
     """
-    root = paths.root(config)
+    root = folder / config.preset
+    made = ", ".join(f"`{name}`" for name in about.made)
     parts = [
-        f"# Results of the preset {config.preset}",
-        "Written by `reproduce publish`. Nothing here was typed by hand.",
-        _facts(about.runs.values()),
+        f"# Published results: {folder.name}, preset {config.preset}",
+        """Of the harness that regenerates *Do Wider Neural Networks Really Help Adversarial
+Robustness?* (Wu et al., NeurIPS 2021), written by `reproduce publish`, no number of it by hand.""",
+        _facts(config, about.runs.values()),
+        f"""`tables/`, `diff/` (beside the paper's numbers) and `figures/` hold {made};
+`claims.json` the verdicts on the paper's statements; `cells/` every run: settings and checksums
+(run.json), trace, epochs, and the records of all attacks, image by image; `config.yaml` the
+settings, without those of a machine.""",
         *_protocol(config, about),
         "## Runs",
         _runs(config, about),
         *_partial(about),
         "## Use",
-        f"""```
+        f"""From the harness's folder:
+
+```
 reproduce verify {root} --config {root}/config.yaml
-snakemake {_first_table(about)} --cores 1 --configfile {root}/config.yaml{_option(config)}
+snakemake {_first_table(about)} --cores 1 --configfile {root}/config.yaml{_option(folder)}
 ```
 
-The first checks every file here. The second takes these runs and records as they are, and makes
-only what is missing.""",
+The first says of every result here whether it stands (status 3: something could not be checked, as
+without prepared images or weights). The second takes these runs and records as they are into
+`results/{config.preset}`, and makes only what is missing.""",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(runs: Iterable[RunInfo]) -> str:
+def _facts(config: Config, runs: Iterable[RunInfo]) -> str:
     """Return a table of what all runs ran on."""
     runs = list(runs)
     pieces = [piece for run in runs for piece in run.pieces]
@@ -79,7 +96,8 @@ def _facts(runs: Iterable[RunInfo]) -> str:
     ]
     dates = sorted(piece.began[:10] for piece in pieces if piece.began)
     data = [
-        f"{run.data.source}, {run.data.train} training and {run.data.test} test images, "
+        f"{run.data.source}: {config.data.train_images or run.data.train} of {run.data.train} "
+        f"training and {config.data.test_images or run.data.test} of {run.data.test} test images, "
         + ("official by md5" if run.data.official else "not verified by md5")
         + f", SHA-256 of the prepared images {run.data.sha256[:12]}"
         for run in runs
@@ -115,7 +133,11 @@ def _runs(config: Config, about: About) -> str:
     rows = [_row(config, cell, run) for cell, run in about.runs.items()]
     table: str = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".2f")
     total = sum(run.hours for run in about.runs.values())
-    return f"{table}\n\n{len(rows)} runs, {total:.2f} device hours in all."
+    return (
+        f"{table}\n\n{len(rows)} run(s), {total:.2f} device hours of training in all. Robust and "
+        "natural accuracy and stability are those, in percent, that chose the best epoch in "
+        "training; the tables have those of the records."
+    )
 
 
 def _row(config: Config, cell: Cell, run: RunInfo) -> dict[str, object]:
@@ -129,7 +151,7 @@ def _row(config: Config, cell: Cell, run: RunInfo) -> dict[str, object]:
         "run": cell.id,
         "epochs": length,
         "seconds an epoch": run.seconds / length,
-        "hours": run.hours,
+        "device hours": run.hours,
         "best epoch": best,
     }
     for name, title in _TITLES.items():
@@ -141,21 +163,23 @@ def _row(config: Config, cell: Cell, run: RunInfo) -> dict[str, object]:
 
 
 def _partial(about: About) -> list[str]:
-    """Say what is planned and not here."""
-    if not about.missing:
-        return ["Every planned run is here."]
-    groups: dict[str, int] = {}
-    for cell in about.missing:
-        name = f"{cell.dataset} {cell.architecture} {cell.method}"
-        groups[name] = groups.get(name, 0) + 1
-    lines = [f"- {name}: {count}" for name, count in groups.items()]
-    return ["Planned, and not here, by number of runs:", "\n".join(lines)]
+    """Say what is planned and not here, and what is here and not enough."""
+    parts = ["Every planned run is here."]
+    if about.missing:
+        lines = [f"- {cell}" for cell in list(about.missing)[:_MOST]]
+        more = len(about.missing) - _MOST
+        lines += [f"- and {more} more"] if more > 0 else []
+        parts = [f"{len(about.missing)} planned run(s) are not here:", "\n".join(lines)]
+    if about.refused:
+        lines = [f"- {reason}" for reason in about.refused.values()]
+        parts += ["With these settings others would train again:", "\n".join(lines)]
+    return parts
 
 
-def _option(config: Config) -> str:
+def _option(folder: Path) -> str:
     """Return what a command needs to find a publication that lies elsewhere than most."""
     usual = Config.model_fields["reference"].default
-    return "" if config.reference == usual else f" --config reference={config.reference}"
+    return "" if folder.parent == usual else f" --config reference={folder.parent}"
 
 
 def _first_table(about: About) -> str:

@@ -1,7 +1,9 @@
 """Publishing a results folder: its finished runs, and everything that is made of them."""
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 
@@ -9,7 +11,7 @@ from reproduce import paths
 from reproduce.analysis import build_diff, collect, write_checkpoints, write_diff, write_table
 from reproduce.cells import Cell
 from reproduce.claims import judge_claims, write_claims
-from reproduce.config import Config
+from reproduce.config import Checkpoint, Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import find_table, planned_runs, table_names
 from reproduce.figures import available_figures, make
@@ -17,6 +19,7 @@ from reproduce.figures.style import save
 from reproduce.files import write_text
 from reproduce.publication.about import About, describe
 from reproduce.publication.runs import publish_run, unpublishable
+from reproduce.reference import find_reference
 from reproduce.settings import resolved
 
 # where images lie is of a machine, not of results
@@ -29,7 +32,7 @@ def publish(
     weights: Collection[Cell],
     every: int,
     say: Callable[[str], None],
-) -> tuple[str, ...]:
+) -> About:
     """Write the finished runs of a configuration where others can take them from.
 
     Into ``<folder>/<preset>`` go run.json, epochs, thinned trace and records of every run
@@ -51,8 +54,8 @@ def publish(
 
     Returns
     -------
-    tuple of str
-        Why planned runs were left out.
+    About
+        What was published, and what not.
 
     Raises
     ------
@@ -67,21 +70,44 @@ def publish(
             raise HarnessError(f"weights: {left_out.get(cell, f'no run {cell} is planned')}")
     if len(left_out) == len(cells):
         raise HarnessError(f"nothing to publish: {next(iter(left_out.values()), 'no run')}")
-    there = config.model_copy(update={"results": folder, "reference": folder.parent})
-    root = paths.root(there)
+    root = folder / config.preset
     if root.is_dir() and any(root.iterdir()):
         raise HarnessError(f"{root} is not empty; publish into a new folder, or remove it first")
-    runs = {}
-    for cell in (cell for cell in cells if cell not in left_out):
-        source, target = paths.cell_folder(config, cell), paths.cell_folder(there, cell)
-        runs[cell] = publish_run(
-            source, target, cell, ["best-test"] if cell in weights else [], every, folder.name
-        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # whole or absent, also for those who take from there
+        with TemporaryDirectory(prefix=".publishing-", dir=folder) as work:
+            there = config.model_copy(update={"results": Path(work), "reference": folder})
+            about = _write(config, there, [c for c in cells if c not in left_out], weights, every)
+            about = replace(about, missing=left_out, refused=_refused(config, folder, work))
+            write_text(paths.root(there) / "README.md", describe(there, folder, about))
+            paths.root(there).replace(root)
+    except OSError as error:
+        raise HarnessError(f"{folder} cannot be written: {error.strerror or error}") from error
+    for cell in about.runs:
         say(f"{cell}: published")
-    made = tuple(_derive(there))
-    write_text(root / "config.yaml", _settings(config))
-    write_text(root / "README.md", describe(there, About(runs, left_out, made)))
-    return tuple(left_out.values())
+    return about
+
+
+def _write(
+    config: Config, there: Config, cells: list[Cell], weights: Collection[Cell], every: int
+) -> About:
+    """Write runs, and what is made of them."""
+    name = paths.root(there).parent.parent.name
+    runs = {}
+    for cell in cells:
+        source, target = paths.cell_folder(config, cell), paths.cell_folder(there, cell)
+        kept: list[Checkpoint] = ["best-test"] if cell in weights else []
+        runs[cell] = publish_run(source, target, cell, kept, every, name)
+    write_text(paths.root(there) / "config.yaml", _settings(config))
+    return About(runs, tuple(_derive(there)))
+
+
+def _refused(config: Config, folder: Path, work: str) -> dict[Cell, str]:
+    """Say which of the published runs somebody without results would not take, and why."""
+    nobody = config.model_copy(update={"results": folder / "none", "reference": Path(work).parent})
+    refused = find_reference(nobody).refused
+    return {cell: reason.replace(work, str(folder)) for cell, reason in refused.items()}
 
 
 def _derive(config: Config) -> Iterator[str]:

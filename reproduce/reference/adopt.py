@@ -42,7 +42,8 @@ def adopt(config: Config, taken: Iterable[Taken], say: Callable[[str], None]) ->
                 left.unlink(missing_ok=True)
             for name in run.files:
                 _copy(run.source / name, folder / name)
-        say(f"{run.cell}: taken from {run.source}")
+        before = run.source == folder
+        say(f"{run.cell}: {'was taken before' if before else f'taken from {run.source}'}")
 
 
 def _weights(folder: Path) -> list[Path]:

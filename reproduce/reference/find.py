@@ -78,10 +78,16 @@ def find_reference(config: Config) -> Reference:
     config : Config
         The configuration; `reference` is where published results lie, a folder of results
         folders: ``<name>/<preset>/cells/...``.
+
+    Raises
+    ------
+    HarnessError
+        If that is no such folder.
     """
     found = Reference()
     if config.reference is None:
         return found
+    _check_folder(config.reference, config.preset)
     # those of one's own results were taken before
     roots = [*sorted(config.reference.glob(f"*/{config.preset}")), paths.root(config)]
     for cell, evaluations in _asked_for(config).items():
@@ -101,6 +107,19 @@ def find_reference(config: Config) -> Reference:
             if problem is not None:
                 found.refused[cell] = f"{source} {problem}"
     return found
+
+
+def _check_folder(reference: Path, preset: str) -> None:
+    """Refuse a folder that cannot hold publications; the usual one may be missing."""
+    usual = Config.model_fields["reference"].default
+    if not reference.is_dir() and (reference.exists() or reference != usual):
+        raise HarnessError(f"reference: {reference} is not a folder; null trains everything here")
+    for cells in (reference / "cells", reference / preset / "cells"):
+        if cells.is_dir():
+            raise HarnessError(
+                f"reference: {reference} is itself a results folder; give the folder in which "
+                "publications lie, each by its name"
+            )
 
 
 def is_ours(config: Config, cell: Cell) -> bool:

@@ -13,6 +13,7 @@ from snakemake.exceptions import WorkflowError
 
 from reproduce import paths
 from reproduce.cells import Cell, parse_cell
+from reproduce.config import Checkpoint
 from reproduce.errors import HarnessError
 from reproduce.experiments import (
     Evaluation,
@@ -132,6 +133,23 @@ class Configured:
         if cell in self.taken:
             return paths.run_files(folder, self.taken[cell].run.kept)
         return self.run_files(folder)
+
+    @for_rules
+    def weights(self, cell: Cell, checkpoint: Checkpoint) -> Path:
+        """Return the weights of a run; of one that is taken they may not be there."""
+        if not self._has_weights(cell, checkpoint):
+            raise HarnessError(
+                f"{cell} is taken from the reference results {self._named(cell)} without the "
+                f"weights of {checkpoint}; `reproduce train {cell}` trains it here"
+            )
+        return paths.model_file(self.cells / cell.id, checkpoint)
+
+    def _has_weights(self, cell: Cell, checkpoint: Checkpoint) -> bool:
+        return cell not in self.taken or checkpoint in self.taken[cell].run.kept
+
+    def _named(self, cell: Cell) -> str:
+        about = self.taken[cell].run.published
+        return "" if about is None else about.name
 
     @property
     def adopted(self) -> list[Path]:

@@ -71,6 +71,11 @@ class Jobs(Configured):
         """Return the small file that changes exactly when the extra images do."""
         return [path.with_suffix(".json") for path in self.extra_images(cell)]
 
+    @for_rules
+    def attacked_weights(self, cell: str, choice: str) -> Path:
+        """Return the weights of the checkpoint that wildcards name."""
+        return self.weights(parse_cell(cell), paths.checkpoint_of(choice))
+
     def published_attack(self, dataset: str, zoo: str, attack: str, seed: str) -> PublishedAttack:
         """Return the attack on a published checkpoint that wildcards name."""
         return PublishedAttack(self.config, dataset, zoo, self.attack(attack), int(seed))

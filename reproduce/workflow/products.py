@@ -5,7 +5,6 @@ from pathlib import Path
 from reproduce import paths
 from reproduce.errors import HarnessError
 from reproduce.experiments import (
-    Evaluation,
     example_evaluations,
     experiment_names,
     figure_names,
@@ -97,13 +96,10 @@ class Products(Configured):
         None either where a run is taken without the weights that they are made with.
         """
         pair = example_evaluations(self.config)
-        if pair is None or not all(self._has_weights(item) for item in pair):
+        if pair is None or not all(self._has_weights(i.cell, i.checkpoint) for i in pair):
             return []
         path = paths.examples_file(self.config, pair[0].cell.dataset)
         return [path, path.with_suffix(".json")]
-
-    def _has_weights(self, item: Evaluation) -> bool:
-        return item.cell not in self.taken or item.checkpoint in self.taken[item.cell].run.kept
 
     @for_rules
     def attacked_examples(self) -> list[Path]:
@@ -112,7 +108,7 @@ class Products(Configured):
         for item in example_evaluations(self.config) or ():
             folder = self.cells / item.cell.id
             files += [self.manifest(item.cell.id), paths.run_file(folder)]
-            files += [paths.model_file(folder, item.checkpoint), *self._records_of(item)]
+            files += [self.weights(item.cell, item.checkpoint), *self._records_of(item)]
         return list(dict.fromkeys(files))
 
     @for_rules

@@ -3,7 +3,9 @@ rule evaluate:
     input:
         images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
         manifest=lambda wildcards: HARNESS.manifest(wildcards.cell),
-        model=HARNESS.cells / "{cell}" / "model{choice}.safetensors",
+        model=lambda wildcards: HARNESS.attacked_weights(
+            wildcards.cell, wildcards.choice
+        ),
         run=HARNESS.cells / "{cell}" / "run.json",
     output:
         update(HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.npz"),
