@@ -18,7 +18,7 @@ from reproduce.specs import evaluation_spec
 from reproduce.verification.comparison import compare
 
 CELL = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
-FOLDER = ROOT / "results" / "reference" / "cpu-first-cell" / "paper"
+FOLDER = ROOT / "results" / "reference" / "cpu" / "paper"
 IMAGES = 256
 
 

@@ -157,9 +157,15 @@ def _row(config: Config, cell: Cell, run: RunInfo) -> dict[str, object]:
     for name, title in _TITLES.items():
         if f"test_{name}" in chosen:
             row[title] = float(chosen[f"test_{name}"].iloc[0])
-    row["records"] = ", ".join(record.stem for record in records)
+    row["records"] = ", ".join(_record(path) for path in records)
     row["weights"] = ", ".join(run.kept) or "no"
     return row
+
+
+def _record(path: Path) -> str:
+    """Return a record's name, and its checkpoint where that is not best-test."""
+    checkpoint = path.parent.name.removeprefix("records").removeprefix("-")
+    return f"{checkpoint}: {path.stem}" if checkpoint else path.stem
 
 
 def _partial(about: About) -> list[str]:
