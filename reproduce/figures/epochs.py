@@ -54,7 +54,7 @@ def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
             draw_lines(axes, runs, metric, "epoch", width_label(architecture), **look(place))
         axes.set_title(title)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     _at_the_best(figure.axes[3], numbers[numbers["best"]])
     figure.axes[0].set_ylabel("%")
     figure.axes[2].set_ylabel("%")

@@ -44,7 +44,7 @@ def _plot(grid: Curves, numbers: pd.DataFrame) -> Figure:
             _panel(axes, grid, numbers[numbers["lambda"] == lam], term)
             axes.set_title(title if row == 0 else "")
             axes.set_xlabel("epoch" if row == rows - 1 else "")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         figure.axes[2 * row].set_ylabel(f"λ = {lam:g}")
     legend_above(figure)
     return figure
