@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import yaml
 from conftest import ROOT
 from packaging.specifiers import SpecifierSet
@@ -140,3 +141,18 @@ def test_the_costs_in_the_readme_are_those_of_the_plan(tmp_path: Path) -> None:
     every = load_config("{}", "paper", [f"results={tmp_path}", *everything])
     hours = plan(every, experiment_names(every))[-1].hours
     assert f"`all` would take {hours:,.0f} hours" in (ROOT / "README.md").read_text()
+
+
+def test_what_the_readme_says_was_measured_is_what_is_published() -> None:
+    readme = (ROOT / "README.md").read_text()
+    folder = ROOT / "results" / "reference" / "cpu"
+    table = (folder / "mini" / "tables" / "table1.md").read_text()
+    rows = [line for line in table.splitlines() if re.match(r"\| \d", line)]
+    assert len(rows) == 3
+    assert [row for row in rows if row not in readme] == []
+    diff = pd.read_csv(folder / "paper" / "diff" / "table1.csv").to_dict("records")
+    assert len(diff) == 3
+    for row in diff:
+        name = row["metric"].replace("_", " ")
+        numbers = f"{row['ours']:.2f} | {row['paper']:.2f} | {row['difference']:+.2f}"
+        assert f"| {name} | {numbers.replace('-', '−')} |" in readme

@@ -289,6 +289,7 @@ def test_the_commands(config: Config, run_command: Callable[..., str], tmp_path:
     assert "taken from" in run_command(config, "adopt", TINY_CELL)
     out = run_command(config, "adopt")
     assert "has 4 run(s) of reference results" in out
+    assert run_command(config, "status", "table1").count("taken from here") == 4
     assert "was taken before" not in out.split(CELLS[0])[0]
     missing = "digits/wrn-10-0.25/trades/lam-2/seed-9"
     assert "no publication has it" in run_command(config, "adopt", missing, status=1)

@@ -128,7 +128,9 @@ def read_status(config: Config, work: RunWork) -> RunStatus:
     if found.finished is not None:
         done = float(work.epochs)
         seconds = found.finished.seconds
-        return RunStatus(work, "done", "trained", run, work.epochs, done, seconds)
+        taken = found.finished.published
+        text = "trained" if taken is None else f"taken from {taken.name}"
+        return RunStatus(work, "done", text, run, work.epochs, done, seconds)
     progress = {} if saved is None else _progress(work, saved)
     text = "not begun" if run is None else str(found.problem)
     if saved is not None:
