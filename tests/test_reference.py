@@ -174,7 +174,7 @@ def test_whoever_trains_a_run_that_was_taken_wants_it_trained(config: Config) ->
     adopt(config, find_reference(config).taken.values(), quiet)
     said: list[str] = []
     train_cell(config, cell, said.append)
-    assert "was taken from the reference results here: training it here" in said[0]
+    assert "was taken from the reference results here: training it again" in said[0]
     run = read_run(paths.cell_folder(config, cell))
     assert run is not None
     assert run.published is None

@@ -136,7 +136,7 @@ def _is_trained(
             return True
         problem = f"has a damaged {damaged.name}"
     if run is not None:
-        say(f"{spec.cell} {problem}: training it here")
+        say(f"{spec.cell} {problem}: training it again")
     return False
 
 
