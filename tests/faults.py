@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.process import BaseProcess
@@ -177,9 +178,11 @@ def kill_at_random(
         moment = drawn.uniform(0, 1.02 * life)
         began, command = time.monotonic(), begin()
         command.process.join(timeout=moment)
-        if command.process.is_alive():
-            os.kill(command.process.pid, number)
-            sent += 1
+        # it may end between the two lines, and its fork server takes it away
+        with suppress(ProcessLookupError):
+            if command.process.is_alive():
+                os.kill(command.process.pid, number)
+                sent += 1
         status = command.end()
         ends[status] = ends.get(status, 0) + 1
         told = f"signal {sent} of seed {seed}, after {moment:.3f} of {life:.3f} s: {command.said}"
