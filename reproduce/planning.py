@@ -13,7 +13,7 @@ from reproduce.files import read_json
 from reproduce.outcomes import PublishedAttack
 from reproduce.paper import published_models
 from reproduce.records import is_current
-from reproduce.reference import Taken, find_reference
+from reproduce.reference import Reference, Taken, find_reference
 from reproduce.runs import problem_with, read_run
 from reproduce.specs import AttackSpec, TrainingSpec, attack_spec, evaluation_spec, training_spec
 
@@ -90,13 +90,19 @@ class Plan:
     size: int
 
 
-def plan(config: Config, names: Sequence[str], speeds: Speeds | None = None) -> list[Plan]:
+def plan(
+    config: Config,
+    names: Sequence[str],
+    speeds: Speeds | None = None,
+    reference: Reference | None = None,
+) -> list[Plan]:
     """Plan experiments, and where there are several also their union as "all".
 
-    Speeds are those of `load_speeds` unless given.
+    Speeds are those of `load_speeds`, and the reference results those that
+    `find_reference` finds, unless given.
     """
     speeds = load_speeds(config) if speeds is None else speeds
-    taken = find_reference(config).taken
+    taken = (find_reference(config) if reference is None else reference).taken
     experiments = [find_experiment(config, name) for name in names]
     plans = [
         _plan(config, e.name, e.cells, [*e.evaluations, *e.published], speeds, taken)

@@ -23,7 +23,8 @@ def as_frame(rows: Sequence[Sequence[float]] | NDArray[np.float64]) -> pd.DataFr
 
 def evenly(frame: pd.DataFrame, every: int) -> pd.DataFrame:
     """Return every so many rows of a trace, from the first iteration on."""
-    return _rows(frame, (frame["iteration"] - 1) % every == 0)
+    kept: pd.DataFrame = frame[(frame["iteration"] - 1) % every == 0]
+    return kept
 
 
 def thinned(frame: pd.DataFrame, every: int) -> pd.DataFrame:
@@ -31,12 +32,8 @@ def thinned(frame: pd.DataFrame, every: int) -> pd.DataFrame:
 
     What is measured from the last epoch, WAR's zeta and the final lambda, stays exact.
     """
-    even = (frame["iteration"] - 1) % every == 0
-    return _rows(frame, even | (frame["epoch"] == frame["epoch"].max()))
-
-
-def _rows(frame: pd.DataFrame, chosen: "pd.Series[bool]") -> pd.DataFrame:
-    kept: pd.DataFrame = frame[chosen]
+    last = frame["epoch"] == frame["epoch"].max()
+    kept: pd.DataFrame = pd.concat([evenly(frame[~last], every), frame[last]])
     return kept
 
 

@@ -163,6 +163,33 @@ def test_the_workflow_takes_them_and_makes_only_the_rest(
     assert "those of the publication" not in paths.table_file(config, "table1", "md").read_text()
 
 
+def test_runs_of_other_images_are_in_no_table(
+    tiny: Callable[..., Config], reference: Path, tmp_path: Path
+) -> None:
+    """Nothing is prepared when that is planned; then it is, and the images are others."""
+    for cell in CELLS:
+        path = published_files(reference, cell) / "run.json"
+        told = read_json(path)
+        write_json(path, told | {"data": told["data"] | {"sha256": "0" * 64}})
+    config = tiny(
+        *SETS,
+        f"reference={reference}",
+        f"data.folder={tmp_path / 'images'}",
+        "experiments.table1.methods={trades: [2]}",
+        "experiments.table1.seeds=[0, 1, 2]",
+    )
+    workflow = Workflow(copy(tmp_path), json.loads(config.model_dump_json()))
+    planned = workflow.planned("table1")
+    assert (planned["adopt"], planned["prepare"], planned["train"]) == (1, 1, 1)
+    assert workflow.run("table1", check=False).returncode != 0
+    log = (paths.root(config) / "logs" / "adopt.log").read_text()
+    assert "was trained with other images" in log
+    assert not paths.table_file(config, "table1", "md").exists()
+    planned = workflow.planned("table1")
+    assert "adopt" not in planned
+    assert planned["train"] >= 2
+
+
 def test_what_is_committed_stands() -> None:
     """Every file of the reference results of this repository, without images."""
     folders = [path.parent for path in (ROOT / "results" / "reference").glob("*/*/config.yaml")]

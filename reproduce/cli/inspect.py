@@ -49,10 +49,10 @@ def plan(
     table = Table("experiment", "cells", "trained", "evaluations", "done", "hours", "left", "disk")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    for entry in make_plan(settings, names):
+    found = find_reference(settings)
+    for entry in make_plan(settings, names, reference=found):
         table.add_row(*_plan_row(entry))
     console().print(table)
-    found = find_reference(settings)
     if found.taken:
         where = f"reference results ({settings.reference})"
         print(f"Of these runs {len(found.taken)} and their records are those of {where}.")

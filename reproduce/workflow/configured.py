@@ -161,10 +161,13 @@ class Configured:
     @property
     def adopted_digest(self) -> str:
         """What changes when other runs or records are taken."""
-        taken = [run.source / name for run in self.taken.values() for name in run.files]
-        return digest(
-            [[str(path), sha256_of_file(path)] for path in taken if path.suffix == ".json"]
-        )
+        told = [
+            (cell.id, str(name), sha256_of_file(run.source / name))
+            for cell, run in self.taken.items()
+            for name in run.files
+            if name.suffix == ".json"
+        ]
+        return digest(told)
 
     @property
     def adopted_images(self) -> list[Path]:

@@ -21,5 +21,6 @@ if HARNESS.adopted:
         params:
             preset=HARNESS.config.preset,
             digest=HARNESS.adopted_digest,
+            cells=[cell.id for cell in HARNESS.taken],
         shell:
-            "python -m reproduce adopt --preset {params.preset} > {log} 2>&1"
+            "python -m reproduce adopt {params.cells} --preset {params.preset} > {log} 2>&1"
