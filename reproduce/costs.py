@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from reproduce.catalogue import METHODS, Architecture, DatasetFacts, parse_architecture
-from reproduce.config import Attack, AutoAttack, FABAttack, PGDAttack, SquareAttack
+from reproduce.config import PGD, Attack, AutoAttack, FABAttack, PGDAttack, SquareAttack
 from reproduce.schedules import measured_epochs
 from reproduce.specs import AttackSpec, TrainingSpec
 
@@ -87,9 +87,9 @@ def validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> int:
 
 def _validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> int:
     """Return the passes of measuring a network once."""
-    attack = spec.validation.attack
+    how = spec.validation
     tested = (spec.test_images or facts.test) + spec.train.holdout
-    return tested * (1 if attack is None else attack_passes(attack, facts.classes))
+    return tested * (1 if how is None else attack_passes(how.attack, facts.classes))
 
 
 def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float:
@@ -117,12 +117,12 @@ def evaluation_passes(spec: AttackSpec, facts: DatasetFacts) -> float:
     return (spec.images or facts.test) * attack_passes(spec.attack, facts.classes)
 
 
-def attack_passes(attack: Attack, classes: int) -> int:
+def attack_passes(attack: Attack | PGD, classes: int) -> int:
     """Return the most passes an attacked image costs: its prediction, then part by part."""
     return 1 + sum(part_passes(attack, classes).values())
 
 
-def part_passes(attack: Attack, classes: int) -> dict[str, int]:
+def part_passes(attack: Attack | PGD, classes: int) -> dict[str, int]:
     """Return the most passes of an image in each part of an attack.
 
     An input gradient counts as one pass on top of its forward pass; the prediction on
@@ -134,6 +134,8 @@ def part_passes(attack: Attack, classes: int) -> dict[str, int]:
             # with several starts what each found is predicted once more
             again = attack.restarts if attack.restarts > 1 else 0
             return {"pgd": 2 * attack.steps * attack.restarts + again + 1}
+        case PGD():
+            return {"pgd": 2 * attack.steps + 1}
         case FABAttack() if attack.targets is None:
             # a gradient for every class, and the prediction on the new point
             return {"fab": 2 + attack.restarts * (attack.steps * (classes + 2) + 2)}

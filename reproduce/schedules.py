@@ -78,10 +78,10 @@ def measured_epochs(train: Train) -> range:
     Examples
     --------
     >>> attack = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
-    >>> measured_epochs(Train(epochs=100, measured_from=0.75, attack=attack))
+    >>> measured_epochs(Train(epochs=100, attack=attack, validation={"start": 0.75}))
     range(76, 101)
     """
-    first = _over(train.measured_from, train.epochs) + 1
+    first = _over(train.validation.start, train.epochs) + 1
     return range(min(first, train.epochs), train.epochs + 1)
 
 

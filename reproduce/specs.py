@@ -1,19 +1,33 @@
 """What exactly a training run or an evaluation computes, resolved from the configuration.
 
 A spec holds every setting that can change a result and nothing else, so its digest
-says whether a result on disk is the one that the configuration asks for.
+says whether a result on disk is the one that the configuration asks for.  What a method
+never reads, or another setting makes idle, is left out.
 """
 
 from functools import cached_property
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from reproduce.catalogue import METHODS, ExtraFacts, dataset_facts, extra_of
 from reproduce.cells import Cell, check_cell, parse_cell
-from reproduce.config import AWP, WAR, Attack, Checkpoint, Config, Mixed, PGDAttack, Train
+from reproduce.config import (
+    AWP,
+    WAR,
+    Attack,
+    Checkpoint,
+    Config,
+    Mixed,
+    PGDAttack,
+    Train,
+    Validation,
+)
 from reproduce.errors import HarnessError
 from reproduce.files import digest
 
+# Raised when settings of the same names and values come to mean another result.
+SCHEMA = 1
 # settings of the data section that change results; the others say where images come from
 _IMAGES = ("train_images", "test_images", "extra_images", "imagenet_crop")
 
@@ -23,24 +37,18 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    schema_version: int
+    """`SCHEMA` when the settings were resolved."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that count, as plain values: those that were given, also at a default."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
     @cached_property
     def digest(self) -> str:
-        """Twelve hexadecimal digits, the same on every machine for equal settings.
-
-        What stands at its default is left out, so results outlive a new setting whose
-        default is what was done before.  So a default is never changed.
-        """
-        return digest(self.model_dump(mode="json", exclude_defaults=True))
-
-
-class EpochEvaluation(Spec):
-    """The attack that measures a network after its epochs and so picks its checkpoints."""
-
-    epsilon: float | None
-    attack: PGDAttack | None
-    """None where only natural accuracy is measured."""
-    crop: int | None = None
-    """What is cut from the middle of a folder's images, in pixels."""
+        """Twelve hexadecimal digits, the same on every machine for equal settings."""
+        return digest(self.settings)
 
 
 class TrainingSpec(Spec):
@@ -48,7 +56,6 @@ class TrainingSpec(Spec):
 
     cell: str
     train: Train
-    validation: EpochEvaluation
     train_images: int | None
     test_images: int | None
     war: WAR | None = None
@@ -61,11 +68,19 @@ class TrainingSpec(Spec):
     """How batches are mixed with extra images; None where there are none of those."""
     extra_images: int | None = None
     """Number of extra images; None for all, or where there are none."""
+    crop: int | None = None
+    """What is cut from the middle of a folder's test images, in pixels."""
 
     @cached_property
     def parsed(self) -> Cell:
         """The cell that is trained."""
         return parse_cell(self.cell)
+
+    @property
+    def validation(self) -> Validation | None:
+        """How epochs are measured; None where only natural accuracy is."""
+        natural = METHODS[self.parsed.method].validation == "natural"
+        return None if natural else self.train.validation
 
     @property
     def extra(self) -> ExtraFacts | None:
@@ -82,9 +97,9 @@ class AttackSpec(Spec):
     seed: int
     images: int | None
     """Number of test images; None for all."""
-    shard: int | None
+    shard: int | None = None
     """Images that share a seed; None where every image has its own."""
-    package: str | None
+    package: str | None = None
     """Where the attack comes from, if it is not ours."""
     crop: int | None = None
     """What is cut from the middle of a folder's images, in pixels."""
@@ -118,39 +133,33 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
         raise HarnessError(
             f"{cell}: train.phases are for a folder of images; {facts.title} has images of one size"
         )
-    mixed = config.mixed if method.batches == "mixed" else None
-    if mixed is not None:
+    settings: dict[str, Any] = {
+        "schema_version": SCHEMA,
+        "cell": cell.id,
+        "train": config.read_by(cell.method),
+        "train_images": config.data.train_images,
+        "test_images": config.data.test_images,
+        **_crop(config, cell.dataset),
+    }
+    if method.lambda_rule == "war":
+        thin = thin_cell(config, cell)
+        # with a zeta that is given the thin network plays no part
+        read = {"zeta", "alpha"} if thin is None else None
+        settings["war"] = config.war.model_dump(include=read)
+        if thin is not None:
+            settings["thin"] = training_spec(config, thin).digest
+    if method.weight_perturbation == "awp":
+        settings["awp"] = config.awp.model_dump()
+    if method.batches == "mixed":
         extra_of(cell.dataset)
-    thin = thin_cell(config, cell)
-    war = config.war
-    if isinstance(war.zeta, float):
-        war = WAR(zeta=war.zeta, alpha=war.alpha)  # the thin network plays no part
-    return TrainingSpec(
-        cell=cell.id,
-        # what is not read goes back to the default, so that the digest does not see it
-        train=Train.model_validate(config.read_by(cell.method)),
-        war=war if method.lambda_rule == "war" else None,
-        thin=None if thin is None else training_spec(config, thin).digest,
-        awp=config.awp if method.weight_perturbation == "awp" else None,
-        mixed=mixed,
-        extra_images=None if mixed is None else config.data.extra_images,
-        validation=_validation(config, cell),
-        train_images=config.data.train_images,
-        test_images=config.data.test_images,
-    )
+        settings["mixed"] = config.mixed.model_dump()
+        settings["extra_images"] = config.data.extra_images
+    return TrainingSpec.model_validate(settings)
 
 
-def _validation(config: Config, cell: Cell) -> EpochEvaluation:
-    """Resolve how epochs are measured; which are is up to `reproduce.schedules`."""
-    crop = _crop(config, cell.dataset)
-    if METHODS[cell.method].validation == "natural":
-        return EpochEvaluation(epsilon=None, attack=None, crop=crop)
-    epsilon = config.eval.epsilon_of("pgd20")
-    return EpochEvaluation(epsilon=epsilon, attack=config.eval.validation, crop=crop)
-
-
-def _crop(config: Config, dataset: str) -> int | None:
-    return config.data.imagenet_crop if dataset_facts(dataset).storage == "folder" else None
+def _crop(config: Config, dataset: str) -> dict[str, int]:
+    folder = dataset_facts(dataset).storage == "folder"
+    return {"crop": config.data.imagenet_crop} if folder else {}
 
 
 def thin_cell(config: Config, cell: Cell) -> Cell | None:
@@ -185,7 +194,7 @@ def evaluation_spec(
     return EvaluationSpec(
         training=training_spec(config, cell).digest,
         checkpoint=checkpoint,
-        **spec.model_dump(),
+        **spec.settings,
     )
 
 
@@ -218,17 +227,20 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpe
             f"eval.attacks.{name}.images is {attack.images}, but data.test_images is "
             f"{config.data.test_images}"
         )
-    ours = isinstance(attack, PGDAttack)
-    return AttackSpec(
-        name=name,
-        attack=attack,
-        epsilon=config.eval.epsilon_of(name),
-        seed=seed,
-        images=attack.images or config.data.test_images,
-        shard=None if ours else config.eval.shard,
-        package=None if ours else config.eval.autoattack_package,
-        crop=_crop(config, dataset),
-    )
+    settings = {
+        "schema_version": SCHEMA,
+        "name": name,
+        # the radius stands beside it
+        "attack": attack.model_dump(exclude={"epsilon", *attack.idle}),
+        "epsilon": config.eval.epsilon_of(name),
+        "seed": seed,
+        "images": attack.images or config.data.test_images,
+        **_crop(config, dataset),
+    }
+    if not isinstance(attack, PGDAttack):
+        settings["shard"] = config.eval.shard
+        settings["package"] = config.eval.autoattack_package
+    return AttackSpec.model_validate(settings)
 
 
 def protocol_digest(config: Config, experiment: str) -> str:

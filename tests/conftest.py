@@ -31,6 +31,7 @@ TINY = [
     "train.batch_size=32",
     "train.holdout=20",
     "train.attack={epsilon: 0.2, step_size: 0.1, steps: 2}",
+    "train.validation.attack={steps: 3, step_size: 0.1}",
     "eval.attacks.pgd20={steps: 3, step_size: 0.1}",
     "experiments.table1.architectures=[wrn-10-0.25]",
     "experiments.table1.methods={trades: [2], at: [1]}",

@@ -36,7 +36,7 @@ BEST, LAST = (50.0, 50.5, 52.0), (49.0, 48.5, 49.0)
 
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., Config]:
-    places = [f"results={tmp_path}", GRID, "train.epochs=4", "train.measured_from=0"]
+    places = [f"results={tmp_path}", GRID, "train.epochs=4", "train.validation.start=0"]
     return lambda *sets: load_config("{}", "paper", [*places, *sets])
 
 

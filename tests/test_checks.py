@@ -9,7 +9,7 @@ from reproduce.catalogue import dataset_facts
 from reproduce.config import AutoAttack, PGDAttack
 from reproduce.evaluation.checks import check_network
 from reproduce.records import check_accuracy, check_black_box
-from reproduce.specs import AttackSpec
+from reproduce.specs import SCHEMA, AttackSpec
 
 FACTS = dataset_facts("cifar10")
 
@@ -41,7 +41,7 @@ class Linear(nn.Module):
 def _spec(attack: AutoAttack | PGDAttack | None = None, epsilon: float = 8 / 255) -> AttackSpec:
     attack = attack or PGDAttack(kind="pgd", steps=1)
     return AttackSpec(
-        name="a", attack=attack, epsilon=epsilon, seed=0, images=None, shard=None, package=None
+        schema_version=SCHEMA, name="a", attack=attack, epsilon=epsilon, seed=0, images=None
     )
 
 

@@ -1,15 +1,24 @@
 """Presets, overrides, and every way a configuration can be wrong."""
 
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from reproduce.cells import parse_cell
-from reproduce.config import PRESETS
+from reproduce.catalogue import METHODS
+from reproduce.cells import Cell, parse_cell
+from reproduce.config import PRESETS, Config, Train
 from reproduce.deviations import deviations
 from reproduce.errors import HarnessError
 from reproduce.settings import build_config, load_config
-from reproduce.specs import evaluation_spec, protocol_digest, training_spec
+from reproduce.specs import (
+    EvaluationSpec,
+    TrainingSpec,
+    evaluation_spec,
+    protocol_digest,
+    training_spec,
+)
 
 TRADES = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
 AT = parse_cell("cifar10/wrn-34-1/at/lam-1/seed-0")
@@ -32,6 +41,8 @@ def test_paper_preset_is_the_papers_protocol() -> None:
     assert config.eval.checkpoint == "best-test"
     assert config.eval.attacks["pgd20"].steps == 20
     assert config.eval.attacks["pgd20"].step_size == 0.007
+    validation = train.validation
+    assert (validation.start, validation.epsilon, validation.attack.steps) == (0, 8 / 255, 20)
     assert deviations(config) == []
 
 
@@ -164,8 +175,55 @@ def test_a_setting_touches_the_cells_that_read_it() -> None:
     assert digests("train.bn_forwards=3") == (True, False)
     assert digests("experiments.table1.seeds=[0]", "machine.device=cpu") == (False, False)
     assert digests("eval.attacks.pgd50={kind: pgd, steps: 50}") == (False, False)
-    # validation chooses the checkpoint, so its attack is part of the training
-    assert digests("eval.epsilon=0.031") == (True, True)
+    # how results are attacked is nothing to the training, how its checkpoint is chosen is
+    assert digests("eval.epsilon=0.031", "eval.attacks.pgd20.steps=7") == (False, False)
+    assert digests("train.validation.epsilon=0.031") == (True, True)
+    assert digests("train_for.at.validation.attack.steps=7") == (False, True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_spec_that_is_written_and_read_has_the_same_digest(method: str) -> None:
+    fast = method == "fast-at"
+    cell = Cell("imagenet" if fast else "cifar10", "wrn-50-1" if fast else "wrn-34-1", method, 1, 0)
+    config = build_config({})
+    training = training_spec(config, cell)
+    again = TrainingSpec.model_validate(json.loads(json.dumps(training.settings)))
+    assert again.digest == training.digest
+    for attack in config.eval.attacks:
+        spec = evaluation_spec(config, cell, attack, 0, "last")
+        read = EvaluationSpec.model_validate(json.loads(json.dumps(spec.settings)))
+        assert read.digest == spec.digest
+
+
+def test_a_digest_is_the_same_everywhere() -> None:
+    """Where this one changes results of before count no more: docs/design.md, schema."""
+    assert training_spec(build_config({}), TRADES).digest == "a3f305bb09b5"
+
+
+@pytest.fixture
+def another_default(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Give training another default momentum, for the length of a test."""
+    models = (Train, Config, TrainingSpec)
+
+    def change() -> None:
+        monkeypatch.setattr(Train.model_fields["momentum"], "default", 0.8)
+        for model in models:
+            model.model_rebuild(force=True)
+
+    yield change
+    monkeypatch.undo()
+    for model in models:
+        model.model_rebuild(force=True)
+
+
+def test_a_changed_default_is_another_digest(another_default: Callable[[], None]) -> None:
+    def digest() -> str:
+        config = load_config("{}", "demo")  # it leaves momentum to the default
+        return training_spec(config, parse_cell("digits/wrn-10-1/trades/lam-6/seed-0")).digest
+
+    before = digest()
+    another_default()
+    assert digest() != before
 
 
 def test_evaluations_and_tables_have_digests_of_their_own() -> None:

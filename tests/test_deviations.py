@@ -1,9 +1,89 @@
 """Where a configuration leaves the paper's protocol: what counts for which numbers."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
+from reproduce.catalogue import METHODS
 from reproduce.deviations import deviations, table_deviations
-from reproduce.settings import build_config, load_config
+from reproduce.experiments import table_names
+from reproduce.settings import build_config, load_config, override
+
+# another value of what is no number
+OTHERS = {
+    "schedule": ("exp", "cosine"),
+    "rates": ([[0, 0.1], [15, 0]],),
+    "milestones": ([0.3],),
+    "bn_forwards": (2, 3),
+    "bn_first": ("clean", "adversarial"),
+    "precision": ("float32", "tf32"),
+    "loss": ("cross_entropy", "margin"),
+    "cw_mask": ("proper", "zero"),
+    "version": ("standard", "preview"),
+    "epsilon": (0.01,),
+    "targets": (3,),
+}
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _other(key: str, value: Any) -> Any:
+    choices = OTHERS.get(key.rsplit(".", 1)[-1], ())
+    if choices:
+        return next(choice for choice in choices if choice != value)
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value / 2 or 0.5
+
+
+def test_the_paper_preset_is_the_papers_protocol() -> None:
+    config = load_config("{}", "paper")
+    assert deviations(config) == []
+    assert [line for name in table_names(config) for line in table_deviations(config, name)] == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_training_setting_that_is_changed_is_listed(method: str) -> None:
+    paper = load_config("{}", "paper")
+    epochs = paper.train_of(method).epochs
+    phases = [{"epochs": epochs, "batch_size": 2, "crop": 8}]
+    for key, value in _leaves(paper.read_by(method)):
+        if key == "epochs" and paper.train_of(method).phases:
+            continue  # they must have as many
+        changed = phases if key == "phases" else _other(key, value)
+        # all methods share it
+        place = "train" if key == "holdout" else f"train_for.{method}"
+        config = override(paper, {f"{place}.{key}": changed})
+        found = [line.partition(" is ")[0] for line in deviations(config, [], [method])]
+        assert f"{place}.{key}" in found
+
+
+def test_every_setting_of_the_attacks_that_is_changed_is_listed() -> None:
+    paper = load_config("{}", "paper")
+    for name, attack in paper.eval.attacks.items():
+        # how many images were attacked is told from the records
+        read = attack.model_dump(exclude={"kind", "images", *attack.idle})
+        for key, value in [("epsilon", None), *_leaves(read)]:
+            full = f"eval.attacks.{name}.{key}"
+            found = deviations(override(paper, {full: _other(key, value)}), [name], [])
+            assert [line.partition(" is ")[0] for line in found] == [full]
+    assert deviations(override(paper, {"eval.epsilon": 0.031})) == [
+        "eval.epsilon is 0.031, the paper's is 0.03137"
+    ]
+
+
+def test_to_measure_fewer_epochs_is_a_deviation() -> None:
+    config = load_config("{}", "paper", ["train.validation.start=0.74"])
+    assert deviations(config, methods=["trades"]) == [
+        "train.validation.start is 0.74, the paper's is 0"
+    ]
 
 
 @pytest.mark.parametrize("preset", ["short", "mini", "demo"])
@@ -116,10 +196,9 @@ def test_another_search_is_a_deviation_of_the_strategy_it_belongs_to() -> None:
 
 
 def test_networks_trained_elsewhere_have_no_training_settings() -> None:
-    sets = ["eval.attacks.pgd20.steps=10", "eval.checkpoint=last", "train.epochs=3"]
-    config = load_config("{}", None, sets)
+    config = load_config("{}", None, ["eval.attacks.pgd20.steps=10", "train.epochs=3"])
     assert deviations(config, ["autoattack"], methods=[]) == []
-    assert len(deviations(config, ["autoattack"], methods=["trades"])) == 2
+    assert len(deviations(config, ["autoattack"], methods=["trades"])) == 1
 
 
 def test_the_crop_of_imagenet_concerns_imagenet() -> None:

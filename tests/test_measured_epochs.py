@@ -15,11 +15,10 @@ from reproduce import paths
 from reproduce.analysis import read_choices
 from reproduce.analysis.histories import read_histories
 from reproduce.campaign import find_campaign, read_status, run_work
-from reproduce.catalogue import dataset_facts
+from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config, Train
+from reproduce.config import PRESETS, Config, Train
 from reproduce.costs import attack_passes, training_passes, validation_passes
-from reproduce.deviations import deviations
 from reproduce.errors import HarnessError, Stopped
 from reproduce.experiments import curve_cells
 from reproduce.figures import draw
@@ -32,7 +31,7 @@ from reproduce.specs import training_spec
 from reproduce.training import train_cell
 
 ATTACK = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
-ALL, LATE = ("train.epochs=4",), ("train.epochs=4", "train.measured_from=0.5")
+ALL, LATE = ("train.epochs=4",), ("train.epochs=4", "train.validation.start=0.5")
 THE_FIRST = Cell("cifar10", "wrn-34-1", "trades", 6.0, 0)
 CURVES = "{dataset: digits, architectures: [wrn-10-0.25], method: trades, lambdas: [2], seeds: [0]}"
 
@@ -40,36 +39,17 @@ CURVES = "{dataset: digits, architectures: [wrn-10-0.25], method: trades, lambda
 @pytest.mark.parametrize("share", ["0", "0.29", "0.5", "0.75", "0.99", "0.9999999999"])
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 7, 99, 100, 200])
 def test_which_epochs_are_measured(share: str, epochs: int) -> None:
-    train = Train(epochs=epochs, measured_from=float(share), attack=ATTACK)
+    train = Train(epochs=epochs, attack=ATTACK, validation={"start": float(share)})
     # in exact fractions: 0.29 * 100 as floats is a little less than 29
     later = [epoch for epoch in range(1, epochs + 1) if epoch > Fraction(share) * epochs]
     assert list(measured_epochs(train)) == later
     assert epochs in measured_epochs(train)
 
 
-@pytest.mark.parametrize(
-    ("method", "first", "last"),
-    [
-        ("trades", 75, 100),
-        ("at", 75, 100),
-        ("war", 75, 100),
-        ("trades-step", 1, 100),
-        ("awp-trades", 100, 200),
-        ("rst", 149, 200),
-        ("rst-war", 149, 200),
-        ("fast-at", 1, 15),
-    ],
-)
-def test_the_paper_preset(method: str, first: int, last: int) -> None:
-    train = load_config("{}", "paper").train_of(method)
-    assert list(measured_epochs(train)) == list(range(first, last + 1))
-
-
-@pytest.mark.parametrize("preset", ["short", "mini", "demo"])
-def test_other_presets_measure_every_epoch(preset: str) -> None:
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_measure_every_epoch(preset: str) -> None:
     config = load_config("{}", preset)
-    assert config.train.measured_from == 0
-    assert not any("measured_from" in own for own in config.train_for.values())
+    assert {config.train_of(method).validation.start for method in METHODS} == {0}
 
 
 def _content(files: dict[str, bytes], name: str) -> bytes:
@@ -84,25 +64,18 @@ def _content(files: dict[str, bytes], name: str) -> bytes:
 @pytest.mark.parametrize("place", ["train", "train_for.trades"])
 def test_what_is_no_part_is_refused(place: str, value: str) -> None:
     with pytest.raises(HarnessError) as caught:
-        load_config("{}", "paper", [f"{place}.measured_from={value}"])
-    assert f"{place}.measured_from" in str(caught.value)
+        load_config("{}", "paper", [f"{place}.validation.start={value}"])
+    assert f"{place}.validation.start" in str(caught.value)
     assert value in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_the_default_leaves_no_trace_in_a_digest(tiny: Callable[..., Config], cell: Cell) -> None:
-    plain = training_spec(tiny(), cell)
-    assert "measured_from" not in plain.model_dump(exclude_defaults=True)["train"]
-    assert training_spec(tiny("train.measured_from=0"), cell).digest == plain.digest
-    assert training_spec(tiny("train.measured_from=0.5"), cell).digest != plain.digest
-
-
 @pytest.mark.parametrize("name", ["trades/lam-6", "at/lam-1"])
 @pytest.mark.parametrize("width", ["1", "10"])
-def test_validation_is_a_small_part_of_table_1(name: str, width: str) -> None:
+def test_what_is_not_measured_is_not_paid_for(name: str, width: str) -> None:
     cell, facts = parse_cell(f"cifar10/wrn-34-{width}/{name}/seed-0"), dataset_facts("cifar10")
-    late = training_spec(load_config("{}", "paper"), cell)
-    every = training_spec(load_config("{}", "paper", ["train.measured_from=0"]), cell)
+    late = training_spec(load_config("{}", "paper", ["train.validation.start=0.74"]), cell)
+    every = training_spec(load_config("{}", "paper"), cell)
     assert validation_passes(late, facts) < 0.08 * training_passes(late, facts)
     assert validation_passes(every, facts) > 0.23 * training_passes(every, facts)
     # 10,000 images after each of so many epochs; the steps cost what they did
@@ -116,7 +89,11 @@ def test_validation_is_a_small_part_of_table_1(name: str, width: str) -> None:
 
 def test_hours_done_are_those_of_the_epochs_done(paper: Callable[..., Config]) -> None:
     """Three quarters of the epochs are less than three quarters of the work."""
-    (work,) = (w for w in find_campaign(paper(), ["table1"]).runs if w.cell == THE_FIRST)
+    (work,) = (
+        w
+        for w in find_campaign(paper("train.validation.start=0.74"), ["table1"]).runs
+        if w.cell == THE_FIRST
+    )
     late, facts = work.spec, dataset_facts("cifar10")
     steps = 1 - validation_passes(late, facts) / training_passes(late, facts)
     assert work.hours_of(0) == 0
@@ -125,20 +102,6 @@ def test_hours_done_are_those_of_the_epochs_done(paper: Callable[..., Config]) -
     rest = 1 - 0.74 * steps
     assert work.hours_of(74.5) / work.hours == pytest.approx(0.74 * steps + rest / 52)
     assert work.hours_of(100) == pytest.approx(work.hours) == training_hours(late, PAPER_SPEEDS)
-
-
-def test_to_measure_more_epochs_is_no_deviation_to_measure_fewer_is() -> None:
-    more = load_config("{}", "paper", ["train.measured_from=0"])
-    assert deviations(more, methods=["trades", "war", "fast-at"]) == []
-    fewer = ["train.measured_from=0.9", "train_for.trades-step.measured_from=0.1"]
-    config = load_config("{}", "paper", fewer)
-    assert deviations(config, methods=["trades"]) == [
-        "train.measured_from is 0.9, the paper preset's is 0.74"
-    ]
-    assert deviations(config, methods=["trades-step"]) == [
-        "train_for.trades-step.measured_from is 0.1, the paper preset's is 0"
-    ]
-    assert deviations(config, methods=["awp-trades"]) == []
 
 
 def test_it_changes_what_is_measured_and_nothing_else(
@@ -173,7 +136,7 @@ def test_it_changes_what_is_measured_and_nothing_else(
 def test_stopped_in_any_epoch_and_continued_it_ends_with_the_same_bits(
     tiny: Callable[..., Config], cell: Cell, tmp_path: Path, share: str
 ) -> None:
-    sets = ("train.epochs=4", f"train.measured_from={share}", "machine.eval_batch=10")
+    sets = ("train.epochs=4", f"train.validation.start={share}", "machine.eval_batch=10")
     config = tiny(*sets)
     train_cell(config, cell, quiet, never)
     expected = results(config, cell)
@@ -238,7 +201,7 @@ def test_a_table_of_last_checkpoints_says_nothing_of_a_choice(
 def test_epochs_other_than_those_measured_are_damage(
     tiny: Callable[..., Config], cell: Cell, rows: range
 ) -> None:
-    config = tiny("train.epochs=6", "train.measured_from=0.5")
+    config = tiny("train.epochs=6", "train.validation.start=0.5")
     epochs = made_up_epochs(cell)
     write_history(config, cell, epochs=[epochs[epoch - 1] for epoch in rows])
     (line,) = read_histories(config, [cell]).missing
@@ -252,7 +215,7 @@ def test_claims_on_epochs_take_those_measured(tiny: Callable[..., Config]) -> No
         "lambdas: [6], seeds: [0, 1]}"
     )
     drop = "train_for.trades-step.milestones=[0.67]"
-    late = (f"experiments.figure3={grid}", "train.epochs=12", drop, "train.measured_from=0.5")
+    late = (f"experiments.figure3={grid}", "train.epochs=12", drop, "train.validation.start=0.5")
     config = tiny(*late)
     for cell in curve_cells(config.experiments.figure3):
         rows = [

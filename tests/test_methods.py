@@ -70,7 +70,7 @@ def test_the_official_procedure_of_fast_at() -> None:
     assert sizes == [(6, 160, 128, 512), (6, 352, 224, 224), (3, None, 288, 128)]
     rates = {0.0: 0.0, 1.0: 0.4, 6.0: 0.04, 12.0: 0.004, 15.0: 0.0004}
     assert dict(train.rates) == rates
-    assert (spec.validation.attack, spec.validation.crop) == (None, 288)
+    assert (spec.validation, spec.crop) == (None, 288)
     # most of the passes are of images smaller than those of the test
     facts = dataset_facts("imagenet")
     assert training_passes(spec, facts) < 15 * (facts.train * 5 + facts.test)
@@ -103,6 +103,9 @@ def test_settings_that_a_method_does_not_read_change_no_digest(method: str) -> N
 
     own = f"train_for.{method}"
     assert changes(f"{own}.attack.start_sigma=0.01") != fast
+    # it measures clean images alone
+    assert changes(f"{own}.validation.epsilon=0.1", f"{own}.validation.attack.steps=7") != fast
+    assert not changes(f"{own}.validation.attack.cw_mask=zero")
     stepwise = method in ("awp-trades", "trades-step")
     assert changes("train.milestones=[0.1]", f"{own}.milestones=[0.2]") == stepwise
     assert changes(f"{own}.schedule=step", f"{own}.milestones=[0.2]")

@@ -124,7 +124,7 @@ def _epochs(config: Config) -> None:
 
 
 def test_checkpoints_with_their_seeds(tmp_path: Path) -> None:
-    config = paper_config(tmp_path, "train.epochs=3", "train.measured_from=0")
+    config = paper_config(tmp_path, "train.epochs=3", "train.validation.start=0")
     _epochs(config)
     report = build_report(config)
     table = report.tables[-1]
@@ -142,7 +142,7 @@ def test_checkpoints_with_their_seeds(tmp_path: Path) -> None:
 
 
 def test_damaged_epochs_are_named(tmp_path: Path) -> None:
-    config = paper_config(tmp_path, "train.epochs=3", "train.measured_from=0")
+    config = paper_config(tmp_path, "train.epochs=3", "train.validation.start=0")
     _epochs(config)
     next(paths.root(config).rglob("epochs.csv")).write_text("epoch\n1\n")
     report = build_report(config)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reproduce.attacks.losses import Loss, cross_entropy, margin
 from reproduce.attacks.package import PackageAttack, package_attacks
 from reproduce.attacks.pgd import pgd
-from reproduce.config import PGDAttack
+from reproduce.config import PGD, PGDAttack
 from reproduce.rng import uniform_per_image
 from reproduce.specs import AttackSpec
 
@@ -157,7 +157,7 @@ def _holding(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return held.nonzero()[:, 0]
 
 
-def pgd_loss(attack: PGDAttack, labels: Tensor) -> Loss:
+def pgd_loss(attack: PGD, labels: Tensor) -> Loss:
     """Return what a PGD attack maximises on images with these labels."""
     if attack.loss == "margin":
         return margin(labels, attack.cw_mask)

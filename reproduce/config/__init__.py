@@ -2,6 +2,7 @@
 
 from reproduce.config.config import Config
 from reproduce.config.evaluation import (
+    PGD,
     Attack,
     AttackPackage,
     AutoAttack,
@@ -24,10 +25,11 @@ from reproduce.config.machine import CompileMode, Data, Machine
 from reproduce.config.merge import merge
 from reproduce.config.methods import AWP, WAR, Mixed
 from reproduce.config.phases import Phase
-from reproduce.config.training import Precision, Train, TrainingAttack
+from reproduce.config.training import Precision, Train, TrainingAttack, Validation
 
 __all__ = [
     "AWP",
+    "PGD",
     "PRESETS",
     "WAR",
     "Attack",
@@ -55,5 +57,6 @@ __all__ = [
     "Train",
     "TrainingAttack",
     "TuningTable",
+    "Validation",
     "merge",
 ]

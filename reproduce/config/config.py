@@ -49,22 +49,29 @@ class Config(Section):
         """Return the training settings that decide what a method trains.
 
         Left out are those that it never reads, and those that others of its settings
-        make idle: of the schedule, and of the size of its batches.
+        make idle: of the schedule, of the size of its batches, and of validation.
 
         Returns
         -------
         dict
-            Names and plain values; of the section `attack` again a dict.
+            Names and plain values; of a section again a dict.
         """
         train = self.train_of(method)
         idle = set(METHODS[method].unused)
+        if METHODS[method].validation == "natural":
+            idle |= {"validation.epsilon", "validation.attack"}
+        else:
+            idle |= {f"validation.attack.{name}" for name in train.validation.attack.idle}
         idle |= {"batch_size"} if train.phases else set()
         idle |= {"learning_rate"} if train.schedule == "linear" else {"rates"}
         idle |= set() if train.schedule == "step" else {"milestones"}
         tree = train.model_dump(mode="json")
         for name in idle:
-            section, _, key = name.rpartition(".")
-            (tree[section] if section else tree).pop(key)
+            *sections, key = name.split(".")
+            place = tree
+            for section in sections:
+                place = place[section]
+            place.pop(key)
         return tree
 
     @model_validator(mode="after")

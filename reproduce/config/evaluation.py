@@ -20,12 +20,15 @@ class _Attack(Section):
         """Return what records of this attack are called: partial ones never by the plain name."""
         return name if self.images is None else f"{name}-n{self.images}"
 
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set()
 
-class PGDAttack(_Attack):
+
+class PGD(Section):
     """Projected gradient descent from a uniform start in the ball."""
 
-    kind: Literal["pgd"]
-    """Which attack this is: pgd, fab, square or autoattack."""
     loss: Literal["cross_entropy", "margin"] = "cross_entropy"
     """What is maximised; margin, max z_j - z_y over the other classes j, is the paper's C&W."""
     cw_mask: Literal["proper", "zero"] = "proper"
@@ -35,6 +38,18 @@ class PGDAttack(_Attack):
     """Number of steps."""
     step_size: Positive = 0.007
     """Step, pixels in [0, 1]."""
+
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set() if self.loss == "margin" else {"cw_mask"}
+
+
+class PGDAttack(PGD, _Attack):
+    """Projected gradient descent from uniform starts in the ball."""
+
+    kind: Literal["pgd"]
+    """Which attack this is: pgd, fab, square or autoattack."""
     restarts: Count = 1
     """Random starts; an image that one of them breaks is left out of the next."""
 
@@ -93,6 +108,11 @@ class AutoAttack(_Attack):
     """Queries of Square."""
 
     @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set() if self.version == "standard" else {"queries"}
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Name the attacks that run one after the other."""
         names = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -127,16 +147,7 @@ class Eval(Section):
         for name in self.attacks:
             if not (name.isascii() and name.isalnum() and name.islower()):
                 raise ValueError(f"attack name {name!r}: only small letters and digits")
-        self.validation  # noqa: B018, raises if there is none
         return self
-
-    @property
-    def validation(self) -> PGDAttack:
-        """The attack that measures epochs, on all images and from one start."""
-        attack = self.attacks.get("pgd20")
-        if not isinstance(attack, PGDAttack):
-            raise ValueError("attack 'pgd20' of kind pgd is missing; epochs are validated with it")
-        return attack.model_copy(update={"images": None, "restarts": 1})
 
     def epsilon_of(self, attack: str) -> float:
         """Return the radius of an attack's ball."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from reproduce.config.evaluation import PGD
 from reproduce.config.fields import (
     Count,
     Epochs,
@@ -31,6 +32,21 @@ class TrainingAttack(Section):
     start_sigma: NotNegative = 0.001
     """Standard deviation of the Gaussian start around the image, pixels in [0, 1]. Fast-AT starts
     uniformly in the ball instead."""
+
+
+class Validation(Section):
+    """How a network is measured after its epochs: this chooses its checkpoints.
+
+    Methods with natural validation (Fast-AT) read `start` alone.
+    """
+
+    start: Annotated[NotNegative, Field(lt=1)] = 0.0
+    """Part of the epochs that is over before validation begins: the network is measured, and may be
+    chosen, after every later epoch, and always after the last. Paper: 0, every epoch."""
+    epsilon: Epsilon = 8 / 255
+    """Radius of the ball, pixels in [0, 1]. Paper's text: 8/255."""
+    attack: PGD = PGD(steps=20)
+    """Paper: PGD-20 on the cross entropy."""
 
 
 class Train(Section):
@@ -71,13 +87,10 @@ class Train(Section):
     """Of forward and backward passes in training: float32; tf32, whose products have ten bits and
     which only GPUs have; or bf16, which keeps weights, loss and BatchNorm in float32. Evaluation is
     always in float32."""
-    measured_from: Annotated[NotNegative, Field(lt=1)] = 0.0
-    """Part of the epochs that is over before the network is measured, and a checkpoint can be
-    chosen: it is measured after every later epoch, and always after the last. The paper measures
-    every epoch: 0."""
     holdout: NaturalNumber = 0
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack
+    validation: Validation = Validation()
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reproduce.attacks import frozen, pgd, pgd_loss
-from reproduce.config import PGDAttack
+from reproduce.config import PGD
 from reproduce.data import EvaluationStore
 from reproduce.errors import HarnessError
 
@@ -67,7 +67,7 @@ def predict_images(
 def attack_images(
     model: nn.Module,
     store: EvaluationStore,
-    attack: PGDAttack,
+    attack: PGD,
     epsilon: float,
     noise: Noise,
     batch_size: int,
@@ -81,7 +81,7 @@ def attack_images(
         Maps images to logits; left in the mode it came in.
     store : EvaluationStore
         The images.
-    attack : PGDAttack
+    attack : PGD
         Loss, number of steps and step size.
     epsilon : float
         Radius of the l_inf ball, pixels in [0, 1].

@@ -225,7 +225,7 @@ def _info(job: Job, shards: list[Shard]) -> dict[str, Any]:
     pieces = [shard.about["piece"] for shard in shards]
     return {
         "digest": job.spec.digest,
-        "spec": job.spec.model_dump(mode="json"),
+        "spec": job.spec.settings,
         "model_sha256": job.model_sha256,
         "parts": list(parts),
         "every_image": parts == ("pgd",),

@@ -46,7 +46,7 @@ def build_batches(
     """
     size, seed = spec.train.batch_size, spec.parsed.seed
     if isinstance(train, FileSplit):
-        crop = spec.validation.crop or facts.size
+        crop = spec.crop or facts.size
         whole = Phase(epochs=spec.train.epochs, batch_size=size, crop=crop)
         phases, loaders = spec.train.phases or [whole], config.machine.loaders
         return FolderBatches(train, facts, phases, seed, device, loaders, group), None

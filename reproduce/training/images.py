@@ -55,7 +55,7 @@ def open_stores(
     config: Config, spec: TrainingSpec, dataset: Dataset, parts: Parts, device: torch.device
 ) -> Stores:
     """Put the images that a run is measured on on its device; files are decoded on demand."""
-    crop, loaders = spec.validation.crop, config.machine.loaders
+    crop, loaders = spec.crop, config.machine.loaders
     facts = dataset.facts if crop is None else replace(dataset.facts, size=crop)
     val = None if parts.val is None else open_store(parts.val, facts, device, loaders)
     return Stores(open_store(parts.test, facts, device, loaders), val, dataset.sha256)

@@ -254,7 +254,7 @@ def _write_results(
         {
             **header,
             "method": METHODS[spec.parsed.method].title,
-            "spec": spec.model_dump(mode="json"),
+            "spec": spec.settings,
             "checkpoint_epochs": chosen | {"last": spec.train.epochs},
             "final_metrics": state.epochs[-1],
             # the mean over the last epoch, as the paper reports WAR's

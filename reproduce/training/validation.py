@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reproduce.config import Validation
 from reproduce.data import EvaluationStore, FolderStore, StorePart
 from reproduce.distributed import Group
 from reproduce.evaluation import attack_images, predict_images
 from reproduce.records import compute_metrics
 from reproduce.rng import derive, generator, uniform_per_image
-from reproduce.specs import EpochEvaluation
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Measured:
 def measure(
     model: nn.Module,
     store: EvaluationStore,
-    how: EpochEvaluation,
+    how: Validation | None,
     place: tuple[int, str, int],
     batch_size: int,
     group: Group,
@@ -58,8 +58,8 @@ def measure(
         The same in all processes.
     store : EvaluationStore
         The images.
-    how : EpochEvaluation
-        The attack, if there is one.
+    how : Validation or None
+        The attack; None to measure natural accuracy alone.
     place : (int, str, int)
         Seed, purpose and epoch, which decide the attack's random starts.
     batch_size : int
@@ -76,7 +76,7 @@ def measure(
     """
     start, stop = group.part(len(store))
     part = StorePart(store, start, stop)
-    if how.attack is None or how.epsilon is None:
+    if how is None:
         clean = predict_images(model, part, batch_size, advance)
         seen = group.gathered((clean.labels, clean.clean, clean.top5))
         labels, predicted, top5 = (np.concatenate(parts) for parts in zip(*seen, strict=True))

@@ -95,13 +95,16 @@ def _values(found: pd.DataFrame, what: str, checkpoint: Checkpoint) -> list[floa
 
 def _notes(config: Config, choices: Choices, others: tuple[Checkpoint, ...]) -> list[str]:
     """Say where the numbers come from, and what choosing is worth over all kinds of run."""
-    attack = config.eval.validation
+    methods = dict.fromkeys(cell.method for cell in choices.cells)
+    attacked = [name for name in methods if METHODS[name].validation == "attack"]
+    steps = dict.fromkeys(config.train_of(name).validation.attack.steps for name in attacked)
+    by = f", with {' or '.join(f'PGD-{n}' for n in steps)} from a start of its own" if steps else ""
     notes = [
         "Mean ± sample standard deviation over the training seeds; differences are taken within "
         "each run, then averaged.",
-        f"Measured on the test images during training, with PGD-{attack.steps} from a start of "
-        "its own: the numbers that the choice was made by. Records attack the chosen checkpoint "
-        "from another start, so a table of records may differ by that.",
+        f"Measured on the test images during training{by}: the numbers that the choice was made "
+        "by. Records attack the chosen checkpoint from another start, so a table of records may "
+        "differ by that.",
         "best-test: the epoch of the highest accuracy on the test images themselves; last: the "
         "last epoch, without any choice."
         + (
@@ -111,11 +114,7 @@ def _notes(config: Config, choices: Choices, others: tuple[Checkpoint, ...]) -> 
             else ""
         ),
     ]
-    clean = [
-        METHODS[name].title
-        for name in dict.fromkeys(cell.method for cell in choices.cells)
-        if METHODS[name].validation == "natural"
-    ]
+    clean = [METHODS[name].title for name in methods if METHODS[name].validation == "natural"]
     if clean:
         notes.append(
             f"{', '.join(clean)}: epochs are chosen, and measured, by natural accuracy alone."
