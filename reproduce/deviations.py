@@ -1,14 +1,11 @@
 """Where a configuration leaves the paper's protocol, setting by setting."""
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from reproduce.catalogue import DATASETS, METHODS
-from reproduce.config import Config, TuningTable
+from reproduce.config import Config, TuningTable, flatten
 from reproduce.experiments import find_experiment
 from reproduce.paper import protocol
-
-Tree = Mapping[str, Any]
 
 
 def deviations(
@@ -39,7 +36,7 @@ def deviations(
     methods = METHODS if methods is None else methods
     datasets = DATASETS if datasets is None else datasets
     sections = {"data", "war", "awp", "mixed", "eval"}
-    ours = _flat(config.model_dump(mode="json", include=sections))
+    ours = flatten(config.model_dump(mode="json", include=sections))
     found = [] if config.preset == "paper" else [f"preset is {config.preset}"]
     for key, value in ours.items():
         if key in protocol() and _concerns(key, attacks, methods, datasets):
@@ -78,8 +75,8 @@ def table_deviations(config: Config, name: str, row: str | None = None) -> list[
 
 def _of_training(config: Config, method: str) -> list[str]:
     """List the training settings of a method that differ."""
-    replaced, found = _flat(config.train_for.get(method, {})), []
-    for key, value in _flat(config.read_by(method)).items():
+    replaced, found = flatten(config.train_for.get(method, {})), []
+    for key, value in flatten(config.read_by(method)).items():
         shared, own = f"train.{key}", f"train_for.{method}.{key}"
         theirs = protocol().get(own, protocol()[shared])
         name = own if key in replaced or own in protocol() else shared
@@ -115,15 +112,3 @@ def _brief(key: str, value: object) -> str:
     if value is None:
         return "all" if key.endswith("images") else "not set"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _flat(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """Return the settings of a tree by dotted key, in the order of the alphabet."""
-    flat: dict[str, Any] = {}
-    for key in sorted(tree):
-        value = tree[key]
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

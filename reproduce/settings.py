@@ -1,6 +1,7 @@
 """From a preset, a config.yaml and overrides to a validated configuration."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from reproduce.config import PRESETS, Config, merge
+from reproduce.config import PRESETS, Config, flatten, merge
 from reproduce.errors import HarnessError, brief
 
 Tree = Mapping[str, Any]
@@ -48,12 +49,69 @@ def load_config(source: Path | str, preset: str | None = None, sets: Sequence[st
     HarnessError
         Naming the key, the value and what is allowed, if anything does not fit.
     """
+    return build_config(read_settings(source, preset, sets))
+
+
+def read_settings(
+    source: Path | str, preset: str | None = None, sets: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read what a user sets: the file and the overrides of `load_config`, without the preset's.
+
+    Raises
+    ------
+    HarnessError
+        As `load_config`, of what cannot be read.
+    """
     user = dict(_read(source))
     for item in sets:
         user = merge(user, _assignment(item))
     if preset is not None:
         user["preset"] = preset
-    return build_config(user)
+    return user
+
+
+def kept_values(user: Tree, config: Config, methods: Iterable[str]) -> str | None:
+    """Say in a line which methods keep a value of their own where a user sets one of `train`.
+
+    Parameters
+    ----------
+    user : mapping
+        What the user sets.
+    config : Config
+        The configuration that it gives.
+    methods : iterable of str
+        The methods that are asked about.
+
+    Returns
+    -------
+    str or None
+        The settings, the methods and how to set theirs; None if no method keeps one.
+    """
+    methods, parts = tuple(methods), []
+    shared = flatten(config.train.model_dump(mode="json"))
+    for key in flatten(user.get("train", {})):
+        theirs = {}
+        for method in methods:
+            value = flatten(config.train_of(method).model_dump(mode="json"))[key]
+            said = key in flatten(user.get("train_for", {}).get(method, {}))
+            if value != shared[key] and not said:
+                theirs[method] = value
+        if theirs:
+            kept = ", ".join(f"{method} ({_brief(value)})" for method, value in theirs.items())
+            parts.append(
+                f"train.{key}={_brief(shared[key])} is not for {kept}, which have their own: "
+                f"train_for.METHOD.{key}"
+            )
+    return "; ".join(parts) or None
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def from_snakefile() -> bool:
+    """Say whether a Snakefile, which has said what there is to say, hands on the configuration."""
+    return os.environ.get(CONFIG_VARIABLE, "").lstrip().startswith("{")
 
 
 def resolved(config: Config) -> dict[str, Any]:

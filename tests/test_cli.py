@@ -171,6 +171,18 @@ def test_a_preset_without_a_file_is_said(
     assert "Preset mini" in shell.out
 
 
+def test_methods_that_keep_their_own_value_are_named_once(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("plan", "table6", "--set", f"results={tmp_path}", "--preset", "paper")
+    assert shell(*words, "--set", "train.epochs=3") == 0
+    assert shell.err.count("train.epochs=3 is not for rst (200)") == 1
+    # a job: planning said it
+    monkeypatch.setenv(CONFIG_VARIABLE, json.dumps({"train": {"epochs": 3}}))
+    assert shell(*words) == 0
+    assert "is not for" not in shell.err
+
+
 def test_one_damaged_run_does_not_hide_the_others(
     shell: Shell, tiny: Callable[..., Config]
 ) -> None:

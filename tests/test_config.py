@@ -11,7 +11,8 @@ from reproduce.cells import Cell, parse_cell
 from reproduce.config import PRESETS, Config, Train
 from reproduce.deviations import deviations
 from reproduce.errors import HarnessError
-from reproduce.settings import build_config, load_config
+from reproduce.experiments import planned_methods
+from reproduce.settings import build_config, kept_values, load_config, read_settings
 from reproduce.specs import (
     EvaluationSpec,
     TrainingSpec,
@@ -224,6 +225,37 @@ def test_a_changed_default_is_another_digest(another_default: Callable[[], None]
     before = digest()
     another_default()
     assert digest() != before
+
+
+EPOCHS = (
+    "train.epochs=3 is not for rst (200), rst-war (200), fast-at (15), awp-trades (200), "
+    "which have their own: train_for.METHOD.epochs"
+)
+
+
+@pytest.mark.parametrize(
+    ("preset", "sets", "said"),
+    [
+        ("paper", ["train.epochs=3"], EPOCHS),
+        (
+            "paper",
+            ["train.epochs=3", "train_for.awp-trades.epochs=200", "train_for.fast-at.epochs=15"],
+            EPOCHS.replace(", fast-at (15), awp-trades (200)", ""),
+        ),
+        ("paper", ["train.epochs=3", "train.attack.steps=7"], "train.attack.steps=7 is not for"),
+        # no method has its own, all have this value, or none of those planned has another
+        ("paper", ["train.momentum=0.8"], None),
+        ("mini", ["train.epochs=3", "train.schedule=step"], None),
+        ("mini", ["train_for.awp-trades.epochs=9"], None),
+    ],
+)
+def test_what_a_setting_for_all_methods_does_not_reach_is_said(
+    preset: str, sets: list[str], said: str | None
+) -> None:
+    user = read_settings("{}", preset, sets)
+    config = build_config(user)
+    kept = kept_values(user, config, planned_methods(config))
+    assert kept is None if said is None else kept is not None and said in kept
 
 
 def test_evaluations_and_tables_have_digests_of_their_own() -> None:

@@ -146,6 +146,19 @@ def test_unknown_targets(tmp_path: Path, target: str) -> None:
     assert re.search("unknown data set|6n \\+ 4|unknown attack|unknown experiment", said)
 
 
+def test_planning_says_once_which_methods_keep_their_own_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("REPRODUCE_CONFIG", "")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    settings = {"preset": "paper", "train": {"epochs": "3"}}
+    for _ in range(2):  # and a process that gets the configuration handed on
+        Harness(settings)
+    said = capsys.readouterr().err
+    assert said.count("train.epochs=3 is not for rst (200)") == 1
+    assert len(said.splitlines()) == 1
+
+
 def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPRODUCE_CONFIG", "")
     monkeypatch.setenv("PATH", os.environ["PATH"])

@@ -10,8 +10,14 @@ from rich.console import Console
 from reproduce.cells import EXAMPLE
 from reproduce.config import Config
 from reproduce.errors import HarnessError
-from reproduce.experiments import experiment_names, find_experiment
-from reproduce.settings import CONFIG_VARIABLE, load_config
+from reproduce.experiments import experiment_names, find_experiment, planned_methods
+from reproduce.settings import (
+    CONFIG_VARIABLE,
+    build_config,
+    from_snakefile,
+    kept_values,
+    read_settings,
+)
 
 app = typer.Typer(
     name="reproduce",
@@ -79,7 +85,13 @@ def configure(
         )
     if config is None:
         print(f"There is no config.yaml here: preset {preset} as it is.", file=sys.stderr)
-    return load_config(config or "{}", preset, overrides)
+    user = read_settings(config or "{}", preset, overrides)
+    settings = build_config(user)
+    if not from_snakefile():  # planning said it
+        kept = kept_values(user, settings, planned_methods(settings))
+        if kept is not None:
+            print(f"{kept}.", file=sys.stderr)
+    return settings
 
 
 def chosen_experiments(config: Config, names: list[str] | None) -> list[str]:

@@ -22,7 +22,7 @@ from reproduce.config.experiments import (
 from reproduce.config.fields import PRESETS, Checkpoint, PresetName
 from reproduce.config.lemma import Lemma
 from reproduce.config.machine import CompileMode, Data, Machine
-from reproduce.config.merge import merge
+from reproduce.config.merge import flatten, merge
 from reproduce.config.methods import AWP, WAR, Mixed
 from reproduce.config.phases import Phase
 from reproduce.config.training import Precision, Train, TrainingAttack, Validation
@@ -58,5 +58,6 @@ __all__ = [
     "TrainingAttack",
     "TuningTable",
     "Validation",
+    "flatten",
     "merge",
 ]

@@ -1,4 +1,4 @@
-"""Laying one tree of settings over another."""
+"""Trees of settings: one laid over another, and one by dotted keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,3 +19,15 @@ def merge(base: Tree, top: Tree) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
+    """Return the settings of a tree by dotted key, in the order of the alphabet."""
+    flat: dict[str, Any] = {}
+    for key in sorted(tree):
+        value = tree[key]
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

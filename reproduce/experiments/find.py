@@ -66,6 +66,11 @@ def planned_runs(config: Config) -> tuple[Cell, ...]:
     return tuple(dict.fromkeys(cell for e in experiments for cell in e.cells))
 
 
+def planned_methods(config: Config) -> tuple[str, ...]:
+    """Return the training methods of a configuration's runs, each once."""
+    return tuple(dict.fromkeys(cell.method for cell in planned_runs(config)))
+
+
 def _absent(kind: str, name: str, known: tuple[str, ...]) -> HarnessError:
     """Say that there is no such thing, or none in this configuration."""
     if name in {**TABLES, **FIGURES}:

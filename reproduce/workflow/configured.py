@@ -20,6 +20,7 @@ from reproduce.experiments import (
     Experiment,
     experiment_names,
     find_experiment,
+    planned_methods,
     planned_runs,
     table_names,
 )
@@ -27,7 +28,7 @@ from reproduce.figures import available_figures
 from reproduce.files import digest, sha256_of_file
 from reproduce.outcomes import PublishedAttack
 from reproduce.reference import find_reference
-from reproduce.settings import CONFIG_VARIABLE, build_config
+from reproduce.settings import CONFIG_VARIABLE, build_config, from_snakefile, kept_values
 from reproduce.specs import (
     checkpoints,
     lemma_digest,
@@ -89,10 +90,14 @@ class Configured:
             # config.yaml may have changed since; a cluster that hands on no environment
             # leaves what it says now
             config = json.loads(os.environ.get(CONFIG_VARIABLE, "null")) or config
+        planning = not remote and not from_snakefile()
         # also in the processes in which a job of a cluster runs a group
         self.in_job = _JOB_VARIABLE in os.environ
         config = _typed(config)
         self.config = for_rules(build_config)(config)
+        kept = kept_values(config, self.config, planned_methods(self.config)) if planning else None
+        if kept is not None:
+            print(f"{kept}.", file=sys.stderr)
         # Jobs read the configuration as it was planned, whatever happens to config.yaml
         # meanwhile, and run with the Python of this Snakemake; a conda environment that a
         # job activates comes before it on the path.
