@@ -14,6 +14,7 @@ from reproduce.config import Config
 from reproduce.files import read_json, write_json
 from reproduce.records import Record, read_record, write_record
 from reproduce.schedules import learning_rate
+from reproduce.settings import override
 from reproduce.specs import AttackSpec, EvaluationSpec, TrainingSpec
 from reproduce.verification import Sample
 from reproduce.verification.trace import learning_rates
@@ -173,8 +174,7 @@ def test_what_is_being_written_is_no_result(config: Config) -> None:
 def test_settings_of_others(config: Config) -> None:
     """Results of other settings are whole, and not what these settings give; nor attacked again."""
     keep_only(config, "tables/table1.csv")
-    eval_ = config.eval.model_copy(update={"epsilon": 0.15})
-    found = verified(config.model_copy(update={"eval": eval_}), AGAIN)
+    found = verified(override(config, {"train.validation.epsilon": 0.15}), AGAIN)
     findings = {f.path: f for f in found.findings}
     for name in (f"cells/{CELL}", f"cells/{CELL}/records/pgd20-seed0.npz"):
         assert findings[name].verdict == "not checked"
