@@ -17,7 +17,7 @@ from reproduce.config.fields import (
 )
 from reproduce.config.phases import Phase
 
-Precision = Literal["float32", "tf32", "bf16"]
+Precision = Literal["float32", "float64", "tf32", "bf16"]
 
 
 class TrainingAttack(Section):
@@ -84,9 +84,9 @@ class Train(Section):
     """Sizes of images and batches, one after the other, for a folder of images; they replace
     batch_size. None: one phase of whole images."""
     precision: Precision = "float32"
-    """Of forward and backward passes in training: float32; tf32, whose products have ten bits and
-    which only GPUs have; or bf16, which keeps weights, loss and BatchNorm in float32. Evaluation is
-    always in float32."""
+    """What a run computes in: float32; float64, in which roundings change nothing that is seen, so
+    a run comes out the same on every processor; tf32, float32 whose products have ten bits and
+    which only GPUs have; or bf16, which keeps weights, loss and BatchNorm in float32."""
     holdout: NaturalNumber = 0
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack

@@ -106,5 +106,5 @@ class ImageStore:
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Turn uint8 (B, H, W, C) into float32 (B, C, H, W) in [0, 1], channels-last in memory."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    """Turn uint8 (B, H, W, C) into floats (B, C, H, W) in [0, 1], channels-last in memory."""
+    return pixels.permute(0, 3, 1, 2).to(torch.get_default_dtype()).div_(255)
