@@ -11,7 +11,6 @@ from reproduce.analysis.results import Results, collect
 from reproduce.analysis.statistics import (
     Sample,
     difference_interval,
-    one_of,
     sample,
     subset_interval,
 )
@@ -90,7 +89,9 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
         )
     frame = ours.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
     frame["difference"] = frame["ours"] - frame["mean"]
-    frame["interval"] = _intervals(config, experiment, frame)
+    single = isinstance(grid, AttackTable)
+    runs = _single_runs(config, frame, experiment.name) if single else frame
+    frame["interval"] = [_half_width(row) for row in runs.itertuples()]
     frame["ambiguous"] = frame.duplicated(_KEYS, keep=False)
     frame["published"] = frame["method"].isin({item.name for item in experiment.published})
     keys = set(zip(frame["dataset"], frame["attack"], frame["method"], strict=True))
@@ -99,7 +100,7 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
         _judge(row, reasons[row.dataset, row.attack, row.method]) for row in frame.itertuples()
     ]
     frame[["interval", "verdict"]] = pd.DataFrame(judged, index=frame.index)
-    if isinstance(grid, AttackTable):
+    if single:
         shown = frame["verdict"].isin(JUDGED)
         frame.loc[shown, "note"] = frame["interval"].isna().map({True: _STARTS, False: _RUNS})
     return frame.rename(columns={"mean": "paper", "std": "paper_std"})[DIFF_COLUMNS]
@@ -182,22 +183,26 @@ def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> N
     write_text(paths.diff_file(config, experiment.name), text)
 
 
-def _intervals(config: Config, experiment: Experiment, frame: pd.DataFrame) -> list[float]:
-    """Return the half width of each difference's interval; NaN where too few runs tell."""
-    single = isinstance(getattr(config.experiments, experiment.name), AttackTable)
-    if single:
-        # the seeds are starts on one network: how far runs lie apart is told by Table 1's
-        repeated = repeated_evaluations(config, experiment.name)
-        if not repeated:
-            return [math.nan] * len(frame)
-        first = replace(find_experiment(config, "table1"), evaluations=repeated)
-        runs = _evaluations(first, collect(config, first)).merge(published("table1"), on=_KEYS)
-        frame = frame[_KEYS].merge(runs, on=_KEYS, how="left")
-    halves = []
-    for row in frame.itertuples():
-        pair = Sample(row.ours, row.ours_std, row.seeds), Sample(row.mean, row.std, PAPER_SEEDS)
-        halves.append(difference_interval(*(map(one_of, pair) if single else pair)))
-    return halves
+def _single_runs(config: Config, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return Table 2's numbers with the deviation of Table 1's, ours and the paper's; NaN if none.
+
+    Both sides are one training run, which is as uncertain as several lie apart.
+    """
+    runs = frame.assign(ours_std=math.nan, std=math.nan)
+    repeated = repeated_evaluations(config, name)
+    if not repeated:
+        return runs
+    first = replace(find_experiment(config, "table1"), evaluations=repeated)
+    told = _evaluations(first, collect(config, first)).merge(published("table1"), on=_KEYS)
+    told["ours_std"] *= told["seeds"] ** 0.5
+    told["std"] *= PAPER_SEEDS**0.5
+    return frame[_KEYS].merge(told, on=_KEYS, how="left")
+
+
+def _half_width(row: Any) -> float:
+    """Return the half width of the interval of a difference; NaN where too few runs tell."""
+    ours = Sample(row.ours, row.ours_std, row.seeds)
+    return difference_interval(ours, Sample(row.mean, row.std, PAPER_SEEDS))
 
 
 def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:

@@ -24,11 +24,6 @@ def sample(values: Sequence[float]) -> Sample:
     return Sample(float(np.mean(values)), float(np.std(values, ddof=1)) if n > 1 else math.nan, n)
 
 
-def one_of(group: Sample) -> Sample:
-    """Return what a group tells of one more of its kind: it is as uncertain as they lie apart."""
-    return group._replace(std=group.std * math.sqrt(group.n))
-
-
 class Interval(NamedTuple):
     """A confidence interval, in percent."""
 
