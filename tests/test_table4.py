@@ -156,7 +156,7 @@ def test_verdicts_of_published_checkpoints(tmp_path: Path) -> None:
     verdicts = build_diff(config, experiment, results).set_index(["method", "architecture"])
     verdict = verdicts["verdict"].to_dict()
     assert verdict["Carmon2019Unlabeled", "wrn-28-10"] == "agrees"
-    # the paper's own network: no other seed explains it
+    # the same weights: no other seed explains it
     assert verdict["Sehwag2020Hydra", "wrn-28-10"] == "differs"
     assert verdict["Wang2020Improving", "wrn-28-10"] == "missing"
     assert verdict["rst-war", "wrn-28-20"] == "agrees"

@@ -34,8 +34,8 @@ TOLERANCE = 1.0
 VERDICTS = {
     "agrees": "within one point of the paper's number",
     "within noise": "farther apart, but the 95 % interval of the difference holds zero",
-    "differs": "farther apart, and the interval excludes zero, or the network is the paper's own "
-    "(a published checkpoint)",
+    "differs": "farther apart, and the interval excludes zero, or both numbers are of the same "
+    "weights (a published checkpoint)",
     "too few seeds": "farther apart, and too few training seeds, here or in the paper, to tell "
     "whether other seeds explain it",
     "subset": "only a part of the test images was attacked; the interval is what that leaves",
