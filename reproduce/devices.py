@@ -80,6 +80,17 @@ def prepare_process(machine: Machine) -> None:
     torch.backends.cudnn.benchmark = True
 
 
+@contextmanager
+def default_dtype(precision: str) -> Iterator[None]:
+    """Let new tensors be of a precision: float64, or float32 for every other one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if precision == "float64" else torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _take(held: ExitStack, allowed: list[int], wanted: int, slots: int) -> list[int]:
     """Wait until as many GPUs as wanted have a free slot, hold those, and return the GPUs."""
     cards = [_card(index) for index in allowed]

@@ -6,7 +6,7 @@ never reads, or another setting makes idle, is left out.
 """
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -97,6 +97,8 @@ class AttackSpec(Spec):
     seed: int
     images: int | None
     """Number of test images; None for all."""
+    precision: Literal["float32", "float64"]
+    """What is computed in."""
     shard: int | None = None
     """Images that share a seed; None where every image has its own."""
     package: str | None = None
@@ -235,6 +237,7 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpe
         "epsilon": config.eval.epsilon_of(name),
         "seed": seed,
         "images": attack.images or config.data.test_images,
+        "precision": config.eval.precision,
         **_crop(config, dataset),
     }
     if not isinstance(attack, PGDAttack):

@@ -38,6 +38,9 @@ class PGD(Section):
     """Number of steps."""
     step_size: Positive = 0.007
     """Step, pixels in [0, 1]."""
+    clamp_start: bool = False
+    """Whether the start is cut to [0, 1], as the official Fast-AT code does; the authors' PGD-20
+    cuts only what its steps lead to."""
 
     @property
     def idle(self) -> set[str]:
@@ -136,6 +139,9 @@ class Eval(Section):
     shard: Count = 256
     """Images attacked together, in the order of the test set, with a seed of their own. FAB,
     Square and APGD draw other numbers for another shard; PGD's noise does not depend on it."""
+    precision: Literal["float32", "float64"] = "float32"
+    """What networks are attacked in: float32; or float64, in which roundings change nothing that
+    is seen, so a record comes out the same on every processor."""
     autoattack_package: AttackPackage = "pyautoattack"
     """Where FAB, Square and APGD come from: pyautoattack, or the original autoattack if you
     installed it."""

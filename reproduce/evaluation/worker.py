@@ -12,7 +12,7 @@ from reproduce.attacks import AttackedNetwork, Batch, Passes, attack_parts, froz
 from reproduce.config import Machine
 from reproduce.costs import evaluation_passes, part_passes
 from reproduce.data import load_prepared, open_store, stratified_subset
-from reproduce.devices import describe, images_at_once
+from reproduce.devices import default_dtype, describe, images_at_once
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import attack_batch
 from reproduce.evaluation.checks import check_network
@@ -93,7 +93,10 @@ class Worker:
                 f"{job.title}: the source gives another network each time; save its weights and "
                 "have it load them"
             )
-        self.model = job.source.load(self.facts).to(device)
+        with default_dtype(job.spec.precision):
+            self.model = job.source.load(self.facts).to(device)
+        if job.spec.precision == "float64":
+            self.model.double()  # code from elsewhere may choose its own
         self._at_once = at_once = images_at_once(job.machine, device, self.facts.size)
         self._compiled = wants_compiling(job.machine, evaluation_passes(job.spec, self.facts))
         self.network = AttackedNetwork(
@@ -121,11 +124,11 @@ class Worker:
         """
         job, began = self.job, time.monotonic()
         first = number * job.shard
-        images, labels = self.store.plain(first, first + job.shard)
-        batch = Batch(images, labels, self.store.indices[first : first + job.shard].tolist())
         seed = derive(job.spec.seed, f"{job.spec.name}/shard", number)
         costs = part_passes(job.spec.attack, self.facts.classes)
-        with frozen(self.model):
+        with default_dtype(job.spec.precision), frozen(self.model):
+            images, labels = self.store.plain(first, first + job.shard)
+            batch = Batch(images, labels, self.store.indices[first : first + job.shard].tolist())
             warnings = []
             if number == 0:
                 warnings = check_network(self.network, batch, job.spec, self.facts)

@@ -14,7 +14,7 @@ from reproduce.attacks import Batch, frozen
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.data import EvaluationStore, load_prepared
-from reproduce.devices import claimed, describe
+from reproduce.devices import claimed, default_dtype, describe
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import check_ball
 from reproduce.evaluation.run import usable_run
@@ -174,8 +174,9 @@ def _attack(
     with claimed(config.machine) as device:
         for network in networks:
             worker = _worker(config, network, images, device)
-            batch = _batch(worker.store, indices)
-            found = _one_network(worker, batch, network.spec)
+            with default_dtype(network.spec.precision):
+                batch = _batch(worker.store, indices)
+                found = _one_network(worker, batch, network.spec)
             seen.append(found)
             told.append(
                 {
@@ -242,7 +243,7 @@ def _one_network(worker: Worker, batch: Batch, spec: EvaluationSpec) -> dict[str
         check_ball(part.name, batch.images, found, spec.epsilon)
         adversarial = _last_channels(found).astype(np.float32)
         picture = perturbation_picture(_pixels(batch.images), adversarial, spec.epsilon)
-        shown = torch.from_numpy(picture).permute(0, 3, 1, 2).to(worker.device)
+        shown = torch.from_numpy(picture).permute(0, 3, 1, 2).to(found)
         logits = torch.stack([worker.network.logits(x) for x in (batch.images, shown, found)])
     best = logits.softmax(2).max(2)
     return {

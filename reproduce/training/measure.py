@@ -9,9 +9,10 @@ from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.costs import step_passes
+from reproduce.devices import default_dtype
 from reproduce.models import build_model
 from reproduce.rng import generator
-from reproduce.specs import training_spec
+from reproduce.specs import TrainingSpec, training_spec
 from reproduce.training.precision import check_precision
 from reproduce.training.recipe import build_recipe
 from reproduce.training.step import train_step
@@ -30,8 +31,14 @@ def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
         Seconds of one forward pass of one image, as the median of three steps
         after one that warms up.
     """
-    spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
+    spec = training_spec(config, cell)
     check_precision(spec.train.precision, device)
+    with default_dtype(spec.train.precision):
+        return _seconds_per_pass(spec, device)
+
+
+def _seconds_per_pass(spec: TrainingSpec, device: torch.device) -> float:
+    cell, facts = spec.parsed, dataset_facts(spec.parsed.dataset)
     passes = step_passes(spec, spec.train.epochs)
     model = build_model(cell.architecture, facts)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

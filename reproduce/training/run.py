@@ -15,7 +15,7 @@ from reproduce.cells import Cell
 from reproduce.config import CompileMode, Config, Machine
 from reproduce.costs import training_passes
 from reproduce.data import BatchSource, FolderBatches, load_prepared
-from reproduce.devices import claimed, images_at_once
+from reproduce.devices import claimed, default_dtype, images_at_once
 from reproduce.distributed import Group, group_here, joined
 from reproduce.errors import HarnessError
 from reproduce.files import exclusive, remove_abandoned, sha256_of_file, write_json
@@ -73,7 +73,8 @@ def train_cell(
         device = held.enter_context(claimed(config.machine, group))
         if stop is None:
             stop = held.enter_context(stop_requests(config.machine.max_minutes))
-        _train(config, spec, device, group, say, stop)
+        with default_dtype(spec.train.precision):
+            _train(config, spec, device, group, say, stop)
 
 
 def _say_nothing(_: str) -> None:
