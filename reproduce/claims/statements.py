@@ -1,0 +1,280 @@
+"""The paper's statements: where each stands, what it is tested on, and how."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reproduce.claims.contrasts import Contrast
+from reproduce.claims.evidence import Evidence, Finding
+from reproduce.claims.special import (
+    best_lambda,
+    identity,
+    overfitting,
+    stability_falls,
+    terms_ratio,
+    tuning_time,
+    war_lambda,
+)
+
+# points of robust accuracy that count as none
+MARGIN = 0.5
+# the lambdas that the paper holds against the smallest: in general, and best at width 10
+_LARGER = {"": 12.0}
+_BEST = {"trades": 18.0, "at": 2.0}
+
+Special = Callable[[Evidence, str], Finding]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement of the paper.
+
+    Attributes
+    ----------
+    name : str
+        What it goes by.
+    says, source : str
+        What the paper says, in other words, and where.
+    experiment : str
+        The table or figure of the configuration that it is tested on; "" for every record.
+    test : Contrast or callable
+        How.
+    """
+
+    name: str
+    says: str
+    source: str
+    experiment: str
+    test: Contrast | Special
+
+
+STATEMENTS = (
+    Statement(
+        "wider-natural",
+        "At equal λ a wider network has higher natural accuracy.",
+        "Table 1, Sections 1 and 6",
+        "table1",
+        Contrast("natural_accuracy", "width"),
+    ),
+    Statement(
+        "wider-stability",
+        "At equal λ a wider network always has lower perturbation stability.",
+        "Table 1, Section 5.2",
+        "table1",
+        Contrast("perturbation_stability", "width", rises=False),
+    ),
+    Statement(
+        "wider-robust",
+        "At equal λ width alone does not raise robust accuracy: the widest network is no better "
+        "than the next thinner one.",
+        "Figure 3(d), Section 3.2",
+        "figure3",
+        Contrast("best_robust_accuracy", "width", rises=False, pairs="last", threshold=-MARGIN),
+    ),
+    Statement(
+        "wider-robust-untuned",
+        "At each method's own λ, the smallest, the widest network is no more robust than the next "
+        "thinner one.",
+        "Table 1, Sections 1 and 3.2",
+        "table1",
+        Contrast(
+            "robust_accuracy",
+            "width",
+            rises=False,
+            pairs="last",
+            only="smallest lambda",
+            threshold=-MARGIN,
+        ),
+    ),
+    Statement(
+        "lambda-stability",
+        "At equal width a larger λ always gives higher perturbation stability.",
+        "Table 1, Section 5.2",
+        "table1",
+        Contrast("perturbation_stability", "lambda"),
+    ),
+    Statement(
+        "lambda-natural",
+        "At equal width a larger λ costs natural accuracy.",
+        "Table 1, Section 3.2",
+        "table1",
+        Contrast("natural_accuracy", "lambda", rises=False),
+    ),
+    Statement(
+        "best-lambda",
+        "The λ of the highest robust accuracy increases with width (9, 12, 18 for widths 1, 5, "
+        "10 in the paper).",
+        "Table 1, Section 5.2",
+        "table1",
+        best_lambda,
+    ),
+    Statement(
+        "best-lambda-gain",
+        "On the widest network the larger λ that is best in the paper (18 for TRADES, 2 for "
+        "adversarial training) gains robust accuracy over the smallest.",
+        "Table 1, Section 5.2",
+        "table1",
+        Contrast("robust_accuracy", "lambda", pairs="chosen", only="widest", chosen=_BEST),
+    ),
+    Statement(
+        "best-lambda-transfers",
+        "The best λ increases with width on other data and networks too: CIFAR-100, DenseNet.",
+        "Table 2, Section 5.3",
+        "table2",
+        best_lambda,
+    ),
+    Statement(
+        "lambda-transfers",
+        "On the widest network of every data set and family a larger λ than the smallest gives "
+        "higher robust accuracy, under every attack.",
+        "Table 2, Section 5.3",
+        "table2",
+        Contrast("robust_accuracy", "lambda", pairs="chosen", only="widest", chosen=_LARGER),
+    ),
+    Statement(
+        "wider-regularization",
+        "At equal λ robust regularisation is larger on wider networks during training.",
+        "Figure 1, Section 1",
+        "figure1",
+        Contrast("robust_regularization", "width", pairs="ends"),
+    ),
+    Statement(
+        "wider-risk",
+        "At equal λ natural risk is smaller on wider networks during training.",
+        "Figure 1, Section 1",
+        "figure1",
+        Contrast("natural_risk", "width", rises=False, pairs="ends"),
+    ),
+    Statement(
+        "wider-lipschitz",
+        "The local Lipschitz constant grows with width during training.",
+        "Figure 4, Section 4.2",
+        "figure4",
+        Contrast("lipschitz", "width", pairs="ends"),
+    ),
+    Statement(
+        "stability-falls",
+        "Perturbation stability falls during training, unlike robust and natural accuracy.",
+        "Figure 3, Section 3.2 (1)",
+        "figure3",
+        stability_falls,
+    ),
+    Statement(
+        "overfitting",
+        "After the learning rate drops robust accuracy falls, and it falls because stability does, "
+        "not natural accuracy.",
+        "Figure 3, Section 3.2 (3)",
+        "figure3",
+        overfitting,
+    ),
+    Statement(
+        "exp-schedule",
+        "A learning rate halved every epoch prevents the over-fitting of the step schedule.",
+        "Section 5.1, Appendix C",
+        "figure3",
+        Contrast("late_fall", "schedule", methods=(("trades-step",), ("trades",))),
+    ),
+    Statement(
+        "war-lambda",
+        "WAR ends with a λ near the best one of the search by hand.",
+        "Table 3, Section 5.4",
+        "table3",
+        war_lambda,
+    ),
+    Statement(
+        "war-robustness",
+        "WAR's robust accuracy is slightly better than that of the search by hand.",
+        "Table 3, Section 5.4",
+        "table3",
+        Contrast("robust_accuracy", "method", methods=(("war",), ("manual",))),
+    ),
+    Statement(
+        "war-not-worse",
+        "WAR's robust accuracy is not below that of the search by hand, by half a point or more.",
+        "Table 3, Section 5.4",
+        "table3",
+        Contrast("robust_accuracy", "method", threshold=-MARGIN, methods=(("war",), ("manual",))),
+    ),
+    Statement(
+        "untuned-lambda",
+        "On the widest network the λ of a thin one, untuned, leaves robust accuracy well below "
+        "that of WAR, by half a point or more.",
+        "Table 3, Section 5.4",
+        "table3",
+        Contrast(
+            "robust_accuracy",
+            "method",
+            only="widest",
+            threshold=MARGIN,
+            methods=(("war",), ("untuned",)),
+        ),
+    ),
+    Statement(
+        "tuning-time",
+        "On the widest network WAR takes about a quarter of the time of the search by hand.",
+        "Table 3, Section 5.4",
+        "table3",
+        tuning_time,
+    ),
+    Statement(
+        "terms-ratio",
+        "At the best λ of each network the ratio of natural risk to robust regularisation is "
+        "roughly the same, whatever its width.",
+        "Section 5.4",
+        "table3",
+        terms_ratio,
+    ),
+    Statement(
+        "war-trades",
+        "Under AutoAttack WAR is more robust than TRADES on the same network.",
+        "Table 4, Section 5.5",
+        "table4",
+        Contrast(
+            "robust_accuracy", "method", methods=(("war",), ("trades", "Zhang2019Theoretically"))
+        ),
+    ),
+    Statement(
+        "war-rst",
+        "With extra images WAR is more robust than RST on the same network, under AutoAttack.",
+        "Table 4, Section 5.5",
+        "table4",
+        Contrast(
+            "robust_accuracy", "method", methods=(("rst-war",), ("rst", "Carmon2019Unlabeled"))
+        ),
+    ),
+    Statement(
+        "wider-war-rst",
+        "With extra images and WAR a wider network (WideResNet-28-20 over -28-10) is more robust, "
+        "under AutoAttack.",
+        "Table 4, Section 5.5",
+        "table4",
+        Contrast("robust_accuracy", "width", methods=(("rst-war",), ())),
+    ),
+    Statement(
+        "awp-lambda",
+        "Adversarial weight perturbation gains robust accuracy from a larger λ (12 over 6).",
+        "Table 6, Appendix F",
+        "table6",
+        Contrast("robust_accuracy", "lambda", pairs="chosen", chosen=_LARGER),
+    ),
+    Statement(
+        "imagenet-natural",
+        "On ImageNet a wider network trained with Fast-AT has higher natural accuracy (top 5).",
+        "Table 5, Appendix E",
+        "table5",
+        Contrast("top5_natural_accuracy", "width"),
+    ),
+    Statement(
+        "imagenet-stability",
+        "On ImageNet a wider network trained with Fast-AT has lower perturbation stability.",
+        "Table 5, Appendix E",
+        "table5",
+        Contrast("perturbation_stability", "width", rises=False),
+    ),
+    Statement(
+        "identity",
+        "An image is robust exactly if it is correctly classified and stable.",
+        "Equation 3.1, Figure 2",
+        "",
+        identity,
+    ),
+)
