@@ -107,7 +107,7 @@ class Contrast:
     ) -> "tuple[list[Comparison], list[Comparison]]":
         """Return the comparisons of a table or figure, and those whose mean decides."""
         rows: dict[Key, list[Key]] = {}
-        for key in self._chosen_cells(groups):
+        for key in self._cells(groups):
             rows.setdefault(_alike(key, self.along), []).append(key)
         every, ends = [], []
         for row in rows.values():
@@ -130,7 +130,7 @@ class Contrast:
         made = [self._compare(groups, *pair) for pair in every]
         return made, [self._compare(groups, *pair) for pair in ends] or made
 
-    def _chosen_cells(self, groups: Mapping[Key, Group]) -> list[Key]:
+    def _cells(self, groups: Mapping[Key, Group]) -> list[Key]:
         kinds: dict[object, list[Key]] = {}
         wanted = () if self.methods[1] else self.methods[0]
         cells = [key for key in groups if not wanted or key.method in wanted]
@@ -167,7 +167,7 @@ class Contrast:
 
     def word(self, value: float, comparisons: "Sequence[Comparison]") -> str:
         """Say where the metric is higher or lower, by the sign of a difference."""
-        word = "higher" if (value >= 0) == (self.rises or self.methods[1]) else "lower"
+        word = "higher" if (value >= 0) == self.rises else "lower"
         sides = {pair.sides if self.rises else pair.sides[::-1] for pair in comparisons}
         if len(sides) == 1 and (self.pairs == "chosen" or self.methods[1]):
             at = "with" if self.methods[1] else "at"
@@ -180,14 +180,14 @@ class Contrast:
             return f"{word} on the widest network than on the thinnest"
         return f"{word} on the wider network"
 
-    @property
-    def difference(self) -> str:
-        """What is subtracted from what, in words."""
+    def difference(self, comparisons: "Sequence[Comparison]") -> str:
+        """Say what is subtracted from what."""
+        if self.methods[1]:
+            seconds = dict.fromkeys(pair.sides[1] for pair in comparisons)
+            return f"{self.title}, {comparisons[0].sides[0]} − {' or '.join(seconds)}"
         names = {
             "width": ("widest", "thinnest") if self.pairs == "ends" else ("wider", "thinner"),
             "lambda": ("larger", "smaller λ"),
-            "method": ("first", "second"),
-            "schedule": ("step", "exp schedule"),
         }[self.along]
         return f"{self.title}, " + " − ".join(names if self.rises else names[::-1])
 
@@ -196,18 +196,7 @@ class Contrast:
 class Comparison:
     """Two groups, of which the claim says that the first is higher, by more than a threshold.
 
-    Attributes
-    ----------
-    where : str
-        What both sides share.
-    sides : tuple of str
-        What the first and the second are called.
-    keys, groups
-        What they are, and their numbers: first and second.
-    threshold : float
-        What their difference is said to exceed.
-    unit, detail : str
-        Of the numbers; what else there is to say of it.
+    `where` names what they share, `sides` how they differ.
     """
 
     where: str
@@ -282,7 +271,7 @@ def judge(rule: Contrast, evidence: Evidence, experiment: str) -> Finding:
     judged = [pair for pair in every if basis.can_judge(pair)]
     deciding = [pair for pair in decisive if basis.can_judge(pair)]
     singles = [_effect(p, basis) for p in every if p.first.by_seed and p.second.by_seed]
-    main = _mean(deciding, basis, rule.difference) if deciding else None
+    main = _mean(deciding, basis, rule.difference(every)) if deciding else None
     contrary = _contrary(judged, basis)
     verdict: Verdict = "fails" if contrary else "too little data"
     if not contrary and main is not None and len(deciding) == len(decisive):
@@ -311,9 +300,8 @@ def judge(rule: Contrast, evidence: Evidence, experiment: str) -> Finding:
     text = so_far(len(judged), len(every), "comparison") + f"{text}."
     text = text[0].upper() + text[1:]
     if rule.threshold:
-        text += (
-            f" It must lie above {number(rule.threshold, 'points')} points for the claim to hold."
-        )
+        least = number(rule.threshold, "points")
+        text += f" The claim holds if the difference ({rule.difference(every)}) is above {least}."
     text += _single_ones(against, len(judged), contrary, fails=verdict == "fails")
     text += OVER_IMAGES if basis.unit == "images" else ""
     return Finding(verdict, text, basis.unit, tuple(effects), missing)

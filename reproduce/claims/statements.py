@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reproduce.claims.best_lambda import best_lambda
 from reproduce.claims.contrasts import Contrast
 from reproduce.claims.evidence import Evidence, Finding
 from reproduce.claims.special import (
-    best_lambda,
     identity,
     overfitting,
     stability_falls,
