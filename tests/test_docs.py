@@ -12,8 +12,8 @@ import yaml
 from conftest import ROOT
 from packaging.specifiers import SpecifierSet
 
-from reproduce.cli import app
 from reproduce.claims.statements import STATEMENTS
+from reproduce.cli import app
 from reproduce.config import Config
 from reproduce.experiments import experiment_names
 from reproduce.planning import plan

@@ -287,8 +287,9 @@ class Evidence:
             return list(dict.fromkeys(item.cell for item in plan.evaluations))
         cells = curve_cells(grid)
         if metric == "late_fall" and self.config.train_of("trades").schedule == "exp":
-            others = {replace(cell, method="trades"): None for cell in cells}
-            cells += [cell for cell in others if cell in planned_runs(self.config)]
+            others = [replace(cell, method="trades") for cell in cells]
+            planned = set(planned_runs(self.config))
+            cells += [cell for cell in others if cell in planned and cell not in cells]
         return cells
 
     def _of_records(self, seeds: Mapping[int, Sequence[Evaluation]], metric: str) -> Group:
