@@ -22,7 +22,7 @@ from reproduce.claims.slopes import after_drops, first_drop, late_fall, slope
 from reproduce.config import Config
 from reproduce.experiments import curve_cells, find_experiment
 from reproduce.records import Record, write_record
-from reproduce.report.beside import Place, seeds_behind
+from reproduce.report.beside import Comparison, Place, seeds_behind
 from reproduce.schedules import learning_rate
 from reproduce.settings import load_config
 from reproduce.specs import attack_spec
@@ -106,6 +106,10 @@ def test_the_best_of_the_search_is_found_exactly(paper: Callable[..., Config]) -
     mean = float(np.mean([1.4] * 3))
     behind = seeds_behind(evidence.grid("table3"), place, mean, results)
     assert [name for name, _ in behind] == ["seed 0", "seed 1", "seed 2"]
+    # and the paper's number beside it
+    row = dict.fromkeys(("dataset", "architecture", "method", "attack", "metric"), "x")
+    compared = Comparison(pd.DataFrame([{**row, "lambda": mean}]))
+    assert compared.of(Place("x", "x", "x", 1.4, "x", "x")) is not None
 
 
 def test_a_search_without_results_is_waited_for(paper: Callable[..., Config]) -> None:
@@ -203,6 +207,27 @@ def test_traces(traced: Config) -> None:
     assert first == f"{cells[0]} has no finite natural risk: it is nan"
     assert f"{cells[2]}/trace.parquet is damaged" in second
     assert str(cells[4]) in third
+
+
+def test_the_ratio_of_the_runs_of_a_search(tiny: Callable[..., Config]) -> None:
+    grid = (
+        "{dataset: digits, architectures: [wrn-10-0.25, wrn-10-0.5], untuned: 6, lambdas: [6, 9], "
+        "seeds: [0, 1]}"
+    )
+    config = tiny(f"experiments.table3={grid}", f"train.epochs={EPOCHS}")
+    for item in find_experiment(config, "table3").evaluations:
+        cell = item.cell
+        best = cell.lam == (9 if cell.architecture == "wrn-10-0.5" else 6)
+        natural = (3 if best else 7) + cell.seed / 100
+        rows = [
+            [1 + row // STEPS, natural, 0.1, cell.lam, 0.1, 1.0] for row in range(EPOCHS * STEPS)
+        ]
+        write_history(config, cell, as_frame(rows))
+        write_made_up(config, item, np.arange(100), np.arange(100) < 50 + 10 * best)
+    claim = judged(Evidence(config), "terms-ratio")
+    (effect,) = claim.effects
+    assert (claim.verdict, effect.value) == ("holds", pytest.approx(1))
+    assert effect.detail.startswith("λ=9 over λ=6, ratios 30 and 30;")
 
 
 LATE = (
