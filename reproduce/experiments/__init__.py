@@ -13,6 +13,7 @@ from reproduce.experiments.find import (
     find_experiment,
     find_table,
     planned_runs,
+    repeated_evaluations,
     table_names,
 )
 from reproduce.experiments.tables import (
@@ -41,6 +42,7 @@ __all__ = [
     "grid_cells",
     "planned_runs",
     "published_evaluations",
+    "repeated_evaluations",
     "searched_cells",
     "table_names",
     "traced_cells",
