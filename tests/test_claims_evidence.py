@@ -108,7 +108,8 @@ def test_the_best_of_the_search_is_found_exactly(paper: Callable[..., Config]) -
     assert [name for name, _ in behind] == ["seed 0", "seed 1", "seed 2"]
     # and the paper's number beside it
     row = dict.fromkeys(("dataset", "architecture", "method", "attack", "metric"), "x")
-    compared = Comparison(pd.DataFrame([{**row, "lambda": mean}]))
+    printed = {"lambda": mean, "paper": 50.0, "paper_std": 0.1}
+    compared = Comparison(pd.DataFrame([row | printed]))
     assert compared.of(Place("x", "x", "x", 1.4, "x", "x")) is not None
 
 
