@@ -1,285 +1,558 @@
-"""Claims on tables, on made-up results whose verdicts are known."""
+"""Every statement of the paper, on made-up numbers that follow it and on others."""
 
-import json
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 
-import numpy as np
 import pytest
-from claim_results import Numbers, claim_of, claims_of, width_of
-from made_up import fill_metrics, write_made_up, write_run
+from claim_worlds import (
+    MadeUp,
+    World,
+    as_the_paper_says,
+    epochs_of,
+    judged,
+    the_opposite,
+    width_of,
+)
 
-from reproduce import paths
-from reproduce.claims import judge_claims, write_claims
+from reproduce.claims.evidence import Key
+from reproduce.claims.statements import STATEMENTS
 from reproduce.config import Config
-from reproduce.experiments import Evaluation, find_experiment
 from reproduce.paper import published
+from reproduce.records import Metrics
+from reproduce.settings import load_config
 
-METRICS = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
+NAMES = [one.name for one in STATEMENTS]
 SMALL = "{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 12]}}"
+# experiments of one training seed, judged over images
+OF_IMAGES = ("table2", "table4", "table5", "table6")
 
 
-@pytest.fixture
-def small(paper: Callable[..., Config]) -> Config:
-    return paper(f"experiments.table1={SMALL}")
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load_config("{}", "paper", ["results=/nowhere"])
 
 
-def _as_claimed(item: Evaluation) -> Numbers:
-    """Return the paper's trends, a seed worth a tenth."""
-    width, lam, seed = width_of(item), item.cell.lam, item.cell.seed
-    return 40 + seed / 10, 60 + width + seed / 10, 60 - width / 2 + lam + seed / 10
+def _small(*sets: str) -> Config:
+    return load_config("{}", "paper", [f"experiments.table1={SMALL}", *sets])
 
 
-def test_the_papers_own_numbers(paper: Callable[..., Config]) -> None:
-    """Its Table 1, mean ± std as three seeds: mean - std, mean, mean + std."""
-    config = paper()
-    keys = ["architecture", "method", "lambda", "metric"]
-    printed = published("table1").set_index(keys)[["mean", "std"]]
-
-    def of_the_paper(item: Evaluation) -> Numbers:
-        cell = item.cell
-        rows = [printed.loc[(cell.architecture, cell.method, cell.lam, m)] for m in METRICS]
-        robust, natural, stable = (row["mean"] + (cell.seed - 1) * row["std"] for row in rows)
-        return robust, natural, stable
-
-    fill_metrics(config, "table1", of_the_paper)
-    found = claims_of(config)
-    for name in ("wider-natural", "wider-stability", "lambda-stability"):
-        assert (found[name].verdict, found[name].unit) == ("holds", "seeds"), found[name]
-    # 11 rows of two steps in width, 9 columns... of 5 and 4 steps in lambda
-    assert len(found["wider-natural"].effects) == 1 + 22
-    assert len(found["lambda-stability"].effects) == 1 + 3 * (5 + 4)
-    # one of 22 is not as the paper says: 85.82 ± .01 against 85.62 ± .81
-    values = {effect.what: effect.value for effect in found["wider-natural"].effects}
-    assert [what for what, value in values.items() if value < 0] == [
-        next(what for what in values if "λ=1: w=10 − w=5" in what)
-    ]
-    effect = next(e for e in found["wider-stability"].effects if "TRADES, λ=6: w=1 − w=5" in e.what)
-    assert effect.value == pytest.approx(69.33 - 68.27, abs=0.01)
-    assert (effect.seeds, effect.images) == (3, 10_000)
-    assert "p < 0.05 in 3 of 3 pairs" in effect.detail
-    best = found["best-lambda"]
-    assert [e.value for e in best.effects if e.unit == "λ"] == [9, 12, 18, 1.25, 1.75, 2]
-    assert best.verdict == "holds", best.summary
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("right", [True, False])
+def test_every_statement_holds_and_fails(config: Config, name: str, right: bool) -> None:
+    (statement,) = (one for one in STATEMENTS if one.name == name)
+    images = 10_000 if statement.experiment in OF_IMAGES else 0
+    world = as_the_paper_says if right else the_opposite
+    evidence = MadeUp(config, world, images, epochs_of(config, right=right))
+    broken = 0 if right else 100
+    evidence.records = {"a record": (Metrics(50.0, 80.0, 60.0, broken, 1000), True)}
+    claim = judged(evidence, name)
+    assert claim.verdict == ("holds" if right else "fails"), claim.summary
+    assert claim.unit == ("images" if images or name == "identity" else "seeds")
+    whats = [effect.what for effect in claim.effects]
+    assert len(set(whats)) == len(whats) > 0
+    assert claim.missing == ()
 
 
-def test_trends_that_hold_and_their_opposites_fail(small: Config) -> None:
-    fill_metrics(small, "table1", _as_claimed)
-    natural = claim_of(small, "wider-natural")
-    assert natural.verdict == "holds"
-    pooled = natural.effects[0]
-    # on average a step in width is worth (10 - 1) / 2
-    assert pooled.value == pytest.approx(4.5)
-    # the middle width cancels: two cells of three seeds a lambda are left
-    half = 2.776445 * 0.1 / math.sqrt(3)
-    assert (pooled.value - pooled.low) < half
-    assert natural.missing == ()
-    found = claims_of(small)
-    assert found["wider-stability"].verdict == "holds"
-    lam = found["lambda-stability"]
-    assert (lam.verdict, lam.effects[0].value) == ("holds", pytest.approx(6))
-
-    def opposite(item: Evaluation) -> Numbers:
-        width, lam, seed = width_of(item), item.cell.lam, item.cell.seed
-        return 40 + seed / 10, 70 - width + seed / 10, 60 + width / 2 - lam + seed / 10
-
-    fill_metrics(small, "table1", opposite)
-    found = claims_of(small)
-    for name in ("wider-natural", "wider-stability", "lambda-stability"):
-        assert found[name].verdict == "fails", name
-    text = found["wider-natural"].summary
-    assert "4.50 points lower on the wider network (95 % interval 4." in text
-    assert "Significantly against the claim: TRADES, λ=6: w=5 − w=1" in text
+@pytest.mark.parametrize("name", NAMES)
+def test_no_statement_holds_or_fails_on_nothing(config: Config, name: str) -> None:
+    claim = judged(MadeUp(config, lambda *_: None), name)
+    assert (claim.verdict, claim.effects) == ("too little data", ())
 
 
-def test_one_comparison_contradicts_always(small: Config) -> None:
-    """Of four steps three go up by ten, one down by one: the mean holds, "always" does not."""
-
-    def numbers(item: Evaluation) -> Numbers:
-        width, lam, seed = width_of(item), item.cell.lam, item.cell.seed
-        natural = {1: 50, 5: 60, 10: 59 if lam == 6 else 70}[width]
-        return 40, natural + seed / 100, 60
-
-    fill_metrics(small, "table1", numbers)
-    claim = claim_of(small, "wider-natural")
-    assert claim.effects[0].low > 0
-    assert claim.verdict == "fails"
-    assert "Significantly against the claim: TRADES, λ=6: w=10 − w=5." in claim.summary
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_statements_on_what_the_configuration_leaves_out(name: str) -> None:
+    (statement,) = (one for one in STATEMENTS if one.name == name)
+    left_out = load_config("{}", "paper", [f"experiments.{statement.experiment}=null"])
+    claim = judged(MadeUp(left_out, as_the_paper_says), name)
+    text = f"Not in this configuration: experiments.{statement.experiment} is null."
+    assert (claim.verdict, claim.summary) == ("too little data", text)
 
 
-def test_noise_does_not_contradict(small: Config) -> None:
-    def numbers(item: Evaluation) -> Numbers:
-        width, lam, seed = width_of(item), item.cell.lam, item.cell.seed
-        natural = {1: 50, 5: 60, 10: 59.9 if lam == 6 else 70}[width]
-        return 40, natural + seed / 2, 60
-
-    fill_metrics(small, "table1", numbers)
-    claim = claim_of(small, "wider-natural")
-    assert claim.verdict == "holds"
-    assert "1 of 4 points the other way, none significantly." in claim.summary
-
-
-def test_seeds_that_scatter_are_too_little_data(small: Config) -> None:
-    fill_metrics(small, "table1", lambda item: (40, 60 + width_of(item) / 10 + item.cell.seed, 70))
-    claim = claim_of(small, "wider-natural")
-    assert claim.verdict == "too little data"
-    assert claim.effects[0].low < 0 < claim.effects[0].high
-
-
-def test_missing_cells_are_counted_and_named(small: Config) -> None:
-    def numbers(item: Evaluation) -> Numbers | None:
-        lost = item.cell.lam == 12 and width_of(item) == 10
-        return None if lost or (item.cell.lam == 6 and item.cell.seed == 2) else _as_claimed(item)
-
-    fill_metrics(small, "table1", numbers)
-    claim = claim_of(small, "wider-natural")
-    assert claim.effects[0].low > 0
-    assert claim.verdict == "too little data"
-    assert "So far, judged on 3 of 4 comparisons: on average over 3" in claim.summary
-    assert "2 training seeds" in claim.summary
-    assert "cifar10/wrn-34-10/trades/lam-12/seed-1 has no record" in " ".join(claim.missing)
-    assert len(claim.missing) == 3 + 3
-
-
-def test_a_part_can_contradict_and_nothing_more(small: Config) -> None:
-    """Of four comparisons one has its seeds."""
-
-    def numbers(item: Evaluation, sign: int) -> Numbers | None:
-        width, seed = width_of(item), item.cell.seed
-        there = item.cell.lam == 6 and width < 10
-        return (40, 60 + sign * width + seed / 10, 65 - seed) if there else None
-
-    for sign, verdict in ((1, "too little data"), (-1, "fails")):
-        fill_metrics(small, "table1", partial(numbers, sign=sign))
-        claim = claim_of(small, "wider-natural")
-        assert claim.verdict == verdict
-        assert claim.summary.startswith("So far, judged on 1 of 4 comparisons: natural accuracy")
-
-
-def test_a_mean_over_a_part_decides_nothing(small: Config) -> None:
-    """Three of four fall by so little that none does significantly, but their mean would."""
-
-    def numbers(item: Evaluation) -> Numbers | None:
-        lost = item.cell.lam == 12 and width_of(item) == 10 and item.cell.seed
-        return None if lost else (40, 70 - width_of(item) / 5 + item.cell.seed / 2, 65)
-
-    fill_metrics(small, "table1", numbers)
-    claim = claim_of(small, "wider-natural")
-    assert claim.effects[0].high < 0
-    assert "3 of 3 point the other way, none significantly." in claim.summary
+@pytest.mark.parametrize("name", NAMES)
+def test_a_grid_of_one_cell_decides_nothing(name: str) -> None:
+    one = (
+        "{dataset: digits, architectures: [wrn-10-1], method: trades-step, lambdas: [6], "
+        "seeds: [0]}"
+    )
+    table = "{architectures: [wrn-10-1], methods: {trades: [6]}, seeds: [0], dataset: digits}"
+    config = load_config(
+        "{}",
+        "demo",
+        [
+            *(f"experiments.table{number}={table}" for number in (1, 5, 6)),
+            *(f"experiments.figure{number}={one}" for number in (1, 3, 4)),
+            "experiments.table2={lambdas: [6]}",
+            "experiments.table3={lambdas: [6]}",
+            "experiments.table4={dataset: digits, attack: pgd20, trained: "
+            "{digits/wrn-10-1/trades/lam-6/seed-0: last}}",
+        ],
+    )
+    claim = judged(MadeUp(config, as_the_paper_says), name)
     assert claim.verdict == "too little data"
 
 
-def test_lines_tell_networks_of_one_width_apart(paper: Callable[..., Config]) -> None:
+class _Printed:
+    """The paper's tables as numbers of runs: mean ± std as three seeds, mean - std first."""
+
+    def __init__(self, experiment: str) -> None:
+        table = published(experiment)
+        self._rows = {
+            (*row[:3], 0.0 if math.isnan(row[3]) else row[3], *row[4:6]): row[6:8]
+            for row in table[
+                ["dataset", "architecture", "method", "lambda", "attack", "metric", "mean", "std"]
+            ].itertuples(index=False, name=None)
+        }
+        self._table1 = _Printed("table1") if experiment == "table3" else self
+
+    def __call__(self, metric: str, key: Key, seed: int) -> float | None:
+        if key.method == "war" and metric == "final_lambda":
+            metric = "lambda"
+        if metric == "hours":
+            return self._hours(key)
+        rows = self if key.method == "war" else self._table1
+        mean, std = rows._rows.get((*key[:4], key.attack, metric), (math.nan, math.nan))
+        scatter = 0.0 if math.isnan(std) else (seed - 1) * std
+        return None if math.isnan(mean) else mean + scatter
+
+    def _hours(self, key: Key) -> float:
+        """A run is a sixth of the search, and the thin network's tuning six of its runs."""
+        if key.architecture == "wrn-34-0.5":
+            return 18 / 6
+        found = self._rows[(*key[:2], "manual", 0.0, key.attack, "gpu_hours")]
+        return found[0] / 6
+
+
+# figures have no numbers in print, and traces neither
+UNPRINTED = {
+    "wider-robust",
+    "wider-regularization",
+    "wider-risk",
+    "wider-lipschitz",
+    "stability-falls",
+    "overfitting",
+    "exp-schedule",
+    "terms-ratio",
+    "identity",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNPRINTED])
+def test_the_papers_own_tables_point_the_way_it_says(config: Config, name: str) -> None:
+    (statement,) = (one for one in STATEMENTS if one.name == name)
+    claim = judged(MadeUp(config, _Printed(statement.experiment)), name)
+    assert claim.verdict != "fails", claim.summary
+    values = [effect.value for effect in claim.effects]
+    if name == "best-lambda":
+        found = [effect.value for effect in claim.effects if effect.unit == "λ"]
+        assert found == [9, 12, 18, 1.25, 1.75, 2]
+    elif name == "best-lambda-transfers":
+        # one seed, and no images in print: no draws
+        assert "has two seeds that differ in 0 of" in claim.summary
+    elif name == "war-lambda":
+        assert values == pytest.approx([9.12 - 9, 14.37 - 12, 16.43 - 18])
+        assert all(abs(value) < 3 for value in values)
+    else:
+        assert values[0] > claim.effects[0].threshold
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("wider-natural", "holds"),
+        ("wider-stability", "holds"),
+        ("wider-robust-untuned", "holds"),
+        ("lambda-stability", "holds"),
+        ("lambda-natural", "holds"),
+        ("best-lambda-gain", "holds"),
+        # 12 against 9 and 15 on the middle network: within a standard deviation
+        ("best-lambda", "too little data"),
+    ],
+)
+def test_verdicts_on_the_papers_table_1(config: Config, name: str, verdict: str) -> None:
+    claim = judged(MadeUp(config, _Printed("table1")), name)
+    assert claim.verdict == verdict, claim.summary
+
+
+def test_the_numbers_of_a_contrast() -> None:
+    """On average a step in width is worth (10 - 1) / 2, and the middle width cancels."""
+    world: World = lambda _, key, seed: 60 + width_of(key) + seed / 10  # noqa: E731
+    claim = judged(MadeUp(_small(), world), "wider-natural")
+    main, *singles = claim.effects
+    assert (len(singles), main.seeds) == (4, 3)
+    assert main.value == pytest.approx(4.5)
+    assert 0 < main.value - main.low < 2.776445 * 0.1 / math.sqrt(3)
+    assert "natural accuracy is 4.50 points higher on the wider network" in claim.summary
+    assert singles[0].what == "TRADES, λ=6: w=5 − w=1"
+
+
+def _natural(world: Callable[[int, float, int], float | None]) -> World:
+    return lambda _, key, seed: world(int(width_of(key)), key.lam, seed)
+
+
+@pytest.mark.parametrize(
+    ("world", "verdict", "words"),
+    [
+        # of four steps three go up by ten, one down by one: the mean holds, "always" does not
+        (
+            lambda w, lam, s: {1: 50, 5: 60, 10: 59 if lam == 6 else 70}[w] + s / 100,
+            "fails",
+            "Significantly against the claim: TRADES, λ=6: w=10 − w=5.",
+        ),
+        # so little that noise explains it
+        (
+            lambda w, lam, s: {1: 50, 5: 60, 10: 59.9 if lam == 6 else 70}[w] + s / 2,
+            "holds",
+            "1 of 4 points the other way, none significantly.",
+        ),
+        # seeds scatter by more than width does
+        (lambda w, _, s: 60 + w / 10 + s, "too little data", "None of the 4"),
+        # what is missing is counted; the rest does not hold for it
+        (
+            lambda w, lam, s: None if lam == 12 and w == 10 else 60 + w + s / 10,
+            "too little data",
+            "So far, judged on 3 of 4 comparisons: on average over 3",
+        ),
+        # a part can contradict and nothing more
+        (
+            lambda w, lam, s: 60 - w + s / 10 if lam == 6 and w < 10 else None,
+            "fails",
+            "So far, judged on 1 of 4 comparisons: natural accuracy",
+        ),
+        # three of four fall by so little that none does significantly, but their mean would
+        (
+            lambda w, lam, s: None if lam == 12 and w == 10 and s else 70 - w / 5 + s / 2,
+            "too little data",
+            "3 of 3 point the other way, none significantly.",
+        ),
+        # one seed and no images
+        (
+            lambda w, _, s: None if s else 60 + w,
+            "too little data",
+            "Needs two training seeds on each side. So far there are differences for 4 of 4",
+        ),
+    ],
+)
+def test_many_comparisons_one_verdict(
+    world: Callable[[int, float, int], float | None], verdict: str, words: str
+) -> None:
+    claim = judged(MadeUp(_small(), _natural(world)), "wider-natural")
+    assert claim.verdict == verdict
+    assert words in claim.summary
+
+
+def test_what_is_missing_is_named() -> None:
+    lost = _natural(lambda w, lam, s: None if (w, lam, s) == (5, 6, 2) else 60 + w + s / 10)
+    claim = judged(MadeUp(_small(), lost), "wider-natural")
+    (line,) = claim.missing
+    assert line.endswith("has no seed 2")
+    assert (claim.verdict, claim.effects[0].seeds) == ("holds", 2)
+
+
+def test_networks_of_one_width_are_told_apart() -> None:
     networks = "[wrn-28-5, wrn-28-10, wrn-34-5, wrn-34-10]"
     grid = f"{{architectures: {networks}, methods: {{trades: [6, 12]}}}}"
-    config = paper(f"experiments.table1={grid}")
-    fill_metrics(config, "table1", _as_claimed)
-    found = claims_of(config)
+    config = load_config("{}", "paper", [f"experiments.table1={grid}"])
     for name in ("wider-natural", "wider-stability", "lambda-stability"):
-        lines = [effect.what for effect in found[name].effects]
+        lines = [e.what for e in judged(MadeUp(config, as_the_paper_says), name).effects]
         assert len(set(lines)) == len(lines) == 1 + 4
         assert sum("WideResNet-28" in line for line in lines) == 2
 
 
-def test_a_damaged_record_is_named(small: Config) -> None:
-    fill_metrics(small, "table1", _as_claimed)
-    item = find_experiment(small, "table1").evaluations[0]
-    record = paths.record_file(
-        paths.cell_folder(small, item.cell), item.checkpoint, item.attack, item.seed
-    )
-    record.write_bytes(b"no zip")
-    claim = claim_of(small, "wider-stability")
-    # the other two seeds are enough
-    assert (claim.verdict, claim.effects[0].seeds) == ("holds", 2)
-    assert f"{record} does not match its checksum" in " ".join(claim.missing)
-
-
-def test_no_results_at_all(paper: Callable[..., Config]) -> None:
-    config = paper("experiments.table5=null")
-    found = judge_claims(config)
-    assert {claim.verdict for claim in found} == {"too little data"}
-    summaries = {claim.name: claim.summary for claim in found}
-    assert "experiments.table5 is null" in summaries["imagenet-natural"]
-    assert summaries["wider-natural"] == "No results yet; 22 comparisons to make."
-    assert len({claim.name for claim in found}) == len(found) == 16
-
-
-def test_a_single_width_has_nothing_to_compare(paper: Callable[..., Config]) -> None:
-    config = paper("experiments.table1={architectures: [wrn-34-1], methods: {at: [1]}}")
-    assert "Nothing to compare" in claim_of(config, "wider-natural").summary
-    assert "Nothing to compare" in claim_of(config, "lambda-stability").summary
-
-
-def test_imagenet(paper: Callable[..., Config]) -> None:
-    config = paper()
-    for item in find_experiment(config, "table5").evaluations:
-        wide = item.cell.architecture == "wrn-50-2"
-        place = np.arange(1000)
-        top5 = place < (660 if wide else 530)
-        write_run(config, item, test=1000)
-        robust = place < (300 if wide else 400)
-        write_made_up(config, item, place, robust, robust, 0, top5=top5)
-    natural, stable = (claim_of(config, f"imagenet-{name}") for name in ("natural", "stability"))
-    assert (natural.verdict, natural.effects[0].value) == ("holds", pytest.approx(13))
-    assert (stable.verdict, stable.effects[0].value) == ("holds", pytest.approx(10))
-    assert natural.unit == stable.unit == "images"
-
-
-def test_the_identity(paper: Callable[..., Config]) -> None:
-    config = paper("experiments.table1.methods={trades: [6]}")
-    first, second, third, *_ = find_experiment(config, "table1").evaluations
-    place = np.arange(10_000)
-    for item in (first, second, third):
-        write_run(config, item)
-        every = item is not third
-        recovered = {first: 10, second: 3, third: 500}[item]
-        write_made_up(
-            config, item, place, place < 4000, place < 8000, 0, recovered, every_image=every
-        )
-    claim = claim_of(config, "identity")
-    # the third attack left alone what was wrong: its record cannot tell
+@pytest.mark.parametrize(
+    ("natural", "verdict"), [({1: 50, 5: 55}, "holds"), ({1: 55, 5: 50}, "fails")]
+)
+def test_one_seed_is_judged_over_images(natural: dict[int, int], verdict: str) -> None:
+    grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6]}, seeds: [0]}"
+    config = load_config("{}", "paper", [f"experiments.table1={grid}"])
+    claim = judged(MadeUp(config, _natural(lambda w, *_: natural[w]), 1000), "wider-natural")
+    assert (claim.verdict, claim.unit) == (verdict, "images")
     (effect,) = claim.effects
-    assert (claim.verdict, effect.value, effect.images) == ("holds", pytest.approx(0.1), 20_000)
-    assert "19,987 of 20,000 attacked images in 2 records" in claim.summary
-    assert f"{len(claim.missing)} planned records cannot be read yet" in claim.summary
-    for recovered, verdict in ((11, "too little data"), (30, "fails")):
-        write_made_up(config, first, place, place < 4000, place < 8000, 0, recovered)
-        assert claim_of(config, "identity").verdict == verdict
+    assert (abs(effect.value), effect.seeds, effect.images) == (pytest.approx(5), 1, 1000)
+    assert effect.p_value == pytest.approx(2 * 0.5**50)
+    assert "50 images for w=" in effect.detail
+    assert "these very networks, not of another training seed" in claim.summary
 
 
-def _numbers(tree: object) -> Iterator[object]:
-    for value in tree.values() if isinstance(tree, dict) else tree:
-        yield from _numbers(value) if isinstance(value, dict | list) else [value]
+def test_images_are_of_one_training_seed() -> None:
+    """The middle network has seed 1 alone; of seed 0 the widest is worse than the thinnest."""
+    of_seed = {0: {1: 90, 10: 40}, 1: {1: 50, 5: 60, 10: 70}}
+    config = _small("experiments.table1.methods={trades: [6]}")
+    world = _natural(lambda w, _, s: of_seed.get(s, {}).get(w))
+    claim = judged(MadeUp(config, world, 1000), "wider-natural")
+    assert (claim.verdict, claim.unit) == ("holds", "images")
+    assert [effect.value for effect in claim.effects] == pytest.approx([10, 10, 10])
+    # networks of different seeds are no pair
+    apart = {1: {0, 2}, 5: {0}, 10: {2}}
+    other = _natural(lambda w, _, s: 50 + w if s in apart[w] else None)
+    claim = judged(MadeUp(config, other, 1000), "wider-natural")
+    assert claim.verdict == "too little data"
+    assert claim.summary.startswith("So far, judged on 1 of 2 comparisons")
 
 
-def test_the_file_is_strict_json(small: Config, run_command: Callable[..., str]) -> None:
-    # one pair with two seeds; the others have numbers and no interval
-    fill_metrics(
-        small,
-        "table1",
-        lambda i: _as_claimed(i) if i.cell.seed < 1 + (i.cell.lam == 6) else None,
+def test_the_ends_decide_and_neighbours_can_contradict(config: Config) -> None:
+    bent = {1: 0.0, 5: 2.0, 10: 1.0}
+    world: World = lambda _, key, seed: bent[int(width_of(key))] + seed / 100  # noqa: E731
+    claim = judged(MadeUp(config, world), "wider-lipschitz")
+    assert (claim.verdict, claim.effects[0].value) == ("fails", pytest.approx(1))
+    assert claim.effects[0].low > 0
+    assert "Significantly against the claim: TRADES, λ=6: w=10 − w=5" in claim.summary
+    # the ends alone are not every width
+    ends = lambda _, key, s: None if width_of(key) == 5 else width_of(key) + s / 100  # noqa: E731
+    claim = judged(MadeUp(config, ends), "wider-lipschitz")
+    assert claim.verdict == "too little data"
+    assert "So far, judged on 0 of 2 comparisons: the local Lipschitz" in claim.summary
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [(0.0, "holds"), (0.2, "holds"), (-1.0, "holds"), (0.5, "too little data"), (0.8, "fails")],
+)
+@pytest.mark.parametrize("name", ["wider-robust", "wider-robust-untuned"])
+def test_width_alone_need_not_raise_robust_accuracy(
+    config: Config, name: str, gain: float, verdict: str
+) -> None:
+    """Half a point counts as none; what the thinnest has plays no part."""
+    level = {1: 0.0, 5: 50.0, 10: 50.0 + gain}
+    world: World = lambda _, key, seed: level[int(width_of(key))] + seed / 20  # noqa: E731
+    assert judged(MadeUp(config, world), name).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("gain", "better", "not_worse"),
+    [
+        (0.2, "holds", "holds"),
+        (-0.2, "fails", "holds"),
+        (0.0, "too little data", "holds"),
+        (-1.0, "fails", "fails"),
+    ],
+)
+def test_war_is_slightly_better_or_not_worse(
+    config: Config, gain: float, better: str, not_worse: str
+) -> None:
+    world: World = lambda _, key, s: 50 + (gain if key.method == "war" else 0) + s / 20  # noqa: E731
+    evidence = MadeUp(config, world)
+    assert judged(evidence, "war-robustness").verdict == better
+    assert judged(evidence, "war-not-worse").verdict == not_worse
+
+
+def test_a_larger_lambda_is_chosen_beforehand() -> None:
+    """The paper's, not whichever is best here; the next above the smallest where it is not."""
+    robust = {6.0: 50.0, 9.0: 49.0, 12.0: 48.0, 18.0: 55.0}
+    world: World = lambda _, key, __: robust[key.lam]  # noqa: E731
+    for lams, verdict in (("[6, 12, 18]", "fails"), ("[6, 18]", "holds"), ("[6, 9]", "fails")):
+        config = load_config("{}", "paper", [f"experiments.table6.methods={{awp-trades: {lams}}}"])
+        claim = judged(MadeUp(config, world, 1000), "awp-lambda")
+        assert claim.verdict == verdict
+        assert len(claim.effects) == 1
+
+
+def test_every_attack_on_the_widest_of_every_kind(config: Config) -> None:
+    worse = lambda _, key, __: 50 + (key.lam / 6) * (-1 if key.attack == "fab" else 1)  # noqa: E731
+    claim = judged(MadeUp(config, worse, 2000), "lambda-transfers")
+    assert (claim.verdict, claim.unit) == ("fails", "images")
+    # three kinds of network and data, four attacks
+    assert len(claim.effects) == 1 + 3 * 4
+    assert claim.summary.count("fab: λ=12 − λ=6") == 3
+
+
+def test_published_networks_stand_beside_ours(config: Config) -> None:
+    robust = {"war": 54.0, "Zhang2019Theoretically": 53.0, "rst-war": 60.0, "rst": 58.0}
+    world: World = lambda _, key, __: robust.get(key.method)  # noqa: E731
+    evidence = MadeUp(config, world, 1000)
+    claim = judged(evidence, "war-trades")
+    assert (claim.verdict, claim.effects[0].value) == ("holds", pytest.approx(1))
+    assert "higher with WAR than with Zhang2019Theoretically" in claim.summary
+    # RST is there as trained here, and is missing as published
+    claim = judged(evidence, "war-rst")
+    assert claim.verdict == "too little data"
+    assert "So far, judged on 1 of 2 comparisons" in claim.summary
+
+
+BEST = "{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 9, 12, 18]}}"
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict", "words"),
+    [
+        ((9, 12, 18), "holds", "the last is the largest λ tried"),
+        ((6, 9, 12), "holds", "increasing in 100.0 % of draws"),
+        # the same on all widths is no increase, as far as the grid can tell
+        ((12, 12, 12), "fails", "an increase of less than a step of the grid is not seen"),
+        ((9, 12, 12), "fails", "an increase of less than a step"),
+        ((18, 12, 9), "fails", "not increasing in 100.0 %"),
+        ((9, 12, 9), "fails", "not increasing in 100.0 %"),
+        # at an end of the grid the order is not known
+        ((18, 18, 18), "too little data", "share an end of the grid"),
+        ((9, 18, 18), "too little data", "share an end of the grid"),
+        ((6, 6, 12), "too little data", "share an end of the grid"),
+        ((18, 18, 9), "fails", "share an end of the grid"),
+    ],
+)
+@pytest.mark.parametrize("images", [0, 10_000])
+def test_best_lambda(images: int, best: tuple[int, ...], verdict: str, words: str) -> None:
+    """Over seeds, and of one seed over images."""
+    seeds = "seeds: [0]" if images else "seeds: [0, 1, 2]"
+    config = load_config("{}", "paper", [f"experiments.table1={BEST[:-1]}, {seeds}}}"])
+    at = dict(zip((1, 5, 10), best, strict=True))
+    world = _natural(lambda w, lam, s: 50 - abs(lam - at[w]) / 3 + s / 10)
+    evidence = MadeUp(config, world, images)
+    claim = judged(evidence, "best-lambda")
+    assert claim.verdict == verdict, claim.summary
+    assert words in claim.summary
+    assert [e.value for e in claim.effects if e.unit == "λ"] == list(best)
+    assert claim.unit == ("images" if images else "seeds")
+    # the draws are a function of a seed
+    assert judged(evidence, "best-lambda") == claim
+
+
+def test_best_lambda_of_a_coin_toss() -> None:
+    """Two widths, three lambdas, all cells alike: a third of draws increases, one ties inside."""
+    grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 9, 12], at: [1]}}"
+    config = load_config("{}", "paper", [f"experiments.table1={grid}"])
+    claim = judged(MadeUp(config, lambda _, __, seed: 50 + seed), "best-lambda")
+    assert claim.verdict == "too little data"
+    assert claim.effects[0].value == pytest.approx(100 / 3, abs=1.5)
+    assert "here in 44." in claim.effects[0].detail
+    # adversarial training has one lambda
+    assert all("TRADES" in effect.what for effect in claim.effects)
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_best_lambda_of_some_lambdas_is_none(seeds: int) -> None:
+    """The widest has only 6 and 9 so far; of these its best would be below the thinnest's."""
+    grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 9, 12], at: [1, 1.5, 2]}}"
+    config = load_config("{}", "paper", [f"experiments.table1={grid}"])
+
+    def world(_: str, key: Key, seed: int) -> float | None:
+        if key.method == "trades" and (width_of(key), key.lam) == (5, 12) and seed >= seeds:
+            return None
+        best = {(1, 9), (5, 6)} if key.method == "trades" else {(1, 1), (5, 1.5)}
+        return 50 + 3 * ((width_of(key), key.lam) in best) + seed / 10
+
+    claim = judged(MadeUp(config, world), "best-lambda")
+    assert claim.verdict == "too little data"
+    assert "So far, judged on 1 of 2 scales: best λ by width: Adversarial" in claim.summary
+    assert "TRADES has two seeds that differ in 5 of 6 cells." in claim.summary
+
+
+TUNED = "{architectures: [wrn-34-1, wrn-34-5], untuned: 6, lambdas: [6, 9, 12]}"
+
+
+@pytest.mark.parametrize(
+    ("lams", "spread", "verdict", "values"),
+    [
+        ((8, 10), 0.2, "holds", [-0.8, 1.2]),
+        ((8, 14), 0.2, "fails", [-0.8, 5.2]),
+        ((8, 8), 2.0, "too little data", [1, 1]),
+    ],
+)
+def test_war_ends_near_the_best_lambda(
+    lams: tuple[int, int], spread: float, verdict: str, values: list[float]
+) -> None:
+    config = load_config("{}", "paper", [f"experiments.table3={TUNED}"])
+
+    def world(metric: str, key: Key, seed: int) -> float:
+        if metric == "final_lambda":
+            return lams[width_of(key) == 5] + spread * seed
+        return 50 - abs(key.lam - 9) / 3 + seed / 10
+
+    claim = judged(MadeUp(config, world), "war-lambda")
+    assert claim.verdict == verdict
+    assert [effect.value for effect in claim.effects] == pytest.approx(values)
+    assert [(e.threshold, e.unit, e.seeds) for e in claim.effects] == [(3, "λ", 3)] * 2
+    half = claim.effects[0].high - claim.effects[0].value
+    assert half == pytest.approx(4.302653 * spread / 3**0.5)
+    assert "(95 % interval −" in claim.summary
+
+
+def test_war_waits_for_every_network_and_for_the_search() -> None:
+    config = load_config("{}", "paper", [f"experiments.table3={TUNED}"])
+
+    def world(metric: str, key: Key, seed: int) -> float | None:
+        lost = key.method == "war" and width_of(key) == 5
+        return None if lost else 9 + seed / 10 if metric == "final_lambda" else 50 - key.lam / 9
+
+    claim = judged(MadeUp(config, world), "war-lambda")
+    assert claim.verdict == "too little data"
+    assert "judged on 1 of 2 networks" in claim.summary
+    assert len(claim.missing) == 3
+    one = load_config(
+        "{}", "paper", [f"experiments.table3={TUNED}", "experiments.table3.lambdas=[9]"]
     )
-    shown = run_command(small, "claims")
-    assert "Preset paper; data: CIFAR-10, CIFAR-100, ImageNet." in shown
-
-    def refuse(word: str) -> None:
-        raise AssertionError(word)
-
-    tree = json.loads(paths.claims_file(small).read_text(), parse_constant=refuse)
-    assert [claim["name"] for claim in tree["claims"]] == [c.name for c in judge_claims(small)]
-    assert None in list(_numbers(tree["claims"]))
-    assert "experiments.table1.architectures" not in str(tree["deviations"])
-    for claim in tree["claims"]:
-        assert claim["name"] in shown
-        assert claim["verdict"] in ("holds", "fails", "too little data")
+    assert "single λ" in judged(MadeUp(one, world), "war-lambda").summary
 
 
-def test_another_protocol_is_said_first(small: Config, run_command: Callable[..., str]) -> None:
-    other = small.model_copy(update={"preset": "short"})
-    first, second, *_ = run_command(other, "claims").splitlines()
-    assert first.startswith("Preset short; data:")
-    assert second.startswith("Not the paper's protocol: preset is short")
-    write_claims(other, [])
-    assert json.loads(paths.claims_file(other).read_text())["claims"] == []
+@pytest.mark.parametrize(
+    ("war", "lams", "verdict"),
+    [
+        # six runs of an hour against WAR's and six thin ones of a twentieth
+        (1.0, "[6, 9, 12, 15, 18, 21]", "holds"),
+        (1.7, "[6, 9, 12, 15, 18, 21]", "too little data"),
+        (2.5, "[6, 9, 12, 15, 18, 21]", "fails"),
+        # a search of three cannot take more than three times as long
+        (1.0, "[6, 9, 12]", "too little data"),
+    ],
+)
+def test_time_of_tuning(war: float, lams: str, verdict: str) -> None:
+    config = load_config("{}", "paper", [f"experiments.table3.lambdas={lams}"])
+
+    def world(_: str, key: Key, seed: int) -> float:
+        hours = war if key.method == "war" else 0.05 if width_of(key) == 0.5 else 1.0
+        return hours * (1 + seed / 50)
+
+    assert judged(MadeUp(config, world), "tuning-time").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [(1.1, "holds"), (1.25, "too little data"), (1.5, "fails"), (0.6, "fails")],
+)
+def test_the_ratio_of_the_two_terms(config: Config, ratio: float, verdict: str) -> None:
+    """Of each network at its own best lambda; elsewhere it is another."""
+    best = {1: 9, 5: 12, 10: 18}
+
+    def world(metric: str, key: Key, seed: int) -> float:
+        if metric == "robust_accuracy":
+            return 50 - abs(key.lam - best.get(int(width_of(key)), 6)) + seed / 100
+        at_best = key.lam == best.get(int(width_of(key)))
+        return (30 if width_of(key) < 10 else 30 * ratio) * (1 if at_best else 9) + seed / 10
+
+    claim = judged(MadeUp(config, world), "terms-ratio")
+    assert claim.verdict == verdict
+    assert claim.effects[1].value == pytest.approx(ratio, rel=0.01)
+
+
+def test_schedules_take_the_same_networks(config: Config) -> None:
+    world: World = lambda _, key, seed: seed / 100 + 0.1 * (key.method == "trades-step")  # noqa: E731
+    claim = judged(MadeUp(config, world), "exp-schedule")
+    assert claim.verdict == "holds"
+    assert len(claim.effects) == 1 + 3
+    assert claim.effects[1].what == "λ=6, w=1: TRADES, step schedule − TRADES"
+    # where TRADES has another schedule there is nothing to hold it against
+    other = load_config("{}", "paper", ["train.schedule=cosine"])
+    assert "Not in this configuration" in judged(MadeUp(other, world), "exp-schedule").summary
+
+
+@pytest.mark.parametrize(
+    ("broken", "every", "verdict"),
+    [
+        ([10, 3], True, "holds"),
+        ([11, 3], True, "too little data"),
+        ([30, 3], True, "fails"),
+        # an attack that leaves alone what is wrong cannot tell
+        ([500, 500], False, "too little data"),
+    ],
+)
+def test_the_identity(config: Config, broken: list[int], every: bool, verdict: str) -> None:
+    evidence = MadeUp(config, as_the_paper_says)
+    evidence.records = {
+        **{f"r{n}": (Metrics(40.0, 80.0, 50.0, n, 10_000), every) for n in broken},
+        "lost": "it is not there",
+    }
+    claim = judged(evidence, "identity")
+    assert (claim.verdict, claim.missing) == (verdict, ("it is not there",))
+
+
+def test_names_are_told_apart() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    assert all(one.says.endswith(".") and one.source for one in STATEMENTS)

@@ -13,6 +13,7 @@ from conftest import ROOT
 from packaging.specifiers import SpecifierSet
 
 from reproduce.analysis import VERDICTS
+from reproduce.claims.statements import STATEMENTS
 from reproduce.cli import app
 from reproduce.config import Config
 from reproduce.experiments import experiment_names
@@ -165,3 +166,9 @@ def test_what_the_readme_says_was_measured_is_what_is_published() -> None:
         name = row["metric"].replace("_", " ")
         numbers = f"{row['ours']:.2f} | {row['paper']:.2f} | {row['difference']:+.2f}"
         assert f"| {name} | {numbers.replace('-', '−')} |" in readme
+
+
+def test_the_table_of_claims_is_that_of_the_code() -> None:
+    lines = (ROOT / "docs" / "claims.md").read_text().splitlines()
+    rows = [tuple(line.split(" | ")[:2]) for line in lines if line.startswith("| `")]
+    assert rows == [(f"| `{one.name}`", one.source) for one in STATEMENTS]

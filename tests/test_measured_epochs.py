@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from claim_results import claims_of
 from histories import made_up_epochs, write_history
 from small_runs import STEPS, never, quiet, results, stop_at, stopped
 
@@ -17,6 +16,7 @@ from reproduce.analysis.histories import read_histories
 from reproduce.campaign import find_campaign, read_status, run_work
 from reproduce.catalogue import METHODS, dataset_facts
 from reproduce.cells import Cell, parse_cell
+from reproduce.claims import judge_claims
 from reproduce.config import PRESETS, Config, Train
 from reproduce.costs import attack_passes, training_passes, validation_passes
 from reproduce.errors import HarnessError, Stopped
@@ -160,7 +160,7 @@ def test_a_run_that_was_not_measured_yet_is_followed(
     assert len(histories.traces) == STEPS + 1
     assert histories.epochs.empty
     assert draw(config, "figure3").missing == (f"{cell} is in epoch 2 of 4",)
-    assert claims_of(config)["overfitting"].verdict == "too little data"
+    assert {c.name: c for c in judge_claims(config)}["overfitting"].verdict == "too little data"
 
 
 def test_all_that_read_epochs_read_those_measured(
@@ -229,7 +229,7 @@ def test_claims_on_epochs_take_those_measured(tiny: Callable[..., Config]) -> No
             for epoch in measured_epochs(config.train_of("trades-step"))
         ]
         write_history(config, cell, epochs=rows)
-    found = claims_of(config)
+    found = {claim.name: claim for claim in judge_claims(config)}
     over = found["overfitting"]
     assert over.verdict == "holds", over.summary
     assert "epochs 9 to 12; 4 runs of 2 networks" in over.effects[0].detail

@@ -11,7 +11,7 @@ from report_cases import make_up, paper_config
 
 from reproduce import paths
 from reproduce.claims import Claim, Effect
-from reproduce.claims.claim import Verdict
+from reproduce.claims.evidence import Verdict
 from reproduce.files import write_text
 from reproduce.report.build import build_report
 from reproduce.report.claims import claim_view

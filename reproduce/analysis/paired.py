@@ -61,7 +61,7 @@ def discordant(first: Flags, second: Flags) -> Discordant:
     HarnessError
         If the two are not of the same images.
     """
-    a, b = _shared([first, second])
+    a, b = shared_flags([first, second])
     return Discordant(int((a & ~b).sum()), int((b & ~a).sum()), len(a))
 
 
@@ -120,14 +120,14 @@ def image_contrast(
             for flags, weight in zip(networks, weights, strict=True)
             if flags.dataset == dataset
         ]
-        shared = _shared([flags for flags, _ in chosen])
+        shared = shared_flags([flags for flags, _ in chosen])
         sums = 100 * np.sum([w * x for (_, w), x in zip(chosen, shared, strict=True)], axis=0)
         value += float(sums.mean())
         variance += float(sums.var(ddof=1)) / len(sums)
     return interval_of(value, math.sqrt(variance), math.inf, level)
 
 
-def _shared(networks: Sequence[Flags]) -> list[NDArray[np.bool_]]:
+def shared_flags(networks: Sequence[Flags]) -> list[NDArray[np.bool_]]:
     """Return the flags of the images that all networks saw, in the same order."""
     first = networks[0]
     common = reduce(np.intersect1d, [flags.index for flags in networks])

@@ -1,18 +1,28 @@
-"""The claim that the best lambda does not fall with width."""
+"""The claim that the best lambda increases with width, and what a grid can decide of it."""
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reproduce.catalogue import METHODS, parse_architecture, width_label
-from reproduce.claims.claim import Effect, Finding, Verdict
-from reproduce.claims.evidence import Evidence, Group
-from reproduce.claims.grids import kinds, table_groups
-from reproduce.claims.words import counted, listed, so_far
-from reproduce.config import Grid
+from reproduce.analysis.paired import shared_flags
+from reproduce.catalogue import parse_architecture, width_label
+from reproduce.claims.contrasts import OVER_IMAGES, counted, listed, so_far, where_of
+from reproduce.claims.evidence import (
+    Effect,
+    Evidence,
+    Finding,
+    Group,
+    Key,
+    Unit,
+    Verdict,
+    missing_of,
+)
+from reproduce.config import AttackTable
 from reproduce.rng import derive
 
 DRAWS = 10_000
@@ -30,170 +40,181 @@ class _Scale:
     cells: list[list[Group]]
 
     @property
+    def flat(self) -> list[Group]:
+        """Every cell."""
+        return [cell for row in self.cells for cell in row]
+
+    @property
+    def unit(self) -> Unit:
+        """What its draws speak of: seeds where a cell has two."""
+        several = any(len(cell.by_seed) > 1 for cell in self.flat)
+        return "seeds" if several or not self.seeds else "images"
+
+    @property
+    def seeds(self) -> set[int]:
+        """Training seeds that every cell has images of."""
+        return set.intersection(*(set(cell.images) for cell in self.flat))
+
+    @property
+    def ready(self) -> int:
+        """Cells that have what draws take."""
+        if self.unit == "images":
+            return len(self.flat)
+        return sum(len(cell.by_seed) > 1 for cell in self.flat) * (self.std > 0)
+
+    @property
     def freedom(self) -> int:
         """Degrees of freedom of the standard deviation within cells."""
-        return sum(max(0, cell.sample.n - 1) for row in self.cells for cell in row)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every cell has two seeds, and a seed plays any part."""
-        return self._ready == len(self.widths) * len(self.lams) and self.std > 0
-
-    @property
-    def _ready(self) -> int:
-        return sum(cell.sample.n > 1 for row in self.cells for cell in row)
-
-    @property
-    def waiting(self) -> str:
-        """What it waits for, in words."""
-        cells = counted(len(self.widths) * len(self.lams), "cell")
-        return f"{self.title} has two seeds that differ in {self._ready} of {cells}."
+        return sum(max(0, len(cell.by_seed) - 1) for cell in self.flat)
 
     @property
     def std(self) -> float:
         """Standard deviation of a run within its cell, of all cells together."""
-        groups = [cell.sample for row in self.cells for cell in row if cell.sample.n > 1]
-        return math.sqrt(math.fsum(g.std**2 * (g.n - 1) for g in groups) / self.freedom)
+        groups = [cell.sample for cell in self.flat if len(cell.by_seed) > 1]
+        squares = math.fsum(g.std**2 * (g.n - 1) for g in groups)
+        return math.sqrt(squares / self.freedom) if groups else 0.0
+
+    @property
+    def best(self) -> list[float]:
+        """The lambda of the highest mean for each width."""
+        return [self.lams[int(np.argmax([c.sample.mean for c in row]))] for row in self.cells]
+
+    def draw(self) -> NDArray[np.intp]:
+        """Draw which lambda is best, by its place, shape (DRAWS, widths)."""
+        stream = np.random.default_rng(derive(0, f"claims/best-lambda/{self.title}"))
+        shape = (len(self.widths), len(self.lams))
+        if self.unit == "images":
+            seed = min(self.seeds)
+            flags = 100.0 * np.array(shared_flags([cell.images[seed] for cell in self.flat]))
+            spread = np.atleast_2d(np.cov(flags)) / flags.shape[1]
+            drawn = stream.multivariate_normal(flags.mean(axis=1), spread, DRAWS, method="eigh")
+            return np.asarray(drawn.reshape(DRAWS, *shape).argmax(axis=2))
+        means = np.array([[cell.sample.mean for cell in row] for row in self.cells])
+        counts = np.array([[cell.sample.n for cell in row] for row in self.cells])
+        std = self.std * np.sqrt(self.freedom / stream.chisquare(self.freedom, (DRAWS, 1, 1)))
+        drawn = means + std * stream.standard_normal((DRAWS, *shape)) / np.sqrt(counts)
+        return np.asarray(drawn.argmax(axis=2))
 
 
-def best_lambda(evidence: Evidence) -> Finding:
-    """Test that the best lambda does not fall with width (Table 1).
+def best_lambda(evidence: Evidence, experiment: str) -> Finding:
+    """Test that the best lambda increases from every width to the next.
 
-    Best is the lambda of the highest mean robust accuracy.  A scale, one method on
-    networks of one kind, is judged when all its cells have two seeds: the best of some of
-    the lambdas may be another.
-
-    Seeds differ by chance, and so may the best lambda.  `DRAWS` times every cell's mean is
-    drawn anew, around the one found, with the standard deviation within cells (of all
-    cells of a method together, itself drawn from what the data leave of it), and it is
-    counted in which draws the best lambda falls from no width to the next.  The claim holds
-    if that is 95 % or more for every method, and fails if it is 5 % or less for one.  It
-    cannot hold where the thinner of two networks is best at the largest lambda tried: its
-    best may lie beyond, and the order is not known.
+    Best is the lambda of the highest mean robust accuracy of those tried, under the first
+    attack of the table.  Seeds, or images, differ by chance, and so may the best lambda:
+    `DRAWS` times every cell's mean is drawn anew, and it is counted in which draws the best
+    lambda increases over all widths, and in which it does not: it falls between two
+    neighbours, or is the same inside the grid.  Two that are the same at an end of the grid
+    tell nothing: the best may lie beyond.  The claim holds if the first share is 95 % or
+    more for every scale (a method on networks of one kind), and fails if the second is 95 %
+    for one.
     """
-    groups = table_groups(evidence, "table1", "robust_accuracy")
-    scales = _scales(evidence, groups)
-    judged = [scale for scale in scales if scale.complete]
-    effects, verdicts = [], []
-    for scale in judged:
-        best = _draw_best(scale)
-        effects.append(_share(scale, best))
-        verdicts.append(_verdict(scale, effects[-1].value))
-        effects += [_found(scale, place, best[:, place]) for place in range(len(scale.widths))]
-    missing = tuple(dict.fromkeys(line for group in groups.values() for line in group.missing))
+    grid = evidence.grid(experiment)
+    groups = evidence.groups(experiment, "robust_accuracy")
+    if isinstance(grid, AttackTable):
+        groups = {key: group for key, group in groups.items() if key.attack == grid.attacks[0]}
+    scales = _scales(groups)
     if not scales:
-        return Finding("too little data", _NOTHING, missing=missing)
-    waiting = "".join(f" {scale.waiting}" for scale in scales if not scale.complete)
+        text = "Not in this configuration: no method has two widths and two lambdas."
+        return Finding("too little data", text)
+    effects: list[Effect] = []
+    verdicts: list[Verdict] = []
+    found: list[str] = []
+    judged = [scale for scale in scales if scale.ready == len(scale.flat)]
+    for scale in judged:
+        best = scale.draw()
+        steps = np.diff(best, axis=1)
+        at_end = (best[:, 1:] == 0) | (best[:, 1:] == len(scale.lams) - 1)
+        rises = 100 * float((steps > 0).all(axis=1).mean())
+        contradicted = ((steps < 0) | ((steps == 0) & ~at_end)).any(axis=1)
+        against = 100 * float(contradicted.mean())
+        verdicts.append(
+            "holds" if rises >= _SURE else "fails" if against >= _SURE else "too little data"
+        )
+        effects += _of_scale(scale, best, rises, against)
+        found.append(
+            f"{scale.title}: λ = {listed([f'{lam:g}' for lam in scale.best])} on "
+            f"{listed([width_label(width) for width in scale.widths])}, increasing in "
+            f"{rises:.1f} % of draws, not increasing in {against:.1f} %{_left_open(scale)}"
+        )
+    waiting = "".join(
+        f" {scale.title} has two seeds that differ in {scale.ready} of "
+        f"{counted(len(scale.flat), 'cell')}."
+        for scale in scales
+        if scale not in judged
+    )
+    missing = missing_of(groups.values())
     if not judged:
         return Finding("too little data", f"No verdict yet:{waiting}", missing=missing)
-    verdict: Verdict = "too little data"
-    if "fails" in verdicts:
-        verdict = "fails"
-    elif set(verdicts) == {"holds"} and not waiting:
+    verdict: Verdict = "fails" if "fails" in verdicts else "too little data"
+    if set(verdicts) == {"holds"} and not waiting:
         verdict = "holds"
-    return Finding(
-        verdict,
-        _in_words(judged, effects, so_far(len(judged), len(scales), "method")) + waiting,
-        effects=tuple(effects),
-        missing=missing,
-    )
+    text = so_far(len(judged), len(scales), "scale") + f"best λ by width: {'; '.join(found)}."
+    unit: Unit = "seeds" if any(scale.unit == "seeds" for scale in judged) else "images"
+    waiting += OVER_IMAGES * (unit == "images")
+    return Finding(verdict, text[0].upper() + text[1:] + waiting, unit, tuple(effects), missing)
 
 
-_NOTHING = "Nothing to compare: no method of the configuration has two widths and two lambdas."
-
-
-def _scales(evidence: Evidence, groups: dict[tuple[str, float, str], Group]) -> list[_Scale]:
+def _scales(groups: Mapping[Key, Group]) -> list[_Scale]:
     """Return every method and kind of network that has several lambdas and several widths."""
-    grid: Grid = evidence.grid("table1")
-    return [
-        _Scale(
-            f"{METHODS[method].title}, {parse_architecture(kind[0]).title}",
-            kind,
-            sorted(lams),
-            [[groups[method, lam, name] for lam in sorted(lams)] for name in kind],
+    rows: dict[str, dict[Key, Group]] = {}
+    for key, group in groups.items():
+        rows.setdefault(where_of(key, groups, "scale"), {})[key] = group
+    scales = []
+    for title, row in rows.items():
+        lams = sorted({key.lam for key in row})
+        widths = sorted(
+            {key.architecture for key in row}, key=lambda name: parse_architecture(name).width
         )
-        for method, lams in grid.methods.items()
-        for kind in kinds(grid.architectures)
-        if len(kind) > 1 and len(lams) > 1
+        if len(lams) > 1 and len(widths) > 1:
+            by_place = {(key.architecture, key.lam): group for key, group in row.items()}
+            cells = [[by_place[width, lam] for lam in lams] for width in widths]
+            scales.append(_Scale(title, widths, lams, cells))
+    return scales
+
+
+def _of_scale(scale: _Scale, best: NDArray[np.intp], rises: float, against: float) -> list[Effect]:
+    fewest = min(len(cell.by_seed) for cell in scale.flat)
+    images = 0
+    spread = f"standard deviation within cells {scale.std:.2f} points"
+    if scale.unit == "images":
+        images = min(len(cell.images[min(scale.seeds)].true) for cell in scale.flat)
+        spread = "over images"
+    effects = [
+        Effect(
+            f"{scale.title}: best λ increases with width",
+            rises,
+            unit=_SHARE,
+            threshold=_SURE,
+            seeds=fewest,
+            images=images,
+            detail=f"{DRAWS:,} draws, {spread}; it fails where it does not increase in "
+            f"{_SURE:g} %, here in {against:.1f} %",
+        )
     ]
+    for place, width in enumerate(scale.widths):
+        counts = Counter(best[:, place].tolist()).most_common(3)
+        often = ", ".join(f"{scale.lams[k]:g} in {100 * n / DRAWS:.0f} %" for k, n in counts)
+        effects.append(
+            Effect(
+                f"{scale.title}, {width_label(width)}: best λ",
+                scale.best[place],
+                unit="λ",
+                threshold=None,
+                seeds=min(len(cell.by_seed) for cell in scale.cells[place]),
+                images=images,
+                detail=f"best in draws: {often}",
+            )
+        )
+    return effects
 
 
-def _verdict(scale: _Scale, share: float) -> Verdict:
-    if share <= 100 - _SURE:
-        return "fails"
-    return "holds" if share >= _SURE and not _censored(scale) else "too little data"
-
-
-def _censored(scale: _Scale) -> bool:
-    """Whether a network that has a wider one beside it is best at the largest lambda."""
-    return max(scale.lams) in _best(scale)[:-1]
-
-
-def _in_words(scales: list[_Scale], effects: list[Effect], beginning: str) -> str:
-    shares = [effect.value for effect in effects if effect.unit == _SHARE]
-    found = [
-        f"{scale.title}: λ = {listed([f'{lam:g}' for lam in _best(scale)])} on "
-        f"{listed([width_label(width) for width in scale.widths])}, not falling in "
-        f"{share:.1f} % of draws"
-        for scale, share in zip(scales, shares, strict=True)
-    ]
-    best = "best λ by width" if beginning else "Best λ by width"
-    return f"{beginning}{best}: {'; '.join(found)}.{_where_at_edge(scales)}"
-
-
-def _best(scale: _Scale) -> list[float]:
-    """Return the lambda of the highest mean for each width."""
-    means = [[cell.sample.mean for cell in row] for row in scale.cells]
-    return [scale.lams[place] for place in np.argmax(means, axis=1)]
-
-
-def _where_at_edge(scales: list[_Scale]) -> str:
-    """Say where the best lambda is the largest of those tried."""
-    lines = []
-    for scale in scales:
-        found = zip(scale.widths, _best(scale), strict=True)
-        widths = [width_label(width) for width, lam in found if lam == max(scale.lams)]
-        lines += [f"{listed(widths)} ({scale.title})"] * bool(widths)
-    if not lines:
-        return ""
-    text = f" It is the largest λ tried on {listed(lines)}: a larger one may be better still"
-    if any(map(_censored, scales)):
-        text += ", so that the order of the widths is not known"
-    return f"{text}."
-
-
-def _draw_best(scale: _Scale) -> NDArray[np.float64]:
-    """Draw which lambda is best, shape (DRAWS, widths)."""
-    stream = np.random.default_rng(derive(0, f"claims/best-lambda/{scale.title}"))
-    means = np.array([[cell.sample.mean for cell in row] for row in scale.cells])
-    counts = np.array([[cell.sample.n for cell in row] for row in scale.cells])
-    std = scale.std * np.sqrt(scale.freedom / stream.chisquare(scale.freedom, (DRAWS, 1, 1)))
-    drawn = means + std * stream.standard_normal((DRAWS, *means.shape)) / np.sqrt(counts)
-    best: NDArray[np.float64] = np.array(scale.lams)[drawn.argmax(axis=2)]
-    return best
-
-
-def _share(scale: _Scale, best: NDArray[np.float64]) -> Effect:
-    fewest = min(cell.sample.n for row in scale.cells for cell in row)
-    return Effect(
-        f"{scale.title}: best λ does not fall with width",
-        100 * float((np.diff(best, axis=1) >= 0).all(axis=1).mean()),
-        unit=_SHARE,
-        threshold=_SURE,
-        seeds=fewest,
-        detail=f"{DRAWS:,} draws, standard deviation within cells {scale.std:.2f} points; it "
-        f"fails at {100 - _SURE:g} % or less",
-    )
-
-
-def _found(scale: _Scale, place: int, best: NDArray[np.float64]) -> Effect:
-    counts = Counter(best.tolist())
-    often = ", ".join(f"{lam:g} in {100 * n / DRAWS:.0f} %" for lam, n in counts.most_common(3))
-    return Effect(
-        f"{scale.title}, {width_label(scale.widths[place])}: best λ",
-        _best(scale)[place],
-        unit="λ",
-        threshold=None,
-        seeds=min(cell.sample.n for cell in scale.cells[place]),
-        detail=f"best in draws: {often}",
-    )
+def _left_open(scale: _Scale) -> str:
+    """Say what the grid cannot decide."""
+    same = [one for one, other in pairwise(scale.best) if one == other]
+    if any(lam in (scale.lams[0], scale.lams[-1]) for lam in same):
+        return " (two widths share an end of the grid: the order beyond it is not known)"
+    if same:
+        return " (two widths share a λ: an increase of less than a step of the grid is not seen)"
+    if scale.best[-1] == scale.lams[-1]:
+        return " (the last is the largest λ tried: a larger one may be better still)"
+    return ""

@@ -87,7 +87,7 @@ class Comparison:
     def __init__(self, diff: pd.DataFrame) -> None:
         self._rows: dict[Place, Mapping[Any, Any]] = {}
         for row in diff.to_dict("records"):
-            lam = None if math.isnan(row["lambda"]) else row["lambda"]
+            lam = None if math.isnan(row["lambda"]) else round(row["lambda"], 4)
             place = Place(
                 row["dataset"],
                 row["architecture"],
@@ -121,7 +121,8 @@ def seeds_behind(
     place : Place or None
         What the number is of.
     lam : float
-        The lambda of a strategy of tuning; others have it in their place.
+        The mean lambda of a strategy of tuning; others have it in their place.  Lambdas are
+        compared to four decimals, as cell ids have them.
     results : Results
         The records.
     """
@@ -139,9 +140,9 @@ def seeds_behind(
             frame["training_seed"].isin(grid.seeds)
             & (frame["method"] == ("war" if adaptive else "trades"))
         ]
-        frame = frame if adaptive else frame[frame["lambda"] == lam]
+        frame = frame if adaptive else frame[frame["lambda"].round(4) == round(lam, 4)]
     else:
-        frame = frame[(frame["method"] == place.method) & (frame["lambda"] == place.lam)]
+        frame = frame[(frame["method"] == place.method) & (frame["lambda"].round(4) == place.lam)]
     metric = "final_lambda" if place.metric == "lambda" else place.metric
     by, word = "training_seed", "seed"
     if isinstance(grid, AttackTable):

@@ -1,0 +1,154 @@
+"""The paper's statements: where each stands, what it is tested on, and how."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reproduce.claims.best_lambda import best_lambda
+from reproduce.claims.contrasts import Contrast
+from reproduce.claims.evidence import Evidence, Finding
+from reproduce.claims.special import (
+    identity,
+    overfitting,
+    stability_falls,
+    terms_ratio,
+    tuning_time,
+    war_lambda,
+)
+
+# points of robust accuracy that count as none
+MARGIN = 0.5
+# the lambdas that the paper holds against the smallest: in general, and best at width 10
+_LARGER = {"": 12.0}
+_BEST = {"trades": 18.0, "at": 2.0}
+
+Special = Callable[[Evidence, str], Finding]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement of the paper.
+
+    Attributes
+    ----------
+    name : str
+        What it goes by.
+    source : str
+        Where the paper says it.
+    experiment : str
+        The table or figure of the configuration that it is tested on; "" for every record.
+    test : Contrast or callable
+        How.
+    says : str
+        What the paper says, in other words.
+    """
+
+    name: str
+    source: str
+    experiment: str
+    test: Contrast | Special
+    says: str
+
+
+# a row a statement
+# fmt: off
+STATEMENTS = (
+    Statement("wider-natural", "Table 1, Sections 1 and 6", "table1",
+              Contrast("natural_accuracy", "width"),
+              "At equal λ a wider network has higher natural accuracy."),
+    Statement("wider-stability", "Table 1, Section 5.2", "table1",
+              Contrast("perturbation_stability", "width", rises=False),
+              "At equal λ a wider network always has lower perturbation stability."),
+    Statement("wider-robust", "Figure 3(d), Section 3.2", "figure3",
+              Contrast("best_robust_accuracy", "width", rises=False, pairs="last",
+                       threshold=-MARGIN),
+              "At equal λ width alone does not raise robust accuracy: the widest network is no "
+              "better than the next thinner one."),
+    Statement("wider-robust-untuned", "Table 1, Sections 1 and 3.2", "table1",
+              Contrast("robust_accuracy", "width", rises=False, pairs="last",
+                       only="smallest lambda", threshold=-MARGIN),
+              "At each method's own λ, the smallest, the widest network is no more robust than "
+              "the next thinner one."),
+    Statement("lambda-stability", "Table 1, Section 5.2", "table1",
+              Contrast("perturbation_stability", "lambda"),
+              "At equal width a larger λ always gives higher perturbation stability."),
+    Statement("lambda-natural", "Table 1, Section 3.2", "table1",
+              Contrast("natural_accuracy", "lambda", rises=False),
+              "At equal width a larger λ costs natural accuracy."),
+    Statement("best-lambda", "Table 1, Section 5.2", "table1", best_lambda,
+              "The λ of the highest robust accuracy increases with width (9, 12, 18 for widths 1, "
+              "5, 10 in the paper)."),
+    Statement("best-lambda-gain", "Table 1, Section 5.2", "table1",
+              Contrast("robust_accuracy", "lambda", pairs="chosen", only="widest", chosen=_BEST),
+              "On the widest network the larger λ that is best in the paper (18 for TRADES, 2 for "
+              "adversarial training) gains robust accuracy over the smallest."),
+    Statement("best-lambda-transfers", "Table 2, Section 5.3", "table2", best_lambda,
+              "The best λ increases with width on other data and networks too: CIFAR-100, "
+              "DenseNet."),
+    Statement("lambda-transfers", "Table 2, Section 5.3", "table2",
+              Contrast("robust_accuracy", "lambda", pairs="chosen", only="widest", chosen=_LARGER),
+              "On the widest network of every data set and family a larger λ than the smallest "
+              "gives higher robust accuracy, under every attack."),
+    Statement("wider-regularization", "Figure 1, Section 1", "figure1",
+              Contrast("robust_regularization", "width", pairs="ends"),
+              "At equal λ robust regularisation is larger on wider networks during training."),
+    Statement("wider-risk", "Figure 1, Section 1", "figure1",
+              Contrast("natural_risk", "width", rises=False, pairs="ends"),
+              "At equal λ natural risk is smaller on wider networks during training."),
+    Statement("wider-lipschitz", "Figure 4, Section 4.2", "figure4",
+              Contrast("lipschitz", "width", pairs="ends"),
+              "The local Lipschitz constant grows with width during training."),
+    Statement("stability-falls", "Figure 3, Section 3.2 (1)", "figure3", stability_falls,
+              "Perturbation stability falls during training, unlike robust and natural accuracy."),
+    Statement("overfitting", "Figure 3, Section 3.2 (3)", "figure3", overfitting,
+              "After the learning rate drops robust accuracy falls, and it falls because "
+              "stability does, not natural accuracy."),
+    Statement("exp-schedule", "Section 5.1, Appendix C", "figure3",
+              Contrast("late_fall", "schedule", methods=(("trades-step",), ("trades",))),
+              "A learning rate halved every epoch prevents the over-fitting of the step schedule."),
+    Statement("war-lambda", "Table 3, Section 5.4", "table3", war_lambda,
+              "WAR ends with a λ near the best one of the search by hand."),
+    Statement("war-robustness", "Table 3, Section 5.4", "table3",
+              Contrast("robust_accuracy", "method", methods=(("war",), ("manual",))),
+              "WAR's robust accuracy is slightly better than that of the search by hand."),
+    Statement("war-not-worse", "Table 3, Section 5.4", "table3",
+              Contrast("robust_accuracy", "method", threshold=-MARGIN,
+                       methods=(("war",), ("manual",))),
+              "WAR's robust accuracy is not below that of the search by hand, by half a point or "
+              "more."),
+    Statement("untuned-lambda", "Table 3, Section 5.4", "table3",
+              Contrast("robust_accuracy", "method", only="widest", threshold=MARGIN,
+                       methods=(("war",), ("untuned",))),
+              "On the widest network the λ of a thin one, untuned, leaves robust accuracy well "
+              "below that of WAR, by half a point or more."),
+    Statement("tuning-time", "Table 3, Section 5.4", "table3", tuning_time,
+              "On the widest network WAR takes about a quarter of the time of the search by hand."),
+    Statement("terms-ratio", "Section 5.4", "table3", terms_ratio,
+              "At the best λ of each network the ratio of natural risk to robust regularisation "
+              "is roughly the same, whatever its width."),
+    Statement("war-trades", "Table 4, Section 5.5", "table4",
+              Contrast("robust_accuracy", "method",
+                       methods=(("war",), ("trades", "Zhang2019Theoretically"))),
+              "Under AutoAttack WAR is more robust than TRADES on the same network."),
+    Statement("war-rst", "Table 4, Section 5.5", "table4",
+              Contrast("robust_accuracy", "method",
+                       methods=(("rst-war",), ("rst", "Carmon2019Unlabeled"))),
+              "With extra images WAR is more robust than RST on the same network, under "
+              "AutoAttack."),
+    Statement("wider-war-rst", "Table 4, Section 5.5", "table4",
+              Contrast("robust_accuracy", "width", methods=(("rst-war",), ())),
+              "With extra images and WAR a wider network (WideResNet-28-20 over -28-10) is more "
+              "robust, under AutoAttack."),
+    Statement("awp-lambda", "Table 6, Appendix F", "table6",
+              Contrast("robust_accuracy", "lambda", pairs="chosen", chosen=_LARGER),
+              "Adversarial weight perturbation gains robust accuracy from a larger λ (12 over 6)."),
+    Statement("imagenet-natural", "Table 5, Appendix E", "table5",
+              Contrast("top5_natural_accuracy", "width"),
+              "On ImageNet a wider network trained with Fast-AT has higher natural accuracy (top "
+              "5)."),
+    Statement("imagenet-stability", "Table 5, Appendix E", "table5",
+              Contrast("perturbation_stability", "width", rises=False),
+              "On ImageNet a wider network trained with Fast-AT has lower perturbation stability."),
+    Statement("identity", "Equation 3.1, Figure 2", "", identity,
+              "An image is robust exactly if it is correctly classified and stable."),
+)
+# fmt: on

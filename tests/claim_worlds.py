@@ -1,0 +1,146 @@
+"""Made-up numbers of every run, kept in memory: a world in which the paper is right, and others."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reproduce.analysis.paired import Flags
+from reproduce.catalogue import parse_architecture
+from reproduce.cells import Cell
+from reproduce.claims import Claim
+from reproduce.claims.evidence import Evidence, Group, Key
+from reproduce.claims.judge import judge_one
+from reproduce.claims.statements import STATEMENTS
+from reproduce.config import Config
+from reproduce.experiments import Evaluation, PublishedEvaluation
+from reproduce.paper import published_models
+from reproduce.records import Metrics
+
+# a metric of a cell: its number, or None where the run is not there yet
+World = Callable[[str, Key, int], float | None]
+Epochs = Callable[[Cell], pd.DataFrame | str]
+
+SHARES = ("robust_accuracy", "natural_accuracy", "perturbation_stability", "top5_natural_accuracy")
+
+
+class MadeUp(Evidence):
+    """Evidence whose numbers a function gives; of records also so many images, if asked for."""
+
+    def __init__(
+        self, config: Config, world: World, images: int = 0, epochs: Epochs | None = None
+    ) -> None:
+        super().__init__(config)
+        self._world, self._images, self._epochs = world, images, epochs
+        self.records: dict[str, tuple[Metrics, bool] | str] = {}
+
+    def _of_records(self, seeds: Mapping[int, Sequence[Evaluation]], metric: str) -> Group:
+        cell, attack = next(iter(seeds.values()))[0].cell, next(iter(seeds.values()))[0].attack
+        key = Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack)
+        return self._group(key, list(seeds), metric)
+
+    def _of_published(self, item: PublishedEvaluation, metric: str, seeds: set[int]) -> Group:
+        network = published_models()[item.name].network or ""
+        return self._group(Key(item.dataset, network, item.name, 0.0, item.attack), [0], metric)
+
+    def _of_histories(self, cells: Sequence[Cell], metric: str) -> Group:
+        first = cells[0]
+        key = Key(first.dataset, first.architecture, first.method, first.lam)
+        return self._group(key, [cell.seed for cell in cells], metric)
+
+    def _group(self, key: Key, seeds: Sequence[int], metric: str) -> Group:
+        numbers = {seed: self._world(metric, key, seed) for seed in seeds}
+        known = {seed: number for seed, number in numbers.items() if number is not None}
+        images = {}
+        if self._images and metric in SHARES:
+            place = np.arange(self._images)
+            for seed, number in known.items():
+                true = place < round(self._images * number / 100)
+                images[seed] = Flags(str(key), key.dataset, place, place % 10, true)
+        lost = tuple(f"{key} has no seed {seed}" for seed in seeds if seed not in known)
+        return Group(known, images, len(seeds), lost)
+
+    def history(self, cell: Cell, kind: str) -> pd.DataFrame | str:
+        return f"{cell} is not there" if self._epochs is None else self._epochs(cell)
+
+    def every_record(self) -> dict[str, tuple[Metrics, bool] | str]:
+        return self.records
+
+
+def judged(evidence: Evidence, name: str) -> Claim:
+    """Judge one statement."""
+    return judge_one(evidence, next(one for one in STATEMENTS if one.name == name))
+
+
+def width_of(key: Any) -> float:
+    return parse_architecture(key.architecture).width
+
+
+def as_the_paper_says(metric: str, key: Key, seed: int) -> float:
+    """Return numbers that follow every statement, a seed worth a hundredth."""
+    return _world(metric, key, seed, right=True)
+
+
+def the_opposite(metric: str, key: Key, seed: int) -> float:
+    """Return numbers that contradict every statement."""
+    return _world(metric, key, seed, right=False)
+
+
+_PLACE = {1.0: 0, 2.0: 2, 12.0: 0, 5.0: 1, 10.0: 2, 64.0: 2}
+_BEST = {True: (8.0, 12.0, 18.0), False: (18.0, 12.0, 6.0)}
+_AT = {6.0: 1.0, 9.0: 1.25, 12.0: 1.5, 18.0: 2.0}
+
+
+def _world(metric: str, key: Key, seed: int, *, right: bool) -> float:
+    noise, sign = seed / 100, 1 if right else -1
+    width, lam = width_of(key), key.lam
+    place = _PLACE.get(width, 0)
+    best = _BEST[right][place]
+    if key.method == "at":
+        # the same, on its own scale of lambda
+        lam = {own: lam for lam, own in _AT.items()}.get(lam, 15.0)
+    if metric == "robust_accuracy" and key.attack == "autoattack":
+        of = {"war": 2, "rst-war": 2 + width / 10}.get(key.method, 0)
+        return 50 + sign * of + noise
+    if metric == "robust_accuracy":
+        # at lambda 6 the widest is the worst; or every width is much better than the last
+        level = 50 - place if right else 40 + 10 * place
+        gain = 0.1 if right else -2.0
+        return level + noise + (gain if key.method == "war" else -abs(lam - best) / 3)
+    by_cell = {
+        "natural_accuracy": 60 + sign * (width / 5 - lam / 2),
+        "top5_natural_accuracy": 60 + sign * width,
+        "perturbation_stability": 60 + sign * (lam - width / 5),
+        "robust_regularization": 10 + sign * width / 10,
+        "natural_risk": 10 - sign * width / 10,
+        "lipschitz": 10 + sign * width / 10,
+        "best_robust_accuracy": 50 - sign * width / 5,
+        "late_fall": 1 + sign * (key.method == "trades-step"),
+        "final_lambda": best + (0.5 if right else 7),
+        "ratio": 30 * (1 if right else 1 + width / 5),
+        "hours": width * (6 if not right and key.method == "war" else 1),
+    }
+    return by_cell[metric] + noise
+
+
+def epochs_of(config: Config, *, right: bool, noise: float = 0.02) -> Epochs:
+    """Return what makes up the epochs of Figure 3's runs, as the paper says or the opposite."""
+
+    def epochs(cell: Cell) -> pd.DataFrame:
+        last = config.train_of(cell.method).epochs
+        epoch = np.arange(1, last + 1)
+        late = np.maximum(0, epoch - 75)
+        early = np.minimum(epoch, 75)
+        pace = 1 + noise * cell.seed
+        sign = pace if right else -pace
+        return pd.DataFrame(
+            {
+                "epoch": epoch,
+                "robust_accuracy": 30 + sign * (0.2 * early - 0.1 * late),
+                "natural_accuracy": 50 + sign * (0.2 * early + 0.1 * late),
+                "perturbation_stability": 60 - sign * (0.2 * early + 0.3 * late),
+            }
+        )
+
+    return epochs

@@ -1,0 +1,493 @@
+"""What claims are judged on: records, runs, traces and epochs, from their files."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from claim_worlds import judged
+from histories import EPOCHS, STEPS, write_history
+from made_up import fill_metrics, write_made_up, write_run
+
+from reproduce import paths
+from reproduce.analysis.results import collect
+from reproduce.catalogue import parse_architecture
+from reproduce.cells import Cell
+from reproduce.claims import judge_claims, write_claims
+from reproduce.claims.evidence import Evidence, Key
+from reproduce.claims.slopes import after_drops, first_drop, late_fall, slope
+from reproduce.config import Config
+from reproduce.experiments import curve_cells, find_experiment
+from reproduce.records import Record, write_record
+from reproduce.report.beside import Comparison, Place, seeds_behind
+from reproduce.schedules import learning_rate
+from reproduce.settings import load_config
+from reproduce.specs import attack_spec
+from reproduce.traces import as_frame
+
+SMALL = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 12]}, seeds: [0, 1]}"
+
+
+def test_the_metrics_of_records(paper: Callable[..., Config]) -> None:
+    config = paper(f"experiments.table1={SMALL}")
+    numbers = {0: (40.0, 70.0, 50.0), 1: (42.0, 72.0, 52.0)}
+    fill_metrics(config, "table1", lambda item: numbers[item.cell.seed], images=100)
+    first, second, *_ = find_experiment(config, "table1").evaluations
+    folder = paths.cell_folder(config, first.cell)
+    record = paths.record_file(folder, first.checkpoint, first.attack, first.seed)
+    record.write_bytes(b"no zip")
+    # an attack that leaves alone what is wrong tells no stability
+    write_made_up(config, second, np.arange(100), np.arange(100) < 42, every_image=False)
+    key = Key("cifar10", "wrn-34-1", "trades", 6.0, "pgd20")
+    groups = Evidence(config).groups("table1", "robust_accuracy")
+    assert len(groups) == 4
+    assert (groups[key].by_seed, groups[key].planned) == ({1: pytest.approx(42)}, 2)
+    assert f"{record} does not match its checksum" in groups[key].missing[0]
+    other = groups[key._replace(architecture="wrn-34-5", lam=12.0)]
+    assert other.by_seed == pytest.approx({0: 40, 1: 42})
+    assert other.images[0].true.sum() == 40
+    stable = Evidence(config).groups("table1", "perturbation_stability")[key]
+    assert (stable.by_seed, len(stable.missing)) == ({}, 2)
+    assert stable.missing[1].endswith("tells no perturbation_stability")
+
+
+def test_images_that_survive_every_start(paper: Callable[..., Config]) -> None:
+    config = paper(
+        "experiments.table2={architectures: {cifar10: [wrn-34-1], cifar100: [wrn-34-1]}, "
+        "lambdas: [6], attacks: [pgd20]}"
+    )
+    evaluations = find_experiment(config, "table2").evaluations
+    for item in (one for one in evaluations if one.cell.dataset == "cifar10"):
+        write_run(config, item)
+        robust = np.arange(50) < 30
+        robust[item.seed] = False
+        write_made_up(config, item, np.arange(50), robust)
+    group, _ = Evidence(config).groups("table2", "robust_accuracy").values()
+    # the start 0 breaks image 0, 1 image 1, 2 image 2
+    assert group.by_seed == {0: pytest.approx(100 * 27 / 50)}
+    lost = next(item for item in evaluations if item.seed == 2)
+    folder = paths.cell_folder(config, lost.cell)
+    paths.record_file(folder, lost.checkpoint, lost.attack, lost.seed).unlink()
+    group, _ = Evidence(config).groups("table2", "robust_accuracy").values()
+    assert (group.by_seed, len(group.missing)) == ({}, 1)
+
+
+def test_the_best_of_the_search_is_found_exactly(paper: Callable[..., Config]) -> None:
+    """The mean of three times 1.4 is another number than 1.4."""
+    assert float(np.mean([1.4] * 3)) != 1.4
+    grid = "{architectures: [wrn-34-1], untuned: 0.7, lambdas: [0.7, 1.4, 2.2], seeds: [0, 1, 2]}"
+    config = paper(f"experiments.table3={grid}")
+    robust = {0.7: 20, 1.4: 30, 2.2: 40}
+    for item in find_experiment(config, "table3").evaluations:
+        cell = item.cell
+        # the highest has a seed less
+        if (cell.lam, cell.seed) == (2.2, 2):
+            continue
+        of_war = cell.method == "war"
+        write_run(config, item, 1.5 + cell.seed / 10 if of_war else None, 7200.0)
+        held = 31 if of_war else robust.get(cell.lam, 10)
+        write_made_up(config, item, np.arange(100), np.arange(100) < held + cell.seed)
+    evidence = Evidence(config)
+    groups = evidence.groups("table3", "robust_accuracy")
+    named = {key.method: key.lam for key in groups if key.method in ("manual", "untuned", "war")}
+    assert named == {"untuned": 0.7, "manual": 1.4, "war": 0.0}
+    claim = judged(evidence, "war-lambda")
+    assert claim.effects[0].value == pytest.approx(1.6 - 1.4)
+    assert claim.effects[0].threshold == pytest.approx(0.8)
+    assert judged(evidence, "war-robustness").effects[0].value == pytest.approx(1)
+    hours = evidence.groups("table3", "hours")
+    assert hours[Key("cifar10", "wrn-34-1", "war", 0.0, "pgd20")].by_seed == {0: 2, 1: 2, 2: 2}
+    # the report finds the seeds behind that mean as well
+    place = Place("cifar10", "wrn-34-1", "manual", None, "pgd20", "robust_accuracy")
+    results = collect(config, find_experiment(config, "table3"))
+    mean = float(np.mean([1.4] * 3))
+    behind = seeds_behind(evidence.grid("table3"), place, mean, results)
+    assert [name for name, _ in behind] == ["seed 0", "seed 1", "seed 2"]
+    # and the paper's number beside it
+    row = dict.fromkeys(("dataset", "architecture", "method", "attack", "metric"), "x")
+    printed = {"lambda": mean, "paper": 50.0, "paper_std": 0.1}
+    compared = Comparison(pd.DataFrame([row | printed]))
+    assert compared.of(Place("x", "x", "x", 1.4, "x", "x")) is not None
+
+
+def test_a_search_without_results_is_waited_for(paper: Callable[..., Config]) -> None:
+    claim = judged(Evidence(paper()), "war-robustness")
+    assert claim.summary == "No results yet; 3 comparisons to make."
+    assert len(claim.missing) == 3 * 3 * 7
+
+
+def test_a_published_network(paper: Callable[..., Config]) -> None:
+    config = paper()
+    plan = find_experiment(config, "table4")
+    item = next(one for one in plan.published if one.name == "Zhang2019Theoretically")
+    labels = np.arange(100) % 10
+    held = np.arange(100) < 53
+    about = {
+        "digest": attack_spec(config, item.attack, item.seed, item.dataset).digest,
+        "model_sha256": "0",
+        "parts": ["apgd-ce"],
+        "every_image": False,
+        "warnings": [],
+        "data": {"train": 50_000, "test": 10_000, "official": True},
+    }
+    path = paths.published_record(config, item.dataset, item.name, item.attack, item.seed)
+    other = np.where(held, labels, (labels + 1) % 10)
+    broken = np.where(held, -1, 0)
+    write_record(path, Record(np.arange(100), labels, labels, other, broken, about))
+    groups = Evidence(config).groups("table4", "robust_accuracy")
+    theirs = groups[Key("cifar10", "wrn-34-10", item.name, 0.0, "autoattack")]
+    assert theirs.by_seed == {0: pytest.approx(53)}
+    missing = groups[Key("cifar10", "wrn-28-10", "Carmon2019Unlabeled", 0.0, "autoattack")].missing
+    assert missing == ("Carmon2019Unlabeled has no record of autoattack yet",)
+    (ours,) = (one for one in plan.evaluations if one.cell.method == "war")
+    write_run(config, ours)
+    write_made_up(config, ours, np.arange(100), np.arange(100) < 60, every_image=False)
+    claim = judged(Evidence(config), "war-trades")
+    assert (claim.unit, claim.effects[0].value) == ("images", pytest.approx(7))
+
+
+def test_records_of_other_test_sets_cost_their_claim_alone(paper: Callable[..., Config]) -> None:
+    config = paper(f"experiments.table1={SMALL}", "experiments.table1.seeds=[0]")
+    for item in find_experiment(config, "table1").evaluations:
+        write_run(config, item)
+        index = np.arange(0, 100) + (1000 if item.cell.architecture == "wrn-34-5" else 0)
+        write_made_up(config, item, index, np.zeros(100, bool))
+    claim = judged(Evidence(config), "wider-natural")
+    assert claim.verdict == "too little data"
+    assert "share fewer than two images" in claim.summary
+    assert judged(Evidence(config), "identity").verdict == "holds"
+
+
+CURVES = (
+    "{dataset: digits, architectures: [wrn-10-0.25, wrn-10-0.5, wrn-10-1], method: trades, "
+    "lambdas: [6], seeds: [0, 1]}"
+)
+
+
+@pytest.fixture
+def traced(tiny: Callable[..., Config]) -> Config:
+    """Made-up runs of six epochs, natural risk 2 - width and a hundredth a seed."""
+    config = tiny(f"experiments.figure1={CURVES}", f"train.epochs={EPOCHS}")
+    for cell in curve_cells(config.experiments.figure1):
+        write_history(config, cell, _trace(cell))
+    return config
+
+
+def _trace(cell: Cell) -> pd.DataFrame:
+    """Return a trace of which the first quarter of training, the first epoch, is another."""
+    width = parse_architecture(cell.architecture).width
+    rows = []
+    for row in range(EPOCHS * STEPS):
+        epoch = 1 + row // STEPS
+        natural = 2 - width + cell.seed / 100 + 100 * width * (epoch == 1)
+        rows.append([epoch, natural, 0.5 if epoch == EPOCHS else 1.0, cell.lam, 0.1, width])
+    return as_frame(rows)
+
+
+def test_traces(traced: Config) -> None:
+    cells = curve_cells(traced.experiments.figure1)
+    groups = Evidence(traced).groups("figure1", "natural_risk")
+    key = Key("digits", "wrn-10-0.5", "trades", 6.0)
+    assert groups[key].by_seed == pytest.approx({0: 1.5, 1: 1.51})
+    # WAR's ratio, of the last epoch
+    ratios = Evidence(traced).groups("figure1", "ratio")
+    assert ratios[key].by_seed == pytest.approx({0: 3, 1: 3.02})
+    assert judged(Evidence(traced), "wider-risk").verdict == "holds"
+    # a run that diverged in its last step, a file that is damaged, a run that is not there
+    diverged = _trace(cells[0])
+    diverged.loc[diverged.index[-1], "natural_risk"] = math.nan
+    write_history(traced, cells[0], diverged)
+    paths.trace_file(paths.cell_folder(traced, cells[2])).write_bytes(b"no trace")
+    paths.run_file(paths.cell_folder(traced, cells[4])).unlink()
+    groups = Evidence(traced).groups("figure1", "natural_risk")
+    assert [len(group.by_seed) for group in groups.values()] == [1, 1, 1]
+    first, second, third = (group.missing[0] for group in groups.values())
+    assert first == f"{cells[0]} has no finite natural risk: it is nan"
+    assert f"{cells[2]}/trace.parquet is damaged" in second
+    assert str(cells[4]) in third
+
+
+def test_the_ratio_of_the_runs_of_a_search(tiny: Callable[..., Config]) -> None:
+    grid = (
+        "{dataset: digits, architectures: [wrn-10-0.25, wrn-10-0.5], untuned: 6, lambdas: [6, 9], "
+        "seeds: [0, 1]}"
+    )
+    config = tiny(f"experiments.table3={grid}", f"train.epochs={EPOCHS}")
+    for item in find_experiment(config, "table3").evaluations:
+        cell = item.cell
+        best = cell.lam == (9 if cell.architecture == "wrn-10-0.5" else 6)
+        natural = (3 if best else 7) + cell.seed / 100
+        rows = [
+            [1 + row // STEPS, natural, 0.1, cell.lam, 0.1, 1.0] for row in range(EPOCHS * STEPS)
+        ]
+        write_history(config, cell, as_frame(rows))
+        write_made_up(config, item, np.arange(100), np.arange(100) < 50 + 10 * best)
+    claim = judged(Evidence(config), "terms-ratio")
+    (effect,) = claim.effects
+    assert (claim.verdict, effect.value) == ("holds", pytest.approx(1))
+    assert effect.detail.startswith("λ=9 over λ=6, ratios 30 and 30;")
+
+
+LATE = (
+    "experiments.figure3={dataset: digits, architectures: [wrn-10-0.25, wrn-10-0.5], "
+    "method: trades-step, lambdas: [6], seeds: [0, 1]}"
+)
+
+
+def _followed(config: Config, rows: Callable[[Cell], Sequence[dict[str, float]]]) -> None:
+    for cell in curve_cells(config.experiments.figure3):
+        write_history(config, cell, epochs=list(rows(cell)))
+
+
+def test_epochs(tiny: Callable[..., Config]) -> None:
+    """Twelve epochs whose rate drops in the sixth and the ninth; a run's best is its sixth."""
+    config = tiny(LATE, "train.epochs=12")
+    _followed(
+        config,
+        lambda cell: [
+            {
+                "epoch": epoch,
+                "test_robust_accuracy": 50 + cell.seed - abs(epoch - 6),
+                "test_natural_accuracy": math.nan if epoch == 3 and cell.seed else 60.0 + epoch,
+                "test_perturbation_stability": 90.0 - 2 * epoch,
+            }
+            for epoch in range(1, 13)
+        ],
+    )
+    evidence = Evidence(config)
+    key = Key("digits", "wrn-10-0.5", "trades-step", 6.0)
+    best = evidence.groups("figure3", "best_robust_accuracy")
+    assert best[key].by_seed == {0: 50, 1: 51}
+    # beside them the runs of the exp schedule, as far as they are planned: here they are not
+    falls = evidence.groups("figure3", "late_fall")
+    assert set(falls) == {key, key._replace(architecture="wrn-10-0.25")}
+    assert falls[key].by_seed == pytest.approx({0: 1, 1: 1})
+    claim = judged(evidence, "overfitting")
+    assert claim.verdict == "too little data"
+    lost = [
+        f"{c} has no measurement of all metrics in 1 of 12 epochs"
+        for c in curve_cells(config.experiments.figure3)
+        if c.seed
+    ]
+    assert list(claim.missing) == lost
+    # where they are planned they are missing
+    both = tiny(LATE, "train.epochs=12", "experiments.figure1=" + CURVES)
+    groups = Evidence(both).groups("figure3", "late_fall")
+    assert len(groups) == 4
+    assert groups[key._replace(method="trades")].planned == 2
+
+
+# slopes
+
+
+@pytest.mark.parametrize(
+    ("slopes", "verdict", "words"),
+    [
+        # robust falls, stability falls, natural accuracy rises
+        ((-1, 0.5, -1.5), "holds", "stability falls faster than natural accuracy, by 2"),
+        # stability falls less than natural accuracy: that is where it comes from
+        ((-1, -1.5, -0.5), "fails", "stability falls slower than natural accuracy, by 0.987"),
+        ((-1, -1.5, 0.5), "fails", "perturbation stability rises by 0.5"),
+        # no over-fitting to explain
+        ((1, 0.5, 0.5), "fails", "robust accuracy rises by 1"),
+        ((0, 0.5, -0.5), "too little data", "no over-fitting shown"),
+        ((-1, 0, 0), "too little data", "perturbation stability"),
+    ],
+)
+def test_overfitting(slopes: tuple[float, float, float], verdict: str, words: str) -> None:
+    """Runs scatter by a tenth of a point an epoch, and a little by width."""
+    config = load_config("{}", "paper")
+    claim = judged(_Followed(config, _after(*slopes)), "overfitting")
+    assert claim.verdict == verdict, claim.summary
+    assert words in claim.summary
+    assert "After epoch 75" in claim.summary
+    # without the jumps at both drops
+    assert [e.value for e in claim.effects] == pytest.approx(
+        [-slopes[0], -slopes[2], slopes[1] - slopes[2]], abs=0.06
+    )
+    assert "epochs 76 to 89, 91 to 100; 9 runs of 3 networks" in claim.effects[0].detail
+
+
+class _Followed(Evidence):
+    """Epochs that a function gives."""
+
+    def __init__(self, config: Config, epochs: Callable[[Cell], pd.DataFrame | str]) -> None:
+        super().__init__(config)
+        self._epochs = epochs
+
+    def history(self, cell: Cell, kind: str) -> pd.DataFrame | str:
+        return self._epochs(cell)
+
+
+def _after(
+    robust: float, natural: float, stable: float, before: tuple[float, float, float] = (1, 1, -1)
+) -> Callable[[Cell], pd.DataFrame]:
+    """Return epochs with slopes before and after the first drop, and a jump at each drop."""
+
+    def epochs(cell: Cell) -> pd.DataFrame:
+        noise = (cell.seed - 1) / 10 + parse_architecture(cell.architecture).width / 200
+        epoch = np.arange(1, 101)
+        early, late = np.minimum(epoch, 74), np.maximum(0, epoch - 75)
+        jump = 8.0 * (epoch >= 75) + 1.0 * (epoch >= 90)
+
+        def metric(first: float, then: float, scatter: float) -> np.ndarray:
+            return jump + (first + scatter) * early + (then + scatter) * late
+
+        return pd.DataFrame(
+            {
+                "epoch": epoch,
+                "robust_accuracy": metric(before[0], robust, noise),
+                "natural_accuracy": metric(before[1], natural, noise),
+                "perturbation_stability": metric(before[2], stable, noise / 2),
+            }
+        )
+
+    return epochs
+
+
+@pytest.mark.parametrize(
+    ("before", "verdict"),
+    [
+        ((1, 1, -1), "holds"),
+        ((1, 1, 1), "fails"),
+        ((1, 1, 0), "too little data"),
+        # all three fall: stability is not unlike the accuracies
+        ((1, -1, -1), "fails"),
+        ((1, 0, -1), "too little data"),
+    ],
+)
+def test_stability_falls_unlike_the_accuracies(
+    before: tuple[float, float, float], verdict: str
+) -> None:
+    config = load_config("{}", "paper")
+    claim = judged(_Followed(config, _after(-1, 1, -1, before)), "stability-falls")
+    assert claim.verdict == verdict, claim.summary
+    assert "In epochs 1 to 74 perturbation stability" in claim.summary
+
+
+def test_networks_have_equal_weights_and_wait_for_their_seeds() -> None:
+    config = load_config("{}", "paper")
+    whole = _after(-1, 0.5, -1.5)
+
+    def without(*seeds: int) -> Callable[[Cell], pd.DataFrame | str]:
+        lost = lambda cell: cell.architecture == "wrn-34-1" and cell.seed in seeds  # noqa: E731
+        return lambda cell: "lost" if lost(cell) else whole(cell)
+
+    claim = judged(_Followed(config, without(0)), "overfitting")
+    # of three means: -1 + width / 200 each, the thinnest with seeds 1 and 2, half a tenth more
+    expected = -np.mean([-1 + 1 / 200 + 0.05, -1 + 5 / 200, -1 + 10 / 200])
+    assert claim.effects[0].value == pytest.approx(expected)
+    assert (claim.verdict, claim.effects[0].seeds, claim.missing) == ("holds", 2, ("lost",))
+    claim = judged(_Followed(config, without(0, 1)), "overfitting")
+    assert claim.verdict == "too little data"
+    assert claim.summary.startswith("So far, judged on 2 of 3 networks: after epoch 75")
+    one = load_config("{}", "paper", ["experiments.figure3.seeds=[0]"])
+    claim = judged(_Followed(one, whole), "overfitting")
+    assert claim.verdict == "too little data"
+    assert "(no interval, 3 runs of 3 networks)" in claim.summary
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "words"),
+    [
+        ("train_for.trades-step.milestones=[0.98]", "overfitting", "left after the learning"),
+        # halved in every epoch: what the rate does and what time does are one
+        ("train_for.trades-step.schedule=exp", "overfitting", "left after the learning rate drops"),
+        ("train_for.trades-step.milestones=[0.02]", "stability-falls", "left before the learning"),
+        ("train_for.trades-step.schedule=cosine", "overfitting", "no drop of the learning rate"),
+    ],
+)
+def test_too_few_epochs_for_a_slope(setting: str, name: str, words: str) -> None:
+    config = load_config("{}", "paper", [setting])
+    claim = judged(_Followed(config, _after(-1, 0.5, -1.5)), name)
+    assert (claim.verdict, claim.effects) == ("too little data", ())
+    assert words in claim.summary
+
+
+def test_a_slope_against_least_squares_with_a_level_for_each_window() -> None:
+    stream = np.random.default_rng(0)
+    epochs = pd.DataFrame({"epoch": range(1, 21), "metric": stream.normal(size=20)})
+    windows = [[5, 6], [9, 10, 11, 12], [15, 16, 17]]
+    rows = epochs[epochs["epoch"].isin(np.concatenate(windows))]
+    levels = [rows["epoch"].isin(window) for window in windows]
+    design = np.column_stack([rows["epoch"], *levels]).astype(float)
+    expected = np.linalg.lstsq(design, rows["metric"].to_numpy())[0][0]
+    assert slope(epochs, "metric", windows) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("windows", [[[4]], [[4, 5]], [[4], [5], [6]], []])
+def test_too_few_epochs_have_no_slope(windows: list[list[int]]) -> None:
+    epochs = pd.DataFrame({"epoch": range(1, 9), "metric": 12.5})
+    assert math.isnan(slope(epochs, "metric", windows))
+
+
+@pytest.mark.parametrize(("schedule", "epoch"), [("step", 75), ("exp", 75), ("cosine", None)])
+def test_the_first_drop_is_the_schedules(schedule: str, epoch: int | None) -> None:
+    train = load_config("{}", "paper", [f"train.schedule={schedule}"]).train
+    assert first_drop(train) == epoch
+    if epoch is not None:
+        assert learning_rate(train, epoch - 1) == 0.1 > learning_rate(train, epoch)
+
+
+def test_windows_of_the_papers_schedules() -> None:
+    config = load_config("{}", "paper")
+    assert after_drops(config.train_of("trades-step")) == [
+        list(range(76, 90)),
+        list(range(91, 101)),
+    ]
+
+
+@pytest.mark.parametrize("method", ["trades", "trades-step"])
+def test_the_late_fall(method: str) -> None:
+    """Over epochs 88 to 100 under both schedules; what comes before plays no part."""
+    train = load_config("{}", "paper").train_of(method)
+    epoch = np.arange(1, 101)
+    robust = 50 - 0.2 * np.maximum(0, epoch - 87) + 5 * np.minimum(epoch, 87)
+    robust += 3 * (epoch >= 90) * (method == "trades-step")
+    frame = pd.DataFrame({"epoch": epoch, "robust_accuracy": robust})
+    assert late_fall(frame, train) == pytest.approx(0.2)
+
+
+# the file
+
+
+def _numbers(tree: object) -> Iterator[object]:
+    for value in tree.values() if isinstance(tree, dict) else tree:
+        yield from _numbers(value) if isinstance(value, dict | list) else [value]
+
+
+def test_the_file_is_strict_json(
+    paper: Callable[..., Config], run_command: Callable[..., str]
+) -> None:
+    config = paper(f"experiments.table1={SMALL}")
+    # one pair with two seeds; the others have numbers and no interval
+    fill_metrics(
+        config,
+        "table1",
+        lambda i: (40 + i.cell.seed, 60, 70) if i.cell.seed < 1 + (i.cell.lam == 6) else None,
+        images=100,
+    )
+    shown = run_command(config, "claims")
+    assert "Preset paper; data: CIFAR-10, CIFAR-100, ImageNet." in shown
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    tree = json.loads(paths.claims_file(config).read_text(), parse_constant=refuse)
+    assert [claim["name"] for claim in tree["claims"]] == [c.name for c in judge_claims(config)]
+    assert None in list(_numbers(tree["claims"]))
+    for claim in tree["claims"]:
+        assert claim["name"] in shown
+        assert claim["verdict"] in ("holds", "fails", "too little data")
+
+
+def test_another_protocol_is_said_first(tmp_path: Path, run_command: Callable[..., str]) -> None:
+    config = load_config("{}", "short", [f"results={tmp_path}"])
+    first, second, *_ = run_command(config, "claims").splitlines()
+    assert first.startswith("Preset short; data:")
+    assert second.startswith("Not the paper's protocol: preset is short")
+    write_claims(config, [])
+    assert json.loads(paths.claims_file(config).read_text())["claims"] == []
