@@ -11,7 +11,7 @@ from reproduce.cli.reference import adopt, publish
 from reproduce.cli.report import report
 from reproduce.cli.results import diff, figure, table
 from reproduce.cli.verify import verify
-from reproduce.cli.work import evaluate, export, prepare, train
+from reproduce.cli.work import evaluate, export, prepare, restore, train
 
 for command in (
     plan,
@@ -19,6 +19,7 @@ for command in (
     prepare,
     train,
     evaluate,
+    restore,
     table,
     diff,
     figure,

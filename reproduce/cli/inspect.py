@@ -26,6 +26,7 @@ from reproduce.experiments import Evaluation, PublishedEvaluation, find_experime
 from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
 from reproduce.reference import find_reference
+from reproduce.superseded import count_superseded
 
 
 def plan(
@@ -132,6 +133,11 @@ def status(
     for name, theirs_done in published.items():
         table.add_row(name, "published", _count(theirs_done))
     console().print(table)
+    aside = count_superseded(settings)
+    if any(aside):
+        where = paths.superseded_folder(paths.root(settings))
+        runs, records = live.counted(aside.runs, "run"), live.counted(aside.records, "record")
+        print(f"{runs} and {records} that others replaced lie in {where}: `reproduce restore`.")
 
 
 def _count(done: Mapping[Any, bool]) -> str:
