@@ -66,12 +66,17 @@ class _Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.project = inputs != outputs
+        self.stride = stride
         if self.project:
-            self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.convShortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.bn1(x))
-        shortcut = self.convShortcut(activated) if self.project else x
+        # The convolution's own stride would be the same function.  But oneDNN's weight gradient of
+        # a strided 1 x 1 convolution writes past its workspace when it has fewer input channels
+        # than a vector register: 8 with AVX2, 16 with AVX-512 (uxlfoundation/oneDNN issue 6035).
+        skip = self.stride
+        shortcut = self.convShortcut(activated[:, :, ::skip, ::skip]) if self.project else x
         out = self.conv2(F.relu(self.bn2(self.conv1(activated))))
         summed: Tensor = shortcut + out
         return summed
