@@ -16,7 +16,6 @@ _UNSAID = {"preset", "eval.shard", "eval.autoattack_package"}
 # sections that say where and on what to run, and one of which no table holds a number
 _PLACES = {
     "results",
-    "reference",
     "data.folder",
     "data.cifar10",
     "data.cifar100",

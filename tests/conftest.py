@@ -191,11 +191,11 @@ def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callab
 
 @pytest.fixture
 def reference(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> Path:
-    """Reference results with four runs and a record each, the first with its weights."""
+    """Published results: four runs with a record each, the first with its weights."""
     from faulty_work import CELLS, SETS
     from published_runs import EVERY
 
-    from reproduce.publication import publish
+    from reproduce.share import publish
 
     folder = tmp_path / "reference"
     trained = tiny(*SETS, f"results={attacked}")

@@ -16,17 +16,18 @@ LAYERS = [
     {"provenance", "progress", "distributed"},
     {"settings", "specs", "paths", "schedules", "costs", "devices", "paper"},
     {"runs", "outcomes", "saved", "traces", "records", "zoo"},
+    {"superseded"},
     {"data", "models"},
     {"attacks"},
     {"objectives"},
     {"evaluation"},
     {"training"},
-    {"campaign", "experiments", "deviations", "export", "planning", "examples", "reference"},
+    {"campaign", "experiments", "deviations", "export", "planning", "examples"},
     {"analysis", "lemma"},
     {"claims"},
     {"figures"},
     {"report"},
-    {"benchmarks", "verification", "publication"},
+    {"benchmarks", "verification", "share"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -93,8 +94,7 @@ def test_what_is_made_from_results_needs_no_torch() -> None:
         "zoo",
         "campaign",
         "verification",
-        "publication",
-        "reference",
+        "share",
     )
     figures = sorted((PACKAGE / "figures").glob("[a-z]*.py"))
     modules = [*parts, *(f"figures.{path.stem}" for path in figures)]

@@ -7,9 +7,9 @@ from reproduce.cli.data import tensorboard, write_results
 from reproduce.cli.examples import examples
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
-from reproduce.cli.reference import adopt, publish
 from reproduce.cli.report import report
 from reproduce.cli.results import diff, figure, table
+from reproduce.cli.share import import_published, publish
 from reproduce.cli.verify import verify
 from reproduce.cli.work import evaluate, export, prepare, restore, train
 
@@ -31,9 +31,9 @@ for command in (
     bench,
     verify,
     publish,
-    adopt,
 ):
     app.command()(command)
+app.command("import")(import_published)
 app.command("results")(write_results)
 app.command()(tensorboard)
 

@@ -25,7 +25,6 @@ from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
 from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
-from reproduce.reference import find_reference
 from reproduce.superseded import count_superseded
 
 
@@ -50,15 +49,9 @@ def plan(
     table = Table("experiment", "cells", "trained", "evaluations", "done", "hours", "left", "disk")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    found = find_reference(settings)
-    for entry in make_plan(settings, names, reference=found):
+    for entry in make_plan(settings, names):
         table.add_row(*_plan_row(entry))
     console().print(table)
-    if found.taken:
-        where = f"reference results ({settings.reference})"
-        print(f"Of these runs {len(found.taken)} and their records are those of {where}.")
-    for reason in found.refused.values():
-        print(f"Not taken: {reason}")
     print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")
 
 

@@ -12,6 +12,7 @@ from reproduce.experiments.find import (
     figure_names,
     find_experiment,
     find_table,
+    planned_evaluations,
     planned_runs,
     table_names,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "find_experiment",
     "find_table",
     "grid_cells",
+    "planned_evaluations",
     "planned_runs",
     "published_evaluations",
     "searched_cells",

@@ -5,7 +5,7 @@ from itertools import chain
 from reproduce.cells import Cell
 from reproduce.config import ComparisonTable, Config
 from reproduce.errors import HarnessError
-from reproduce.experiments.experiment import Experiment, training_runs
+from reproduce.experiments.experiment import Evaluation, Experiment, training_runs
 from reproduce.experiments.figures import FIGURES
 from reproduce.experiments.tables import TABLES, published_evaluations
 
@@ -64,6 +64,15 @@ def planned_runs(config: Config) -> tuple[Cell, ...]:
     """Return every training run of a configuration, each once."""
     experiments = [find_experiment(config, name) for name in experiment_names(config)]
     return tuple(dict.fromkeys(cell for e in experiments for cell in e.cells))
+
+
+def planned_evaluations(config: Config) -> dict[Cell, list[Evaluation]]:
+    """Return every attack of a configuration on a run's checkpoint, each once, by run."""
+    found: dict[Cell, dict[Evaluation, None]] = {}
+    for name in experiment_names(config):
+        for item in find_experiment(config, name).evaluations:
+            found.setdefault(item.cell, {})[item] = None
+    return {cell: list(items) for cell, items in found.items()}
 
 
 def _absent(kind: str, name: str, known: tuple[str, ...]) -> HarnessError:

@@ -16,6 +16,8 @@ rule evaluate:
         HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
     group:
         attacks_together
+    wildcard_constraints:
+        cell=HARNESS.attacked,
     conda:
         ENVIRONMENT
     threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.cell.split("/")[0])
