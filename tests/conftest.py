@@ -125,7 +125,7 @@ def real_cifar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if not (source / "unpack.py").is_file():
         pytest.skip("no copy of CIFAR here: set REPRODUCE_TEST_DATA to a folder with one")
     folder = tmp_path_factory.mktemp("cifar")
-    subprocess.run([sys.executable, source / "unpack.py", folder], check=True, timeout=300)
+    subprocess.run([sys.executable, source / "unpack.py", folder], check=True, timeout=600)
     yield folder
     for path in folder.glob("*.npz"):
         path.unlink()

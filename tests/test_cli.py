@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,33 @@ def test_the_environment_variable(
     assert shell("status", "table1") == 0
     assert TINY_CELL in shell.out
     assert parse_cell(TINY_CELL).id == TINY_CELL
+
+
+def test_version(shell: Shell) -> None:
+    assert shell("--version") == 0
+    assert shell.out == f"reproduce {version('reproduce')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [(("train", "nonsense"), "HarnessError"), (("publish", "file"), "NotADirectoryError")],
+)
+def test_debug_shows_where_an_error_comes_from(
+    shell: Shell, tiny: Callable[..., Config], words: tuple[str, ...], cause: str, monkeypatch
+) -> None:
+    if cause != "HarnessError":
+
+        def fail(*_: object) -> None:
+            raise NotADirectoryError(20, "Not a directory", "file")
+
+        monkeypatch.setattr("reproduce.share.publish", fail)
+    assert shell(*words, config=tiny()) == 1
+    line = shell.error()
+    assert shell("--debug", *words, config=tiny()) == 1
+    shown = shell.err.splitlines()
+    assert shown[0].startswith("Traceback")
+    assert cause in shell.err
+    assert shown[-1] == line
+    # it is of one call
+    assert shell(*words, config=tiny()) == 1
+    assert shell.error() == line

@@ -3,6 +3,7 @@ from pathlib import Path
 from shlex import quote
 
 from reproduce import paths
+from reproduce.catalogue import ZOO_ID
 from reproduce.workflow import CELL, Harness
 
 HARNESS = Harness(config, remote=workflow.remote_exec)
@@ -36,8 +37,7 @@ wildcard_constraints:
     source="[a-z0-9]+(-extra)?",
     cell=CELL,
     choice="|-last|-best-val",
-    # ids of RobustBench's models
-    zoo="[A-Za-z0-9][A-Za-z0-9_.-]*",
+    zoo=ZOO_ID,
     attack="[a-z0-9-]+",
     seed="[0-9]+",
     table="table[0-9]+",

@@ -14,10 +14,10 @@ rule evaluate:
         ),
     log:
         HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
-    group:
-        attacks_together
     wildcard_constraints:
         cell=HARNESS.attacked,
+    group:
+        attacks_together
     conda:
         ENVIRONMENT
     threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.cell.split("/")[0])
