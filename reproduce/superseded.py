@@ -151,6 +151,17 @@ def how_to_restore(path: Path) -> str:
     return f"`reproduce restore {shlex.quote(str(path))}`"
 
 
+def found_superseded(config: Config, spec: TrainingSpec) -> str | None:
+    """Say in a line that training can be spared, None if `find_superseded` finds no run."""
+    path = find_superseded(config, spec)
+    if path is None:
+        return None
+    return (
+        f"{spec.cell}: a finished run of these settings lies in {path}; {how_to_restore(path)} "
+        "brings it back without training"
+    )
+
+
 def count_superseded(config: Config) -> Superseded:
     """Count what lies aside."""
     root = paths.superseded_folder(paths.root(config))

@@ -155,14 +155,19 @@ def test_a_damaged_run_json_is_no_end(config: Config) -> None:
     assert (_aside(config) / "damaged" / "model.safetensors").is_file()
 
 
-def test_training_names_a_finished_run_of_its_settings(config: Config, other: Config) -> None:
+def test_training_and_the_plan_name_a_finished_run_of_their_settings(
+    config: Config, other: Config, run_command: Callable[..., str]
+) -> None:
     train_cell(other, CELL, quiet)
     aside = _aside(config) / _digest(config)
     assert find_superseded(config, training_spec(config, CELL)) == aside
+    line = f"{CELL}: a finished run of these settings lies in {aside}; "
+    line += f"`reproduce restore {aside}` brings it back without training"
+    assert line in run_command(config, "plan", "table1")
     said: list[str] = []
     train_cell(config, CELL, said.append)
-    assert f"{CELL}: a finished run of these settings lies in {aside}; " in said[1]
-    assert f"`reproduce restore {aside}` brings it back without training" in said[1]
+    assert said[1] == line
+    assert "a finished run" not in run_command(config, "plan", "table1")
     # a damaged one is none
     aside = _aside(config) / _digest(other)
     paths.epochs_file(aside).write_text("")

@@ -23,9 +23,10 @@ from reproduce.cli.app import configure as _configure
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
-from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
+from reproduce.planning import Plan, is_evaluated, is_finished, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
-from reproduce.superseded import count_superseded
+from reproduce.specs import training_spec
+from reproduce.superseded import count_superseded, found_superseded
 
 
 def plan(
@@ -52,6 +53,11 @@ def plan(
     for entry in make_plan(settings, names):
         table.add_row(*_plan_row(entry))
     console().print(table)
+    for cell in dict.fromkeys(c for n in names for c in find_experiment(settings, n).cells):
+        spec = training_spec(settings, cell)
+        line = None if is_finished(settings, spec) else found_superseded(settings, spec)
+        if line is not None:
+            print(line)
     print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")
 
 

@@ -24,7 +24,7 @@ from reproduce.runs import RunPiece, damaged_file, problem_with, read_run
 from reproduce.saved import state_file
 from reproduce.specs import TrainingSpec, training_spec
 from reproduce.superseded import (
-    find_superseded,
+    found_superseded,
     how_to_restore,
     move_run_aside,
     return_records,
@@ -147,12 +147,9 @@ def _is_trained(
         problem = f"has a damaged {damaged.name}"
     if run is not None:
         say(f"{spec.cell} {problem}: training it again; it stays in use until that is done")
-    other = find_superseded(config, spec)
+    other = found_superseded(config, spec)
     if other is not None and not state_file(folder, spec.digest).exists():
-        say(
-            f"{spec.cell}: a finished run of these settings lies in {other}; "
-            f"{how_to_restore(other)} brings it back without training"
-        )
+        say(other)
     return False
 
 
