@@ -3,9 +3,10 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from made_up import fill
+from made_up import fill, write_made_up, write_run
 from scipy import stats
 
 from reproduce import paths
@@ -24,6 +25,8 @@ from reproduce.experiments import find_experiment
 from reproduce.files import read_json, write_json
 from reproduce.paper import published
 from reproduce.planning import is_evaluated, plan
+from reproduce.report.numbers import each_once
+from reproduce.report.tables import collect_table, table_view
 from reproduce.settings import load_config
 
 
@@ -48,6 +51,15 @@ def test_difference_interval_is_welchs() -> None:
     assert difference_interval(sample(a), sample(b)) == pytest.approx(half)
     assert math.isnan(difference_interval(sample([1.0]), sample(b)))
     assert math.isnan(difference_interval(Sample(1, 0, 3), Sample(2, 0, 3)))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "printed"), [("wrn-34-1", (46.92, 0.05)), ("wrn-34-5", (55.21, 0.02))]
+)
+def test_numbers_that_were_wrong_once(architecture: str, printed: tuple[float, float]) -> None:
+    table = published("table2").query("dataset == 'cifar10' and `lambda` == 18")
+    row = table[(table["architecture"] == architecture) & (table["attack"] == "pgd20")]
+    assert row[["mean", "std"]].to_numpy().tolist() == [list(printed)]
 
 
 def test_published_numbers() -> None:
@@ -192,8 +204,38 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     experiment = find_experiment(config, "table1")
     frame = build_diff(config, experiment, collect(config, experiment))
     row = _verdict(frame, "wrn-34-1", 6, "robust_accuracy")
-    assert row["verdict"] == "differs"
+    assert row["verdict"] == "too few seeds"
+    assert row["difference"] == pytest.approx(-7.81)
     assert math.isnan(row["interval"])
+
+
+def test_a_number_with_two_readings_stands_beside_both(tmp_path: Path) -> None:
+    config = load_config("{}", "paper", [f"results={tmp_path}"])
+    experiment = find_experiment(config, "table5")
+    images = np.arange(50_000)
+    for item in experiment.evaluations:
+        write_run(config, item, train=1_281_167, test=len(images))
+        top5 = images < 35_000
+        write_made_up(config, item, images, images < 25_825, images < 30_000, top5=top5)
+    frame = build_diff(config, experiment, collect(config, experiment))
+    chosen = frame[frame["architecture"] == "wrn-50-2"].set_index("metric")
+    natural = chosen.loc["top5_natural_accuracy"]
+    assert natural["paper"].tolist() == [66.67, 70.10]
+    assert natural["difference"].tolist() == pytest.approx([3.33, -0.10])
+    assert chosen.loc["perturbation_stability", "paper"].tolist() == [70.10, 66.67]
+    assert set(chosen.drop("robust_accuracy")["verdict"]) == {"not judged"}
+    assert chosen.loc["robust_accuracy", "verdict"] == "agrees"
+    view = collect_table(config, experiment)
+    shown = [
+        (number.paper, number.difference, number.verdict)
+        for row in table_view(config, view).sections[0].rows
+        for number in row.numbers
+    ]
+    assert ("66.67 or 70.10", "", "not judged") in shown
+    assert ("70.10 or 66.67", "", "not judged") in shown
+    assert ("51.65", "0.00", "agrees") in shown
+    summed = each_once(config, [view])
+    assert (summed["verdict"] == "not judged").sum() == 2
 
 
 @pytest.mark.parametrize("change", ["train.epochs=20", "eval.epsilon=0.031", "preset=short"])

@@ -12,6 +12,7 @@ import yaml
 from conftest import ROOT
 from packaging.specifiers import SpecifierSet
 
+from reproduce.analysis import VERDICTS
 from reproduce.cli import app
 from reproduce.config import Config
 from reproduce.experiments import experiment_names
@@ -38,6 +39,13 @@ def test_every_setting_is_described() -> None:
     for line in (DOCS / "configuration.md").read_text().splitlines():
         if line.startswith("| `"):
             assert len(line.split("|")[2].strip()) > 10, line
+
+
+def test_the_verdicts_of_the_diff_are_described() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    first = lines.index("| verdict | meaning |") + 2
+    described = [f"| {name} | {meaning} |" for name, meaning in VERDICTS.items()]
+    assert lines[first : first + len(described)] == described
 
 
 def test_the_shipped_configuration_is_the_papers() -> None:

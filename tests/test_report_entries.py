@@ -8,7 +8,7 @@ import pytest
 from made_up import write_made_up, write_run
 from report_cases import make_up, paper_config
 
-from reproduce.analysis import build_diff, collect
+from reproduce.analysis import DIFF_COLUMNS, JUDGED, build_diff, collect
 from reproduce.analysis.layouts import lay_out
 from reproduce.experiments import find_experiment, table_names
 from reproduce.report.beside import Comparison, is_papers, place_of, seeds_behind
@@ -16,7 +16,7 @@ from reproduce.report.build import build_report
 from reproduce.report.numbers import each_once
 from reproduce.report.tables import collect_table
 from reproduce.report.verdicts import shade
-from reproduce.report.words import label, signed
+from reproduce.report.words import label, signed, with_std
 from reproduce.settings import load_config
 
 
@@ -36,9 +36,11 @@ def test_every_number_of_the_paper_finds_its_entry() -> None:
             if not is_papers(column)
             and (row := comparison.of(place_of(grid, line, column))) is not None
         ]
-        assert len(found) == len(diff), name
-        printed = sorted(row["paper"] for row in found if not math.isnan(row["paper"]))
-        assert printed == sorted(diff["paper"].dropna()), name
+        assert len(found) == len(diff) - diff.duplicated(DIFF_COLUMNS[:6]).sum(), name
+        printed = [text for row in found for text in row["printed"].split(" or ") if text]
+        papers = diff.dropna(subset="paper")
+        expected = map(with_std, papers["paper"], papers["paper_std"])
+        assert sorted(printed) == sorted(expected), name
 
 
 def test_seeds_of_strategies_and_of_attacks(tmp_path: Path) -> None:
@@ -89,7 +91,8 @@ def test_seeds_of_strategies_and_of_attacks(tmp_path: Path) -> None:
         ("within noise", -3.5, "below-2"),
         ("differs", -9.0, "below-3"),
         ("not a reproduction", 0.2, "near framed"),
-        ("for information", 20.0, ""),
+        ("too few seeds", 1.5, "above-1"),
+        ("not judged", 20.0, ""),
         ("missing", math.nan, ""),
     ],
 )
@@ -138,7 +141,7 @@ def test_a_number_of_two_tables_counts_once(tmp_path: Path) -> None:
     kept = numbers[(numbers["table"] == "table3") & (numbers["metric"] == "robust_accuracy")]
     assert set(kept["method"]) == {"untuned", "manual", "war"} - set(twice)
     summary = build_report(config).summary
-    judged = numbers["verdict"].isin(["agrees", "within noise", "differs"])
+    judged = numbers["verdict"].isin(JUDGED)
     assert summary.headline.startswith(f"Of {judged.sum()} numbers")
     assert f"over {judged.sum()} numbers" in summary.tiles[2].label
     places = [(gap.where, gap.paper) for gap in summary.gaps]

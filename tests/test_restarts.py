@@ -22,8 +22,10 @@ from reproduce.specs import AttackSpec, attack_spec
 EPSILON = 0.02
 
 
-def _spec(restarts: int, steps: int = 2) -> AttackSpec:
-    attack = PGDAttack(kind="pgd", steps=steps, step_size=0.01, restarts=restarts)
+def _spec(restarts: int, steps: int = 2, clamp_start: bool = False) -> AttackSpec:
+    attack = PGDAttack(
+        kind="pgd", steps=steps, step_size=0.01, restarts=restarts, clamp_start=clamp_start
+    )
     return AttackSpec(
         name="many",
         attack=attack,
@@ -83,6 +85,27 @@ def _by_hand(model: nn.Module, restarts: int) -> list[tuple[Tensor, Tensor]]:
         ).images
         outcomes.append((found, model(found).argmax(1) == batch.labels))
     return outcomes
+
+
+@pytest.mark.parametrize("clamp_start", [False, True])
+def test_the_first_gradient_is_taken_at_the_start(clamp_start: bool) -> None:
+    """Fast-AT's code cuts every start to [0, 1], the authors' PGD-20 does not."""
+    seen = []
+
+    class Recorder(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(images.detach().clone())
+            return images.mean((2, 3))
+
+    images = (3 * _images(7, 8) - 1).clamp(0, 1)
+    batch = Batch(images, torch.zeros(8, dtype=torch.int64), list(range(8)))
+    spec = _spec(1, steps=1, clamp_start=clamp_start)
+    (part,) = attack_parts(spec, Recorder(), 3, torch.device("cpu"), 8)
+    part.run(batch, 0)
+    noise = uniform_per_image(3, "many", batch.indices, (3, 16, 16))
+    start = images + EPSILON * noise
+    assert start.min() < 0 < 1 < start.max()
+    assert torch.equal(seen[0], start.clamp(0, 1) if clamp_start else start)
 
 
 def test_several_starts_are_the_first_that_breaks(network: nn.Module) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import IMAGES, write_made_up, write_run
+from scipy import stats
 
 from reproduce import paths
 from reproduce.analysis import build_diff, collect, diff_notes, write_diff, write_table
@@ -160,6 +161,7 @@ def test_the_illegible_column_is_shown_as_such(paper: Callable[..., Config]) -> 
 
 
 def test_verdicts(paper: Callable[..., Config]) -> None:
+    """Starts on one network cannot tell how far training runs lie apart."""
     # the paper: PGD 47.92 ± .01, C&W 44.95 ± .03, FAB 44.31 ± .04, Square 49.25 ± .02
     numbers = {"pgd20": (47.5, 0.0), "cw20": (40.0, 0.1), "fab": (38.0, 4.0), "square": None}
 
@@ -174,13 +176,46 @@ def test_verdicts(paper: Callable[..., Config]) -> None:
     found = dict(zip(chosen["attack"], chosen["verdict"], strict=True))
     assert found == {
         "pgd20": "agrees",
-        "cw20": "differs",
-        "fab": "within noise",
+        "cw20": "too few seeds",
+        "fab": "too few seeds",
         "square": "missing",
     }
+    assert chosen["interval"].isna().all()
+    assert chosen["note"].str.contains("random starts on one network").tolist() == 3 * [True] + [
+        False
+    ]
     assert set(frame["metric"]) == {"robust_accuracy"}
     write_diff(config, find_experiment(config, "table2"), frame)
     assert len(pd.read_csv(paths.diff_file(config, "table2"))) == 36
+
+
+@pytest.mark.parametrize(
+    ("seeds", "apart", "verdict"),
+    [(3, 0.1, "differs"), (3, 2.0, "within noise"), (1, 0.1, "too few seeds")],
+)
+def test_the_runs_of_table_1_tell_how_far_runs_lie_apart(
+    paper: Callable[..., Config], seeds: int, apart: float, verdict: str
+) -> None:
+    """Under PGD-20 alone: Table 1 has no other attack."""
+    config = paper()
+    _fill(config, lambda _: 46.0)
+    for item in find_experiment(config, "table1").evaluations:
+        cell = item.cell
+        this = (cell.architecture, cell.method, cell.lam) == ("wrn-34-1", "trades", 6)
+        if this and 0 < cell.seed < seeds:
+            write_run(config, item)
+            held = np.arange(IMAGES) < round(IMAGES * (0.46 + cell.seed * apart / 100))
+            write_made_up(config, item, np.arange(IMAGES), held)
+    frame = _diff(config)
+    row = frame[(frame["architecture"] == "wrn-34-1") & (frame["lambda"] == 6)].iloc[0]
+    assert (row["attack"], row["verdict"]) == ("pgd20", verdict)
+    if seeds > 1:
+        # of one run each: that of Table 1's 47.81 ± .09, and of ours
+        error = np.hypot(apart, 0.09)
+        freedom = error**4 / (apart**4 / 2 + 0.09**4 / 2)
+        assert row["interval"] == pytest.approx(stats.t.ppf(0.975, freedom) * error)
+        assert "training runs of Table 1" in row["note"]
+    assert "too few seeds" in set(frame.loc[frame["attack"] == "cw20", "verdict"])
 
 
 def test_a_subset_is_marked_and_judged_as_one(paper: Callable[..., Config]) -> None:
@@ -209,9 +244,9 @@ def test_a_subset_is_marked_and_judged_as_one(paper: Callable[..., Config]) -> N
     narrow = verdicts[verdicts["architecture"] == "wrn-34-1"].groupby("attack")["verdict"].first()
     assert narrow.to_dict() == {
         "pgd20": "agrees",
-        "cw20": "differs",
+        "cw20": "too few seeds",
         "fab": "subset",
-        "square": "differs",
+        "square": "too few seeds",
     }
     experiment = find_experiment(config, "table2")
     assert diff_notes(config, experiment, collect(config, experiment)) == []

@@ -10,6 +10,7 @@ import pytest
 from snakemake.exceptions import WorkflowError
 from workflow_copy import Workflow, copy
 
+from reproduce.experiments import repeated_evaluations
 from reproduce.workflow import Harness
 
 
@@ -35,6 +36,20 @@ def test_paper_plan_of_table2(tmp_path: Path) -> None:
     # nine runs, and their first PGD-20, are Table 1's too
     both = workflow.planned("--config", "preset=paper", "--", "table1", "table2")
     assert (both["train"], both["evaluate"]) == (99 + 24 - 9, 99 + 288 - 9)
+
+
+def test_runs_of_table_1_bring_no_work_to_table_2_but_another_comparison(tmp_path: Path) -> None:
+    harness = Harness({"preset": "paper", "results": str(tmp_path)})
+    assert harness.compared_runs("table2") == []
+    assert len(repeated_evaluations(harness.config, "table2")) == 3 * 3 * 3
+    record = tmp_path / "paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-1/records/pgd20-seed0.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    first = harness.compared_runs("table2")
+    record.write_text("[]")
+    assert len(first) == len(harness.compared_runs("table2")) == 1
+    assert first != harness.compared_runs("table2")
+    assert harness.compared_runs("table1") == harness.compared_runs("table4") == []
 
 
 def test_paper_plan_of_tables_3_and_6(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """A regenerated table beside the paper's, number by number."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from reproduce import paths
-from reproduce.analysis.results import Results
+from reproduce.analysis.results import Results, collect
 from reproduce.analysis.statistics import (
     Sample,
     difference_interval,
@@ -15,9 +16,9 @@ from reproduce.analysis.statistics import (
 )
 from reproduce.analysis.tuning import compare_strategies
 from reproduce.catalogue import METHODS, dataset_facts, extra_of
-from reproduce.config import Config, TuningTable
+from reproduce.config import AttackTable, Config, TuningTable
 from reproduce.deviations import deviations, table_deviations
-from reproduce.experiments import Experiment
+from reproduce.experiments import Experiment, find_experiment, repeated_evaluations
 from reproduce.files import write_text
 from reproduce.paper import published
 from reproduce.records import ALL_METRICS
@@ -28,6 +29,29 @@ from reproduce.zoo.cards import UNKNOWN, zoo_facts
 PAPER_SEEDS = 3
 # percentage points within which a number counts as reproduced
 TOLERANCE = 1.0
+
+# what each verdict means; the README has the same table
+VERDICTS = {
+    "agrees": "within one point of the paper's number",
+    "within noise": "farther apart, but the 95 % interval of the difference holds zero",
+    "differs": "farther apart, and the interval excludes zero, or both numbers are of the same "
+    "weights (a published checkpoint)",
+    "too few seeds": "farther apart, and too few training seeds, here or in the paper, to tell "
+    "whether other seeds explain it",
+    "subset": "only a part of the test images was attacked; the interval is what that leaves",
+    "not a reproduction": "the settings, or the images, are not the paper's",
+    "missing": "the paper has a number, there is no result yet",
+    "not judged": "a lambda, GPU-hours (Table 3), or a number that can be read in two ways in the "
+    "source (Table 5)",
+    "no paper value": "the paper has no such number, or it cannot be read in the source (Table 2's "
+    "PGD column of WideResNet-34-10 on CIFAR-10)",
+}
+# those that say how near a number is to the paper's
+JUDGED = ("agrees", "within noise", "differs", "too few seeds")
+
+# what is known of a number of Table 2, whose seeds are those of the attack
+_STARTS = "over random starts on one network, which cannot tell how far training runs lie apart"
+_RUNS = "interval from how far the training runs of Table 1 lie apart, here and in the paper"
 
 _KEYS = ["dataset", "architecture", "method", "lambda", "attack", "metric"]
 DIFF_COLUMNS = [
@@ -52,25 +76,9 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
     -------
     pandas.DataFrame
         Columns `DIFF_COLUMNS`; numbers in percent, `difference` is ours minus the
-        paper's, `interval` the half width of Welch's 95 % interval of it.  Verdicts:
-
-        agrees
-            within `TOLERANCE` points;
-        within noise
-            farther apart, but the interval holds zero;
-        differs
-            farther apart, and the interval excludes zero or cannot be computed;
-        missing
-            the paper has a number, there is no result yet;
-        no paper value
-            the paper has none, or it cannot be read;
-        subset
-            only a part of the test images was attacked; `interval` is then the half
-            width of the 95 % interval that this leaves;
-        for information
-            a lambda or a number of GPU-hours: there is no telling how near is near;
-        not a reproduction
-            the settings, or the images, are not the paper's.
+        paper's, `interval` the half width of Welch's 95 % interval of it, NaN where too few
+        training seeds tell how far runs lie apart, `verdict` one of `VERDICTS`.  A number of
+        the paper that can be read in two ways has a row for each.
     """
     grid = getattr(config.experiments, experiment.name)
     if isinstance(grid, TuningTable):
@@ -81,12 +89,20 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
         )
     frame = ours.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
     frame["difference"] = frame["ours"] - frame["mean"]
+    single = isinstance(grid, AttackTable)
+    runs = _single_runs(config, frame, experiment.name) if single else frame
+    frame["interval"] = [_half_width(row) for row in runs.itertuples()]
+    frame["ambiguous"] = frame.duplicated(_KEYS, keep=False)
+    frame["published"] = frame["method"].isin({item.name for item in experiment.published})
     keys = set(zip(frame["dataset"], frame["attack"], frame["method"], strict=True))
     reasons = {key: _reasons(config, experiment.name, results, *key) for key in keys}
     judged = [
         _judge(row, reasons[row.dataset, row.attack, row.method]) for row in frame.itertuples()
     ]
     frame[["interval", "verdict"]] = pd.DataFrame(judged, index=frame.index)
+    if single:
+        shown = frame["verdict"].isin(JUDGED)
+        frame.loc[shown, "note"] = frame["interval"].isna().map({True: _STARTS, False: _RUNS})
     return frame.rename(columns={"mean": "paper", "std": "paper_std"})[DIFF_COLUMNS]
 
 
@@ -167,26 +183,48 @@ def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> N
     write_text(paths.diff_file(config, experiment.name), text)
 
 
+def _single_runs(config: Config, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return Table 2's numbers with the deviation of Table 1's, ours and the paper's; NaN if none.
+
+    Both sides are one training run, which is as uncertain as several lie apart.
+    """
+    runs = frame.assign(ours_std=math.nan, std=math.nan)
+    repeated = repeated_evaluations(config, name)
+    if not repeated:
+        return runs
+    first = replace(find_experiment(config, "table1"), evaluations=repeated)
+    told = _evaluations(first, collect(config, first)).merge(published("table1"), on=_KEYS)
+    told["ours_std"] *= told["seeds"] ** 0.5
+    told["std"] *= PAPER_SEEDS**0.5
+    return frame[_KEYS].merge(told, on=_KEYS, how="left")
+
+
+def _half_width(row: Any) -> float:
+    """Return the half width of the interval of a difference; NaN where too few runs tell."""
+    ours = Sample(row.ours, row.ours_std, row.seeds)
+    return difference_interval(ours, Sample(row.mean, row.std, PAPER_SEEDS))
+
+
 def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
     """Return the half width of the interval around a difference, and the verdict."""
     left = subset_interval(row.ours, row.images, dataset_facts(row.dataset).test)
-    if left is not None:
-        half = (left.high - left.low) / 2
-    else:
-        ours = Sample(row.ours, row.ours_std, row.seeds)
-        half = difference_interval(ours, Sample(row.mean, row.std, PAPER_SEEDS))
+    half = row.interval if left is None else (left.high - left.low) / 2
     if math.isnan(row.mean):
         verdict = "no paper value"
     elif not row.seeds:
         verdict = "missing"
     elif row.metric not in ALL_METRICS:
-        half, verdict = math.nan, "for information"
+        half, verdict = math.nan, "not judged"
     elif reasons:
         verdict = "not a reproduction"
+    elif row.ambiguous:
+        verdict = "not judged"
     elif left is not None:
         verdict = "subset"
     elif abs(row.difference) <= TOLERANCE:
         verdict = "agrees"
+    elif math.isnan(half) and not row.published:
+        verdict = "too few seeds"
     else:
         verdict = "within noise" if abs(row.difference) <= half else "differs"
     return half, verdict

@@ -9,7 +9,7 @@ from reproduce.attacks.network import (
     without_parameter_gradients,
 )
 from reproduce.attacks.package import package_attacks
-from reproduce.attacks.parts import Batch, Part, attack_parts, pgd_loss
+from reproduce.attacks.parts import Batch, Part, attack_parts, pgd_loss, pgd_start
 from reproduce.attacks.pgd import PGDResult, pgd
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "package_attacks",
     "pgd",
     "pgd_loss",
+    "pgd_start",
     "without_parameter_gradients",
 ]

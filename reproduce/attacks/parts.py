@@ -108,7 +108,7 @@ def _pgd(
         purpose = spec.name if restart == 0 else f"{spec.name}/restart-{restart}"
         shape = tuple(batch.images.shape[1:])
         noise = uniform_per_image(spec.seed, purpose, batch.indices, shape)
-        return batch.images + spec.epsilon * noise.to(batch.images.device)
+        return pgd_start(attack, batch.images, spec.epsilon * noise.to(batch.images.device))
 
     def once(batch: Batch, restart: int) -> Tensor:
         return pgd(
@@ -155,6 +155,12 @@ def _holding(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
         held: Tensor = network(images).argmax(1) == labels
     return held.nonzero()[:, 0]
+
+
+def pgd_start(attack: PGDAttack, images: Tensor, noise: Tensor) -> Tensor:
+    """Return where a PGD attack starts from."""
+    start = images + noise
+    return start.clamp_(0, 1) if attack.clamp_start else start
 
 
 def pgd_loss(attack: PGDAttack, labels: Tensor) -> Loss:

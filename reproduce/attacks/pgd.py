@@ -45,8 +45,7 @@ def pgd(
     loss : Loss
         Maps logits to one value an image.
     start : Tensor
-        First iterate.  Like the published codes it is not projected: only the
-        results of steps are.
+        First iterate.  It is not projected here: only the results of steps are.
     epsilon, step_size : float
         Radius and step in pixel units.
     steps : int

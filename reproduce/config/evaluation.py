@@ -37,6 +37,9 @@ class PGDAttack(_Attack):
     """Step, pixels in [0, 1]."""
     restarts: Count = 1
     """Random starts; an image that one of them breaks is left out of the next."""
+    clamp_start: bool = False
+    """Whether the start is cut to [0, 1], as the official Fast-AT code does; the authors' PGD-20
+    cuts only what its steps lead to."""
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reproduce.attacks import frozen, pgd, pgd_loss
+from reproduce.attacks import frozen, pgd, pgd_loss, pgd_start
 from reproduce.config import PGDAttack
 from reproduce.data import EvaluationStore
 from reproduce.errors import HarnessError
@@ -107,7 +107,7 @@ def attack_images(
                 model,
                 images,
                 pgd_loss(attack, targets),
-                images + epsilon * noise(first, images),
+                pgd_start(attack, images, epsilon * noise(first, images)),
                 epsilon=epsilon,
                 step_size=attack.step_size,
                 steps=attack.steps,

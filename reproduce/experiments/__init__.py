@@ -14,6 +14,7 @@ from reproduce.experiments.find import (
     find_table,
     planned_evaluations,
     planned_runs,
+    repeated_evaluations,
     table_names,
 )
 from reproduce.experiments.tables import (
@@ -43,6 +44,7 @@ __all__ = [
     "planned_evaluations",
     "planned_runs",
     "published_evaluations",
+    "repeated_evaluations",
     "searched_cells",
     "table_names",
     "traced_cells",

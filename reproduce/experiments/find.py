@@ -3,11 +3,12 @@
 from itertools import chain
 
 from reproduce.cells import Cell
-from reproduce.config import ComparisonTable, Config
+from reproduce.config import AttackTable, ComparisonTable, Config
 from reproduce.errors import HarnessError
 from reproduce.experiments.experiment import Evaluation, Experiment, training_runs
 from reproduce.experiments.figures import FIGURES
 from reproduce.experiments.tables import TABLES, published_evaluations
+from reproduce.paper import published
 
 
 def experiment_names(config: Config) -> tuple[str, ...]:
@@ -58,6 +59,29 @@ def find_table(config: Config, name: str) -> Experiment:
     if name not in known:
         raise _absent("table", name, known)
     return find_experiment(config, name)
+
+
+def repeated_evaluations(config: Config, name: str) -> tuple[Evaluation, ...]:
+    """Return Table 1's evaluations of what Table 2 attacks: one for each training seed.
+
+    Only those of which the paper's Table 1 has a number too; none for other tables.
+    """
+    grids = config.experiments
+    if grids.table1 is None or not isinstance(getattr(grids, name), AttackTable):
+        return ()
+
+    def number(item: Evaluation) -> tuple[object, ...]:
+        cell = item.cell
+        return cell.dataset, cell.architecture, cell.method, cell.lam, item.attack
+
+    columns = ["dataset", "architecture", "method", "lambda", "attack"]
+    printed = set(published("table1")[columns].itertuples(index=False, name=None))
+    shown = {(*number(item), item.checkpoint) for item in find_experiment(config, name).evaluations}
+    return tuple(
+        item
+        for item in find_experiment(config, "table1").evaluations
+        if number(item) in printed and (*number(item), item.checkpoint) in shown
+    )
 
 
 def planned_runs(config: Config) -> tuple[Cell, ...]:

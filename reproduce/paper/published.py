@@ -31,7 +31,8 @@ def published(table: str) -> "pd.DataFrame":
     -------
     pandas.DataFrame
         Columns dataset, architecture, method, lambda, attack, metric, mean, std,
-        note.  A number that cannot be read in the source has NaN and a note.
+        note.  A number that cannot be read in the source has NaN and a note, one that can be
+        read in two ways has two rows.
 
     Source: Wu et al. 2021, tables 1 to 6; of Table 4 the method is RobustBench's id where
     the number is a published checkpoint's.

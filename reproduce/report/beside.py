@@ -10,6 +10,7 @@ from reproduce.analysis.layouts.layout import Column, Row
 from reproduce.analysis.results import Results
 from reproduce.cells import parse_cell
 from reproduce.config import AttackTable, ComparisonTable, Grid, TuningTable
+from reproduce.report.words import with_std
 
 _TUNING = {"lambda": "lambda", "robust_accuracy": "robust_accuracy", "hours": "gpu_hours"}
 
@@ -74,6 +75,9 @@ def is_papers(column: Column) -> bool:
 class Comparison:
     """The rows of a comparison by what they are of.
 
+    `printed` of a row is the paper's number as text; two readings of a number are one row, with
+    both in `printed` and no difference.
+
     Parameters
     ----------
     diff : pandas.DataFrame
@@ -92,6 +96,10 @@ class Comparison:
                 row["attack"],
                 row["metric"],
             )
+            row["printed"] = with_std(row["paper"], row["paper_std"])
+            if (other := self._rows.get(place)) is not None:
+                row["printed"] = f"{other['printed']} or {row['printed']}"
+                row["difference"] = math.nan
             self._rows[place] = row
             # published checkpoints go by their id alone: their network may be unknown
             self._rows.setdefault(place._replace(architecture=None), row)

@@ -32,7 +32,9 @@ def each_once(config: Config, collected: Sequence[Collected]) -> pd.DataFrame:
     rows = []
     for one in collected:
         grid = getattr(config.experiments, one.experiment.name)
-        for row in one.diff.assign(table=one.experiment.name).to_dict("records"):
+        # two readings of a number are one
+        diff = one.diff.drop_duplicates(DIFF_COLUMNS[: DIFF_COLUMNS.index("paper")])
+        for row in diff.assign(table=one.experiment.name).to_dict("records"):
             number = _number(grid, row, one.diff)
             if number not in seen:
                 seen.add(number)

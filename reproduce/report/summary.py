@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from reproduce.analysis import JUDGED
 from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
 from reproduce.claims import context
 from reproduce.config import Config
@@ -15,7 +16,7 @@ from reproduce.planning import Plan
 from reproduce.report.exhibits import Claim, Figure, Gallery
 from reproduce.report.numbers import each_once
 from reproduce.report.tables import Collected
-from reproduce.report.verdicts import CLAIMS, JUDGED, shade, shares_of_claims, shares_of_numbers
+from reproduce.report.verdicts import CLAIMS, shade, shares_of_claims, shares_of_numbers
 from reproduce.report.view import Gap, Summary, Tile
 from reproduce.report.words import count, label, signed, with_std
 
@@ -97,15 +98,15 @@ def _tiles(done: Plan, judged: pd.DataFrame, claims: Sequence[Claim]) -> list[Ti
 
 def _headline(verdicts: list[str], changed: list[str], done: Plan) -> str:
     """Say in one sentence how far the results agree, and not more than they allow."""
-    agree, noise, differ = map(verdicts.count, JUDGED)
-    judged = agree + noise + differ
+    agree, noise, differ, few = map(verdicts.count, JUDGED)
+    judged = agree + noise + differ + few
     if not done.evaluated:
         return "No result is there yet: this page shows what the configuration asks for."
     if judged:
         return (
             f"Of {judged} numbers that can be held against the paper's, {agree} lie within one "
-            f"point of it, {noise} more within the noise of the seeds, and "
-            f"{differ} differ."
+            f"point of it, {noise} more within the noise of the seeds, {differ} differ, and {few} "
+            "lie farther apart with too few seeds to tell."
         )
     if changed:
         return (
@@ -117,10 +118,11 @@ def _headline(verdicts: list[str], changed: list[str], done: Plan) -> str:
 
 def _beside(verdicts: list[str]) -> str:
     """Say how many numbers the bar leaves out."""
-    own, shown = verdicts.count("no paper value"), verdicts.count("for information")
+    own, shown = verdicts.count("no paper value"), verdicts.count("not judged")
     words = [
         f"{count(own, 'number')} here have no counterpart in the paper" * bool(own),
-        f"{shown} (lambdas, hours) stand beside the paper's without a verdict" * bool(shown),
+        f"{shown} (lambdas, hours, two readings) stand beside the paper's without a verdict"
+        * bool(shown),
     ]
     return "; ".join(filter(None, words)) + "." * any(words)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reproduce import paths
-from reproduce.analysis import build_diff, collect
+from reproduce.analysis import VERDICTS, build_diff, collect
 from reproduce.analysis.layouts import Entry, Layout, lay_out
 from reproduce.analysis.results import Results
 from reproduce.analysis.tables import table_notes
@@ -18,9 +18,9 @@ from reproduce.config import Config
 from reproduce.experiments import Experiment
 from reproduce.report.beside import Comparison, is_papers, place_of, seeds_behind
 from reproduce.report.exhibits import Link
-from reproduce.report.verdicts import MEANINGS, SYMBOLS, shade
+from reproduce.report.verdicts import SYMBOLS, shade
 from reproduce.report.view import Note, Number, Row, Section, Table
-from reproduce.report.words import count, label, minus, signed, with_std
+from reproduce.report.words import count, label, minus, signed
 
 _MISSING = "–"
 # characters of a remark that is folded, and of the words that it is folded under
@@ -144,12 +144,12 @@ def number_of(
         std="" if math.isnan(std) else format(std, written),
         count="" if entry.complete or not n else f"{n}/{entry.planned}",
         best=layout.best(row, column),
-        paper=with_std(beside.get("paper", math.nan), beside.get("paper_std", math.nan)),
+        paper=str(beside.get("printed", "")),
         difference=signed(difference),
         shade=shade(verdict, difference),
         verdict=verdict,
         symbol=SYMBOLS.get(verdict, ""),
-        meaning=MEANINGS.get(verdict, ""),
+        meaning=VERDICTS.get(verdict, ""),
         details=tuple(_details(entry, beside)) if n else (),
         seeds=tuple((word, minus(format(value, written))) for word, value in seeds),
     )
@@ -168,7 +168,7 @@ def _details(entry: Entry, beside: Mapping[Any, Any]) -> list[tuple[str, str]]:
     if not math.isnan(beside.get("interval", math.nan)):
         details.append(("95 % interval of the difference", f"± {beside['interval']:.2f}"))
     if beside.get("note"):
-        details.append(("paper", str(beside["note"])))
+        details.append(("note", str(beside["note"])))
     return details
 
 

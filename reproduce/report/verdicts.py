@@ -2,37 +2,25 @@
 
 import math
 
-from reproduce.analysis.diff import TOLERANCE
+from reproduce.analysis import JUDGED, TOLERANCE, VERDICTS
 from reproduce.report.view import Share
 
 # verdict of a number: class of the style, symbol, meaning; in the order of the bar
 _NUMBERS = {
-    "agrees": ("agree", "✓", "within one point of the paper's number"),
-    "within noise": (
-        "noise",
-        "≈",
-        "farther apart than one point, but the 95 % interval of the difference holds zero",
-    ),
-    "differs": (
-        "differ",
-        "≠",
-        "farther apart than one point, and the 95 % interval of the difference excludes zero, "
-        "or too few seeds for one",
-    ),
-    "subset": ("part", "◔", "only a part of the test images was attacked"),
-    "not a reproduction": ("other", "∼", "the settings, or the images, are not the paper's"),
-    "missing": ("none", "○", "the paper has a number, there is no result yet"),
+    name: (*look, VERDICTS[name])
+    for name, look in {
+        "agrees": ("agree", "✓"),
+        "within noise": ("noise", "≈"),
+        "differs": ("differ", "≠"),
+        "too few seeds": ("few", "?"),
+        "subset": ("part", "◔"),
+        "not a reproduction": ("other", "∼"),
+        "missing": ("none", "○"),
+    }.items()
 }
-# verdicts that say whether a number of the paper was reproduced
-JUDGED = ("agrees", "within noise", "differs")
-_UNJUDGED = {
-    "no paper value": "the paper has no such number",
-    "for information": "shown beside the paper's, not judged",
-}
-MEANINGS = {name: meaning for name, (_, _, meaning) in _NUMBERS.items()} | _UNJUDGED
 
 # beside a difference; of the others the colour says it all
-SYMBOLS = {name: _NUMBERS[name][1] for name in ("agrees", "within noise", "differs", "subset")}
+SYMBOLS = {name: _NUMBERS[name][1] for name in (*JUDGED, "subset")}
 
 # verdict of a claim: class of the style, symbol, meaning
 CLAIMS = {
@@ -42,7 +30,7 @@ CLAIMS = {
 }
 
 # verdicts whose difference has a colour; that of another protocol says little and is only framed
-_COLOURED = {"agrees", "within noise", "differs", "subset"}
+_COLOURED = {*JUDGED, "subset"}
 _FRAMED = {"not a reproduction"}
 # points beyond which a difference has the next stronger colour
 _STEPS = (TOLERANCE, 3.0, 6.0)

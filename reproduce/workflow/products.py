@@ -11,9 +11,10 @@ from reproduce.experiments import (
     find_experiment,
     find_table,
     planned_runs,
+    repeated_evaluations,
     traced_cells,
 )
-from reproduce.files import digest
+from reproduce.files import digest, sha256_of_file
 from reproduce.settings import resolved
 from reproduce.specs import (
     evaluation_spec,
@@ -122,6 +123,16 @@ class Products(Configured):
     def diff(self, experiment: str) -> Path:
         """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""
         return paths.diff_file(self.config, experiment)
+
+    @for_rules
+    def compared_runs(self, experiment: str) -> list[str]:
+        """Return what changes when there are other runs of Table 1 to judge Table 2 by.
+
+        They are no inputs: Table 2 does not wait for training seeds that only Table 1 needs.
+        """
+        items = repeated_evaluations(self.config, experiment)
+        records = [self._records_of(item)[1] for item in items]
+        return [sha256_of_file(path) for path in records if path.is_file()]
 
     @for_rules
     def outputs(self, name: str) -> list[Path]:

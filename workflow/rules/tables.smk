@@ -45,6 +45,7 @@ rule compare:
     params:
         preset=HARNESS.config.preset,
         digest=lambda wildcards: HARNESS.table_digest(wildcards.table),
+        runs=lambda wildcards: HARNESS.compared_runs(wildcards.table),
     shell:
         "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log} 2>&1"
 
