@@ -123,7 +123,7 @@ def read_status(config: Config, work: RunWork) -> RunStatus:
     found = find_run(config, work.spec, _RECENT)
     run, saved = found.run, found.saved
     if found.damage is not None:
-        text = "damaged; `reproduce train` trains it again, or says what"
+        text = "damaged; `reproduce train` says what"
         return RunStatus(work, "damaged", text, run, epochs_done=None, error=found.damage)
     if found.finished is not None:
         done = float(work.epochs)
