@@ -1,6 +1,5 @@
 """A trained checkpoint in RobustBench's layout: its weights, and the card its leaderboard reads."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ _PAPER = {
     "authors": "Boxi Wu, Jinghui Chen, Deng Cai, Xiaofei He, Quanquan Gu",
     "venue": "NeurIPS 2021",
 }
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 # two formulations of one network differ by the order of their sums
 _TOLERANCE = 1e-4
 
@@ -70,10 +68,6 @@ def export_cell(
         with these settings.
     """
     shape = _exportable(cell)
-    if _NAME.fullmatch(name) is None:
-        raise HarnessError(
-            f"name {name!r}: expected letters, digits, '_', '-' and '.', such as Wu2020Do"
-        )
     target = ZooCheckpoint(name, cell.dataset, folder)
     _check_free(target, cell, checkpoint)
     run = usable_run(config, cell, checkpoint)
@@ -83,9 +77,13 @@ def export_cell(
     theirs = wide_resnet(shape.depth, int(shape.width), facts.classes)
     theirs.load_state_dict(model.state_dict())
     _check_same(model, theirs.eval(), name)
-    write_atomically(target.path, lambda part: torch.save(model.state_dict(), part))
     card = _card(config, cell, checkpoint, run, shape)
-    write_json(target.card, card, sealed=False)
+    # Both or neither, and in between a card that says whose weights are still to come.
+    write_atomically(
+        target.path,
+        lambda part: torch.save(model.state_dict(), part),
+        before=lambda: write_json(target.card, card, sealed=False),
+    )
     say(f"Written: {target.path}")
     say(f"Written: {target.card}")
     unknown = [key for key, value in card.items() if value is None]

@@ -28,6 +28,11 @@ def cell_folder(config: Config, cell: Cell) -> Path:
     return root(config) / "cells" / cell.id
 
 
+def superseded_folder(root: Path) -> Path:
+    """Return where finished runs and records of a preset go that others replace."""
+    return root / "superseded"
+
+
 def checkpoint_of(suffix: str) -> Checkpoint:
     """Return the checkpoint that a suffix in a file's name stands for."""
     return {known: checkpoint for checkpoint, known in _SUFFIX.items()}[suffix]

@@ -1,6 +1,6 @@
 """What an experiment asks for, what of it exists, and what the rest will cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reproduce import costs, paths
@@ -13,7 +13,6 @@ from reproduce.files import read_json
 from reproduce.outcomes import PublishedAttack
 from reproduce.paper import published_models
 from reproduce.records import is_current
-from reproduce.reference import Reference, Taken, find_reference
 from reproduce.runs import problem_with, read_run
 from reproduce.specs import AttackSpec, TrainingSpec, attack_spec, evaluation_spec, training_spec
 
@@ -71,9 +70,9 @@ class Plan:
     Attributes
     ----------
     cells, trained : int
-        Training runs, and how many of them are finished, or so in the reference results.
+        Training runs, and how many of them are finished.
     evaluations, evaluated : int
-        Attacked checkpoints, and how many of them have a record, here or there.
+        Attacked checkpoints, and how many of them have a record.
     hours, hours_left : float
         Estimated device hours in all and of what is not done.
     size : int
@@ -90,30 +89,22 @@ class Plan:
     size: int
 
 
-def plan(
-    config: Config,
-    names: Sequence[str],
-    speeds: Speeds | None = None,
-    reference: Reference | None = None,
-) -> list[Plan]:
+def plan(config: Config, names: Sequence[str], speeds: Speeds | None = None) -> list[Plan]:
     """Plan experiments, and where there are several also their union as "all".
 
-    Speeds are those of `load_speeds`, and the reference results those that
-    `find_reference` finds, unless given.
+    Speeds are those of `load_speeds` unless given.
     """
     speeds = load_speeds(config) if speeds is None else speeds
-    taken = (find_reference(config) if reference is None else reference).taken
     experiments = [find_experiment(config, name) for name in names]
     plans = [
-        _plan(config, e.name, e.cells, [*e.evaluations, *e.published], speeds, taken)
-        for e in experiments
+        _plan(config, e.name, e.cells, [*e.evaluations, *e.published], speeds) for e in experiments
     ]
     if len(experiments) > 1:
         cells = dict.fromkeys(cell for e in experiments for cell in e.cells)
         items: dict[Evaluation | PublishedEvaluation, None] = {}
         for e in experiments:
             items |= dict.fromkeys((*e.evaluations, *e.published))
-        plans.append(_plan(config, "all", list(cells), list(items), speeds, taken))
+        plans.append(_plan(config, "all", list(cells), list(items), speeds))
     return plans
 
 
@@ -123,31 +114,23 @@ def _plan(
     cells: Sequence[Cell],
     evaluations: Sequence[Evaluation | PublishedEvaluation],
     speeds: Speeds,
-    taken: Mapping[Cell, Taken],
 ) -> Plan:
     hours = left = 0.0
     size = trained = evaluated = 0
     for cell in cells:
         spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
         cost = training_hours(spec, speeds)
-        done = cell in taken or is_finished(config, spec)
+        done = is_finished(config, spec)
         hours, left = hours + cost, left + (0 if done else cost)
         size, trained = size + costs.training_bytes(spec, facts), trained + done
     for item in evaluations:
         dataset, _, wanted = _attacked(config, item)
         facts = dataset_facts(dataset)
         cost = evaluation_hours(config, item, speeds)
-        done = _is_taken(taken, item) or is_evaluated(config, item)
+        done = is_evaluated(config, item)
         hours, left = hours + cost, left + (0 if done else cost)
         size, evaluated = size + costs.evaluation_bytes(wanted, facts), evaluated + done
     return Plan(name, len(cells), trained, len(evaluations), evaluated, hours, left, size)
-
-
-def _is_taken(taken: Mapping[Cell, Taken], item: Evaluation | PublishedEvaluation) -> bool:
-    """Say whether an evaluation has a record in the reference results."""
-    if isinstance(item, PublishedEvaluation) or item.cell not in taken:
-        return False
-    return item in taken[item.cell].evaluations
 
 
 def training_hours(spec: TrainingSpec, speeds: Speeds) -> float:
@@ -191,10 +174,9 @@ def published_architecture(name: str) -> str | None:
 
 
 def is_finished(config: Config, spec: TrainingSpec) -> bool:
-    """Say whether a cell was trained here, to its end, with these settings and images."""
+    """Say whether a cell has a finished run, trained here or imported, of these settings."""
     try:
-        run = read_run(paths.cell_folder(config, spec.parsed))
-        return run is not None and run.published is None and problem_with(config, spec, run) is None
+        return problem_with(config, spec, read_run(paths.cell_folder(config, spec.parsed))) is None
     except HarnessError:  # damaged: `status` and `train` say so
         return False
 
@@ -212,8 +194,6 @@ def is_evaluated(config: Config, item: Evaluation | PublishedEvaluation) -> bool
     try:
         run, info = read_run(folder), read_json(record.with_suffix(".json"))
     except HarnessError:  # damaged: `table` says so
-        return False
-    if run is not None and run.published is not None and config.reference is None:
         return False
     weights = None if run is None else run.models.get(item.checkpoint)
     return weights is not None and is_current(record, info, spec.digest, weights)

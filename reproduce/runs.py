@@ -154,7 +154,7 @@ def read_run(folder: Path) -> RunInfo | None:
         return RunInfo.model_validate(read_json(path))
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise HarnessError(f"{path} is damaged at {key!r}; delete it and train again") from error
+        raise HarnessError(f"{path} is damaged at {key!r}") from error
 
 
 def problem_with(
@@ -179,8 +179,6 @@ def problem_with(
         return "is not trained"
     if run.digest != spec.digest:
         return "was trained with other settings"
-    if run.published is not None and config.reference is None:
-        return "was taken from reference results, and `reference` is null"
     images = {spec.parsed.dataset: run.data.sha256}
     if spec.extra is not None:
         images[spec.extra.name] = "" if run.data.extra is None else run.data.extra.sha256

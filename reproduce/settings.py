@@ -117,10 +117,9 @@ def from_snakefile() -> bool:
 def resolved(config: Config) -> dict[str, Any]:
     """Return the configuration as plain values that config.yaml takes again.
 
-    Without the section `machine` and the folder `reference`, which are of the machine and not
-    of the results.
+    Without the section `machine`, which is not of the results.
     """
-    return config.model_dump(mode="json", exclude={"machine", "reference"})
+    return config.model_dump(mode="json", exclude={"machine"})
 
 
 def build_config(user: Tree) -> Config:

@@ -1,6 +1,7 @@
 """Slots of GPUs: places for jobs, each held by a lock for as long as its job lives."""
 
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from reproduce.errors import HarnessError
 from reproduce.files import lock_file
 
 _POLL_SECONDS = 1.0
@@ -56,7 +58,7 @@ def take_slots(
     list of int
         Places in `cards`, all different.
     """
-    folder.mkdir(exist_ok=True)
+    _check_private(folder)
     said = False
     while True:
         # one job looks at a time: two that saw each other's slots as taken would both go back
@@ -69,6 +71,25 @@ def take_slots(
             print(f"Waiting for {_free(wanted)} (locks in {folder})", flush=True)
             said = True
         time.sleep(poll)
+
+
+def _check_private(folder: Path) -> None:
+    """Make the folder, or refuse one in which somebody else can write: anybody could have made it.
+
+    Raises
+    ------
+    HarnessError
+        If it is a link or no folder, another user's, or others can write into it.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    about = folder.lstat()
+    others = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or others:
+        raise HarnessError(
+            f"{folder} holds the locks of GPUs and must be a folder of yours that nobody else can "
+            "write into; remove it, or set TMPDIR to a folder of your own"
+        )
 
 
 def _free_slots(

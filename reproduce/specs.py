@@ -248,7 +248,7 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpe
 
 def protocol_digest(config: Config, experiment: str) -> str:
     """Fingerprint everything that the text of a table depends on beside its records."""
-    others = {"machine", "results", "reference", "experiments", "lemma"}
+    others = {"machine", "results", "experiments", "lemma"}
     settings = config.model_dump(mode="json", exclude=others)
     settings["data"] = {key: settings["data"][key] for key in _IMAGES}
     grids = config.model_dump(mode="json")["experiments"]

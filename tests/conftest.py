@@ -126,7 +126,7 @@ def real_cifar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if not (source / "unpack.py").is_file():
         pytest.skip("no copy of CIFAR here: set REPRODUCE_TEST_DATA to a folder with one")
     folder = tmp_path_factory.mktemp("cifar")
-    subprocess.run([sys.executable, source / "unpack.py", folder], check=True, timeout=300)
+    subprocess.run([sys.executable, source / "unpack.py", folder], check=True, timeout=600)
     yield folder
     for path in folder.glob("*.npz"):
         path.unlink()
@@ -192,11 +192,11 @@ def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callab
 
 @pytest.fixture
 def reference(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> Path:
-    """Reference results with four runs and a record each, the first with its weights."""
+    """Published results: four runs with a record each, the first with its weights."""
     from faulty_work import CELLS, SETS
     from published_runs import EVERY
 
-    from reproduce.publication import publish
+    from reproduce.share import publish
 
     folder = tmp_path / "reference"
     trained = tiny(*SETS, f"results={attacked}")

@@ -55,7 +55,7 @@ class Command:
 
     def end(self) -> int:
         """Wait for its end and return its status, minus the signal if one ended it."""
-        self.process.join(timeout=120)
+        self.process.join(timeout=600)
         status = self.process.exitcode
         assert status is not None, f"still running: {self.said}"
         return status

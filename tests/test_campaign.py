@@ -192,4 +192,4 @@ def test_a_survey_needs_no_torch() -> None:
         "survey(find_campaign(load_config('{}', 'demo'), ['table1']), 0.0);"
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -195,8 +196,10 @@ def test_one_damaged_run_does_not_hide_the_others(
         assert "damaged" in shell.out
         assert "not begun" in shell.out
         assert shell("plan", config=config) == 0
-        assert shell("train", TINY_CELL, config=config) == 1
-        assert str(path) in shell.error()
+    assert shell("train", TINY_CELL, config=config) == 0
+    assert f"{TINY_CELL} has a damaged run.json: training it again" in shell.out
+    assert shell("status", config=config) == 0
+    assert "damaged;" not in shell.out
 
 
 def test_folders_with_brackets(shell: Shell, tiny: Callable[..., Config], tmp_path: Path) -> None:
@@ -219,3 +222,33 @@ def test_the_environment_variable(
     assert shell("status", "table1") == 0
     assert TINY_CELL in shell.out
     assert parse_cell(TINY_CELL).id == TINY_CELL
+
+
+def test_version(shell: Shell) -> None:
+    assert shell("--version") == 0
+    assert shell.out == f"reproduce {version('reproduce')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [(("train", "nonsense"), "HarnessError"), (("publish", "file"), "NotADirectoryError")],
+)
+def test_debug_shows_where_an_error_comes_from(
+    shell: Shell, tiny: Callable[..., Config], words: tuple[str, ...], cause: str, monkeypatch
+) -> None:
+    if cause != "HarnessError":
+
+        def fail(*_: object) -> None:
+            raise NotADirectoryError(20, "Not a directory", "file")
+
+        monkeypatch.setattr("reproduce.share.publish", fail)
+    assert shell(*words, config=tiny()) == 1
+    line = shell.error()
+    assert shell("--debug", *words, config=tiny()) == 1
+    shown = shell.err.splitlines()
+    assert shown[0].startswith("Traceback")
+    assert cause in shell.err
+    assert shown[-1] == line
+    # it is of one call
+    assert shell(*words, config=tiny()) == 1
+    assert shell.error() == line

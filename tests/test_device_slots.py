@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from faults import FAULTS
 
+from reproduce.errors import HarnessError
 from reproduce.slots import take_slots
 
 CARDS = [f"card-{number}" for number in range(4)]
@@ -38,7 +39,7 @@ def _job(folder: Path, seed: int, ready: "multiprocessing.Barrier | None" = None
     witnesses = [(folder / f"{card}.witness").open("r+b") for card in CARDS]
     counted = (folder / "holds").open("ab", buffering=0)
     if ready is not None:
-        ready.wait(timeout=60)
+        ready.wait(timeout=600)
     while True:
         with ExitStack() as held:
             places = take_slots(held, folder, CARDS, drawn.randint(1, 3), SLOTS, poll=0.001)
@@ -101,7 +102,7 @@ def test_never_two_on_one_slot_though_holders_are_killed(folder: Path) -> None:
 
 
 def _wait_until_taken(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while (folder / "holds").stat().st_size < count:
         assert time.monotonic() < deadline, f"slots were not taken {count} times"
         time.sleep(0.001)
@@ -129,7 +130,7 @@ def test_the_witness_sees_two_on_one_slot(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("reproduce.slots.lock_file", NoLock)
     ready = multiprocessing.get_context("fork").Barrier(JOBS)
     jobs = [_start(folder, seed, ready) for seed in range(JOBS)]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     try:
         while not list(folder.glob("violation-*")):
             assert time.monotonic() < deadline
@@ -169,3 +170,31 @@ def test_a_dead_holders_slot_is_free_at_once(folder: Path, monkeypatch: pytest.M
         assert looks == [0.01]
     finally:
         os.kill(copied, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "others may write", "another user's"])
+def test_a_folder_of_locks_that_is_not_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Its name can be guessed, and anybody may make it."""
+    place, theirs = tmp_path / "slots", tmp_path / "theirs"
+    theirs.mkdir()
+    if kind == "link":
+        place.symlink_to(theirs)
+    elif kind == "file":
+        place.write_text("")
+    else:
+        place.mkdir()
+    if kind == "others may write":
+        place.chmod(0o777)
+    if kind == "another user's":
+        monkeypatch.setattr(os, "getuid", lambda: place.stat().st_uid + 1)
+    with ExitStack() as held, pytest.raises(HarnessError, match="must be a folder of yours"):
+        take_slots(held, place, CARDS, 1, 1)
+    assert list(theirs.iterdir()) == []
+
+
+def test_nobody_else_can_look_into_a_new_folder_of_locks(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        take_slots(held, tmp_path / "slots", CARDS, 1, 1)
+    assert (tmp_path / "slots").stat().st_mode & 0o777 == 0o700

@@ -1,5 +1,6 @@
 """From a trained cell to RobustBench's layout, and back through its own network class."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -152,10 +153,50 @@ def test_what_cannot_be_exported(tmp_path: Path, cell: str, message: str) -> Non
     assert not list(tmp_path.rglob("*.pt"))
 
 
-@pytest.mark.parametrize("name", ["", "../Wu2020Do", "Wu 2020", "/tmp/x"])
+@pytest.mark.parametrize("name", ["", "../Wu2020Do", "Wu 2020", "/tmp/x", ".", "a/b", "a\n"])
 def test_names_that_are_no_ids(tmp_path: Path, name: str) -> None:
     with pytest.raises(HarnessError, match="expected letters, digits"):
         export_cell(_paper(tmp_path), CELL, "last", name, tmp_path, quiet)
+    with pytest.raises(HarnessError, match="expected letters, digits"):
+        ZooCheckpoint(name, "cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("optional", [(), ("--optional",)])
+@pytest.mark.parametrize("name", ["../../escaped", "absolute"])
+def test_evaluating_what_is_no_id_writes_nothing(
+    tmp_path: Path, run_command: Callable[..., str], name: str, optional: tuple[str, ...]
+) -> None:
+    name = str(tmp_path / "x" / name) if name == "absolute" else name
+    words = ("evaluate", "--zoo", name, "--dataset", "cifar10", *optional)
+    config = _paper(tmp_path / "results")
+    assert "is no model id" in run_command(config, *words, status=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["card", "weights"])
+def test_an_export_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    config = _paper(tmp_path)
+    _trained(config, {"autoattack": 6065})
+    record = paths.record_file(paths.cell_folder(config, CELL), "best-test", "autoattack", 0)
+    told = record.read_bytes()
+    if what == "card":
+        # it has the accuracies of records
+        record.write_bytes(told[:-1])
+        with pytest.raises(HarnessError, match="does not match its checksum"):
+            export_cell(config, CELL, "best-test", "Wu2020Do", tmp_path / "zoo", quiet)
+        record.write_bytes(told)
+    else:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch, pytest.raises(HarnessError, match="disk is full"):
+            patch.setattr(torch, "save", full)
+            export_cell(config, CELL, "best-test", "Wu2020Do", tmp_path / "zoo", quiet)
+    assert [path for path in (tmp_path / "zoo").rglob("*") if path.is_file()] == []
+    export_cell(config, CELL, "best-test", "Wu2020Do", tmp_path / "zoo", quiet)
 
 
 @pytest.mark.parametrize("name", ["Carmon2019Unlabeled", "Gowal2021Improving_28_10_ddpm_100m"])

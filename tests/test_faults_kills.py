@@ -74,7 +74,7 @@ def test_a_command_that_has_not_imported_yet_is_killed(
     assert process.stderr is not None
     assert any(line.split("|")[-1].strip() == module for line in process.stderr)
     process.send_signal(number)
-    assert process.wait(timeout=60) == -number
+    assert process.wait(timeout=600) == -number
     process.stderr.close()
     assert not config.results.exists()
 
@@ -135,7 +135,7 @@ def test_what_a_living_process_writes_is_not_taken_away(tmp_path: Path) -> None:
     remove_abandoned(tmp_path)
     write_atomically(path, lambda part: part.write_text("quick"))
     assert path.read_text() == "quick"
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == 0
     assert path.read_text() == "whole"
     assert [path.name for path in tmp_path.iterdir()] == ["slow.txt"]

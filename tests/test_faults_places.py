@@ -148,7 +148,7 @@ def test_two_snakemakes_on_the_same_results(done: Workflow, tmp_path: Path, tree
     with (hooks / "gate").open("w") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)
         process = _started(first, "--", "table1", hooks=hooks)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not (hooks / "held").exists():
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
@@ -160,7 +160,7 @@ def test_two_snakemakes_on_the_same_results(done: Workflow, tmp_path: Path, tree
         assert late.returncode != 0
         said = late.stdout + late.stderr
         assert f"reproduce: cell {TINY_CELL} is being worked on by another process" in said
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     same(_results(Path(shared)), _results(done.folder / "results"))
     # whose training failed before: nothing is left of it to be done

@@ -148,10 +148,10 @@ def test_waiting_for_gpus_is_no_loss_and_a_loss_is_noticed(tmp_path: Path) -> No
         assert all(process.poll() is None for process in (*waiting, *lost))
         assert _is_free(folder, "card-0-0.lock")
         lost[0].send_signal(signal.SIGKILL)
-        said, _ = lost[1].communicate(timeout=60)
+        said, _ = lost[1].communicate(timeout=600)
         assert "LostProcessError: another of the processes that train this network was lost" in said
         lost[0].communicate()
     finally:
         busy.release()
-    said = [process.communicate(timeout=60)[0].splitlines()[-1] for process in waiting]
+    said = [process.communicate(timeout=600)[0].splitlines()[-1] for process in waiting]
     assert said == ["GPU 0", "GPU 1"]

@@ -12,13 +12,17 @@ from small_runs import quiet
 from workflow_copy import Workflow, copy
 
 from reproduce import paths
+from reproduce.analysis import collect
 from reproduce.cells import parse_cell
 from reproduce.config import Config
+from reproduce.data import prepare
 from reproduce.errors import HarnessError
+from reproduce.experiments import find_table
 from reproduce.files import read_json, write_json
-from reproduce.publication import publish
 from reproduce.settings import load_config
+from reproduce.share import import_runs, publish
 from reproduce.specs import training_spec
+from reproduce.training import train_cell
 from reproduce.verification import Sample, Verification, verify_folder
 
 
@@ -108,86 +112,84 @@ def test_what_cannot_be_published(
     assert contents(attacked) == before
 
 
-def test_the_workflow_takes_them_and_makes_only_the_rest(
+def _workflow(config: Config, reference: Path, folder: Path, **values: object) -> Workflow:
+    """Import the published runs, and lay out the workflow on them."""
+    for _ in import_runs(config, published_root(reference)):
+        pass
+    return Workflow(copy(folder), json.loads(config.model_dump_json()) | values)
+
+
+def test_the_workflow_makes_only_what_was_not_imported(
     tiny: Callable[..., Config], reference: Path, tmp_path: Path
 ) -> None:
-    config = tiny(*SETS, f"reference={reference}", "experiments.table1.seeds=[0, 1]")
-    workflow = Workflow(copy(tmp_path), json.loads(config.model_dump_json()))
-    made = {"adopt": 1, "table": 1, "compare": 1, "table1": 1}
-    assert workflow.planned("table1") == made
+    config = tiny(*SETS)
+    workflow = _workflow(config, reference, tmp_path)
+    assert workflow.planned("table1") == {"table": 1, "compare": 1, "table1": 1}
     workflow.run("table1")
     assert "4 of 4 training runs are those of the publication here" in (
         paths.table_file(config, "table1", "md").read_text()
     )
     assert workflow.planned("table1") == {}
-    # a lost file comes again
-    lost = paths.epochs_file(paths.cell_folder(config, parse_cell(CELLS[1])))
-    lost.unlink()
-    assert workflow.planned("table1")["adopt"] == 1
-    workflow.run("table1")
-    assert lost.is_file()
-    # without its weights a run cannot be attacked again
-    folder = paths.cell_folder(config, parse_cell(CELLS[1]))
-    asked = workflow.run("-n", str(folder / "records" / "square-seed0.npz"), check=False)
-    assert asked.returncode != 0
-    assert "results here without the weights of best-test" in asked.stdout + asked.stderr
     # one run that is not there is trained, the others are not
     grid = {**json.loads(config.model_dump_json())["experiments"]}
     grid["table1"] |= {"methods": {"trades": [2]}, "seeds": [0, 1, 2]}
     workflow.set(experiments=grid)
     planned = workflow.planned("table1")
     assert (planned["train"], planned["evaluate"]) == (1, 1)
-    # an attack that nobody published, on a run without its weights: that run is trained
-    grid["table1"]["seeds"] = [0, 1]
-    grid["table2"] = {
-        "architectures": {"digits": ["wrn-10-0.25"]},
-        "method": "trades",
-        "lambdas": [2],
-        "training_seed": 1,
-        "attacks": ["cw20"],
-        "attack_seeds": [0],
-    }
-    workflow.set(experiments=grid)
-    planned = workflow.planned("table1", "table2")
-    assert (planned["train"], planned["evaluate"]) == (1, 2)
-    workflow.run("table1", "table2")
-    assert workflow.planned("table1", "table2") == {}
-    text = paths.table_file(config, "table1", "md").read_text()
-    assert "1 of 2 training runs are those of the publication here" in text
-    # without reference results all are
-    workflow.set(reference=None)
-    planned = workflow.planned("table1")
-    assert "adopt" not in planned
-    assert planned["train"] == 1
-    workflow.run("table1")
-    assert "those of the publication" not in paths.table_file(config, "table1", "md").read_text()
 
 
-def test_runs_of_other_images_are_in_no_table(
+def test_an_attack_that_needs_weights_that_were_not_published(
     tiny: Callable[..., Config], reference: Path, tmp_path: Path
 ) -> None:
-    """Nothing is prepared when that is planned; then it is, and the images are others."""
+    config = tiny(
+        *SETS,
+        "experiments.table2={architectures: {digits: [wrn-10-0.25]}, method: trades, lambdas: [2], "
+        "training_seed: 1, attacks: [cw20], attack_seeds: [0]}",
+    )
+    workflow = _workflow(config, reference, tmp_path)
+    asked = workflow.run("-n", "table2", check=False)
+    assert asked.returncode != 0
+    said = asked.stdout + asked.stderr
+    assert f"{CELLS[1]} was imported without the weights of best-test" in said
+    assert f"`reproduce train {CELLS[1]}` trains it here" in said
+    # one's own run in its place is attacked, and not trained again
+    train_cell(config, parse_cell(CELLS[1]), quiet)
+    assert workflow.planned("table2")["evaluate"] == 1
+    assert "train" not in workflow.planned("table2")
+
+
+def test_the_workflow_does_not_train_what_was_imported_after_it_trained(
+    tiny: Callable[..., Config], reference: Path, tmp_path: Path
+) -> None:
+    """Snakemake remembers the settings of what it made there last; it must not go by them."""
+    other = json.loads(tiny(*SETS, "train.epochs=1").model_dump_json())
+    workflow = Workflow(copy(tmp_path), other)
+    workflow.run("table1")
+    config = tiny(*SETS)
+    for run in import_runs(config, published_root(reference)):
+        assert run.outcome == "imported"
+    workflow.set(**json.loads(config.model_dump_json()))
+    planned = workflow.planned("table1")
+    assert planned == {"table": 1, "compare": 1, "table1": 1}
+
+
+def test_imported_runs_of_other_images_are_trained(
+    tiny: Callable[..., Config], reference: Path, tmp_path: Path
+) -> None:
+    """Nothing is prepared when they are imported; then it is, and the images are others."""
     for cell in CELLS:
         path = published_files(reference, cell) / "run.json"
         told = read_json(path)
         write_json(path, told | {"data": told["data"] | {"sha256": "0" * 64}})
-    config = tiny(
-        *SETS,
-        f"reference={reference}",
-        f"data.folder={tmp_path / 'images'}",
-        "experiments.table1.methods={trades: [2]}",
-        "experiments.table1.seeds=[0, 1, 2]",
-    )
-    workflow = Workflow(copy(tmp_path), json.loads(config.model_dump_json()))
-    planned = workflow.planned("table1")
-    assert (planned["adopt"], planned["prepare"], planned["train"]) == (1, 1, 1)
-    assert workflow.run("table1", check=False).returncode != 0
-    log = (paths.root(config) / "logs" / "adopt.log").read_text()
-    assert "was trained with other images" in log
-    assert not paths.table_file(config, "table1", "md").exists()
-    planned = workflow.planned("table1")
-    assert "adopt" not in planned
-    assert planned["train"] >= 2
+    config = tiny(*SETS, f"data.folder={tmp_path / 'images'}")
+    workflow = _workflow(config, reference, tmp_path)
+    assert "train" not in workflow.planned("table1")
+    prepare(config.data, "digits", paths.prepared_file(config, "digits"))
+    table = find_table(config, "table1")
+    found = collect(config, table)
+    assert len(found.frame) == 0
+    assert all("was trained with other images" in problem for problem in found.problems)
+    assert workflow.planned("table1")["train"] == len(CELLS)
 
 
 def test_what_is_committed_stands() -> None:

@@ -104,7 +104,7 @@ def test_a_killed_command_continues(tmp_path: Path, tiny: Callable, source: Mode
     process = subprocess.Popen(
         command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(paths.root(config).rglob("*.shards/[0-9]*.npz")):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -75,7 +75,7 @@ def test_memory_stays_bounded(config: Config) -> None:
         [*command, config.model_dump_json()],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
         cwd=ROOT,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, 2 * 2**30)),

@@ -97,8 +97,8 @@ def test_files_lie_in_robustbenchs_layout(tmp_path: Path) -> None:
     ("name", "dataset", "message"),
     [
         ("Zhang2019Theory", "cifar10", "no cifar10 model 'Zhang2019Theory' .*2019Theoretically"),
-        ("", "cifar10", "no cifar10 model '' for l_inf; close to it"),
-        ("../Wong2020Fast", "cifar10", "RobustBench has no cifar10 model"),
+        ("", "cifar10", "'' is no model id"),
+        ("../Wong2020Fast", "cifar10", "'../Wong2020Fast' is no model id"),
         ("Wong2020Fast", "cifar100", "RobustBench has no cifar100 model"),
         ("Wong2020Fast", "digits", "no models of 'digits'; it has: cifar10, cifar100, imagenet"),
         ("Debenedetti2022Light_XCiT-S12", "cifar10", "through timm, it has no file for it"),

@@ -130,7 +130,7 @@ def diff_caveats(results: Results) -> list[str]:
         elif not official:
             caveats.append(f"the {name} images were given as an .npz: not verified by md5")
     named = ("dataset", "architecture", "method", "lambda", "training_seed")
-    runs = _seen(results.frame, *named, "taken_from")
+    runs = _seen(results.frame, *named, "imported_from")
     for name in sorted({run[-1] for run in runs} - {""}):
         count = sum(run[-1] == name for run in runs)
         caveats.append(f"{count} of {len(runs)} training runs are those of the publication {name}")

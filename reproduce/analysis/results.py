@@ -30,8 +30,8 @@ class Results:
         lambda, attack, training_seed, attack_seed, images (attacked), train_images and
         test_images (of the data set), official (md5 checked), extra_images (of the
         file it was trained with, 0 for none), final_lambda (the mean over
-        the last epoch), hours (of training, `RunInfo.hours`) and hardware, taken_from
-        (the reference results the run was taken from, "" for none), the three metrics
+        the last epoch), hours (of training, `RunInfo.hours`) and hardware, imported_from
+        (the publication the run was imported from, "" for none), the three metrics
         and, NaN where there is none, top-5 natural accuracy.
     held : mapping
         For the same evaluations the positions of their images in the test set and
@@ -183,7 +183,7 @@ _KEYS = (
     "final_lambda",
     "hours",
     "hardware",
-    "taken_from",
+    "imported_from",
 )
 
 

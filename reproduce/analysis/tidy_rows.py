@@ -98,7 +98,7 @@ def rows_of_cell(
     cell, folder = evaluation.cell, paths.cell_folder(config, evaluation.cell)
     fields = {
         **_cell_fields(cell),
-        "origin": "trained" if run.published is None else "taken",
+        "origin": "trained" if run.published is None else "imported",
         "checkpoint": evaluation.checkpoint,
         "checkpoint_epoch": run.checkpoint_epochs.get(evaluation.checkpoint),
         "test_images": run.data.test,

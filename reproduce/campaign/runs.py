@@ -128,8 +128,8 @@ def read_status(config: Config, work: RunWork) -> RunStatus:
     if found.finished is not None:
         done = float(work.epochs)
         seconds = found.finished.seconds
-        taken = found.finished.published
-        text = "trained" if taken is None else f"taken from {taken.name}"
+        published = found.finished.published
+        text = "trained" if published is None else f"imported from {published.name}"
         return RunStatus(work, "done", text, run, work.epochs, done, seconds)
     progress = {} if saved is None else _progress(work, saved)
     text = "not begun" if run is None else str(found.problem)

@@ -153,11 +153,11 @@ def survey(campaign: Campaign, now: float) -> Survey:
 
 def _timed(run: RunStatus) -> bool:
     """Say whether what is done of a run is known, and how long it took here."""
-    return bool(run.epochs_done) and run.seconds > 0 and not _is_taken(run)
+    return bool(run.epochs_done) and run.seconds > 0 and not _is_imported(run)
 
 
-def _is_taken(run: RunStatus) -> bool:
-    """Say whether a run came from reference results, and so from other hardware."""
+def _is_imported(run: RunStatus) -> bool:
+    """Say whether a run was published by somebody, and so trained on other hardware."""
     return run.run is not None and run.run.published is not None
 
 
@@ -168,8 +168,8 @@ def _planned(run: RunStatus) -> float:
 
 def _pace(runs: Sequence[RunStatus], attacks: Sequence[AttackStatus]) -> Pace:
     timed = [run for run in runs if _timed(run)]
-    taken = {run.work.cell for run in runs if _is_taken(run)}
-    here = [a for a in attacks if getattr(a.work.item, "cell", None) not in taken]
+    imported = {run.work.cell for run in runs if _is_imported(run)}
+    here = [a for a in attacks if getattr(a.work.item, "cell", None) not in imported]
     done = [(a.seconds, a.work.hours) for a in here if a.seconds is not None and a.work.hours]
     return Pace(
         _ratio(sum(run.seconds for run in timed), sum(map(_planned, timed))),

@@ -7,16 +7,19 @@ from reproduce.catalogue.architectures import Architecture, parse_architecture, 
 from reproduce.catalogue.datasets import DATASETS, DatasetFacts, dataset_facts
 from reproduce.catalogue.extra import EXTRA, ExtraFacts, extra_facts, extra_of
 from reproduce.catalogue.methods import METHODS, Method, check_lambda, find_method
+from reproduce.catalogue.zoo import ZOO_ID, check_zoo_id
 
 __all__ = [
     "DATASETS",
     "EXTRA",
     "METHODS",
+    "ZOO_ID",
     "Architecture",
     "DatasetFacts",
     "ExtraFacts",
     "Method",
     "check_lambda",
+    "check_zoo_id",
     "dataset_facts",
     "extra_facts",
     "extra_of",

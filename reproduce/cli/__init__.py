@@ -7,11 +7,11 @@ from reproduce.cli.data import tensorboard, write_results
 from reproduce.cli.examples import examples
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
-from reproduce.cli.reference import adopt, publish
 from reproduce.cli.report import report
 from reproduce.cli.results import diff, figure, table
+from reproduce.cli.share import import_published, publish
 from reproduce.cli.verify import verify
-from reproduce.cli.work import evaluate, export, prepare, train
+from reproduce.cli.work import evaluate, export, prepare, restore, train
 
 for command in (
     plan,
@@ -19,6 +19,7 @@ for command in (
     prepare,
     train,
     evaluate,
+    restore,
     table,
     diff,
     figure,
@@ -30,9 +31,9 @@ for command in (
     bench,
     verify,
     publish,
-    adopt,
 ):
     app.command()(command)
+app.command("import")(import_published)
 app.command("results")(write_results)
 app.command()(tensorboard)
 

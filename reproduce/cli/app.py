@@ -1,6 +1,8 @@
 """The application object, options that every command shares, and how errors are shown."""
 
 import sys
+import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -32,6 +34,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+# whether an error shows where it comes from
+_debug = False
+
 _DEFAULT_CONFIG = "config.yaml"
 
 ConfigOption = Annotated[
@@ -61,6 +66,29 @@ ExperimentsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="EXPERIMENT", help="Experiments, such as table1; all if none."),
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"reproduce {version('reproduce')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, before its line.")
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and end."
+        ),
+    ] = False,
+) -> None:
+    """Take what stands before the command."""
+    global _debug
+    _debug = debug
 
 
 def console() -> Console:
@@ -102,20 +130,22 @@ def chosen_experiments(config: Config, names: list[str] | None) -> list[str]:
 
 
 def main() -> NoReturn:
-    """Run the command line; what the user can mend is one line, without a traceback."""
+    """Run the command line; what the user can mend is one line, with --debug after a traceback."""
     try:
         app()
     except HarnessError as error:
-        _fail(str(error), error.exit_status)
+        _fail(error)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        told = HarnessError(f"{error.filename or 'a file'}: {error.strerror or error}")
-        _fail(str(told), told.exit_status)
+        _fail(HarnessError(f"{error.filename or 'a file'}: {error.strerror or error}"))
     sys.exit(0)
 
 
-def _fail(line: str, status: int) -> NoReturn:
-    print(f"reproduce: {line}", file=sys.stderr)
-    sys.exit(status)
+def _fail(error: HarnessError) -> NoReturn:
+    """End with an error's line; called where it, or what it is made of, is being handled."""
+    if _debug:
+        traceback.print_exc()
+    print(f"reproduce: {error}", file=sys.stderr)
+    sys.exit(error.exit_status)

@@ -23,9 +23,10 @@ from reproduce.cli.app import configure as _configure
 from reproduce.config import Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import Evaluation, PublishedEvaluation, find_experiment
-from reproduce.planning import Plan, is_evaluated, load_speeds, representative_cells
+from reproduce.planning import Plan, is_evaluated, is_finished, load_speeds, representative_cells
 from reproduce.planning import plan as make_plan
-from reproduce.reference import find_reference
+from reproduce.specs import training_spec
+from reproduce.superseded import count_superseded, found_superseded
 
 
 def plan(
@@ -49,15 +50,14 @@ def plan(
     table = Table("experiment", "cells", "trained", "evaluations", "done", "hours", "left", "disk")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    found = find_reference(settings)
-    for entry in make_plan(settings, names, reference=found):
+    for entry in make_plan(settings, names):
         table.add_row(*_plan_row(entry))
     console().print(table)
-    if found.taken:
-        where = f"reference results ({settings.reference})"
-        print(f"Of these runs {len(found.taken)} and their records are those of {where}.")
-    for reason in found.refused.values():
-        print(f"Not taken: {reason}")
+    for cell in dict.fromkeys(c for n in names for c in find_experiment(settings, n).cells):
+        spec = training_spec(settings, cell)
+        line = None if is_finished(settings, spec) else found_superseded(settings, spec)
+        if line is not None:
+            print(line)
     print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")
 
 
@@ -132,6 +132,11 @@ def status(
     for name, theirs_done in published.items():
         table.add_row(name, "published", _count(theirs_done))
     console().print(table)
+    aside = count_superseded(settings)
+    if any(aside):
+        where = paths.superseded_folder(paths.root(settings))
+        runs, records = live.counted(aside.runs, "run"), live.counted(aside.records, "record")
+        print(f"{runs} and {records} that others replaced lie in {where}: `reproduce restore`.")
 
 
 def _count(done: Mapping[Any, bool]) -> str:

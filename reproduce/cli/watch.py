@@ -154,7 +154,7 @@ def _rate(seen: Survey) -> str:
     if seen.epochs_an_hour is None:
         return "not known yet: no running run has saved a finished epoch"
     rate = seen.epochs_an_hour
-    return f"{rate:,.{0 if rate >= 100 else 2}f} epochs an hour, {_count(running, 'run')}"
+    return f"{rate:,.{0 if rate >= 100 else 2}f} epochs an hour, {counted(running, 'run')}"
 
 
 def _left(campaign: Campaign, seen: Survey) -> tuple[str, str]:
@@ -163,7 +163,7 @@ def _left(campaign: Campaign, seen: Survey) -> tuple[str, str]:
         return "nothing", ""
     text = f"{_hours(seen.hours_left)} of one job"
     if seen.time_left is not None:
-        text += f", {_hours(seen.time_left)} with {_count(seen.jobs, 'job')} at a time as now"
+        text += f", {_hours(seen.time_left)} with {counted(seen.jobs, 'job')} at a time as now"
     factors = (("training", seen.pace.training), ("attacks", seen.pace.attacks))
     measured = [f"{factor:.3g} for {name}" for name, factor in factors if factor is not None]
     if not measured:
@@ -219,7 +219,8 @@ def _more(found: list[RunStatus] | list[tuple[str, str | None]]) -> Iterator[Tex
         yield Text(f"  and {len(found) - _SHOWN} more")
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in words."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Commands that compute: prepare, train, evaluate; and export."""
+"""Commands that compute: prepare, train, evaluate; restore and export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -164,6 +164,24 @@ def evaluate(
         evaluate_published(settings, source.zoo, attack, seed, optional=optional)
         return
     evaluate_model(settings, source, attack, seed)
+
+
+def restore(
+    path: Annotated[
+        Path, typer.Argument(help="Its folder, or of a record the .npz, under superseded.")
+    ],
+) -> None:
+    """Bring back a finished run or record that another replaced; the two change places.
+
+    Example: reproduce restore results/demo/superseded/cells/digits/wrn-10-1/at/lam-1/seed-0/0a1b2c
+    """
+    from reproduce.superseded import how_to_restore
+    from reproduce.superseded import restore as bring_back
+
+    place, aside = bring_back(path)
+    print(f"Restored: {place}")
+    if aside is not None:
+        print(f"What was there lies in {aside}; {how_to_restore(aside)} swaps them")
 
 
 def export(

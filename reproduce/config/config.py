@@ -25,9 +25,6 @@ class Config(Section):
     """Name of the preset the values come from; results lie under results/<preset>."""
     results: Place = Path("results")
     """Folder of everything the runs make."""
-    reference: Place | None = Path("results/reference")
-    """Folder of published results: finished runs with the settings asked for, and their records,
-    are taken from there and not made again; null to train everything here."""
     data: Data = Data()
     train: Train
     train_for: dict[MethodName, dict[str, Any]] = Field(default={})

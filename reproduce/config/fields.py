@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from reproduce.catalogue import dataset_facts, find_method, parse_architecture
+from reproduce.catalogue import ZOO_ID, dataset_facts, find_method, parse_architecture
 from reproduce.cells import parse_cell
 from reproduce.errors import HarnessError
 
@@ -94,7 +94,7 @@ MethodName = Annotated[str, AfterValidator(partial(_checked, find_method))]
 
 CellName = Annotated[str, AfterValidator(partial(_checked, parse_cell))]
 # RobustBench's ids; whether there is one of that name, RobustBench says
-ZooName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+ZooName = Annotated[str, Field(pattern=f"^{ZOO_ID}$")]
 
 
 def _four_decimals(value: float) -> None:

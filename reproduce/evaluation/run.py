@@ -22,6 +22,7 @@ from reproduce.provenance import differences
 from reproduce.records import Record, check_accuracy, check_black_box, read_record, write_record
 from reproduce.runs import RunInfo, problem_with, read_run
 from reproduce.specs import AttackSpec, attack_spec, evaluation_spec, training_spec
+from reproduce.superseded import copy_record_aside, how_to_restore
 
 Say = Callable[[str], None]
 
@@ -103,7 +104,8 @@ def _evaluate(
     with exclusive(paths.evaluation_lock(path), title):
         prepared = paths.prepared_file(config, source.dataset)
         remove_abandoned(path.parent)
-        record = _existing(path, spec, sha256, prepared, say)
+        before = _whole(path, say)
+        record = before if _is_asked_for(before, path, spec, sha256, prepared, say) else None
         if record is None:
             dataset = load_prepared(prepared)
             images = spec.images or len(dataset.test)
@@ -120,9 +122,12 @@ def _evaluate(
             )
             shards = run_shards(job, images, say)
             info = {**about, **_info(job, shards), "data": dataset.about()}
-            for before, after in pairwise(info["pieces"]):
-                for change in differences(before, after):
+            for one, next_one in pairwise(info["pieces"]):
+                for change in differences(one, next_one):
                     say(f"{title}: {change}")
+            if before is not None:
+                aside = copy_record_aside(paths.root(config), path)
+                say(f"the record before lies in {aside}; {how_to_restore(aside)} swaps them")
             write_record(path, _join(shards, info, dataset.facts.classes))
             # with those that other settings or networks left behind
             for unfinished in path.parent.glob(f"{path.stem}-*.shards"):
@@ -168,7 +173,7 @@ def usable_run(config: Config, cell: Cell, checkpoint: Checkpoint) -> RunInfo:
         raise HarnessError(f"{cell} {problem}; run `reproduce train {cell}` first")
     if checkpoint not in run.kept:
         raise HarnessError(
-            f"{cell} was taken from reference results without the weights of {checkpoint}; "
+            f"{cell} was imported without the weights of {checkpoint}; "
             f"`reproduce train {cell}` trains it here"
         )
     weights = paths.model_file(folder, checkpoint)
@@ -180,27 +185,35 @@ def usable_run(config: Config, cell: Cell, checkpoint: Checkpoint) -> RunInfo:
     return run
 
 
-def _existing(path: Path, spec: AttackSpec, sha256: str, prepared: Path, say: Say) -> Record | None:
-    """Return the record on disk if it is whole, of these settings, weights and images."""
+def _whole(path: Path, say: Say) -> Record | None:
+    """Return the record on disk, of whatever settings, weights and images; None if not whole."""
     if not path.is_file():
         return None
     try:
-        record = read_record(path)
+        return read_record(path)
     except HarnessError as error:
         say(f"{error}: attacking again")
         return None
-    if record.info.get("digest") != spec.digest:
+
+
+def _is_asked_for(
+    record: Record | None, path: Path, spec: AttackSpec, sha256: str, prepared: Path, say: Say
+) -> bool:
+    """Say whether a record is of these settings, weights and images."""
+    if record is None:
+        return False
+    if record.info["digest"] != spec.digest:
         say(f"{path} was made with other settings: attacking again")
-        return None
-    if record.info.get("model_sha256") != sha256:
+        return False
+    if record.info["model_sha256"] != sha256:
         say(f"{path} is of another network: attacking again")
-        return None
+        return False
     manifest = prepared.with_suffix(".json")
     images = record.info.get("data", {}).get("sha256")
     if manifest.is_file() and read_json(manifest).get("sha256") != images:
         say(f"{path} is of other images than {prepared}: attacking again")
-        return None
-    return record
+        return False
+    return True
 
 
 def _join(shards: list[Shard], info: dict[str, Any], classes: int) -> Record:

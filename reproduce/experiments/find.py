@@ -95,6 +95,15 @@ def planned_methods(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cell.method for cell in planned_runs(config)))
 
 
+def planned_evaluations(config: Config) -> dict[Cell, list[Evaluation]]:
+    """Return every attack of a configuration on a run's checkpoint, each once, by run."""
+    found: dict[Cell, dict[Evaluation, None]] = {}
+    for name in experiment_names(config):
+        for item in find_experiment(config, name).evaluations:
+            found.setdefault(item.cell, {})[item] = None
+    return {cell: list(items) for cell, items in found.items()}
+
+
 def _absent(kind: str, name: str, known: tuple[str, ...]) -> HarnessError:
     """Say that there is no such thing, or none in this configuration."""
     if name in {**TABLES, **FIGURES}:

@@ -12,7 +12,7 @@ import torch
 from reproduce import paths
 from reproduce.catalogue import METHODS, DatasetFacts, dataset_facts
 from reproduce.cells import Cell
-from reproduce.config import CompileMode, Config, Machine
+from reproduce.config import Checkpoint, CompileMode, Config, Machine
 from reproduce.costs import training_passes
 from reproduce.data import BatchSource, FolderBatches, load_prepared
 from reproduce.devices import claimed, default_dtype, images_at_once
@@ -23,6 +23,12 @@ from reproduce.models import build_model, save_weights, wants_compiling
 from reproduce.runs import RunPiece, damaged_file, problem_with, read_run
 from reproduce.saved import state_file
 from reproduce.specs import TrainingSpec, training_spec
+from reproduce.superseded import (
+    found_superseded,
+    how_to_restore,
+    move_run_aside,
+    return_records,
+)
 from reproduce.traces import as_frame, write_epochs, write_trace
 from reproduce.training.batches import build_batches
 from reproduce.training.images import Stores, cut, open_stores
@@ -123,11 +129,15 @@ def _is_trained(
     config: Config, spec: TrainingSpec, folder: Path, say: Callable[[str], None]
 ) -> bool:
     """Say whether the run on disk is whole and the one that is asked for."""
-    run = read_run(folder)
+    try:
+        run = read_run(folder)
+    except HarnessError:
+        say(f"{spec.cell} has a damaged {paths.run_file(folder).name}: training it again")
+        return False
     problem = problem_with(config, spec, run)
     if run is not None and run.published is not None:
         # whoever wants it trained wants more than what was published of it
-        problem = f"was taken from the reference results {run.published.name}"
+        problem = f"was imported from {run.published.name}"
     if run is not None and problem is None:
         damaged = damaged_file(folder, run)
         if damaged is None:
@@ -137,7 +147,10 @@ def _is_trained(
             return True
         problem = f"has a damaged {damaged.name}"
     if run is not None:
-        say(f"{spec.cell} {problem}: training it again")
+        say(f"{spec.cell} {problem}: training it again; it stays in use until that is done")
+    other = found_superseded(config, spec)
+    if other is not None and not state_file(folder, spec.digest).exists():
+        say(other)
     return False
 
 
@@ -193,7 +206,13 @@ def _train(
             images.batches.close()
     update_piece()
     if group.first:
-        _write_results(spec, folder, images.about, model, state)
+        # not before: until now what was there could be used
+        aside = move_run_aside(paths.root(config), folder)
+        if aside is not None:
+            say(f"{spec.cell}: the run before lies in {aside}; {how_to_restore(aside)} swaps them")
+        models = _write_results(spec, folder, images.about, model, state)
+        if aside is not None:
+            return_records(aside, folder, models)
         remove_states(path)
     group.wait()
 
@@ -237,8 +256,8 @@ def _write_results(
     images: dict[str, Any],
     model: torch.nn.Module,
     state: RunState,
-) -> None:
-    """Write the files of a finished run; run.json comes last and says that all are there."""
+) -> dict[Checkpoint, str]:
+    """Write the files of a finished run, run.json last, and return the weights' checksums."""
     header = {"cell": spec.cell, "digest": spec.digest}
     weights = {choice: best.weights for choice, best in state.best.items()}
     weights["last"] = dict(model.state_dict())
@@ -250,6 +269,7 @@ def _write_results(
     on_gpu = [RunPiece.model_validate(p).hours for p in state.pieces if p["device"] == "cuda"]
     chosen = {choice: best.epoch for choice, best in state.best.items()}
     lambdas = state.trace.of_epoch("lambda", spec.train.epochs)
+    models = {choice: sha256_of_file(paths.model_file(folder, choice)) for choice in weights}
     write_json(
         paths.run_file(folder),
         {
@@ -262,9 +282,7 @@ def _write_results(
             "final_lambda": math.fsum(lambdas) / len(lambdas),
             "zeta": state.zeta,
             "data": images,
-            "models": {
-                choice: sha256_of_file(paths.model_file(folder, choice)) for choice in weights
-            },
+            "models": models,
             "trace": sha256_of_file(paths.trace_file(folder)),
             "epochs": sha256_of_file(paths.epochs_file(folder)),
             "hardware": sorted({piece["name"] for piece in state.pieces}),
@@ -273,3 +291,4 @@ def _write_results(
             "pieces": state.pieces,
         },
     )
+    return models

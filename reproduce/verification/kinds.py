@@ -76,12 +76,12 @@ _KINDS = (
     _kind("results", 256, r"results\.parquet"),
     _kind("report", 256, r"report\.html"),
     _kind("speeds", 1, r"throughput\.json"),
-    # nothing is made from them: logs, event files, locks, what is being written; what publishing
-    # says of a folder in words
+    # nothing is made from them: logs, event files, what was replaced, locks, what is being written;
+    # what publishing says of a folder in words
     _kind(
         "aside",
         1024 * 1024,
-        r"(logs|tensorboard)/.*|README\.md|config\.yaml|(.*/)?\.([^/]*\.)?lock|(.*/)?\.[^/]*\.part/.*",
+        r"(logs|superseded|tensorboard)/.*|README\.md|config\.yaml|(.*/)?\.([^/]*\.)?lock|(.*/)?\.[^/]*\.part/.*",
     ),
 )
 

@@ -56,10 +56,7 @@ def verify_folder(
         If it is no folder, or too large for one.
     """
     with tempfile.TemporaryDirectory(prefix="reproduce-verify-") as work:
-        # nothing is taken from anywhere, and what was taken before counts
-        places = {"results": Path(work, "results"), "reference": Path(work, "reference")}
-        places["reference"].mkdir()
-        copies = config.model_copy(update=places)
+        copies = config.model_copy(update={"results": Path(work, "results")})
         return _Check(copies, Path(work), sample, say, tell).run(folder)
 
 

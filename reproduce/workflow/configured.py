@@ -4,7 +4,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -13,29 +14,28 @@ from snakemake.exceptions import WorkflowError
 
 from reproduce import paths
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import Checkpoint
+from reproduce.config import Checkpoint, Config
 from reproduce.errors import HarnessError
 from reproduce.experiments import (
     Evaluation,
     Experiment,
-    experiment_names,
-    find_experiment,
+    planned_evaluations,
     planned_methods,
     planned_runs,
     table_names,
 )
 from reproduce.figures import available_figures
-from reproduce.files import digest, sha256_of_file
 from reproduce.outcomes import PublishedAttack
-from reproduce.reference import find_reference
+from reproduce.planning import is_evaluated
+from reproduce.runs import RunInfo, problem_with, read_run
 from reproduce.settings import CONFIG_VARIABLE, build_config, from_snakefile, kept_values
-from reproduce.specs import (
-    checkpoints,
-    lemma_digest,
-)
+from reproduce.specs import checkpoints, lemma_digest, training_spec
 
 # a job of a cluster tells the processes that it starts
 _JOB_VARIABLE = "REPRODUCE_IN_JOB"
+
+# of a cell's id in a path
+CELL = r"[^/]+/[^/]+/[^/]+/lam-[0-9.]+/seed-[0-9]+"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,6 +66,25 @@ def _typed(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}|true|false|null", value):
         return json.loads(value)
     return value
+
+
+def imported_runs(config: Config) -> dict[Cell, RunInfo]:
+    """Return the planned runs that were imported, as far as they are what the settings ask for."""
+    found = {}
+    for cell in planned_runs(config):
+        # of a damaged one training says so
+        with suppress(HarnessError):
+            run = read_run(paths.cell_folder(config, cell))
+            problem = problem_with(config, training_spec(config, cell), run)
+            if run is not None and run.published is not None and problem is None:
+                found[cell] = run
+    return found
+
+
+def _all_but(beginnings: Iterable[str]) -> str:
+    """Return a pattern of cell ids in paths that do not begin with any of these texts."""
+    left_out = "|".join(map(re.escape, beginnings))
+    return f"(?!{left_out}){CELL}" if left_out else CELL
 
 
 class Configured:
@@ -116,7 +135,7 @@ class Configured:
         self.lemma = paths.lemma_file(self.config)
         self.lemma_digest = lemma_digest(self.config)
         self.claims = paths.claims_file(self.config)
-        self.taken = for_rules(find_reference)(self.config).taken
+        self.imported = for_rules(imported_runs)(self.config)
 
     @for_rules
     def images(self, cell: str) -> Path:
@@ -133,58 +152,42 @@ class Configured:
         return paths.run_files(folder, checkpoints(self.config.train))
 
     def files_of(self, cell: Cell) -> list[Path]:
-        """Return every file that is wanted of a run: of one that is taken, what was published."""
+        """Return every file that is wanted of a run: of an imported one, what was published."""
         folder = self.cells / cell.id
-        if cell in self.taken:
-            return paths.run_files(folder, self.taken[cell].run.kept)
+        if cell in self.imported:
+            return paths.run_files(folder, self.imported[cell].kept)
         return self.run_files(folder)
 
     @for_rules
     def weights(self, cell: Cell, checkpoint: Checkpoint) -> Path:
-        """Return the weights of a run; of one that is taken they may not be there."""
+        """Return the weights of a run; of an imported one they may not be there."""
         if not self._has_weights(cell, checkpoint):
             raise HarnessError(
-                f"{cell} is taken from the reference results {self._named(cell)} without the "
-                f"weights of {checkpoint}; `reproduce train {cell}` trains it here"
+                f"{cell} was imported without the weights of {checkpoint}, and an attack on them "
+                f"is asked for; `reproduce train {cell}` trains it here"
             )
         return paths.model_file(self.cells / cell.id, checkpoint)
 
     def _has_weights(self, cell: Cell, checkpoint: Checkpoint) -> bool:
-        return cell not in self.taken or checkpoint in self.taken[cell].run.kept
-
-    def _named(self, cell: Cell) -> str:
-        about = self.taken[cell].run.published
-        return "" if about is None else about.name
+        return cell not in self.imported or checkpoint in self.imported[cell].kept
 
     @property
-    def adopted(self) -> list[Path]:
-        """The files of runs, and records, that are taken from the reference results."""
-        return [
-            self.cells / cell.id / name for cell, run in self.taken.items() for name in run.files
-        ]
+    def trained(self) -> str:
+        """Pattern of the cells that jobs train: an imported run is nobody's output."""
+        return _all_but(f"{cell}/" for cell in self.imported)
 
     @property
-    def adopted_digest(self) -> str:
-        """What changes when other runs or records are taken."""
-        told = [
-            (cell.id, str(name), sha256_of_file(run.source / name))
-            for cell, run in self.taken.items()
-            for name in run.files
-            if name.suffix == ".json"
-        ]
-        return digest(told)
-
-    @property
-    def adopted_images(self) -> list[Path]:
-        """The manifests of images that are prepared anyway: with others no run is taken."""
-        planned = set(planned_runs(self.config))
-        needed = {cell.dataset for cell in planned - self.taken.keys()}
-        for name in experiment_names(self.config):
-            for item in find_experiment(self.config, name).evaluations:
-                if item.cell in self.taken and item not in self.taken[item.cell].evaluations:
-                    needed.add(item.cell.dataset)
-        names = sorted(needed & {cell.dataset for cell in self.taken})
-        return [paths.prepared_file(self.config, name).with_suffix(".json") for name in names]
+    def attacked(self) -> str:
+        """Pattern of the cells that jobs attack, where the record is not one of an imported run."""
+        asked = planned_evaluations(self.config)
+        records = (
+            path.relative_to(self.cells)
+            for cell in self.imported
+            for item in asked.get(cell, ())
+            if is_evaluated(self.config, item)
+            for path in self._records_of(item)
+        )
+        return _all_but(str(path) for path in records)
 
     def _outcomes(self, experiment: Experiment) -> list[Path]:
         """Return the files that say what came of attacking published checkpoints."""

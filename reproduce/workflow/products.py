@@ -94,7 +94,7 @@ class Products(Configured):
     def examples(self) -> list[Path]:
         """The adversarial examples and what says what they are; none without such a grid.
 
-        None either where a run is taken without the weights that they are made with.
+        None either where a run was imported without the weights that they are made with.
         """
         pair = example_evaluations(self.config)
         if pair is None or not all(self._has_weights(i.cell, i.checkpoint) for i in pair):

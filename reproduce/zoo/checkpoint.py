@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reproduce.catalogue import check_zoo_id
 from reproduce.errors import HarnessError
 from reproduce.files import read_json, write_atomically
 from reproduce.outcomes import fingerprint
@@ -36,11 +37,19 @@ class ZooCheckpoint:
         Data set it was trained on.
     folder : Path
         The zoo: RobustBench's ``model_dir``, with ``<data set>/Linf/<id>.pt`` inside.
+
+    Raises
+    ------
+    HarnessError
+        If the name is no id.
     """
 
     name: str
     dataset: str
     folder: Path
+
+    def __post_init__(self) -> None:
+        check_zoo_id(self.name)
 
     @property
     def card(self) -> Path:

@@ -3,7 +3,8 @@ from pathlib import Path
 from shlex import quote
 
 from reproduce import paths
-from reproduce.workflow import Harness
+from reproduce.catalogue import ZOO_ID
+from reproduce.workflow import CELL, Harness
 
 HARNESS = Harness(config, remote=workflow.remote_exec)
 # used only with --sdm conda, else jobs run in the environment of Snakemake itself
@@ -34,10 +35,9 @@ wildcard_constraints:
     dataset="[a-z0-9]+",
     # a data set, or the extra images of one
     source="[a-z0-9]+(-extra)?",
-    cell=r"[^/]+/[^/]+/[^/]+/lam-[0-9.]+/seed-[0-9]+",
+    cell=CELL,
     choice="|-last|-best-val",
-    # ids of RobustBench's models
-    zoo="[A-Za-z0-9][A-Za-z0-9_.-]*",
+    zoo=ZOO_ID,
     attack="[a-z0-9-]+",
     seed="[0-9]+",
     table="table[0-9]+",

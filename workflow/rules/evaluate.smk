@@ -14,6 +14,8 @@ rule evaluate:
         ),
     log:
         HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
+    wildcard_constraints:
+        cell=HARNESS.attacked,
     group:
         attacks_together
     conda:

@@ -15,6 +15,8 @@ rule train:
         update(HARNESS.run_files(HARNESS.cells / "{cell}")),
     log:
         HARNESS.logs / "train" / "{cell}.log",
+    wildcard_constraints:
+        cell=HARNESS.trained,
     conda:
         ENVIRONMENT
     threads: lambda wildcards: HARNESS.training_threads(wildcards.cell)

@@ -35,14 +35,14 @@ class About:
         Tables and figures that were made of them.
     missing : mapping
         Why planned runs are not among them.
-    refused : mapping
-        Why others, with the same settings, would train a published run again.
+    lacking : mapping
+        Attacks on published runs of which others have no record, nor weights to make one.
     """
 
     runs: Mapping[Cell, RunInfo]
     made: tuple[str, ...]
     missing: Mapping[Cell, str] = field(default_factory=dict)
-    refused: Mapping[Cell, str] = field(default_factory=dict)
+    lacking: Mapping[Cell, list[str]] = field(default_factory=dict)
 
 
 def describe(config: Config, folder: Path, about: About) -> str:
@@ -77,12 +77,13 @@ settings, without those of a machine.""",
 
 ```
 reproduce verify {root} --config {root}/config.yaml
-snakemake {_first_table(about)} --cores 1 --configfile {root}/config.yaml{_option(folder)}
+reproduce import {root} --config {root}/config.yaml
+snakemake {_first_table(about)} --cores 1 --configfile {root}/config.yaml
 ```
 
 The first says of every result here whether it stands (status 3: something could not be checked, as
-without prepared images or weights). The second takes these runs and records as they are into
-`results/{config.preset}`, and makes only what is missing.""",
+without prepared images or weights). The second copies these runs and records as they are into
+`results/{config.preset}`. The third makes what is missing.""",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -176,16 +177,10 @@ def _partial(about: About) -> list[str]:
         more = len(about.missing) - _MOST
         lines += [f"- and {more} more"] if more > 0 else []
         parts = [f"{len(about.missing)} planned run(s) are not here:", "\n".join(lines)]
-    if about.refused:
-        lines = [f"- {reason}" for reason in about.refused.values()]
-        parts += ["With these settings others would train again:", "\n".join(lines)]
+    if about.lacking:
+        lines = [f"- {cell}: {', '.join(names)}" for cell, names in about.lacking.items()]
+        parts += ["These attacks have no record here, nor weights to make one:", "\n".join(lines)]
     return parts
-
-
-def _option(folder: Path) -> str:
-    """Return what a command needs to find a publication that lies elsewhere than most."""
-    usual = Config.model_fields["reference"].default
-    return "" if folder.parent == usual else f" --config reference={folder.parent}"
 
 
 def _first_table(about: About) -> str:

@@ -1,0 +1,323 @@
+"""Published runs that are imported: which are, and what comes of it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY_CELL
+from faulty_work import CELLS, SETS, contents, same
+from published_runs import EVERY, published_files, published_root
+from small_runs import EPOCHS, STEPS, quiet, stopped
+
+from reproduce import paths
+from reproduce.analysis import collect, write_table
+from reproduce.analysis.usable import usable_run
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.errors import HarnessError
+from reproduce.evaluation.run import evaluate_cell
+from reproduce.evaluation.shards import ARRAYS
+from reproduce.experiments import find_table
+from reproduce.files import read_json, write_json
+from reproduce.planning import plan
+from reproduce.records import Record, read_record, write_record
+from reproduce.runs import read_run
+from reproduce.share import Imported, import_runs
+from reproduce.specs import training_spec
+from reproduce.superseded import count_superseded
+from reproduce.traces import read_trace
+from reproduce.training import train_cell
+
+
+@pytest.fixture
+def config(tiny: Callable[..., Config]) -> Config:
+    """The configuration of those runs, with no results yet."""
+    return tiny(*SETS)
+
+
+def _imported(config: Config, reference: Path, *cells: str) -> dict[str, Imported]:
+    chosen = map(parse_cell, cells)
+    return {run.cell: run for run in import_runs(config, published_root(reference), chosen)}
+
+
+def _outcomes(config: Config, reference: Path) -> dict[str, str]:
+    return {cell: run.outcome for cell, run in _imported(config, reference).items()}
+
+
+def test_what_is_imported_gives_the_same_table(
+    tiny: Callable[..., Config], config: Config, attacked: Path, reference: Path
+) -> None:
+    assert _outcomes(config, reference) == dict.fromkeys(sorted(CELLS), "imported")
+    table = find_table(config, "table1")
+    first = tiny(*SETS, f"results={attacked}")
+    ours, theirs = (write_table(c, table, collect(c, table)) for c in (config, first))
+    note = f"- Note: {len(CELLS)} of {len(CELLS)} training runs are those of the publication here"
+    assert note in ours
+    lines = [line for line in ours.splitlines() if not line.startswith(note)]
+    assert lines == theirs.splitlines()
+    (entry,) = plan(config, ["table1"])
+    assert (entry.cells, entry.trained, entry.evaluations, entry.evaluated) == (4, 4, 4, 4)
+    assert entry.hours_left == 0 < entry.hours
+
+
+def test_the_folder_above_will_do(config: Config, reference: Path) -> None:
+    assert len(list(import_runs(config, reference / "here"))) == len(CELLS)
+
+
+def test_a_second_time_nothing_changes(config: Config, reference: Path) -> None:
+    _imported(config, reference)
+    before = contents(config.results)
+    found = _imported(config, reference)
+    assert {run.outcome for run in found.values()} == {"kept"}
+    assert found[CELLS[0]].reason == "was imported before, now with 1 record"
+    same(contents(config.results), before)
+
+
+def test_a_lost_record_comes_again(config: Config, reference: Path) -> None:
+    _imported(config, reference)
+    path = paths.cell_folder(config, parse_cell(CELLS[1])) / "records" / "pgd20-seed0.npz"
+    path.unlink()
+    assert _imported(config, reference)[CELLS[1]].outcome == "kept"
+    assert read_record(path)
+
+
+def test_a_thinned_trace(config: Config, attacked: Path, reference: Path) -> None:
+    cell = parse_cell(CELLS[0])
+    _imported(config, reference)
+    folder = paths.cell_folder(config, cell)
+    kept = read_trace(paths.trace_file(folder), cell)
+    whole = read_trace(paths.trace_file(attacked / "demo" / "cells" / cell.id), cell)
+    # of two epochs every other iteration, of the last one all
+    first = list(range(1, (EPOCHS - 1) * STEPS + 1, EVERY))
+    last = list(range((EPOCHS - 1) * STEPS + 1, EPOCHS * STEPS + 1))
+    assert kept["iteration"].tolist() == first + last
+    assert kept.equals(whole[whole["iteration"].isin(first + last)].reset_index(drop=True))
+    # what is drawn of it is even
+    drawn = usable_run(config, cell).trace()
+    assert drawn["iteration"].tolist() == list(range(1, EPOCHS * STEPS + 1, EVERY))
+
+
+@pytest.mark.parametrize("name", ["run.json", "epochs.csv", "trace.parquet", "model.safetensors"])
+def test_what_is_damaged_is_refused(config: Config, reference: Path, name: str) -> None:
+    path = published_files(reference, CELLS[0]) / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    found = _imported(config, reference)
+    assert [cell for cell, run in found.items() if run.outcome == "refused"] == CELLS[:1]
+    assert name in found[CELLS[0]].reason
+    assert not paths.cell_folder(config, parse_cell(CELLS[0])).exists()
+
+
+def test_a_record_that_is_damaged_or_missing(config: Config, reference: Path) -> None:
+    """Where the weights are there it is made again; where not, the import says so."""
+    for name, suffix in zip(CELLS[:2], ("json", "npz"), strict=True):
+        record = published_files(reference, name) / "records" / f"pgd20-seed0.{suffix}"
+        content = bytearray(record.read_bytes())
+        content[-30] ^= 1
+        record.write_bytes(content)
+    found = _imported(config, reference)
+    assert found[CELLS[0]].reason == "with 0 records, weights of best-test"
+    assert found[CELLS[1]].reason == (
+        "with 0 records, without weights; neither record nor weights for pgd20-seed0"
+    )
+    (entry,) = plan(config, ["table1"])
+    assert (entry.trained, entry.evaluated) == (4, 2)
+    record = evaluate_cell(config, parse_cell(CELLS[0]), "pgd20", 0, "best-test", quiet)
+    assert len(record.index) == 40
+
+
+def test_a_record_of_other_attack_settings_is_left(
+    tiny: Callable[..., Config], attacked: Path, tmp_path: Path
+) -> None:
+    from reproduce.share import publish
+
+    shutil.copytree(attacked, tmp_path / "more")
+    cw20 = "eval.attacks.cw20={steps: 4}"
+    theirs = tiny(*SETS, cw20, f"results={tmp_path / 'more'}")
+    evaluate_cell(theirs, parse_cell(CELLS[0]), "cw20", 0, "best-test", quiet)
+    publish(theirs, tmp_path / "reference" / "here", (), 1, quiet)
+    config = tiny(*SETS)
+    found = _imported(config, tmp_path / "reference")
+    assert found[CELLS[0]].reason == "with 1 record, without weights"
+    # it comes when the settings are those
+    assert "with 2 records" in _imported(tiny(*SETS, cw20), tmp_path / "reference")[CELLS[0]].reason
+
+
+@pytest.mark.parametrize(
+    "change", ["train.epochs=2", "data.train_images=90", "eval.attacks.pgd20={steps: 4}"]
+)
+def test_other_settings_are_other_runs(
+    tiny: Callable[..., Config], reference: Path, change: str
+) -> None:
+    # another attack measures the epochs of training too
+    found = _imported(tiny(*SETS, change), reference)
+    assert {run.reason for run in found.values()} == {"was trained with other settings"}
+
+
+def test_other_images_are_refused(
+    config: Config, reference: Path, digits_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(digits_folder, folder)
+    here = config.model_copy(update={"data": config.data.model_copy(update={"folder": folder})})
+    manifest = paths.prepared_file(here, "digits").with_suffix(".json")
+    write_json(manifest, read_json(manifest) | {"sha256": "0" * 64}, sealed=False)
+    found = _imported(here, reference)
+    assert all("trained with other images" in run.reason for run in found.values())
+    # without prepared images nothing speaks against them
+    manifest.unlink()
+    assert set(_outcomes(here, reference).values()) == {"imported"}
+
+
+def test_what_was_begun_or_trained_here_stays(config: Config, reference: Path) -> None:
+    begun, trained = map(parse_cell, CELLS[:2])
+    stopped(config, begun, STEPS)
+    train_cell(config, trained, quiet)
+    before = contents(paths.cell_folder(config, trained))
+    found = _imported(config, reference)
+    assert [found[cell].outcome for cell in CELLS] == ["kept", "kept", "imported", "imported"]
+    assert "is begun here" in found[CELLS[0]].reason
+    # the weights are the same, so the record is of them too
+    assert found[CELLS[1]].reason == "was trained here, now with 1 record"
+    after = contents(paths.cell_folder(config, trained))
+    same({name: after[name] for name in before}, before)
+
+
+def test_a_run_of_other_settings_is_moved_aside(
+    tiny: Callable[..., Config], config: Config, reference: Path
+) -> None:
+    cell = parse_cell(CELLS[1])
+    other = tiny(*SETS, "train.epochs=2")
+    train_cell(other, cell, quiet)
+    before = contents(paths.cell_folder(other, cell))
+    told = _imported(config, reference)[cell.id].reason
+    assert "`reproduce restore " in told
+    (aside,) = (paths.superseded_folder(paths.root(config)) / "cells" / cell.id).iterdir()
+    assert aside.name == training_spec(other, cell).digest
+    same(contents(aside), before)
+    # nor is a part of it left among the imported files
+    assert list(paths.cell_folder(config, cell).glob("model*")) == []
+
+
+def test_whoever_trains_a_run_that_was_imported_wants_it_trained(
+    config: Config, reference: Path
+) -> None:
+    cell = parse_cell(CELLS[1])
+    _imported(config, reference)
+    said: list[str] = []
+    train_cell(config, cell, said.append)
+    assert "was imported from here: training it again" in said[0]
+    run = read_run(paths.cell_folder(config, cell))
+    assert run is not None
+    assert run.published is None
+    assert count_superseded(config).runs == 1
+    # and it is one's own run now
+    assert _imported(config, reference)[cell.id].outcome == "kept"
+
+
+def test_only_published_runs_are_imported(config: Config, attacked: Path) -> None:
+    """Somebody's results folder is not one."""
+    found = list(import_runs(config, attacked / "demo"))
+    assert {run.outcome for run in found} == {"refused"}
+    assert "was not published" in found[0].reason
+
+
+def _edited(path: Path, sealed: bool = True, **values: object) -> None:
+    write_json(path, read_json(path) | values, sealed=sealed)
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        {"name": "x", "weights": ["best-val"], "every": 0},
+        {"name": "x", "weights": [], "every": 10**30},
+        {"name": "x", "weights": ["../x"], "every": 1},
+        {"name": "x", "weights": ["last", "last"], "every": 1},
+        {"name": "x", "weights": 3, "every": 1},
+        [],
+    ],
+)
+def test_hostile_words_in_run_json(config: Config, reference: Path, published: object) -> None:
+    _edited(published_files(reference, CELLS[0]) / "run.json", published=published)
+    assert "run.json is damaged" in _imported(config, reference)[CELLS[0]].reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"models": {"last": "0" * 64}}, "run.json is damaged"),
+        ({"epochs": None}, "older than the checksums"),
+        ({"sealed": False}, "older than the checksums"),
+        ({"spec": {}}, "otherwise than in their digest"),
+    ],
+)
+def test_a_run_json_that_does_not_agree_with_itself(
+    config: Config, reference: Path, changed: dict, words: str
+) -> None:
+    _edited(published_files(reference, CELLS[0]) / "run.json", **changed)
+    assert words in _imported(config, reference)[CELLS[0]].reason
+
+
+def test_a_digest_that_was_rewritten(tiny: Callable[..., Config], reference: Path) -> None:
+    """A run of three epochs that says it is one of two."""
+    other = tiny(*SETS, "train.epochs=2")
+    path = published_files(reference, CELLS[0]) / "run.json"
+    _edited(path, digest=training_spec(other, parse_cell(CELLS[0])).digest)
+    assert "otherwise than in their digest" in _imported(other, reference)[CELLS[0]].reason
+
+
+def test_a_record_of_fewer_images_than_asked_for(config: Config, reference: Path) -> None:
+    path = published_files(reference, CELLS[1]) / "records" / "pgd20-seed0.npz"
+    record = read_record(path)
+    few = {key: getattr(record, key)[:5] for key in ARRAYS}
+    write_record(path, Record(**few, info=record.info))
+    assert "with 0 records" in _imported(config, reference)[CELLS[1]].reason
+
+
+def test_the_command(
+    config: Config, reference: Path, run_command: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = str(published_root(reference))
+    out = run_command(config, "import", folder, TINY_CELL)
+    assert out.splitlines() == [
+        f"{TINY_CELL}: imported, with 1 record, weights of best-test",
+        f"1 imported, 0 kept, 0 refused, in {paths.root(config)}",
+    ]
+    assert "3 imported, 1 kept, 0 refused" in run_command(config, "import", folder)
+    assert run_command(config, "status", "table1").count("imported from here") == 4
+    # what was imported is not published again
+    nothing = run_command(config, "publish", str(tmp_path / "again"), status=1)
+    assert "nothing to publish" in nothing
+    assert "itself imported" in nothing
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [((), ("digits/wrn-10-0.25/trades/lam-2/seed-9",)), (("train.epochs=2",), ())],
+)
+def test_the_command_fails_where_nothing_asked_for_comes(
+    tiny: Callable[..., Config],
+    reference: Path,
+    run_command: Callable[..., str],
+    sets: tuple[str, ...],
+    words: tuple[str, ...],
+) -> None:
+    run_command(tiny(*SETS, *sets), "import", str(published_root(reference)), *words, status=1)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "file", "reference", "results"])
+def test_a_folder_that_is_none(
+    config: Config, reference: Path, run_command: Callable[..., str], tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    _imported(config, reference)
+    words = "your own results" if place == "results" else "holds no results of preset demo"
+    assert words in run_command(config, "import", str(tmp_path / place), status=1)
+
+
+def test_attacking_a_run_without_its_weights_says_so(config: Config, reference: Path) -> None:
+    _imported(config, reference)
+    with pytest.raises(HarnessError, match="without the weights of best-test"):
+        evaluate_cell(config, parse_cell(CELLS[1]), "cw20", 0, "best-test", quiet)
