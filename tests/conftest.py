@@ -30,6 +30,12 @@ TINY = [
     "train.epochs=3",
     "train.batch_size=32",
     "train.holdout=20",
+    # the paper's, where the demo has float64
+    "train.precision=float32",
+    "eval.precision=float32",
+    "eval.epsilon=0.2",
+    "train.validation.start=0",
+    "train.validation.epsilon=0.2",
     "train.attack={epsilon: 0.2, step_size: 0.1, steps: 2}",
     "train.validation.attack={steps: 3, step_size: 0.1}",
     "eval.attacks.pgd20={steps: 3, step_size: 0.1}",
