@@ -154,16 +154,16 @@ def _protocol(
 
 def _budget(config: Config, name: str) -> str:
     attack = config.eval.attacks[name]
-    settings = attack.model_dump(mode="json", exclude={"kind", "images"}, exclude_none=True)
-    if settings.get("loss") == "cross_entropy":
-        settings.pop("cw_mask")
-    words = ", ".join(
+    settings = attack.model_dump(exclude={"kind", "images", "clamp_start", *attack.idle})
+    words = [
         f"{key.replace('_', ' ')} {value:.4g}"
         if isinstance(value, float)
         else f"{key.replace('_', ' ')} {value}"
         for key, value in settings.items()
-    )
-    return f"{attack.kind} with {words}"
+        if value is not None
+    ]
+    words += ["start cut to [0, 1]"] * getattr(attack, "clamp_start", False)
+    return f"{attack.kind} with {', '.join(words)}"
 
 
 def _shortened(kind: str, lines: list[str]) -> list[str]:
