@@ -44,7 +44,6 @@ def test_autoattack_is_the_packages(source: ModelSource, digits_folder: Path) ->
     attack = AutoAttack(kind="autoattack", steps=10, targets=9, queries=100)
     spec = AttackSpec(
         schema_version=SCHEMA,
-        precision="float32",
         name="autoattack",
         attack=attack,
         epsilon=0.15,
