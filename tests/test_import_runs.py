@@ -146,12 +146,11 @@ def test_a_record_of_other_attack_settings_is_left(
 
 
 @pytest.mark.parametrize(
-    "change", ["train.epochs=2", "data.train_images=90", "eval.attacks.pgd20={steps: 4}"]
+    "change", ["train.epochs=2", "data.train_images=90", "train.validation.attack={steps: 4}"]
 )
 def test_other_settings_are_other_runs(
     tiny: Callable[..., Config], reference: Path, change: str
 ) -> None:
-    # another attack measures the epochs of training too
     found = _imported(tiny(*SETS, change), reference)
     assert {run.reason for run in found.values()} == {"was trained with other settings"}
 
