@@ -48,8 +48,10 @@ def test_which_epochs_are_measured(share: str, epochs: int) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_measure_every_epoch(preset: str) -> None:
+    """But the demo, to be short: of it Figure 3's runs alone."""
     config = load_config("{}", preset)
-    assert {config.train_of(method).validation.start for method in METHODS} == {0}
+    methods = ["trades-step"] if preset == "demo" else METHODS
+    assert {config.train_of(method).validation.start for method in methods} == {0}
 
 
 def _content(files: dict[str, bytes], name: str) -> bytes:
