@@ -146,6 +146,11 @@ def test_a_published_network(paper: Callable[..., Config]) -> None:
     assert (claim.unit, claim.effects[0].value) == ("images", pytest.approx(7))
 
 
+def test_a_published_network_that_the_paper_has_not(paper: Callable[..., Config]) -> None:
+    config = paper("experiments.table4.published=[Rade2021Helper_R18_ddpm]")
+    assert "Not in this configuration" in judged(Evidence(config), "war-trades").summary
+
+
 def test_records_of_other_test_sets_cost_their_claim_alone(paper: Callable[..., Config]) -> None:
     config = paper(f"experiments.table1={SMALL}", "experiments.table1.seeds=[0]")
     for item in find_experiment(config, "table1").evaluations:

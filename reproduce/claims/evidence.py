@@ -25,7 +25,7 @@ from reproduce.experiments import (
     find_experiment,
     planned_runs,
 )
-from reproduce.paper import published_models
+from reproduce.planning import published_architecture
 from reproduce.records import Metrics, Record, worst_case
 from reproduce.runs import RunInfo
 
@@ -232,7 +232,7 @@ class Evidence:
             found = {key: self._of_records(seeds, metric) for key, seeds in by_key.items()}
             seeds = {item.cell.seed for item in plan.evaluations}
             for theirs in plan.published:
-                network = published_models()[theirs.name].network or ""
+                network = published_architecture(theirs.name) or ""
                 key = Key(theirs.dataset, network, theirs.name, 0.0, theirs.attack)
                 found[key] = self._of_published(theirs, metric, seeds)
         else:
