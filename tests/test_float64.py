@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from small_runs import SMALL_ATTACKS, record_of
 
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.devices import default_dtype
+from reproduce.models import ModelSource
 from reproduce.records import read_record
 
 SETS = ("train.precision=float64", "eval.precision=float64", "train.epochs=2")
@@ -52,6 +54,15 @@ def test_results_do_not_depend_on_the_processor(tiny: Callable[..., Config], cel
         np.testing.assert_allclose(value, second[key], rtol=0, atol=1e-10)
     np.testing.assert_array_equal(record.clean, again.clean)
     np.testing.assert_array_equal(record.adversarial, again.adversarial)
+
+
+@pytest.mark.parametrize("attack", ["fab", "square", "autoattack"])
+def test_attacks_of_the_package_run(
+    tiny: Callable[..., Config], source: ModelSource, attack: str
+) -> None:
+    config = tiny(*SETS[1:], *SMALL_ATTACKS, "data.test_images=20")
+    found = record_of(config, source, attack)
+    assert found.info["spec"]["precision"] == "float64"
 
 
 def test_the_default_is_put_back() -> None:

@@ -19,7 +19,7 @@ from reproduce.data import ImageStore, load_prepared
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import attack_batch
 from reproduce.models import ModelSource
-from reproduce.specs import AttackSpec
+from reproduce.specs import SCHEMA, AttackSpec
 
 ATTACKS = ("pgd20", "cw20", "fab", "square", "autoattack")
 
@@ -43,6 +43,7 @@ def test_autoattack_is_the_packages(source: ModelSource, digits_folder: Path) ->
     images = images.contiguous()
     attack = AutoAttack(kind="autoattack", steps=10, targets=9, queries=100)
     spec = AttackSpec(
+        schema_version=SCHEMA,
         name="autoattack",
         attack=attack,
         epsilon=0.15,

@@ -97,6 +97,8 @@ class AttackedNetwork(nn.Module):
             functorch.donated_buffer = False
         self._call = compile_network(model, dynamic=True) if compiled else model
         self._compiled = compiled
+        weights = (p.dtype for p in model.parameters() if p.is_floating_point())
+        self._dtype = next(weights, torch.float32)
         self._classes = classes
         self._batch_size = batch_size
         self.passes = Passes()
@@ -123,7 +125,9 @@ class AttackedNetwork(nn.Module):
     def _counted(self, images: Tensor) -> Tensor:
         self.passes.forward += len(images)
         # its own copy: a network that normalises in place must not change the attack's images
-        copy = images.clone(memory_format=self._layout)
+        # and in float64 where the network is: packages attack in float32
+        dtype = torch.promote_types(images.dtype, self._dtype)
+        copy = images.to(dtype, memory_format=self._layout, copy=True)
         try:
             with compiling() if self._compiled else nullcontext():
                 logits = self._call(copy)

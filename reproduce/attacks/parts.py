@@ -10,6 +10,7 @@ from reproduce.attacks.losses import Loss, cross_entropy, margin
 from reproduce.attacks.package import PackageAttack, package_attacks
 from reproduce.attacks.pgd import pgd
 from reproduce.config import PGD, PGDAttack
+from reproduce.devices import default_dtype
 from reproduce.rng import uniform_per_image
 from reproduce.specs import AttackSpec
 
@@ -97,7 +98,12 @@ def attack_parts(
 
 
 def _on_batch(attack: PackageAttack) -> Callable[[Batch, int], Tensor]:
-    return lambda batch, seed: attack(batch.images, batch.labels, seed)
+    def run(batch: Batch, seed: int) -> Tensor:
+        # the packages mix new tensors with float32 ones
+        with default_dtype("float32"):
+            return attack(batch.images.float(), batch.labels, seed).to(batch.images.dtype)
+
+    return run
 
 
 def _pgd(
