@@ -15,7 +15,7 @@ from reproduce.claims.judge import judge_one
 from reproduce.claims.statements import STATEMENTS
 from reproduce.config import Config
 from reproduce.experiments import Evaluation, PublishedEvaluation
-from reproduce.paper import published_models
+from reproduce.planning import published_architecture
 from reproduce.records import Metrics
 
 # a metric of a cell: its number, or None where the run is not there yet
@@ -41,7 +41,7 @@ class MadeUp(Evidence):
         return self._group(key, list(seeds), metric)
 
     def _of_published(self, item: PublishedEvaluation, metric: str, seeds: set[int]) -> Group:
-        network = published_models()[item.name].network or ""
+        network = published_architecture(item.name) or ""
         return self._group(Key(item.dataset, network, item.name, 0.0, item.attack), [0], metric)
 
     def _of_histories(self, cells: Sequence[Cell], metric: str) -> Group:

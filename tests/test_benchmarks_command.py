@@ -112,6 +112,7 @@ def test_autoattack_wants_the_standard_one(tiny: Callable[..., Config]) -> None:
         (("--batch", "0"), "--batch is 0"),
         (("--pairs", "-1"), "--pairs is -1"),
         (("--precisions", "float16"), "unknown precision 'float16'"),
+        (("--precisions", "float64"), "unknown precision 'float64'"),
         (("--precisions", "tf32"), "tf32 is a GPU's"),
         (("--compile", "fast"), "unknown mode 'fast'"),
         (("--cells", "1,two"), "'two' is no whole number"),

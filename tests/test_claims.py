@@ -465,7 +465,22 @@ def test_war_ends_near_the_best_lambda(
     assert "(95 % interval −" in claim.summary
 
 
-def test_war_waits_for_every_network_and_for_the_search() -> None:
+def test_a_part_of_the_search_has_no_best_lambda() -> None:
+    """The best so far, 9, is near WAR's; the run that is not there is the best."""
+    config = load_config("{}", "paper", [f"experiments.table3={TUNED}"])
+
+    def world(metric: str, key: Key, seed: int) -> float | None:
+        if metric == "final_lambda":
+            return 9 + seed / 10
+        lost = key.method == "trades" and key.lam == 12 and seed == 2
+        return None if lost else {"war": 60}.get(key.method, 40 + key.lam) + seed / 10
+
+    for name in ("war-lambda", "war-robustness", "terms-ratio"):
+        claim = judged(MadeUp(config, world), name)
+        assert (claim.verdict, claim.effects) == ("too little data", ())
+
+
+def test_war_waits_for_every_network() -> None:
     config = load_config("{}", "paper", [f"experiments.table3={TUNED}"])
 
     def world(metric: str, key: Key, seed: int) -> float | None:

@@ -117,9 +117,8 @@ def test_paper_plan(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     row = next(line for line in shell.out.splitlines() if "table1" in line)
     cells = [cell.strip() for cell in row.split("│")[1:-1]]
     assert cells[:5] == ["table1", "99", "0", "99", "0"]
-    # 33 runs each of 12, 20 and 32 GPU-hours at 36 passes a step and 100 validations; ours takes 26
-    # or 27 and 25
-    assert 1_200 < float(cells[5].replace(",", "")) < 1_400
+    # 33 runs each of 12, 20 and 32 GPU-hours at 36 passes a step, of which ours takes 26 or 27
+    assert 1_500 < float(cells[5].replace(",", "")) < 1_700
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from reproduce.files import read_json, write_json
 from reproduce.planning import plan
 from reproduce.records import Record, read_record, write_record
 from reproduce.runs import read_run
-from reproduce.share import Imported, import_runs
+from reproduce.share import Imported, import_runs, imports
 from reproduce.specs import training_spec
 from reproduce.superseded import count_superseded
 from reproduce.traces import read_trace
@@ -80,6 +80,22 @@ def test_a_lost_record_comes_again(config: Config, reference: Path) -> None:
     path.unlink()
     assert _imported(config, reference)[CELLS[1]].outcome == "kept"
     assert read_record(path)
+
+
+def test_an_import_that_was_interrupted_is_finished(
+    config: Config, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(source: Path, target: Path) -> None:
+        if source.name == "pgd20-seed0.json":
+            raise KeyboardInterrupt
+        copy(source, target)
+
+    copy = imports._copy
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(imports, "_copy", dying)
+        _imported(config, reference, CELLS[1])
+    told = _imported(config, reference, CELLS[1])[CELLS[1]].reason
+    assert told == "with 1 record, without weights"
 
 
 def test_a_thinned_trace(config: Config, attacked: Path, reference: Path) -> None:
@@ -146,12 +162,11 @@ def test_a_record_of_other_attack_settings_is_left(
 
 
 @pytest.mark.parametrize(
-    "change", ["train.epochs=2", "data.train_images=90", "eval.attacks.pgd20={steps: 4}"]
+    "change", ["train.epochs=2", "data.train_images=90", "train.validation.attack={steps: 4}"]
 )
 def test_other_settings_are_other_runs(
     tiny: Callable[..., Config], reference: Path, change: str
 ) -> None:
-    # another attack measures the epochs of training too
     found = _imported(tiny(*SETS, change), reference)
     assert {run.reason for run in found.values()} == {"was trained with other settings"}
 

@@ -48,8 +48,12 @@ def test_which_epochs_are_measured(share: str, epochs: int) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_measure_every_epoch(preset: str) -> None:
+    """But the demo, to be short: of it Figure 3's runs alone."""
     config = load_config("{}", preset)
+<<<<<<< HEAD
     # the demo only those of Figure 3
+=======
+>>>>>>> maint
     methods = ["trades-step"] if preset == "demo" else METHODS
     assert {config.train_of(method).validation.start for method in methods} == {0}
 
@@ -217,8 +221,8 @@ def test_claims_on_epochs_take_those_measured(tiny: Callable[..., Config]) -> No
         "lambdas: [6], seeds: [0, 1]}"
     )
     drop = "train_for.trades-step.milestones=[0.67]"
-    late = (f"experiments.figure3={grid}", "train.epochs=12", drop, "train.validation.start=0.5")
-    config = tiny(*late)
+    late = "train_for.trades-step.validation.start=0.5"
+    config = tiny(f"experiments.figure3={grid}", "train.epochs=12", drop, late)
     for cell in curve_cells(config.experiments.figure3):
         rows = [
             {

@@ -116,8 +116,9 @@ def test_what_is_missing_is_not_guessed(paper: Callable[..., Config]) -> None:
     lost = parse_cell("cifar10/wrn-34-5/trades/lam-15/seed-1")
     _fill(config, "table3", lambda item: item.cell not in (lost, THIN))
     found = _strategies(config)
-    # lambda 15 has two of three seeds: the search looks at complete trials only
-    assert found["wrn-34-5 manual"].lam.mean in (12.0, 18.0)
+    # lambda 15 has two of three seeds, and the best of the others may be another
+    assert found["wrn-34-5 manual"].robust.n == 0
+    assert found["wrn-34-1 manual"].robust.n == 3
     assert found["wrn-34-5 manual"].hours == pytest.approx(6 * 20.1, abs=0.1)
     assert math.isnan(found["wrn-34-5 war"].hours)
     assert not math.isnan(found["wrn-34-5 war"].robust.mean)

@@ -61,8 +61,7 @@ def compare_strategies(config: Config, grid: TuningTable, results: Results) -> l
     tuning of the thin network; the search by hand costs one run for each lambda.  A run
     costs the mean over its seeds.  Of the thin network only the run that was best is
     trained here, so its tuning counts as that run once for each lambda of the search.
-    The search chooses the lambda with the highest mean, among those whose seeds are all
-    there.
+    The search chooses the lambda with the highest mean, once all of its runs are there.
     """
     frame = results.frame
     thin = _hours(frame, _thin_cells(config, grid)) * len(grid.lambdas)
@@ -118,6 +117,7 @@ def _hours(frame: pd.DataFrame, cells: Sequence[Cell]) -> float:
 
 
 def _best(frame: pd.DataFrame, trials: Sequence[Sequence[Cell]]) -> Sequence[Cell]:
-    """Return the trial of the highest mean robust accuracy; none before one is complete."""
-    complete = [trial for trial in trials if len(_of(frame, trial)) == len(trial)]
-    return max(complete, key=lambda trial: _of(frame, trial)["robust_accuracy"].mean(), default=())
+    """Return the trial of the highest mean robust accuracy; none before all are complete."""
+    if any(len(_of(frame, trial)) < len(trial) for trial in trials):
+        return ()
+    return max(trials, key=lambda trial: _of(frame, trial)["robust_accuracy"].mean())

@@ -25,7 +25,7 @@ from reproduce.experiments import (
     find_experiment,
     planned_runs,
 )
-from reproduce.paper import published_models
+from reproduce.planning import published_architecture
 from reproduce.records import Metrics, Record, worst_case
 from reproduce.runs import RunInfo
 
@@ -232,7 +232,7 @@ class Evidence:
             found = {key: self._of_records(seeds, metric) for key, seeds in by_key.items()}
             seeds = {item.cell.seed for item in plan.evaluations}
             for theirs in plan.published:
-                network = published_models()[theirs.name].network or ""
+                network = published_architecture(theirs.name) or ""
                 key = Key(theirs.dataset, network, theirs.name, 0.0, theirs.attack)
                 found[key] = self._of_published(theirs, metric, seeds)
         else:
@@ -370,17 +370,16 @@ class Evidence:
 
 
 def best_searched(groups: Mapping[Key, Group], grid: TuningTable, like: Key) -> Key | None:
-    """Return the lambda of Table 3's search with the highest mean, of those with all seeds.
+    """Return the lambda of Table 3's search with the highest mean robust accuracy.
 
-    Of the network of `like`, by robust accuracy.
+    For the network of `like`.  None before all of the search is there: the best of a part may be
+    another.
     """
-    tried = {(like.architecture, "trades", round(lam, 4)) for lam in grid.lambdas}
-    done = [
-        key
-        for key, group in groups.items()
-        if key[1:4] in tried and len(group.by_seed) == group.planned
-    ]
-    return max(done, key=lambda key: groups[key].sample.mean, default=None)
+    search = {(like.architecture, "trades", round(lam, 4)) for lam in grid.lambdas}
+    tried = [key for key in groups if key[1:4] in search]
+    if any(len(groups[key].by_seed) < groups[key].planned for key in tried):
+        return None
+    return max(tried, key=lambda key: groups[key].sample.mean)
 
 
 def _key(cell: Cell, attack: str = "") -> Key:

@@ -111,7 +111,8 @@ def war_lambda(evidence: Evidence, experiment: str) -> Finding:
         lines.append(f"{found.value:+.2f} for {name} ({_interval(effect)}; allowed ± {step:g})")
     missing = missing_of(groups.values())
     if not lines:
-        return Finding("too little data", "WAR or the search has no results yet.", missing=missing)
+        text = "WAR or a part of the search by hand has no results yet."
+        return Finding("too little data", text, missing=missing)
     text = so_far(len(lines), near.planned, "network")
     text += f"λ of WAR minus the best of the search by hand: {'; '.join(lines)}."
     return Finding(

@@ -176,9 +176,12 @@ def _copy_records(config: Config, cell: Cell, run: RunInfo, source: Path, folder
         )
         if _has_record(config, run, folder, item):
             count += 1
-        elif not copy.is_file() and _has_record(config, run, source, item):
-            for suffix in (".npz", ".json"):
-                _copy(record.with_suffix(suffix), copy.with_suffix(suffix))
+            continue
+        copies = (copy, copy.with_suffix(".json"))
+        # one of the two alone is left of an import that was interrupted, or of a loss
+        if not all(path.is_file() for path in copies) and _has_record(config, run, source, item):
+            _copy(record, copies[0])
+            _copy(record.with_suffix(".json"), copies[1])
             count += 1
     return f"{count} record{'' if count == 1 else 's'}"
 

@@ -27,7 +27,7 @@ class Recipe:
         Gives the lambda of each step.
     gamma : float
         Size of the perturbation of the weights as a fraction of their norm; 0 for none.
-    precision : {"float32", "tf32", "bf16"}
+    precision : {"float32", "float64", "tf32", "bf16"}
         Of forward and backward passes.
     """
 
