@@ -50,10 +50,7 @@ def test_which_epochs_are_measured(share: str, epochs: int) -> None:
 def test_presets_measure_every_epoch(preset: str) -> None:
     """But the demo, to be short: of it Figure 3's runs alone."""
     config = load_config("{}", preset)
-<<<<<<< HEAD
     # the demo only those of Figure 3
-=======
->>>>>>> maint
     methods = ["trades-step"] if preset == "demo" else METHODS
     assert {config.train_of(method).validation.start for method in methods} == {0}
 
