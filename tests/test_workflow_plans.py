@@ -4,12 +4,14 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from snakemake.exceptions import WorkflowError
 from workflow_copy import Workflow, copy
 
+from reproduce.config import Config
 from reproduce.experiments import repeated_evaluations
 from reproduce.workflow import Harness
 
@@ -172,6 +174,21 @@ def test_planning_says_once_which_methods_keep_their_own_value(
     said = capsys.readouterr().err
     assert said.count("train.epochs=3 is not for rst (200)") == 1
     assert len(said.splitlines()) == 1
+
+
+def test_planning_names_finished_runs_of_other_settings(
+    tiny: Callable[..., Config],
+    attacked: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setenv("REPRODUCE_CONFIG", "")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    for epochs, count in ((3, 0), (4, 1)):
+        config = tiny(f"results={attacked}", f"train.epochs={epochs}")
+        monkeypatch.setenv("REPRODUCE_CONFIG", "")
+        Harness(config.model_dump(mode="json"))
+        assert capsys.readouterr().err.count("--forcerun train evaluate") == count
 
 
 def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

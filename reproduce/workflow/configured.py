@@ -68,17 +68,20 @@ def _typed(value: Any) -> Any:
     return value
 
 
-def imported_runs(config: Config) -> dict[Cell, RunInfo]:
-    """Return the planned runs that were imported, as far as they are what the settings ask for."""
-    found = {}
+def finished_runs(config: Config) -> tuple[dict[Cell, RunInfo], list[Cell]]:
+    """Return the planned runs that were imported and are current, and the finished stale ones."""
+    imported, stale = {}, []
     for cell in planned_runs(config):
         # of a damaged one training says so
         with suppress(HarnessError):
             run = read_run(paths.cell_folder(config, cell))
-            problem = problem_with(config, training_spec(config, cell), run)
-            if run is not None and run.published is not None and problem is None:
-                found[cell] = run
-    return found
+            if run is None:
+                continue
+            if problem_with(config, training_spec(config, cell), run) is not None:
+                stale.append(cell)
+            elif run.published is not None:
+                imported[cell] = run
+    return imported, stale
 
 
 def _all_but(beginnings: Iterable[str]) -> str:
@@ -135,7 +138,15 @@ class Configured:
         self.lemma = paths.lemma_file(self.config)
         self.lemma_digest = lemma_digest(self.config)
         self.claims = paths.claims_file(self.config)
-        self.imported = for_rules(imported_runs)(self.config)
+        self.imported, stale = for_rules(finished_runs)(self.config)
+        if stale and planning:
+            # Snakemake goes by its own notes, and has none of what was made without it
+            more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+            print(
+                f"{stale[0]}{more}: finished, but not as the settings ask. Snakemake makes again "
+                "what it made itself; for what was made without it add: --forcerun train evaluate",
+                file=sys.stderr,
+            )
 
     @for_rules
     def images(self, cell: str) -> Path:
