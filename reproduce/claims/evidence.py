@@ -347,7 +347,8 @@ class Evidence:
                 values[cell.seed] = number
             else:
                 what = metric.replace("_", " ")
-                missing.append(f"{cell} has no finite {what}: it is {number}")
+                why = "too few measured epochs" if metric == "late_fall" else f"it is {number}"
+                missing.append(f"{cell} has no finite {what}: {why}")
         return Group(values, {}, len(cells), tuple(missing))
 
     def _strategies(
