@@ -163,8 +163,9 @@ def test_precision_is_a_setting_that_changes_the_result(trained: Config, small) 
     losses = [
         pd.read_parquet(paths.trace_file(folder))["robust_regularization"] for folder in folders
     ]
-    # eight bits of a mantissa in the first step; later ones have other weights
-    assert 0 < abs(losses[0][0] - losses[1][0]) < 0.02 * losses[1][0]
+    # eight bits of a mantissa in the first step, where signs of the attack flip as well: how many,
+    # the processor decides; later steps have other weights
+    assert 0 < abs(losses[0][0] - losses[1][0]) < 0.1 * losses[1][0]
 
 
 def test_other_methods_train_on_a_folder(small) -> None:
