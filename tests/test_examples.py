@@ -32,6 +32,11 @@ SETTINGS = [
     "experiments.table1.architectures=[wrn-10-0.25, wrn-10-0.125]",
     "experiments.table1.methods={trades: [2]}",
     "experiments.table1.seeds=[0]",
+    "train.precision=float32",
+    "train.attack={epsilon: 0.2, step_size: 0.08, steps: 5}",
+    "train.validation={start: 0, epsilon: 0.2, attack: {steps: 20, step_size: 0.045}}",
+    "eval.precision=float32",
+    "eval.epsilon=0.2",
     "eval.attacks.pgd20={steps: 5, step_size: 0.05}",
 ]
 
