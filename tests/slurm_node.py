@@ -112,7 +112,7 @@ class Node:
         self.scontrol("update", f"NodeName={self.host}", "State=RESUME")
 
 
-def awaited(found: Callable[[], T], what: str, seconds: float = 90) -> T:
+def awaited(found: Callable[[], T], what: str, seconds: float = 300) -> T:
     """Ask again and again until something is there, and return it."""
     deadline = time.monotonic() + seconds
     while not (result := found()):
