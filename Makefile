@@ -21,7 +21,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 .PHONY: demo test environment lint fuzz audit docs lock clean
 
 demo: environment
-	@echo "Training, attacking and drawing: about 75 jobs, five minutes on two idle cores; each says when it is done."
+	@echo "Training, attacking and drawing: about 75 jobs, ten minutes on two cores; each says when it is done."
 	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules host --show-failed-logs -- all
 	@cat results/demo/tables/table*.md
 	@echo "Made: $(CURDIR)/results/demo. Open report.html there: tables, figures, claims, all on one page."
