@@ -227,7 +227,7 @@ class Evidence:
             plan = find_experiment(self.config, experiment)
             by_key: dict[Key, dict[int, list[Evaluation]]] = {}
             for item in plan.evaluations:
-                key = _key(item.cell, item.attack)
+                key = key_of(item.cell, item.attack)
                 by_key.setdefault(key, {}).setdefault(item.cell.seed, []).append(item)
             found = {key: self._of_records(seeds, metric) for key, seeds in by_key.items()}
             seeds = {item.cell.seed for item in plan.evaluations}
@@ -237,8 +237,8 @@ class Evidence:
                 found[key] = self._of_published(theirs, metric, seeds)
         else:
             cells = self._followed(experiment, metric)
-            for key in dict.fromkeys(map(_key, cells)):
-                found[key] = self._of_histories([c for c in cells if _key(c) == key], metric)
+            for key in dict.fromkeys(map(key_of, cells)):
+                found[key] = self._of_histories([c for c in cells if key_of(c) == key], metric)
         if isinstance(grid, TuningTable):
             found |= self._strategies(experiment, metric, found)
         return found
@@ -360,9 +360,9 @@ class Evidence:
             robust = self.groups(experiment, "robust_accuracy")
         found = {}
         for war in [key for key in groups if key.method == "war"]:
-            own = war._replace(method="trades", lam=round(grid.untuned, 4))
+            own = war._replace(method="trades", lam=grid.untuned)
             found[own._replace(method="untuned")] = groups[own]
-            tried = [own._replace(lam=round(lam, 4)) for lam in grid.lambdas]
+            tried = [own._replace(lam=lam) for lam in grid.lambdas]
             best = best_searched(robust, grid, war)
             waiting = Group({}, {}, len(grid.seeds), missing_of(groups[key] for key in tried))
             manual = own._replace(method="manual", lam=0.0 if best is None else best.lam)
@@ -376,16 +376,16 @@ def best_searched(groups: Mapping[Key, Group], grid: TuningTable, like: Key) -> 
     For the network of `like`.  None before all of the search is there: the best of a part may be
     another.
     """
-    search = {(like.architecture, "trades", round(lam, 4)) for lam in grid.lambdas}
+    search = {(like.architecture, "trades", lam) for lam in grid.lambdas}
     tried = [key for key in groups if key[1:4] in search]
     if any(len(groups[key].by_seed) < groups[key].planned for key in tried):
         return None
     return max(tried, key=lambda key: groups[key].sample.mean)
 
 
-def _key(cell: Cell, attack: str = "") -> Key:
-    # cell ids have four decimals
-    return Key(cell.dataset, cell.architecture, cell.method, round(cell.lam, 4), attack)
+def key_of(cell: Cell, attack: str = "") -> Key:
+    """Return the key of a cell; the configuration keeps lambdas to four decimals, as cell ids."""
+    return Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack)
 
 
 def _counted(record: Record | str) -> tuple[Metrics, bool] | str:

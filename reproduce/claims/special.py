@@ -25,9 +25,9 @@ from reproduce.claims.evidence import (
     Evidence,
     Finding,
     Group,
-    Key,
     Verdict,
     best_searched,
+    key_of,
     missing_of,
 )
 from reproduce.claims.slopes import FEWEST, Windows, after_drops, first_drop, slope
@@ -91,7 +91,7 @@ def war_lambda(evidence: Evidence, experiment: str) -> Finding:
         best = best_searched(robust, grid, key)
         if best is None:
             continue
-        lams = sorted(round(lam, 4) for lam in grid.lambdas)
+        lams = sorted(grid.lambdas)
         step = max(more - less for less, more in pairwise(lams) if best.lam in (less, more))
         mean = contrast([group.sample], [1])
         found = mean._replace(
@@ -186,9 +186,9 @@ def tuning_time(evidence: Evidence, experiment: str) -> Finding:
     groups = evidence.groups(experiment, "hours")
     widest = max(grid.architectures, key=lambda name: parse_architecture(name).width)
     war = next(key for key in groups if key.method == "war" and key.architecture == widest)
-    search = [groups[war._replace(method="trades", lam=round(lam, 4))] for lam in grid.lambdas]
+    search = [groups[war._replace(method="trades", lam=lam)] for lam in grid.lambdas]
     thin = thin_cell(evidence.config, Cell(*war[:4], grid.seeds[0]))
-    tuned = Group({}) if thin is None else groups[Key(*_of(thin), war.attack)]
+    tuned = Group({}) if thin is None else groups[key_of(thin, war.attack)]
     missing = missing_of([groups[war], *search, tuned])
     thin_hours = 0.0 if thin is None else len(search) * tuned.sample.mean
     seeds = [s for s in groups[war].by_seed if all(s in one.by_seed for one in search)]
@@ -216,10 +216,6 @@ def tuning_time(evidence: Evidence, experiment: str) -> Finding:
     )
     text = f"The search takes {size(effect)} the hours of WAR on {width_label(widest)}."
     return Finding(verdict, text, effects=(effect,), missing=missing)
-
-
-def _of(cell: Cell) -> tuple[str, str, str, float]:
-    return cell.dataset, cell.architecture, cell.method, round(cell.lam, 4)
 
 
 # --- slopes over epochs (Figure 3)
