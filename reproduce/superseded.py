@@ -132,8 +132,8 @@ def restore(path: Path) -> tuple[Path, Path | None]:
     )
 
 
-def find_superseded(config: Config, spec: TrainingSpec) -> Path | None:
-    """Return a whole run of these settings and images that lies aside; None if there is none."""
+def found_superseded(config: Config, spec: TrainingSpec) -> str | None:
+    """Say in a line where a whole run of these settings and images lies aside; None for none."""
     aside = _aside(paths.root(config), paths.cell_folder(config, spec.parsed))
     for folder in sorted(aside.glob(f"{spec.digest}*")):
         try:
@@ -142,24 +142,16 @@ def find_superseded(config: Config, spec: TrainingSpec) -> Path | None:
                 continue
         except HarnessError:  # damaged
             continue
-        return folder
+        return (
+            f"{spec.cell}: a finished run of these settings lies in {folder}; "
+            f"{how_to_restore(folder)} brings it back without training"
+        )
     return None
 
 
 def how_to_restore(path: Path) -> str:
     """Return the command that brings something back, in backquotes."""
     return f"`reproduce restore {shlex.quote(str(path))}`"
-
-
-def found_superseded(config: Config, spec: TrainingSpec) -> str | None:
-    """Say in a line that training can be spared, None if `find_superseded` finds no run."""
-    path = find_superseded(config, spec)
-    if path is None:
-        return None
-    return (
-        f"{spec.cell}: a finished run of these settings lies in {path}; {how_to_restore(path)} "
-        "brings it back without training"
-    )
 
 
 def count_superseded(config: Config) -> Superseded:

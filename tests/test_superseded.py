@@ -17,7 +17,7 @@ from reproduce.files import read_json
 from reproduce.models import ModelSource
 from reproduce.runs import read_run
 from reproduce.specs import training_spec
-from reproduce.superseded import count_superseded, find_superseded, move_run_aside, restore
+from reproduce.superseded import count_superseded, found_superseded, move_run_aside, restore
 from reproduce.training import run as training
 from reproduce.training import train_cell
 
@@ -160,7 +160,7 @@ def test_training_and_the_plan_name_a_finished_run_of_their_settings(
 ) -> None:
     train_cell(other, CELL, quiet)
     aside = _aside(config) / _digest(config)
-    assert find_superseded(config, training_spec(config, CELL)) == aside
+    assert f" lies in {aside};" in str(found_superseded(config, training_spec(config, CELL)))
     line = f"{CELL}: a finished run of these settings lies in {aside}; "
     line += f"`reproduce restore {aside}` brings it back without training"
     assert line in run_command(config, "plan", "table1")
@@ -171,7 +171,7 @@ def test_training_and_the_plan_name_a_finished_run_of_their_settings(
     # a damaged one is none
     aside = _aside(config) / _digest(other)
     paths.epochs_file(aside).write_text("")
-    assert find_superseded(other, training_spec(other, CELL)) is None
+    assert found_superseded(other, training_spec(other, CELL)) is None
 
 
 def test_a_restore_that_was_interrupted_is_finished(
