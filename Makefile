@@ -27,7 +27,7 @@ demo: environment
 	@echo "Made: $(CURDIR)/results/demo. Open report.html there: tables, figures, claims, all on one page."
 
 test: environment
-	$(BIN)/python -m pytest --cov=reproduce --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --cov=reproduce --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: environment
 	$(BIN)/ruff check .
