@@ -72,23 +72,13 @@ def _allowed(machine: Machine, wanted: int) -> list[int]:
 def prepare_process(machine: Machine) -> None:
     """Set the threads of this process, and let a GPU keep all bits of a float32.
 
-    PyTorch's default allows TF32, with ten bits, in convolutions.
+    PyTorch's default allows TF32, with ten bits, in convolutions; `products_in` allows it where
+    the settings do.
     """
     torch.set_num_threads(machine.threads)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-
-
-@contextmanager
-def default_dtype(precision: str) -> Iterator[None]:
-    """Let new tensors be of a precision: float64, or float32 for every other one."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64 if precision == "float64" else torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _take(held: ExitStack, allowed: list[int], wanted: int, slots: int) -> list[int]:

@@ -49,9 +49,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
 
 
 def _compiled(value: str | bool | None) -> str:
-    if not value:
-        return "not compiled"
-    return f"compiled ({value})" if isinstance(value, str) else "compiled"
+    return "compiled" if value else "not compiled"
 
 
 def _named(commit: str | None) -> str:
@@ -62,7 +60,9 @@ _ROUNDING = "the last bits round otherwise from here on"
 _KEYS: dict[str, Callable[[Any], str]] = {
     "name": lambda name: f"on {name}",
     "threads": lambda count: f"with {count} thread(s)",
+    "precision": lambda precision: f"in {precision}",
     "compiled": _compiled,
+    "graphs": lambda graphs: "with CUDA graphs" if graphs else "without CUDA graphs",
     "eval_batch": lambda size: f"with {size} images at once in evaluation",
 }
 

@@ -51,8 +51,11 @@ class RunPiece(Piece):
 
     device: str
     seconds: float
-    compiled: str | None = None
-    """What the network was compiled for; None where it was not."""
+    precision: str | None = None
+    """What it computed in: float32 where the settings say tf32 and there is none.  Runs of version
+    0.1 do not say it; they computed in what their settings say."""
+    compiled: bool | str | None = None
+    """Whether the network was compiled; runs of version 0.1 say for what."""
 
     @property
     def hours(self) -> float:
@@ -88,6 +91,11 @@ class RunInfo(_Part):
     pieces: list[RunPiece]
     published: Published | None = None
     """None for a run that was trained into this folder."""
+
+    @property
+    def precisions(self) -> list[str]:
+        """What its pieces computed in, each once, as far as they say it."""
+        return sorted({piece.precision for piece in self.pieces if piece.precision})
 
     @property
     def hours(self) -> float:

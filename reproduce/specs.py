@@ -97,7 +97,7 @@ class AttackSpec(Spec):
     seed: int
     images: int | None
     """Number of test images; None for all."""
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "float64", "tf32"] = "float32"
     """What is computed in."""
     shard: int | None = None
     """Images that share a seed; None where every image has its own."""

@@ -14,8 +14,8 @@ from small_runs import SMALL_ATTACKS, record_of
 from reproduce import paths
 from reproduce.cells import Cell
 from reproduce.config import Config
-from reproduce.devices import default_dtype
 from reproduce.models import ModelSource
+from reproduce.precision import default_dtype
 from reproduce.records import read_record
 
 SETS = ("train.precision=float64", "eval.precision=float64", "train.epochs=2")

@@ -13,8 +13,8 @@ PACKAGE = Path(reproduce.__file__).parent
 LAYERS = [
     {"errors", "catalogue", "vision"},
     {"config", "cells", "files", "tensors", "rng", "slots"},
-    {"provenance", "progress", "distributed"},
-    {"settings", "specs", "paths", "schedules", "costs", "devices", "paper"},
+    {"provenance", "progress", "distributed", "graphs"},
+    {"settings", "specs", "paths", "schedules", "costs", "devices", "paper", "precision"},
     {"runs", "outcomes", "saved", "traces", "records", "zoo"},
     {"superseded"},
     {"data", "models"},

@@ -131,8 +131,9 @@ def _together(config: Config, count: int) -> dict[str, torch.Tensor]:
             whole = sum(len(labels) for _, labels in batches)
             for rank, (images, labels) in enumerate(batches):
                 place = (epoch, step, rank) if rank else (epoch, step)
-                stream = generator(0, "attack", *place)
-                found = objective.perturb(models[rank], images, labels, spec.train.attack, stream)
+                attack = spec.train.attack
+                start = objective.start(images, attack, generator(0, "attack", *place))
+                found = objective.perturb(models[rank], images, labels, attack, start)
                 for one, first in zip(models[rank].buffers(), models[0].buffers(), strict=True):
                     one.copy_(first)
                 models[rank].zero_grad()

@@ -130,6 +130,12 @@ def diff_caveats(results: Results) -> list[str]:
         elif not official:
             caveats.append(f"the {name} images were given as an .npz: not verified by md5")
     named = ("dataset", "architecture", "method", "lambda", "training_seed")
+    runs = _seen(results.frame, *named, "precision")
+    count = sum("tf32" in run[-1] for run in runs)
+    if count:
+        caveats.append(
+            f"{count} of {len(runs)} training runs computed in TF32, which the paper's V100 lacks"
+        )
     runs = _seen(results.frame, *named, "imported_from")
     for name in sorted({run[-1] for run in runs} - {""}):
         count = sum(run[-1] == name for run in runs)

@@ -30,7 +30,8 @@ class Results:
         lambda, attack, training_seed, attack_seed, images (attacked), train_images and
         test_images (of the data set), official (md5 checked), extra_images (of the
         file it was trained with, 0 for none), final_lambda (the mean over
-        the last epoch), hours (of training, `RunInfo.hours`) and hardware, imported_from
+        the last epoch), hours (of training, `RunInfo.hours`), hardware and precision
+        (what training truly computed in, "" where a run does not say), imported_from
         (the publication the run was imported from, "" for none), the three metrics
         and, NaN where there is none, top-5 natural accuracy.
     held : mapping
@@ -183,6 +184,7 @@ _KEYS = (
     "final_lambda",
     "hours",
     "hardware",
+    "precision",
     "imported_from",
 )
 
@@ -207,6 +209,7 @@ def _row(evaluation: Evaluation, record: Record, run: RunInfo) -> tuple[object, 
         run.final_lambda,
         run.hours,
         " and ".join(run.hardware),
+        " and ".join(run.precisions),
         "" if run.published is None else run.published.name,
         *(math.nan if values.get(name) is None else values[name] for name in ALL_METRICS),
     )

@@ -10,7 +10,7 @@ from reproduce.attacks.losses import Loss, cross_entropy, margin
 from reproduce.attacks.package import PackageAttack, package_attacks
 from reproduce.attacks.pgd import pgd
 from reproduce.config import PGD, PGDAttack
-from reproduce.devices import default_dtype
+from reproduce.precision import default_dtype
 from reproduce.rng import uniform_per_image
 from reproduce.specs import AttackSpec
 

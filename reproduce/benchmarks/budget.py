@@ -78,7 +78,7 @@ def _seconds(value: float) -> str:
 
 
 def guarded(what: str, budget: Budget, measure: Callable[[], Found | None]) -> Found | None:
-    """Measure something; note it if the memory is too small, or it cannot be compiled.
+    """Measure something; whatever goes wrong is noted, and the others are measured all the same.
 
     Parameters
     ----------
@@ -93,10 +93,10 @@ def guarded(what: str, budget: Budget, measure: Callable[[], Found | None]) -> F
         return measure()
     except HarnessError as error:
         budget.leave_out(what, str(error))
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        budget.leave_out(what, "out of memory")
+    except Exception as error:  # noqa: BLE001  a driver, a compiler and a recording fail in their own ways
+        reason = str(error).strip().partition("\n")[0]
+        why = "out of memory" if out_of_memory(error) else f"{type(error).__name__}: {reason}"
+        budget.leave_out(what, why)
     finally:
         # what an exception or a closure still holds must not fill the memory of the next
         if "torch._dynamo" in sys.modules:
@@ -107,6 +107,6 @@ def guarded(what: str, budget: Budget, measure: Callable[[], Found | None]) -> F
     return None
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Say whether an error of PyTorch means that a device has no room left."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

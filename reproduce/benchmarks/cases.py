@@ -18,10 +18,11 @@ from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config, Train
 from reproduce.costs import step_passes
+from reproduce.graphs import Graphs
 from reproduce.models import build_model, compiling
+from reproduce.precision import products_in
 from reproduce.rng import generator
 from reproduce.specs import TrainingSpec, training_spec
-from reproduce.training.precision import products_in
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.step import compiled_calls, plain_calls, train_step
 
@@ -63,14 +64,15 @@ def our_step(config: Config, case: Case, device: torch.device) -> Step:
     images, labels = _batch(case, device, torch.channels_last)
     lam = torch.tensor(LAM, dtype=torch.float64, device=device)
     calls = plain_calls(model, recipe.objective)
-    if case.compile != "never":
-        calls = compiled_calls(model, recipe.objective, case.compile, {case.batch})
+    if case.form.startswith("compiled"):
+        calls = compiled_calls(model, recipe.objective, {case.batch})
+    graphs = Graphs(model, {case.batch}) if case.form.endswith("graph") else None
 
     def step(batch: int) -> object:
         stream = generator(0, "benchmark", device=device)
         some = images[:batch], labels[:batch]
         with compiling():
-            return train_step(model, optimizer, recipe, *some, lam, stream, calls)
+            return train_step(model, optimizer, recipe, *some, lam, stream, calls, graphs=graphs)
 
     return step
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reproduce.config import CompileMode, Precision
+from reproduce.config import Precision
 
-# how our networks are compiled; "never" for not at all
-Compiling = Literal["never"] | CompileMode
+# How our step is launched: kernel by kernel, of a compiled network, as one CUDA graph, or both.
+Form = Literal["eager", "compiled", "graph", "compiled-graph"]
 
 
 class Part(BaseModel):
@@ -97,19 +97,19 @@ class Case(Part):
         Images a step.
     precision : {"float32", "tf32", "bf16"}
         Of forward and backward passes, ours and the reference's.
-    compile : str
-        "never", or the mode in which our networks are compiled; the reference never is.
+    form : str
+        How our step is launched; the reference's always is kernel by kernel.
     """
 
     method: str
     architecture: str
     batch: int
     precision: Precision = "float32"
-    compile: Compiling = "never"
+    form: Form = "eager"
 
     def __str__(self) -> str:
-        compiled = "" if self.compile == "never" else f", compiled {self.compile}"
-        return f"{self.method} {self.architecture}, batch {self.batch}, {self.precision}{compiled}"
+        words = (self.method, self.architecture)
+        return f"{' '.join(words)}, batch {self.batch}, {self.precision}, {self.form}"
 
 
 class StepTime(Part):

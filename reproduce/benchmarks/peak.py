@@ -10,8 +10,8 @@ from reproduce.benchmarks.measured import Peak, Peaks
 from reproduce.benchmarks.timing import rate
 from reproduce.catalogue import Architecture, parse_architecture
 from reproduce.config import Precision
+from reproduce.precision import products_in
 from reproduce.rng import generator
-from reproduce.training.precision import products_in
 
 _RUNS = 5
 _GIGA = 1e9
@@ -75,7 +75,9 @@ def _product(precision: Precision, device: torch.device) -> Peak:
         for _ in range(2)
     )
     out = torch.empty_like(left)
-    with products_in(precision):
+    # training has TF32 in convolutions alone
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
         found = rate(
             lambda: torch.mm(left, right, out=out),
             2 * rows**3 / _GIGA,
@@ -83,6 +85,8 @@ def _product(precision: Precision, device: torch.device) -> Peak:
             _RUNS,
             _RUN_SECONDS[device.type],
         )
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
     return Peak(operation=f"product {rows} x {rows}", precision=precision, rate=found)
 
 

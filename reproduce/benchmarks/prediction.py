@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from reproduce.benchmarks.budget import Budget
-from reproduce.benchmarks.measured import Compiling, StepTime
+from reproduce.benchmarks.measured import Form, StepTime
 from reproduce.benchmarks.result import AttackRate, FittedSpeed, Hours, Prediction
 from reproduce.benchmarks.settings import DATASET
 from reproduce.catalogue import dataset_facts
@@ -76,11 +76,11 @@ def predict(
             "hours from attacks", f"more operations took no more time on {', '.join(held)}"
         )
     found = []
-    for precision, compiled in dict.fromkeys((s.case.precision, s.case.compile) for s in steps):
-        took = _step_seconds(steps, precision, compiled)
+    for precision, form in dict.fromkeys((s.case.precision, s.case.form) for s in steps):
+        took = _step_seconds(steps, precision, form)
         training = fit(took)
         if training is None:
-            words = f"hours from steps in {precision}, compile {compiled}"
+            words = f"hours from steps in {precision}, {form}"
             budget.leave_out(words, f"more operations took no more time on {', '.join(took)}")
             continue
         hours, largest = _hours(config, training, evaluation or training)
@@ -88,7 +88,7 @@ def predict(
             Prediction(
                 unit=unit,
                 precision=precision,
-                compile=compiled,
+                form=form,
                 networks=list(took),
                 training=FittedSpeed(**training._asdict()),
                 evaluation=FittedSpeed(**(evaluation or training)._asdict()),
@@ -100,13 +100,11 @@ def predict(
     return found
 
 
-def _step_seconds(
-    steps: Sequence[StepTime], precision: Precision, compiled: Compiling
-) -> dict[str, float]:
+def _step_seconds(steps: Sequence[StepTime], precision: Precision, form: Form) -> dict[str, float]:
     """Return seconds of a pass by architecture, the median over methods."""
     found: dict[str, list[float]] = {}
     for step in steps:
-        if (step.case.precision, step.case.compile) == (precision, compiled):
+        if (step.case.precision, step.case.form) == (precision, form):
             one = step.seconds.median / (step.case.batch * step.passes)
             found.setdefault(step.case.architecture, []).append(one)
     return {name: median(values) for name, values in found.items()}

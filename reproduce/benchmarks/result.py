@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from reproduce.benchmarks.measured import (
     Case,
-    Compiling,
+    Form,
     NotMeasured,
     Part,
     Peaks,
@@ -115,7 +115,7 @@ class Prediction(Part):
     ----------
     unit : str
         What the hours are of.
-    precision, compile : str
+    precision, form : str
         Of the steps that training was predicted from.
     networks : list of str
         Those it was fitted through.
@@ -131,7 +131,7 @@ class Prediction(Part):
 
     unit: str
     precision: Precision
-    compile: Compiling
+    form: Form
     networks: list[str]
     training: FittedSpeed
     evaluation: FittedSpeed

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
-from reproduce.benchmarks.measured import Case, Compiling
+from reproduce.benchmarks.measured import Case, Form
 from reproduce.catalogue import dataset_facts, parse_architecture
-from reproduce.config import CompileMode, Precision
+from reproduce.config import Precision
 from reproduce.errors import HarnessError
 
 DATASET = "cifar10"
 # float64 is for equal results, not for speed
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bf16")
 METHODS = ("trades", "awp-trades", "at", "mart")
-COMPILE_MODES: tuple[Compiling, ...] = ("never", *get_args(CompileMode))
+FORMS: tuple[Form, ...] = get_args(Form)
 _SCALING_WIDTHS = (0.5, 1, 2, 5, 10)
 _SCALING_BATCHES = (32, 128, 512)
 
@@ -41,8 +41,8 @@ class Settings:
         Whose steps.
     batch, pairs : int
         Images a step; how often each is timed beside its reference.
-    precisions, compile : tuple of str
-        In which precisions, compiled in which modes, "never" for not at all.
+    precisions, forms : tuple of str
+        In which precisions, launched in which forms.
     cells : tuple of int
         How many cells train at once on one device.
     scaling : bool
@@ -59,7 +59,7 @@ class Settings:
     methods: tuple[str, ...]
     architectures: tuple[str, ...]
     precisions: tuple[Precision, ...]
-    compile: tuple[Compiling, ...]
+    forms: tuple[Form, ...]
     cells: tuple[int, ...]
     pairs: int
     minutes: float
@@ -69,7 +69,7 @@ class Settings:
     def __post_init__(self) -> None:
         _check_names("--methods", self.methods, METHODS, "no reference formulation of")
         _check_names("--precisions", self.precisions, PRECISIONS, "unknown precision")
-        _check_names("--compile", self.compile, COMPILE_MODES, "unknown mode")
+        _check_names("--forms", self.forms, FORMS, "unknown form")
         if not self.architectures:
             raise HarnessError("--architectures is empty; give wrn-34-1, for example")
         for name in self.architectures:
@@ -91,10 +91,10 @@ class Settings:
                 architecture=architecture,
                 batch=self.batch,
                 precision=precision,
-                compile=mode,
+                form=form,
             )
             # compiling takes longest, and the first method is asked for first
-            for mode in self.compile
+            for form in self.forms
             for method in self.methods
             for precision in self.precisions
             for architecture in self.architectures
@@ -110,7 +110,7 @@ class Settings:
                 architecture=f"wrn-34-{width:g}",
                 batch=batch,
                 precision=precision,
-                compile=self.compile[0],
+                form=self.forms[0],
             )
             for precision in self.precisions
             for width in _SCALING_WIDTHS
@@ -123,7 +123,7 @@ DEFAULTS = {
         methods=("trades", "at", "awp-trades"),
         architectures=("wrn-34-1",),
         precisions=("float32",),
-        compile=("never",),
+        forms=("eager",),
         cells=(1, 2),
         pairs=3,
         minutes=5.0,
@@ -132,7 +132,8 @@ DEFAULTS = {
         methods=("trades", "at", "awp-trades"),
         architectures=("wrn-34-1", "wrn-34-5", "wrn-34-10", "densenet-bc-40-12"),
         precisions=PRECISIONS,
-        compile=("never", "default", "reduce-overhead"),
+        # the fastest first: a benchmark may run out of time
+        forms=("graph", "eager", "compiled-graph"),
         cells=(1, 2, 4),
         pairs=5,
         minutes=10.0,
@@ -161,6 +162,9 @@ def resolve(device: str, given: dict[str, Any]) -> Settings:
     if unknown:
         raise ValueError(f"no such settings: {sorted(unknown)}")
     settings = replace(DEFAULTS[kind], **chosen)
-    if kind == "cpu" and "tf32" in settings.precisions:
-        raise HarnessError("--precisions: tf32 is a GPU's; machine.device is 'cpu'")
+    if kind == "cpu":
+        if "tf32" in settings.precisions:
+            raise HarnessError("--precisions: tf32 is a GPU's; machine.device is 'cpu'")
+        if any("graph" in form for form in settings.forms):
+            raise HarnessError("--forms: graphs are a GPU's; machine.device is 'cpu'")
     return settings

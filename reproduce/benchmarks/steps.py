@@ -120,7 +120,7 @@ def _in_pairs(
     their_memory = None if both is None else both - held
     once = (first + other) * case.batch / _first_batch(case, device)
     # what was compiled for a minute is timed at least once
-    if case.compile == "never" and not whole.fits(str(case), once):
+    if case.form == "eager" and not whole.fits(str(case), once):
         return None
     pairs = timed_pairs(
         lambda: ours(case.batch),
@@ -148,7 +148,7 @@ def _alone(
     ours = our_step(config, case, device)
     first, memory = _warmed(ours, case, device, _steps_before(case))
     once = first * case.batch / _first_batch(case, device)
-    if case.compile == "never" and not budget.fits(f"scaling: {case}", once):
+    if case.form == "eager" and not budget.fits(f"scaling: {case}", once):
         return None
     seconds: list[float] = []
     while len(seconds) < runs and (not seconds or seconds[-1] <= budget.left):
@@ -158,13 +158,13 @@ def _alone(
 
 def _first_batch(case: Case, device: torch.device) -> int:
     """Return how many images the first step is taken on."""
-    whole = device.type == "cuda" or case.compile != "never"
+    whole = device.type == "cuda" or case.form != "eager"
     return case.batch if whole else min(case.batch, _FEW)
 
 
 def _steps_before(case: Case) -> int:
     """Return how many steps a case of ours is warmed up with."""
-    return 1 if case.compile == "never" else _COMPILED_WARM_UP
+    return 1 if case.form == "eager" else _COMPILED_WARM_UP
 
 
 def _warmed(step: Step, case: Case, device: torch.device, count: int) -> tuple[float, int | None]:

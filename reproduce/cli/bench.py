@@ -36,12 +36,9 @@ def bench(
     precisions: Annotated[
         str | None, typer.Option(help="By commas: float32, tf32 (a GPU's), bf16.")
     ] = None,
-    compile_modes: Annotated[
+    forms: Annotated[
         str | None,
-        typer.Option(
-            "--compile",
-            help="By commas: never, default, reduce-overhead, max-autotune-no-cudagraphs.",
-        ),
+        typer.Option(help="By commas: eager, compiled, graph (a GPU's), compiled-graph."),
     ] = None,
     cells: Annotated[
         str | None, typer.Option(help="How many cells at once on the device, such as 1,2,4.")
@@ -77,7 +74,7 @@ def bench(
     What does not fit into --minutes is named as not measured; Ctrl-C ends the measuring
     and shows what there is.  Where nothing is given, a CPU measures trades, at and
     awp-trades on wrn-34-1 in float32, not compiled; a GPU more networks, precisions and
-    modes.
+    forms.
 
     Example: reproduce bench --preset paper --device cpu --architectures wrn-34-1 --minutes 3
     """
@@ -92,7 +89,7 @@ def bench(
             "batch": batch,
             "pairs": pairs,
             "precisions": _split(precisions),
-            "compile": _split(compile_modes),
+            "forms": _split(forms),
             "cells": _split(cells, _count),
             "scaling": scaling,
             "minutes": minutes,

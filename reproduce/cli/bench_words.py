@@ -117,8 +117,7 @@ def _together_table(found: "Result") -> Table:
 
 
 def _prediction_table(found: "Prediction", preset: str) -> Table:
-    compiled = "" if found.compile == "never" else f", compiled {found.compile}"
-    title = f"hours of preset {preset}, trained in {found.precision}{compiled}"
+    title = f"hours of preset {preset}, trained in {found.precision}, {found.form}"
     table = Table("target", "training", "evaluation", "together", title=title)
     for row in found.hours:
         values = (row.training, row.evaluation, row.training + row.evaluation)

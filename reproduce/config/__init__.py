@@ -21,7 +21,7 @@ from reproduce.config.experiments import (
 )
 from reproduce.config.fields import PRESETS, Checkpoint, PresetName
 from reproduce.config.lemma import Lemma
-from reproduce.config.machine import CompileMode, Data, Machine
+from reproduce.config.machine import Data, Machine
 from reproduce.config.merge import flatten, merge
 from reproduce.config.methods import AWP, WAR, Mixed
 from reproduce.config.phases import Phase
@@ -38,7 +38,6 @@ __all__ = [
     "AutoAttack",
     "Checkpoint",
     "ComparisonTable",
-    "CompileMode",
     "Config",
     "Curves",
     "Data",

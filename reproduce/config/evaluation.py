@@ -139,9 +139,11 @@ class Eval(Section):
     shard: Count = 256
     """Images attacked together, in the order of the test set, with a seed of their own. FAB,
     Square and APGD draw other numbers for another shard; PGD's noise does not depend on it."""
-    precision: Literal["float32", "float64"] = "float32"
-    """What networks are attacked in: float32; or float64, in which roundings change nothing that
-    is seen, so a record comes out the same on every processor."""
+    precision: Literal["float32", "float64", "tf32"] = "float32"
+    """What networks are attacked in: float32; tf32, in which a GPU from Ampere on searches faster
+    and with less care, while what the network says of the image found is float32; or float64, in
+    which roundings change nothing that is seen, so a record comes out the same on every
+    processor."""
     autoattack_package: AttackPackage = "pyautoattack"
     """Where FAB, Square and APGD come from: pyautoattack, or the original autoattack if you
     installed it."""

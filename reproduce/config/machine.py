@@ -15,9 +15,6 @@ from reproduce.config.fields import (
     Section,
 )
 
-# what PyTorch's compiler optimises for
-CompileMode = Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"]
-
 
 class Data(Section):
     """Where images come from, and how many are used."""
@@ -81,9 +78,10 @@ class Machine(Section):
     million forward passes of images, where the minute it takes is won back, and not on a GPU, where
     that was not measured yet. It rounds otherwise in the last bits; run.json and the records say of
     every piece how it was done."""
-    compile_mode: CompileMode = "default"
-    """How training is compiled: reduce-overhead records CUDA graphs, for thin networks on a GPU;
-    max-autotune-no-cudagraphs tries several kernels."""
+    graphs: Literal["auto", "never"] = "auto"
+    """auto records training steps and validation as CUDA graphs on a GPU, which then launches all
+    kernels of a step as one; never launches them one by one. run.json says of every piece how it
+    was done."""
     save_minutes: Positive = 10.0
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None

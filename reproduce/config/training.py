@@ -83,10 +83,12 @@ class Train(Section):
     phases: list[Phase] = Field(default=[])
     """Sizes of images and batches, one after the other, for a folder of images; they replace
     batch_size. None: one phase of whole images."""
-    precision: Precision = "float32"
-    """What a run computes in: float32; float64, in which roundings change nothing that is seen, so
-    a run comes out the same on every processor; tf32, float32 whose products have ten bits and
-    which only GPUs have; or bf16, which keeps weights, loss and BatchNorm in float32."""
+    precision: Precision = "tf32"
+    """What a run computes in. tf32 is PyTorch's own default: float32, but GPUs from Ampere on round
+    the factors in convolutions to ten bits; elsewhere it is float32. float32 has them keep all
+    bits. bf16 keeps weights, loss and BatchNorm in float32, and has eight bits elsewhere. In
+    float64 roundings change nothing that is seen, so a run comes out the same on every
+    processor."""
     holdout: NaturalNumber = 0
     """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
     attack: TrainingAttack

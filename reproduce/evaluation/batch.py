@@ -7,6 +7,7 @@ from torch import Tensor
 
 from reproduce.attacks import AttackedNetwork, Batch, Part
 from reproduce.errors import HarnessError
+from reproduce.precision import products_in
 from reproduce.rng import own_random_numbers
 
 # rounding that the packaged attacks' projections may leave
@@ -21,6 +22,7 @@ def attack_batch(
     seed: int,
     done: Callable[[str, int], object] = lambda _name, _held: None,
     *,
+    precision: str = "float32",
     top5: bool = False,
 ) -> dict[str, Tensor]:
     """Run the parts of an attack one after the other, each on the images that still hold.
@@ -39,6 +41,8 @@ def attack_batch(
         Seed of all random numbers but the starts of PGD, which are each image's own.
     done : callable
         Told the name of each part when it is over, and how many images hold by then.
+    precision : str
+        "tf32" lets the parts search with products of ten bits; verdicts keep all.
     top5 : bool
         Whether to say which true classes are among the five most likely ones of x.
 
@@ -67,7 +71,8 @@ def attack_batch(
             rows = rows if part.every_image else rows[alive]
             if len(rows):
                 members = batch.take(rows)
-                found = part.run(members, seed)
+                with products_in(precision):
+                    found = part.run(members, seed)
                 check_ball(part.name, members.images, found, epsilon)
                 predicted = network.predict(found)
                 wrong = predicted != members.labels

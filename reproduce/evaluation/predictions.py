@@ -12,6 +12,7 @@ from reproduce.attacks import frozen, pgd, pgd_loss, pgd_start
 from reproduce.config import PGD
 from reproduce.data import EvaluationStore
 from reproduce.errors import HarnessError
+from reproduce.graphs import Graphs
 
 # (first image, images) -> noise in [-1, 1), shape of the images
 Noise = Callable[[int, Tensor], Tensor]
@@ -72,6 +73,7 @@ def attack_images(
     noise: Noise,
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
+    graphs: Graphs | None = None,
 ) -> Predictions:
     """Attack every image of a split once, from a uniform start in the ball.
 
@@ -91,33 +93,49 @@ def attack_images(
         Images a batch.
     advance : callable
         Told after each batch how many images were done.
+    graphs : Graphs, optional
+        Records the attack on a whole batch.
 
     Raises
     ------
     HarnessError
         If the network answers with NaN or infinity.
     """
-    labels, clean, adversarial = [], [], []
+
+    def attacked(images: Tensor, targets: Tensor, start: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            logits = model(images)
+        found = pgd(
+            model,
+            images,
+            pgd_loss(attack, targets),
+            start,
+            epsilon=epsilon,
+            step_size=attack.step_size,
+            steps=attack.steps,
+        )
+        with torch.no_grad():
+            again = model(found.images)
+        return torch.isfinite(logits).all(), logits.argmax(1), again.argmax(1)
+
+    labels: list[Tensor] = []
+    # whether the logits are finite, and the classes before and after the attack
+    found: tuple[list[Tensor], ...] = ([], [], [])
     with frozen(model):
         for first in range(0, len(store), batch_size):
             images, targets = store.plain(first, first + batch_size)
-            with torch.no_grad():
-                logits = _finite(model(images))
-            found = pgd(
-                model,
-                images,
-                pgd_loss(attack, targets),
-                pgd_start(attack, images, epsilon * noise(first, images)),
-                epsilon=epsilon,
-                step_size=attack.step_size,
-                steps=attack.steps,
-            )
-            with torch.no_grad():
-                adversarial.append(model(found.images).argmax(1))
-            clean.append(logits.argmax(1))
+            start = pgd_start(attack, images, epsilon * noise(first, images))
+            inputs = (images, targets, start)
+            one = attacked(*inputs) if graphs is None else graphs("attack", attacked, *inputs)
             labels.append(targets)
+            # copies: the next batch overwrites what is recorded
+            for values, value in zip(found, one, strict=True):
+                values.append(value.clone())
             advance(len(images))
-    together = (torch.cat(parts).cpu().numpy() for parts in (labels, clean, adversarial))
+    # asked once: a question after every batch would have the device wait for the host
+    if not torch.stack(found[0]).all():
+        raise HarnessError("the network's logits are NaN or infinite")
+    together = (torch.cat(parts).cpu().numpy() for parts in (labels, *found[1:]))
     return Predictions(*together)
 
 

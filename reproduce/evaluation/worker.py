@@ -12,13 +12,14 @@ from reproduce.attacks import AttackedNetwork, Batch, Passes, attack_parts, froz
 from reproduce.config import Machine
 from reproduce.costs import evaluation_passes, part_passes
 from reproduce.data import load_prepared, open_store, stratified_subset
-from reproduce.devices import default_dtype, describe, images_at_once
+from reproduce.devices import describe, images_at_once
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import attack_batch
 from reproduce.evaluation.checks import check_network
 from reproduce.evaluation.shards import Shard, shard_file, write_shard
 from reproduce.files import digest
 from reproduce.models import ModelSource, wants_compiling
+from reproduce.precision import default_dtype
 from reproduce.provenance import provenance
 from reproduce.rng import derive
 from reproduce.specs import AttackSpec
@@ -140,6 +141,7 @@ class Worker:
                 job.spec.epsilon,
                 seed,
                 lambda part, held: report(len(labels) * costs[part] / sum(costs.values()), held),
+                precision=job.spec.precision,
                 top5=self.facts.top5,
             )
         passes = self.network.passes

@@ -14,7 +14,7 @@ from reproduce.attacks import Batch, frozen
 from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.data import EvaluationStore, load_prepared
-from reproduce.devices import claimed, default_dtype, describe
+from reproduce.devices import claimed, describe
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import check_ball
 from reproduce.evaluation.run import usable_run
@@ -24,6 +24,7 @@ from reproduce.examples.files import read_files, write_examples
 from reproduce.experiments import Evaluation, example_evaluations
 from reproduce.files import exclusive
 from reproduce.models import ModelSource
+from reproduce.precision import default_dtype
 from reproduce.provenance import provenance
 from reproduce.records import Record, read_record
 from reproduce.specs import EvaluationSpec, evaluation_spec

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from reproduce.config import CompileMode, Machine
+from reproduce.config import Machine
 from reproduce.errors import HarnessError
 
 # Forward passes of images above which compiling wins back the time it takes on a CPU: a
@@ -25,9 +25,7 @@ def wants_compiling(machine: Machine, passes: float) -> bool:
     return machine.compile == "always"
 
 
-def compiled(
-    module: nn.Module, mode: CompileMode = "default", *, dynamic: bool | None = None
-) -> nn.Module:
+def compiled(module: nn.Module, *, dynamic: bool | None = None) -> nn.Module:
     """Return a module that computes the same with kernels compiled for it.
 
     Compilation happens at the first call of each kind; call it inside `compiling`.  It
@@ -37,15 +35,13 @@ def compiled(
     ----------
     module : torch.nn.Module
         The network; the weights stay shared.
-    mode : {"default", "reduce-overhead", "max-autotune-no-cudagraphs"}
-        What PyTorch optimises for.
     dynamic : bool, optional
         Whether any batch size is served by one set of kernels; unless given, the first
         size has its own.
     """
     torch._dynamo.config.recompile_limit = _VARIANTS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    return torch.compile(module, dynamic=dynamic, mode=mode)  # type: ignore[return-value]
+    return torch.compile(module, dynamic=dynamic)  # type: ignore[return-value]
 
 
 @contextmanager
@@ -59,7 +55,10 @@ def compiling() -> Iterator[None]:
     """
     try:
         yield
-    except torch._dynamo.exc.TorchDynamoException as error:
+    except (
+        torch._dynamo.exc.TorchDynamoException,
+        torch._dynamo.exc.FailOnRecompileLimitHit,  # not one of those
+    ) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
         raise HarnessError(
             f"the network cannot be compiled here ({type(error).__name__}: {reason.strip()}); set "

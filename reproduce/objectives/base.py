@@ -31,15 +31,30 @@ class Objective(ABC):
     def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:
         """Return both terms; the network is in train mode and its BatchNorm statistics move."""
 
+    def start(self, images: Tensor, attack: TrainingAttack, stream: torch.Generator) -> Tensor:
+        """Draw where the attack on a batch begins: a small Gaussian step from each image.
+
+        Parameters
+        ----------
+        images : Tensor
+            Images in [0, 1], shape (B, channels, H, W).
+        attack : TrainingAttack
+            The attack's settings.
+        stream : torch.Generator
+            On the device of the images.
+        """
+        noise = torch.empty_like(images).normal_(generator=stream)
+        return images + attack.start_sigma * noise
+
     def perturb(
         self,
         model: nn.Module,
         images: Tensor,
         labels: Tensor,
         attack: TrainingAttack,
-        stream: torch.Generator,
+        start: Tensor,
     ) -> PGDResult:
-        """Attack a batch in eval mode, from a small Gaussian start around each image.
+        """Attack a batch in eval mode.
 
         Parameters
         ----------
@@ -49,16 +64,15 @@ class Objective(ABC):
             Images in [0, 1], shape (B, channels, H, W), and classes, shape (B,).
         attack : TrainingAttack
             The attack's settings.
-        stream : torch.Generator
-            Draws the start; on the device of the images.
+        start : Tensor
+            What `start` drew.
         """
-        noise = torch.empty_like(images).normal_(generator=stream)
         with frozen(model):
             return pgd(
                 model,
                 images,
                 self.attack_loss(model, images, labels),
-                images + attack.start_sigma * noise,
+                start,
                 epsilon=attack.epsilon,
                 step_size=attack.step_size,
                 steps=attack.steps,

@@ -17,27 +17,30 @@ class Fast(Objective):
         """Return the cross entropy of the labels."""
         return cross_entropy(labels)
 
+    def start(self, images: Tensor, attack: TrainingAttack, stream: torch.Generator) -> Tensor:
+        """Draw the first perturbation: uniform in the ball, shape of the images."""
+        return torch.empty_like(images).uniform_(-attack.epsilon, attack.epsilon, generator=stream)
+
     def perturb(
         self,
         model: nn.Module,
         images: Tensor,
         labels: Tensor,
         attack: TrainingAttack,
-        stream: torch.Generator,
+        start: Tensor,
     ) -> PGDResult:
-        """Attack a batch in train mode, from a uniform start in the ball.
+        """Attack a batch in train mode.
 
         BatchNorm's running statistics see this forward pass too, as in the official
         code.  Parameters as in `Objective.perturb`.
         """
-        noise = torch.empty_like(images).uniform_(-attack.epsilon, attack.epsilon, generator=stream)
         model.train()
         with without_parameter_gradients(model):
             return fgsm(
                 model,
                 images,
                 self.attack_loss(model, images, labels),
-                noise,
+                start,
                 epsilon=attack.epsilon,
                 step_size=attack.step_size,
             )

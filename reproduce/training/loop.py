@@ -14,6 +14,7 @@ from reproduce.config import Checkpoint
 from reproduce.data import DECODER_LOST, BatchSource, EvaluationStore
 from reproduce.distributed import LostProcessError
 from reproduce.errors import CONTINUES, HarnessError, Stopped
+from reproduce.graphs import Graphs
 from reproduce.models import compiling
 from reproduce.progress import ProgressBar
 from reproduce.rng import generator
@@ -82,12 +83,13 @@ class TrainingLoop:
         )
         self._lam = torch.tensor(lam, dtype=torch.float64, device=self.device)
         # one module for all steps: what averages gradients is made once
-        if pace.compile_mode is None:
+        sizes = spec.train.batch_sizes
+        if pace.compiled:
+            self._calls = compiled_calls(model, recipe.objective, sizes)
+        else:
             calls = plain_calls(model, recipe.objective)
             self._calls = calls._replace(terms=pace.group.wrapped(calls.terms))
-        else:
-            sizes = spec.train.batch_sizes
-            self._calls = compiled_calls(model, recipe.objective, pace.compile_mode, sizes)
+        self._graphs = Graphs(model, {*sizes, pace.eval_batch}) if pace.graphs else None
         self._saved_at = time.monotonic()
         # a piece too short for one validation must not stop in it again and again
         self._has_stepped = False
@@ -151,6 +153,7 @@ class TrainingLoop:
                 stream,
                 self._calls,
                 weight,
+                self._graphs,
             )
             self._lam = result.lam
             if group.count > 1:
@@ -202,7 +205,7 @@ class TrainingLoop:
         # processes that measure parts of different sizes cannot agree in between
         stops = self._has_stepped and group.count == 1
         eval_batch = self.pace.eval_batch
-        if self._calls.compiled:
+        if self._calls.compiled and self._graphs is None:
             # batches that the network is compiled for already
             eval_batch = min(eval_batch, max(self.spec.train.batch_sizes))
         try:
@@ -213,7 +216,8 @@ class TrainingLoop:
                 (cell.seed, purpose, epoch),
                 eval_batch,
                 group,
-                lambda _: self._between_batches(stops),
+                (lambda _: self._stop_or_save()) if stops else (lambda _: None),
+                self._graphs,
             )
         except (Stopped, LostProcessError):
             raise
@@ -221,12 +225,6 @@ class TrainingLoop:
             raise HarnessError(
                 f"{cell.id}: after epoch {epoch} {error}; {self._last_good()}"
             ) from error
-
-    def _between_batches(self, stops: bool) -> None:
-        if self._calls.compiled:
-            torch.compiler.cudagraph_mark_step_begin()
-        if stops:
-            self._stop_or_save()
 
     def _keep_if_best(self, choice: Checkpoint, measured: Measured) -> None:
         """Keep a copy of the network if it beats the best so far; the earlier wins a tie."""

@@ -9,11 +9,10 @@ from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config
 from reproduce.costs import step_passes
-from reproduce.devices import default_dtype
 from reproduce.models import build_model
+from reproduce.precision import default_dtype
 from reproduce.rng import generator
 from reproduce.specs import TrainingSpec, training_spec
-from reproduce.training.precision import check_precision
 from reproduce.training.recipe import build_recipe
 from reproduce.training.step import train_step
 
@@ -32,7 +31,6 @@ def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
         after one that warms up.
     """
     spec = training_spec(config, cell)
-    check_precision(spec.train.precision, device)
     with default_dtype(spec.train.precision):
         return _seconds_per_pass(spec, device)
 

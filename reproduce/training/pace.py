@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from reproduce.config import CompileMode
 from reproduce.distributed import ALONE, Group
 from reproduce.training.stopping import StopReason
 
@@ -21,12 +20,15 @@ class Pace:
         Gives a reason to stop, or None.
     group : Group
         The processes.
-    compile_mode : str or None
-        What the network is compiled for; None where it is not compiled.
+    compiled : bool
+        Whether the network is compiled.
+    graphs : bool
+        Whether steps and validation are recorded as CUDA graphs.
     """
 
     eval_batch: int
     save_minutes: float
     stop: StopReason
     group: Group = ALONE
-    compile_mode: CompileMode | None = None
+    compiled: bool = False
+    graphs: bool = False

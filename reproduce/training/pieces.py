@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from reproduce.config import CompileMode
+from reproduce.config import Precision
 from reproduce.devices import describe
 from reproduce.distributed import Group
 from reproduce.provenance import differences, provenance
@@ -15,7 +15,12 @@ from reproduce.training.state import RunState
 
 
 def describe_piece(
-    device: torch.device, group: Group, compile_mode: CompileMode | None, eval_batch: int
+    device: torch.device,
+    group: Group,
+    precision: Precision,
+    compiled: bool,
+    graphs: bool,
+    eval_batch: int,
 ) -> dict[str, Any]:
     """Say how this process computes, for run.json.
 
@@ -25,8 +30,10 @@ def describe_piece(
         What it computes on.
     group : Group
         The processes.
-    compile_mode : str or None
-        What the network is compiled for; None where it is not compiled.
+    precision : str
+        What it truly computes in, as `computed_in` says.
+    compiled, graphs : bool
+        Whether the network is compiled, and whether steps are recorded as CUDA graphs.
     eval_batch : int
         Images at once when the network is measured.
     """
@@ -35,7 +42,9 @@ def describe_piece(
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         **describe(device),
         "processes": group.count,
-        "compiled": compile_mode,
+        "precision": precision,
+        "compiled": compiled,
+        "graphs": graphs,
         "eval_batch": eval_batch,
         # of the code that computes this piece, not of what may lie here when it ends
         **provenance(),

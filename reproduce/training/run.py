@@ -12,14 +12,15 @@ import torch
 from reproduce import paths
 from reproduce.catalogue import METHODS, DatasetFacts, dataset_facts
 from reproduce.cells import Cell
-from reproduce.config import Checkpoint, CompileMode, Config, Machine
+from reproduce.config import Checkpoint, Config, Machine
 from reproduce.costs import training_passes
 from reproduce.data import BatchSource, FolderBatches, load_prepared
-from reproduce.devices import claimed, default_dtype, images_at_once
+from reproduce.devices import claimed, images_at_once
 from reproduce.distributed import Group, group_here, joined
 from reproduce.errors import HarnessError
 from reproduce.files import exclusive, remove_abandoned, sha256_of_file, write_json
 from reproduce.models import build_model, save_weights, wants_compiling
+from reproduce.precision import computed_in, default_dtype
 from reproduce.runs import RunPiece, damaged_file, problem_with, read_run
 from reproduce.saved import state_file
 from reproduce.specs import TrainingSpec, training_spec
@@ -35,7 +36,6 @@ from reproduce.training.images import Stores, cut, open_stores
 from reproduce.training.loop import TrainingLoop
 from reproduce.training.pace import Pace
 from reproduce.training.pieces import begin_piece, changes, describe_piece, machines
-from reproduce.training.precision import check_precision
 from reproduce.training.recipe import build_optimizer, build_recipe
 from reproduce.training.state import RunState, load_last_good, remove_states
 from reproduce.training.stopping import StopReason, stop_requests
@@ -172,15 +172,16 @@ def _train(
     say: Callable[[str], None],
     stop: StopReason,
 ) -> None:
-    check_precision(spec.train.precision, device)
     folder = paths.cell_folder(config, spec.parsed)
     images = _open_images(config, spec, device, group)
-    compile_mode = _compile_mode(config.machine, spec, images.facts, group)
+    compiled = _wants_compiling(config.machine, spec, images.facts, group)
+    graphs = _wants_graphs(config.machine, device, group)
     model = build_model(spec.parsed.architecture, images.facts, spec.parsed.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, spec.train)
     at_once = images_at_once(config.machine, device, images.stores.test.image_shape[-1])
-    piece = describe_piece(device, group, compile_mode, at_once)
+    precision = computed_in(spec.train.precision, device)
+    piece = describe_piece(device, group, precision, compiled, graphs, at_once)
     path = state_file(folder, spec.digest)
     if path.exists():
         state = load_last_good(path, model, optimizer, images.stores.checksum, say)
@@ -189,13 +190,11 @@ def _train(
             say(f"{spec.cell}: {change}")
     else:
         state = RunState(zeta=find_zeta(config, spec.parsed))
-        how = spec.train.precision + (
-            ", compiled: the first step takes minutes" if compile_mode else ""
-        )
+        how = precision + (", compiled: the first step takes minutes" if compiled else "")
         say(f"{spec.cell}: {spec.train.epochs} epochs on {machines(device, group)}, {how}")
     update_piece = begin_piece(state, piece)
     recipe = build_recipe(spec, state.zeta)
-    pace = Pace(at_once, config.machine.save_minutes, stop, group, compile_mode)
+    pace = Pace(at_once, config.machine.save_minutes, stop, group, compiled, graphs)
     loop = TrainingLoop(
         spec, model, optimizer, recipe, images.batches, images.stores, state, path, pace
     )
@@ -229,10 +228,15 @@ def _open_images(config: Config, spec: TrainingSpec, device: torch.device, group
     return _Images(dataset.facts, batches, stores, about)
 
 
-def _compile_mode(
+def _wants_graphs(machine: Machine, device: torch.device, group: Group) -> bool:
+    """Say whether steps are recorded; what several processes exchange cannot be."""
+    return machine.graphs == "auto" and device.type == "cuda" and group.count == 1
+
+
+def _wants_compiling(
     machine: Machine, spec: TrainingSpec, facts: DatasetFacts, group: Group
-) -> CompileMode | None:
-    """Return how the network of a run is compiled; None for not.
+) -> bool:
+    """Say whether the network of a run is compiled.
 
     Raises
     ------
@@ -245,9 +249,8 @@ def _compile_mode(
                 f"machine.compile is 'always', but {group.count} processes train {spec.cell} "
                 "together, which is not done compiled; set auto or never"
             )
-        return None
-    wanted = wants_compiling(machine, training_passes(spec, facts))
-    return machine.compile_mode if wanted else None
+        return False
+    return wants_compiling(machine, training_passes(spec, facts))
 
 
 def _write_results(

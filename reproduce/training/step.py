@@ -1,18 +1,17 @@
 """One step of adversarial training."""
 
-from collections.abc import Collection
-from contextlib import nullcontext
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from reproduce.config import CompileMode
+from reproduce.graphs import Graphs
 from reproduce.models import compiled
 from reproduce.objectives import Objective, Terms
-from reproduce.training.precision import forward_in, products_in
+from reproduce.precision import forward_in, products_in
 from reproduce.training.recipe import Recipe
-from reproduce.training.weight_perturbation import perturbed_weights
+from reproduce.training.weight_perturbation import perturb_weights, take_back
 
 
 class StepResult(NamedTuple):
@@ -59,11 +58,10 @@ class TermsOf(nn.Module):
 
 
 class FullLogits(nn.Module):
-    """A network whose logits are float32 at least and stay what they are.
+    """A network whose logits are float32 at least.
 
     So every loss is taken in float32: CUDA's autocast sees to that in most of them, the
-    processor's in none.  They are a copy, since a recorded CUDA graph returns the same
-    memory each time.
+    processor's in none.
 
     Parameters
     ----------
@@ -78,7 +76,7 @@ class FullLogits(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of a batch, shape (B, classes)."""
         logits: Tensor = self.model(images)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class BySize(nn.Module):
@@ -130,9 +128,7 @@ def plain_calls(model: nn.Module, objective: Objective) -> Calls:
     return Calls(network, TermsOf(network, objective))
 
 
-def compiled_calls(
-    model: nn.Module, objective: Objective, mode: CompileMode, sizes: Collection[int]
-) -> Calls:
+def compiled_calls(model: nn.Module, objective: Objective, sizes: Collection[int]) -> Calls:
     """Call a network compiled for the attack, and both terms compiled as one graph.
 
     Batches of other than the given sizes go through the network as it is.
@@ -142,8 +138,8 @@ def compiled_calls(
     multiplication and has no weight gradients.
     """
     plain = plain_calls(model, objective)
-    network = FullLogits(compiled(model, mode, dynamic=False))
-    terms = compiled(plain.terms, mode, dynamic=False)
+    network = FullLogits(compiled(model, dynamic=False))
+    terms = compiled(plain.terms, dynamic=False)
     return Calls(
         BySize(network, plain.network, sizes), BySize(terms, plain.terms, sizes), compiled=True
     )
@@ -159,6 +155,7 @@ def train_step(
     stream: torch.Generator,
     calls: Calls | None = None,
     weight: float = 1.0,
+    graphs: Graphs | None = None,
 ) -> StepResult:
     """Attack a batch and take one optimiser step on natural + lambda * robust.
 
@@ -180,17 +177,53 @@ def train_step(
         What to call for the network; the network itself unless given.
     weight : float
         Of this batch among those of the other processes: 1 if all have one size.
+    graphs : Graphs, optional
+        Records the attack and both terms with their gradients; the start and the optimiser's
+        update, which change from step to step, stay outside.  Unless given, nothing is recorded.
     """
-    network, terms_of, is_compiled = calls or plain_calls(model, recipe.objective)
+    calls = calls or plain_calls(model, recipe.objective)
+    start = recipe.objective.start(images, recipe.attack, stream)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def compute(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return _attack_and_terms(model, parameters, recipe, calls, weight, *inputs)
+
+    inputs = (images, labels, start, lam)
+    if graphs is None:
+        seen, *others = compute(*inputs)
+    else:
+        # AWP perturbs the weights from some epoch on
+        seen, *others = graphs(("step", recipe.gamma > 0), compute, *inputs)
+    for parameter, gradient in zip(parameters, others[: len(parameters)], strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    moves = others[len(parameters) :]
+    if moves:
+        take_back(model, moves)
+    # a copy: the next step overwrites what is recorded
+    return StepResult(*seen.clone().unbind())
+
+
+def _attack_and_terms(
+    model: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    recipe: Recipe,
+    calls: Calls,
+    weight: float,
+    images: Tensor,
+    labels: Tensor,
+    start: Tensor,
+    lam: Tensor,
+) -> tuple[Tensor, ...]:
+    """Return what a step saw, float64, the gradient of every parameter, and AWP's moves if any.
+
+    AWP's moves are on the weights then.
+    """
     low = forward_in(recipe.precision, images.device)
-    if is_compiled:
-        # what the step before left in recorded graphs may be overwritten
-        torch.compiler.cudagraph_mark_step_begin()
 
     def terms() -> Terms:
         with low:
-            natural, robust = terms_of(images, found.images, labels)
-        # new tensors, not the memory of a recorded graph: the trace keeps them
+            natural, robust = calls.terms(images, found.images, labels)
         return Terms(weight * natural, weight * robust)
 
     def loss() -> Tensor:
@@ -199,13 +232,16 @@ def train_step(
 
     with products_in(recipe.precision):
         with low:
-            found = recipe.objective.perturb(network, images, labels, recipe.attack, stream)
+            found = recipe.objective.perturb(calls.network, images, labels, recipe.attack, start)
         model.train()
-        with perturbed_weights(model, loss, recipe.gamma) if recipe.gamma else nullcontext():
-            natural, robust = step = terms()
-            lam = recipe.rule(lam, step)
-            optimizer.zero_grad(set_to_none=True)
-            (natural + lam.to(natural.dtype) * robust).backward()
-            optimizer.step()
+        moves = perturb_weights(model, loss, recipe.gamma) if recipe.gamma else []
+        natural, robust = step = terms()
+        lam = recipe.rule(lam, step)
+        for parameter in parameters:
+            parameter.grad = None
+        # through `backward`, in which several processes average their gradients
+        (natural + lam.to(natural.dtype) * robust).backward()
     norm = weight * found.gradient_norm.mean()
-    return StepResult(natural.detach(), robust.detach(), norm, lam)
+    seen = torch.stack([value.detach().double() for value in (natural, robust, norm, lam)])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return (seen, *gradients, *moves)

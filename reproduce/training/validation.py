@@ -11,6 +11,7 @@ from reproduce.config import Validation
 from reproduce.data import EvaluationStore, FolderStore, StorePart
 from reproduce.distributed import Group
 from reproduce.evaluation import attack_images, predict_images
+from reproduce.graphs import Graphs
 from reproduce.records import compute_metrics
 from reproduce.rng import derive, generator, uniform_per_image
 
@@ -49,6 +50,7 @@ def measure(
     batch_size: int,
     group: Group,
     advance: Callable[[int], object],
+    graphs: Graphs | None = None,
 ) -> Measured:
     """Measure a network on a split; each process of a group takes a part of it.
 
@@ -68,6 +70,8 @@ def measure(
         The processes.
     advance : callable
         Told after each batch how many images were done.
+    graphs : Graphs, optional
+        Records the attack on a whole batch.
 
     Raises
     ------
@@ -91,6 +95,7 @@ def measure(
         _noise(store, start, place, model),
         batch_size,
         advance,
+        graphs,
     )
     attacked = group.gathered((found.labels, found.clean, found.adversarial))
     metrics = compute_metrics(*(np.concatenate(parts) for parts in zip(*attacked, strict=True)))

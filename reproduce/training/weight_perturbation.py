@@ -1,21 +1,18 @@
 """Adversarial weight perturbation (Wu, Xia and Wang 2020), around any objective's step."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 
-@contextmanager
-def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Iterator[None]:
-    """Move the weights up the loss for as long as the block runs.
+def perturb_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> list[Tensor]:
+    """Move the weights up the loss, and return by how much each was moved.
 
     Every tensor w of more than one dimension (convolutions and linear layers) is moved
     by gamma ||w|| g / ||g||, g its gradient.  The official code finds g as a step of
     plain gradient ascent of a copy, whose length cancels.  BatchNorm's statistics do
-    not see the forward passes this takes.  After the block, in which an optimiser may
-    have stepped, the same amount is taken away.
+    not see the forward passes this takes.
 
     Parameters
     ----------
@@ -28,7 +25,7 @@ def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float
 
     Source: Wu, Xia and Wang 2020, equation (8), with the constants of the official code.
     """
-    weights = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    weights = perturbed(model)
     statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gradients = torch.autograd.grad(loss(), weights)
     with torch.no_grad():
@@ -40,9 +37,16 @@ def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float
         ]
         for weight, move in zip(weights, moves, strict=True):
             weight.add_(move)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for weight, move in zip(weights, moves, strict=True):
-                weight.sub_(move)
+    return moves
+
+
+@torch.no_grad()
+def take_back(model: nn.Module, moves: list[Tensor]) -> None:
+    """Take the moves of `perturb_weights` off the weights, which may have been updated since."""
+    for weight, move in zip(perturbed(model), moves, strict=True):
+        weight.sub_(move)
+
+
+def perturbed(model: nn.Module) -> list[Tensor]:
+    """Return the weights that are moved."""
+    return [p for p in model.parameters() if p.requires_grad and p.dim() > 1]

@@ -1,0 +1,98 @@
+"""Functions of tensors recorded as CUDA graphs: all their kernels, launched as one."""
+
+from collections.abc import Callable, Collection, Hashable
+
+import torch
+from torch import Tensor, nn
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+# before a recording: cuDNN chooses its kernels, and what is compiled is compiled
+_WARM_UP = 3
+
+
+class Graphs:
+    """Records what is computed on whole batches of one network, and launches it as one graph.
+
+    A recorded function reads and writes the same memory each time.  So what it returns is
+    overwritten by the next call, it may draw no random numbers and ask nothing of the device, and
+    what it reads beside its inputs (weights, BatchNorm's statistics) must stay where it is.
+
+    On a CPU there are no graphs: there the function is called again on copies of its inputs, and
+    its results are copied to where the first ones lie.  So whoever keeps a result that will be
+    overwritten is found out on a CPU as well.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network; recording leaves its weights and statistics as they were.
+    sizes : collection of int
+        Batch sizes that are recorded; batches of another size are computed kernel by kernel.
+    """
+
+    def __init__(self, model: nn.Module, sizes: Collection[int]) -> None:
+        self._model, self._sizes = model, frozenset(sizes)
+        self._recorded: dict[Hashable, _Recorded] = {}
+
+    def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return function(*inputs), from its recording if there is one.
+
+        Parameters
+        ----------
+        key : hashable
+            Names the function: the same key must mean the same computation.
+        function : callable
+            Takes the inputs and returns tensors.
+        *inputs : Tensor
+            The first has the batch as its first dimension.
+        """
+        if len(inputs[0]) not in self._sizes:
+            return function(*inputs)
+        place = (key, inputs[0].shape)
+        if place not in self._recorded:
+            self._recorded[place] = _Recorded(function, inputs, self._model)
+        return self._recorded[place](inputs)
+
+
+class _Recorded:
+    """One function for inputs of one size."""
+
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...], model: nn.Module) -> None:
+        self._function = function
+        self._inputs = [value.clone() for value in inputs]
+        self._graph: torch.cuda.CUDAGraph | None = None
+        # calling it to warm up moves BatchNorm's statistics, and weights by a rounding
+        held: list[Tensor] = [*model.parameters(), *model.buffers()]
+        before = [value.detach().clone() for value in held]
+        if inputs[0].is_cuda:
+            self._record(inputs[0].device)
+        else:
+            self._outputs = tuple(value.clone() for value in function(*self._inputs))
+        with torch.no_grad():
+            for value, old in zip(held, before, strict=True):
+                value.copy_(old)
+
+    def _record(self, device: torch.device) -> None:
+        # On the stream of the warm-up: autograd's nodes of leaves, and the handles of cuBLAS and
+        # cuDNN, remember theirs, and another one than the recorded would break the recording.
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UP):
+                self._function(*self._inputs)
+        torch.cuda.current_stream(device).wait_stream(side)
+        torch.cuda.synchronize(device)
+        self._graph = torch.cuda.CUDAGraph()
+        # the backward pass is recorded from another thread, and others may allocate meanwhile
+        with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
+            self._outputs = self._function(*self._inputs)
+
+    def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        for kept, value in zip(self._inputs, inputs, strict=True):
+            kept.copy_(value)
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            for kept, value in zip(self._outputs, self._function(*self._inputs), strict=True):
+                kept.copy_(value)
+        return self._outputs

@@ -1,0 +1,117 @@
+"""Steps and validation that are recorded, through the code that a GPU takes.
+
+A CPU has no graphs; there a recorded function is called again on the same memory.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import never, quiet, results, stop_at
+from step_cases import LAM_TENSOR, batch, network, recipe_of
+
+from reproduce import paths
+from reproduce.cells import parse_cell
+from reproduce.config import Config
+from reproduce.distributed import ALONE, Group
+from reproduce.errors import Stopped
+from reproduce.graphs import Graphs
+from reproduce.rng import generator
+from reproduce.training import run, train_cell
+from reproduce.training.step import train_step
+
+# method, train-mode forwards, gamma of AWP, zeta of WAR
+KINDS = [
+    ("trades", "ca", 0.0, None),
+    ("trades", "acc", 0.01, None),
+    ("trades", "ca", 0.0, 0.5),
+    ("at", "ac", 0.0, None),
+    ("mart", "ca", 0.0, None),
+]
+
+
+def _state_after(graphs_of: Callable[[torch.nn.Module], Graphs | None], *kind: object) -> list:
+    """Take steps on batches of 8, 8, 5 (the end of an epoch) and 8 images."""
+    model = copy.deepcopy(network(torch.float64))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
+    recipe, graphs, lam, seen = recipe_of(*kind), graphs_of(model), LAM_TENSOR, []
+    for index, size in enumerate((8, 8, 5, 8)):
+        images, labels = (part[:size] for part in batch(torch.float64, seed=index))
+        stream = generator(0, "attack", 1, index)
+        result = train_step(model, optimizer, recipe, images, labels, lam, stream, graphs=graphs)
+        lam = result.lam
+        seen.append(result)
+    return [*(v for step in seen for v in step), *model.state_dict().values()]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind)))
+def test_recorded_steps_are_the_steps(kind: tuple) -> None:
+    plain = _state_after(lambda _: None, *kind)
+    recorded = _state_after(lambda model: Graphs(model, {8}), *kind)
+    for expected, found in zip(plain, recorded, strict=True):
+        assert torch.equal(expected, found)
+
+
+def test_recording_leaves_the_network_as_it_was() -> None:
+    model = network(torch.float64).train()
+    before = copy.deepcopy(model.state_dict())
+    images, labels = batch(torch.float64)
+
+    def moves_statistics(images: torch.Tensor) -> tuple[torch.Tensor]:
+        return (model(images),)
+
+    graphs = Graphs(model, {8})
+    with torch.no_grad():
+        graphs("y", moves_statistics, images)
+    moved = model.state_dict()["bn1.num_batches_tracked"] - before["bn1.num_batches_tracked"]
+    assert moved == 1
+    assert len(labels) == 8
+
+
+def test_results_are_overwritten_by_the_next_call() -> None:
+    """As on a GPU: who keeps a result without a copy is found out here."""
+    graphs = Graphs(torch.nn.Identity(), {2})
+    (first,) = graphs("double", lambda x: (2 * x,), torch.ones(2))
+    (second,) = graphs("double", lambda x: (2 * x,), torch.zeros(2))
+    assert first is second
+    assert first.tolist() == [0, 0]
+    (other,) = graphs("double", lambda x: (2 * x,), torch.ones(3))
+    assert other.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("method", ["trades", "awp-trades"])
+def test_a_recorded_run_is_the_run(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Whole, and stopped in an epoch; with validation, and AWP from the second epoch on."""
+    cell = parse_cell(f"digits/wrn-10-0.25/{method}/lam-2/seed-0")
+    sets = ("awp.first_epoch=2", "machine.eval_batch=16")
+    plain = tiny(*sets)
+    train_cell(plain, cell, quiet, never)
+    monkeypatch.setattr(run, "_wants_graphs", lambda *_: True)
+    recorded = tiny(*sets, f"results={tmp_path / 'recorded'}")
+    with pytest.raises(Stopped):
+        train_cell(recorded, cell, quiet, stop_at(5))
+    train_cell(recorded, cell, quiet, never)
+    assert results(recorded, cell) == results(plain, cell)
+    about = json.loads(paths.run_file(paths.cell_folder(recorded, cell)).read_text())
+    assert [piece["graphs"] for piece in about["pieces"]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("graphs", "device", "group", "wanted"),
+    [
+        ("auto", "cuda", ALONE, True),
+        ("auto", "cpu", ALONE, False),
+        ("never", "cuda", ALONE, False),
+        ("auto", "cuda", Group(rank=0, count=2), False),
+    ],
+)
+def test_recorded_where_it_can_be(
+    tiny: Callable[..., Config], graphs: str, device: str, group: Group, wanted: bool
+) -> None:
+    machine = tiny(f"machine.graphs={graphs}").machine
+    assert run._wants_graphs(machine, torch.device(device), group) is wanted
