@@ -11,7 +11,7 @@ from reproduce.specs import AttackSpec, TrainingSpec
 
 # What WideResNet-34-10 keeps of an image for a gradient, and its operations; and how many images a
 # processor takes at once in evaluation.
-KEPT_BYTES, KEPT_OPERATIONS, CPU_BATCH = 22 * 2**20, 10.5e9, 500
+KEPT_BYTES, KEPT_OPERATIONS, CPU_BATCH = 22 * 2**20, 13.3e9, 500
 _FLOAT = 4
 
 

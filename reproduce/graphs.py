@@ -5,10 +5,17 @@ from collections.abc import Callable, Collection, Hashable
 import torch
 from torch import Tensor, nn
 
+from reproduce.config import Machine
+
 Function = Callable[..., tuple[Tensor, ...]]
 
 # before a recording: cuDNN chooses its kernels, and what is compiled is compiled
 _WARM_UP = 3
+
+
+def wants_graphs(machine: Machine, device: torch.device, processes: int = 1) -> bool:
+    """Say whether steps are recorded; what several processes exchange cannot be."""
+    return machine.graphs == "auto" and device.type == "cuda" and processes == 1
 
 
 class Graphs:

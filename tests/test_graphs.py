@@ -16,9 +16,8 @@ from step_cases import LAM_TENSOR, batch, network, recipe_of
 from reproduce import paths
 from reproduce.cells import parse_cell
 from reproduce.config import Config
-from reproduce.distributed import ALONE, Group
 from reproduce.errors import Stopped
-from reproduce.graphs import Graphs
+from reproduce.graphs import Graphs, wants_graphs
 from reproduce.rng import generator
 from reproduce.training import run, train_cell
 from reproduce.training.step import train_step
@@ -91,7 +90,7 @@ def test_a_recorded_run_is_the_run(
     sets = ("awp.first_epoch=2", "machine.eval_batch=16")
     plain = tiny(*sets)
     train_cell(plain, cell, quiet, never)
-    monkeypatch.setattr(run, "_wants_graphs", lambda *_: True)
+    monkeypatch.setattr(run, "wants_graphs", lambda *_: True)
     recorded = tiny(*sets, f"results={tmp_path / 'recorded'}")
     with pytest.raises(Stopped):
         train_cell(recorded, cell, quiet, stop_at(5))
@@ -102,16 +101,16 @@ def test_a_recorded_run_is_the_run(
 
 
 @pytest.mark.parametrize(
-    ("graphs", "device", "group", "wanted"),
+    ("graphs", "device", "processes", "wanted"),
     [
-        ("auto", "cuda", ALONE, True),
-        ("auto", "cpu", ALONE, False),
-        ("never", "cuda", ALONE, False),
-        ("auto", "cuda", Group(rank=0, count=2), False),
+        ("auto", "cuda", 1, True),
+        ("auto", "cpu", 1, False),
+        ("never", "cuda", 1, False),
+        ("auto", "cuda", 2, False),
     ],
 )
 def test_recorded_where_it_can_be(
-    tiny: Callable[..., Config], graphs: str, device: str, group: Group, wanted: bool
+    tiny: Callable[..., Config], graphs: str, device: str, processes: int, wanted: bool
 ) -> None:
     machine = tiny(f"machine.graphs={graphs}").machine
-    assert run._wants_graphs(machine, torch.device(device), group) is wanted
+    assert wants_graphs(machine, torch.device(device), processes) is wanted

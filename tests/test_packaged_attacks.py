@@ -14,11 +14,13 @@ from small_runs import record_of
 
 from reproduce import costs
 from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
+from reproduce.attacks import network as network_module
 from reproduce.config import AutoAttack, Config
 from reproduce.data import ImageStore, load_prepared
 from reproduce.errors import HarnessError
+from reproduce.evaluation import worker
 from reproduce.evaluation.batch import attack_batch
-from reproduce.models import ModelSource
+from reproduce.models import ModelSource, compilation
 from reproduce.specs import SCHEMA, AttackSpec
 
 ATTACKS = ("pgd20", "cw20", "fab", "square", "autoattack")
@@ -132,33 +134,33 @@ def test_the_original_package_must_be_there(
 
 
 @pytest.mark.parametrize(
-    ("sets", "compiled"),
+    ("when", "worth", "compiled"),
     [
-        (["machine.compile=always"], True),
-        (["machine.compile=never", "eval.attacks.square.queries=100000"], False),
-        (["eval.attacks.square.queries=20"], False),
-        (["eval.attacks.square.queries=100000"], True),
+        ("always", 10**9, [True, True, True]),
+        ("never", 0, [False, False, False]),
+        ("auto", 0, [False, True, True]),
+        ("auto", 10**9, [False, False, False]),
     ],
 )
 def test_compiled_where_it_pays(
     tiny: Callable[..., Config],
     source: ModelSource,
     monkeypatch: pytest.MonkeyPatch,
-    sets: list[str],
-    compiled: bool,
+    when: str,
+    worth: int,
+    compiled: list[bool],
 ) -> None:
-    """Forty images of five thousand queries and more are worth half a minute on a CPU."""
-
-    class Seen(Exception):
-        pass
-
-    def network(*_: object, **options: bool) -> None:
-        assert options["compiled"] == compiled
-        raise Seen
-
-    monkeypatch.setattr("reproduce.evaluation.worker.AttackedNetwork", network)
-    with pytest.raises(Seen):
-        record_of(tiny(*SMALL, *sets), source, "square")
+    """The passes of the first shard decide for the others."""
+    monkeypatch.setattr(compilation, "_WORTH_COMPILING", worth)
+    # whether, not what
+    monkeypatch.setattr(network_module, "compile_network", lambda model, **_: model)
+    seen = []
+    monkeypatch.setattr(
+        worker, "write_shard", lambda _path, shard, _key: seen.append(shard.about["piece"])
+    )
+    sets = (*SMALL, "eval.shard=16", f"machine.compile={when}")
+    record_of(tiny(*sets), source, "square")
+    assert [piece["compiled"] for piece in seen] == compiled
 
 
 @pytest.mark.parametrize("attack", ["fab", "autoattack"])

@@ -90,18 +90,22 @@ class AttackedNetwork(nn.Module):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             model.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._call, self.compiled = model, False
         if compiled:
-            from torch._functorch import config as functorch  # seconds to import
-
-            # FAB goes backward several times through one forward pass
-            functorch.donated_buffer = False
-        self._call = compile_network(model, dynamic=True) if compiled else model
-        self._compiled = compiled
+            self.use_compiled()
         weights = (p.dtype for p in model.parameters() if p.is_floating_point())
         self._dtype = next(weights, torch.float32)
         self._classes = classes
         self._batch_size = batch_size
         self.passes = Passes()
+
+    def use_compiled(self) -> None:
+        """Compile the network at its next call, for any batch size."""
+        from torch._functorch import config as functorch  # seconds to import
+
+        # FAB goes backward several times through one forward pass
+        functorch.donated_buffer = False
+        self._call, self.compiled = compile_network(self._call, dynamic=True), True
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of a batch, shape (B, classes).
@@ -129,7 +133,7 @@ class AttackedNetwork(nn.Module):
         dtype = torch.promote_types(images.dtype, self._dtype)
         copy = images.to(dtype, memory_format=self._layout, copy=True)
         try:
-            with compiling() if self._compiled else nullcontext():
+            with compiling() if self.compiled else nullcontext():
                 logits = self._call(copy)
         except HarnessError:
             raise

@@ -13,11 +13,10 @@ from reproduce.benchmarks.result import AutoAttackTime
 from reproduce.benchmarks.timing import Pair, ratios, seconds_of
 from reproduce.catalogue import dataset_facts
 from reproduce.config import AutoAttack, Config
-from reproduce.costs import evaluation_passes
 from reproduce.data import load_prepared, open_store, stratified_subset
 from reproduce.errors import HarnessError
 from reproduce.evaluation.batch import attack_batch
-from reproduce.models import ModelSource, wants_compiling
+from reproduce.models import ModelSource
 from reproduce.paths import prepared_file
 from reproduce.rng import own_random_numbers
 from reproduce.specs import AttackSpec, attack_spec
@@ -101,8 +100,8 @@ def measure_autoattack(
     """
     source, spec, batch = what
     facts = dataset_facts(source.dataset)
-    passes = evaluation_passes(spec.model_copy(update={"images": len(batch.labels)}), facts)
-    compiled = wants_compiling(config.machine, passes)
+    # one batch is over before it is known whether it pays
+    compiled = config.machine.compile == "always"
     runs: list[tuple[_Run, _Run]] = []
     while len(runs) < pairs:
         ours = _ours(source.load().to(device), batch, spec, facts.classes, compiled)

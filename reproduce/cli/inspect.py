@@ -78,12 +78,13 @@ def _speed(config: Config) -> str:
 def _measure(config: Config, names: list[str]) -> None:
     from reproduce.devices import claimed, describe
     from reproduce.files import write_json
+    from reproduce.specs import training_spec
     from reproduce.training.measure import seconds_per_pass
 
     found = {}
     with claimed(config.machine) as device:
         for cell in representative_cells(config, names):
-            seconds = seconds_per_pass(config, cell, device)
+            seconds = seconds_per_pass(config.machine, training_spec(config, cell), device)
             found[f"{cell.dataset}/{cell.architecture}"] = seconds
             print(f"{cell.dataset}/{cell.architecture}: {1e6 * seconds:.1f} microseconds a pass")
         hardware = describe(device)["name"]

@@ -58,6 +58,9 @@ class Machine(Section):
     """cpu, cuda (any free GPU) or cuda:K."""
     jobs_per_gpu: Count = 1
     """How many jobs may share one GPU."""
+    mps: Literal["auto", "never"] = "auto"
+    """auto has the jobs that share a GPU compute at the same time through NVIDIA's MPS, where its
+    daemon can be started; else, and with never, they take turns."""
     threads: Count = 1
     """CPU threads a job computes with."""
     processes: Count = 1
@@ -70,14 +73,17 @@ class Machine(Section):
     that do it in evaluation; 0 decodes them when they are needed."""
     eval_batch: Count | None = None
     """Most images of 32 x 32 pixels that go through a network at once in evaluation; of larger
-    ones fewer, in proportion to their width. null for what half of a job's share of a GPU's memory
-    holds of WideResNet-34-10's, and for 500 on a CPU. FAB, Square and APGD need a whole shard at
-    once: a smaller batch then costs them a second forward pass a gradient."""
+    ones fewer, in proportion to their width. null for 500 on a CPU, and on a GPU for 1000, 500, 250
+    or 125: as many as half of a job's share of its memory holds of WideResNet-34-10's. FAB, Square
+    and APGD need a whole shard at once: a smaller batch then costs them a second forward pass a
+    gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """Compile the network, for training and for evaluation; auto does it on a CPU for more than a
-    million forward passes of images, where the minute it takes is won back, and not on a GPU, where
-    that was not measured yet. It rounds otherwise in the last bits; run.json and the records say of
-    every piece how it was done."""
+    """Compile the network, for training and for evaluation; auto does it where the minutes it takes
+    are won back. On a CPU that is known from more than a million forward passes of images; on a GPU
+    a training of more than ten minutes is compiled, by the time its first steps take, and an
+    evaluation is not. An evaluation counts the passes of its first shard before it decides for the
+    others. It rounds otherwise in the last bits; run.json and the records say of every piece how it
+    was done."""
     graphs: Literal["auto", "never"] = "auto"
     """auto records training steps and validation as CUDA graphs on a GPU, which then launches all
     kernels of a step as one; never launches them one by one. run.json says of every piece how it

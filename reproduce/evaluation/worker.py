@@ -10,7 +10,7 @@ import torch
 
 from reproduce.attacks import AttackedNetwork, Batch, Passes, attack_parts, frozen
 from reproduce.config import Machine
-from reproduce.costs import evaluation_passes, part_passes
+from reproduce.costs import part_passes
 from reproduce.data import load_prepared, open_store, stratified_subset
 from reproduce.devices import describe, images_at_once
 from reproduce.errors import HarnessError
@@ -99,15 +99,15 @@ class Worker:
         if job.spec.precision == "float64":
             self.model.double()  # code from elsewhere may choose its own
         self._at_once = at_once = images_at_once(job.machine, device, self.facts.size)
-        self._compiled = wants_compiling(job.machine, evaluation_passes(job.spec, self.facts))
         self.network = AttackedNetwork(
             self.model,
             self.facts.classes,
             at_once,
             # code from elsewhere may take views that this layout does not have
             channels_last=job.source.ours,
-            compiled=self._compiled,
+            compiled=job.machine.compile == "always",
         )
+        self._undecided = job.machine.compile == "auto"
         self.parts = attack_parts(job.spec, self.network, self.facts.classes, device, at_once)
 
     def run(
@@ -152,7 +152,7 @@ class Worker:
             "warnings": warnings,
             "piece": {
                 **describe(self.device),
-                "compiled": self._compiled,
+                "compiled": self.network.compiled,
                 "eval_batch": self._at_once,
                 **provenance(),
                 **_packages(job),
@@ -160,7 +160,16 @@ class Worker:
         }
         shard = Shard({key: value.cpu().numpy() for key, value in arrays.items()}, about)
         write_shard(shard_file(job.folder, number), shard, job.made_for(number))
+        if self._undecided:
+            self._compile_if_worth(passes, len(labels))
         return shard
+
+    def _compile_if_worth(self, passes: Passes, images: int) -> None:
+        """Compile for the other shards if they take as many passes as the first one."""
+        self._undecided = False
+        left = max(0, len(self.store) - self.job.shard) / self.job.machine.processes
+        if wants_compiling(self.job.machine, (passes.forward + passes.backward) / images * left):
+            self.network.use_compiled()
 
 
 def _packages(job: Job) -> dict[str, str]:

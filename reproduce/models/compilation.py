@@ -1,7 +1,10 @@
 """Networks compiled by PyTorch: the same function in fewer and larger kernels."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -11,18 +14,40 @@ from reproduce.errors import HarnessError
 
 # Forward passes of images above which compiling wins back the time it takes on a CPU: a
 # WideResNet-34-1 takes about a minute to compile and saves some 0.2 ms a pass
-# (benchmarks/README.md).  Of a GPU nothing was measured yet.
+# (benchmarks/README.md).
 _WORTH_COMPILING = 1_000_000
+# Seconds of training on a GPU above which it does.  Not measured yet: two minutes to compile, and a
+# fifth less time for every step, are expected.
+_WORTH_SECONDS = 600
 # Variants of one network: train and eval mode, with and without gradients, each precision and
 # shape.  Beyond PyTorch's own limit of 8 it would go on uncompiled with no more than a warning.
 _VARIANTS = 64
 
 
-def wants_compiling(machine: Machine, passes: float) -> bool:
-    """Say whether work of so many forward passes of images is done by a compiled network."""
-    if machine.compile == "auto":
-        return machine.device == "cpu" and passes > _WORTH_COMPILING
-    return machine.compile == "always"
+def wants_compiling(machine: Machine, passes: float, seconds: float = 0.0) -> bool:
+    """Say whether work is done by a compiled network.
+
+    Parameters
+    ----------
+    machine : Machine
+        Its `device` and `compile`; auto compiles only where there is a compiler.
+    passes : float
+        Forward passes of images that are left to do; they decide on a CPU.
+    seconds : float
+        How long the work takes uncompiled, if that was measured; it decides on a GPU.
+    """
+    if machine.compile != "auto":
+        return machine.compile == "always"
+    on_cpu = machine.device == "cpu"
+    worth = passes > _WORTH_COMPILING if on_cpu else seconds > _WORTH_SECONDS
+    return worth and _has_compiler(on_cpu)
+
+
+def _has_compiler(on_cpu: bool) -> bool:
+    """Say whether there is a C++ compiler, and on a GPU a C compiler for Triton's launchers."""
+    names = ("CXX", "g++", "clang++") if on_cpu else ("CC", "gcc", "cc")
+    found = any(shutil.which(os.environ.get(name, name)) for name in names)
+    return found and (on_cpu or find_spec("triton") is not None)
 
 
 def compiled(module: nn.Module, *, dynamic: bool | None = None) -> nn.Module:

@@ -6,13 +6,13 @@ import time
 import torch
 
 from reproduce.catalogue import dataset_facts
-from reproduce.cells import Cell
-from reproduce.config import Config
+from reproduce.config import Machine
 from reproduce.costs import step_passes
+from reproduce.graphs import Graphs, wants_graphs
 from reproduce.models import build_model
 from reproduce.precision import default_dtype
 from reproduce.rng import generator
-from reproduce.specs import TrainingSpec, training_spec
+from reproduce.specs import TrainingSpec
 from reproduce.training.recipe import build_recipe
 from reproduce.training.step import train_step
 
@@ -21,8 +21,8 @@ _STEP_SECONDS = 4.0
 _STEPS = 3
 
 
-def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
-    """Time training steps and divide by their forward-pass equivalents.
+def seconds_per_pass(machine: Machine, spec: TrainingSpec, device: torch.device) -> float:
+    """Time uncompiled training steps and divide by their forward-pass equivalents.
 
     Returns
     -------
@@ -30,12 +30,11 @@ def seconds_per_pass(config: Config, cell: Cell, device: torch.device) -> float:
         Seconds of one forward pass of one image, as the median of three steps
         after one that warms up.
     """
-    spec = training_spec(config, cell)
     with default_dtype(spec.train.precision):
-        return _seconds_per_pass(spec, device)
+        return _seconds_per_pass(machine, spec, device)
 
 
-def _seconds_per_pass(spec: TrainingSpec, device: torch.device) -> float:
+def _seconds_per_pass(machine: Machine, spec: TrainingSpec, device: torch.device) -> float:
     cell, facts = spec.parsed, dataset_facts(spec.parsed.dataset)
     passes = step_passes(spec, spec.train.epochs)
     model = build_model(cell.architecture, facts)
@@ -52,11 +51,12 @@ def _seconds_per_pass(spec: TrainingSpec, device: torch.device) -> float:
         images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.zeros(batch, dtype=torch.int64, device=device)
         began = time.perf_counter()
-        result = train_step(model, optimizer, recipe, images, labels, lam, stream)
+        result = train_step(model, optimizer, recipe, images, labels, lam, stream, graphs=graphs)
         result.natural.item()  # waits for the device
         return time.perf_counter() - began
 
     batch = spec.train.phases[-1].batch_size if spec.train.phases else spec.train.batch_size
+    graphs = Graphs(model, {batch}) if wants_graphs(machine, device) else None
     if device.type == "cpu":
         few = min(batch, 4)
         step(few)

@@ -19,6 +19,7 @@ from reproduce.devices import claimed, images_at_once
 from reproduce.distributed import Group, group_here, joined
 from reproduce.errors import HarnessError
 from reproduce.files import exclusive, remove_abandoned, sha256_of_file, write_json
+from reproduce.graphs import wants_graphs
 from reproduce.models import build_model, save_weights, wants_compiling
 from reproduce.precision import computed_in, default_dtype
 from reproduce.runs import RunPiece, damaged_file, problem_with, read_run
@@ -34,6 +35,7 @@ from reproduce.traces import as_frame, write_epochs, write_trace
 from reproduce.training.batches import build_batches
 from reproduce.training.images import Stores, cut, open_stores
 from reproduce.training.loop import TrainingLoop
+from reproduce.training.measure import seconds_per_pass
 from reproduce.training.pace import Pace
 from reproduce.training.pieces import begin_piece, changes, describe_piece, machines
 from reproduce.training.recipe import build_optimizer, build_recipe
@@ -174,8 +176,8 @@ def _train(
 ) -> None:
     folder = paths.cell_folder(config, spec.parsed)
     images = _open_images(config, spec, device, group)
-    compiled = _wants_compiling(config.machine, spec, images.facts, group)
-    graphs = _wants_graphs(config.machine, device, group)
+    compiled = _wants_compiling(config.machine, spec, images.facts, device, group)
+    graphs = wants_graphs(config.machine, device, group.count)
     model = build_model(spec.parsed.architecture, images.facts, spec.parsed.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, spec.train)
@@ -228,13 +230,8 @@ def _open_images(config: Config, spec: TrainingSpec, device: torch.device, group
     return _Images(dataset.facts, batches, stores, about)
 
 
-def _wants_graphs(machine: Machine, device: torch.device, group: Group) -> bool:
-    """Say whether steps are recorded; what several processes exchange cannot be."""
-    return machine.graphs == "auto" and device.type == "cuda" and group.count == 1
-
-
 def _wants_compiling(
-    machine: Machine, spec: TrainingSpec, facts: DatasetFacts, group: Group
+    machine: Machine, spec: TrainingSpec, facts: DatasetFacts, device: torch.device, group: Group
 ) -> bool:
     """Say whether the network of a run is compiled.
 
@@ -250,7 +247,10 @@ def _wants_compiling(
                 "together, which is not done compiled; set auto or never"
             )
         return False
-    return wants_compiling(machine, training_passes(spec, facts))
+    passes, seconds = training_passes(spec, facts), 0.0
+    if machine.compile == "auto" and device.type == "cuda":
+        seconds = passes * seconds_per_pass(machine, spec, device)
+    return wants_compiling(machine, passes, seconds)
 
 
 def _write_results(
