@@ -18,7 +18,7 @@ export OMP_NUM_THREADS := 1
 # Snakemake and matplotlib keep caches; a home that cannot be written must not matter
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 
-.PHONY: demo test environment lint fuzz audit docs lock clean
+.PHONY: demo test test-gpu environment lint fuzz audit docs lock clean
 
 demo: environment
 	@echo "Training, attacking and drawing: about 75 jobs, ten minutes on two cores; each says when it is done."
@@ -28,6 +28,10 @@ demo: environment
 
 test: environment
 	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --cov=reproduce --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+# in under three minutes, on one GPU
+test-gpu: environment
+	$(BIN)/python -m pytest -m gpu
 
 lint: environment
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
     if machine.device == "cpu":
         yield torch.device("cpu")
         return
-    allowed = _allowed(machine, group.count)
+    allowed = allowed_gpus(machine, group.count)
     with ExitStack() as held:
         # The first process takes the GPUs of all: processes that take one each, when they can,
         # may hold half of what two groups need and wait for the other half for ever.
@@ -49,7 +49,7 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
         yield device
 
 
-def _allowed(machine: Machine, wanted: int) -> list[int]:
+def allowed_gpus(machine: Machine, wanted: int) -> list[int]:
     """Return the GPUs that `machine.device` names, by their numbers for this process."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:

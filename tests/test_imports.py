@@ -27,7 +27,7 @@ LAYERS = [
     {"claims"},
     {"figures"},
     {"report"},
-    {"benchmarks", "verification", "share"},
+    {"benchmarks", "verification", "share", "doctor"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

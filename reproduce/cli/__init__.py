@@ -4,6 +4,7 @@ from reproduce.cli.app import app, main
 from reproduce.cli.bench import bench
 from reproduce.cli.claims import claims
 from reproduce.cli.data import tensorboard, write_results
+from reproduce.cli.doctor import doctor
 from reproduce.cli.examples import examples
 from reproduce.cli.inspect import plan, status
 from reproduce.cli.lemma import lemma
@@ -29,6 +30,7 @@ for command in (
     report,
     export,
     bench,
+    doctor,
     verify,
     publish,
 ):
