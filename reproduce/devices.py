@@ -2,6 +2,9 @@
 
 import os
 import platform
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +15,7 @@ from reproduce.config import Machine
 from reproduce.costs import CPU_BATCH, KEPT_BYTES
 from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
+from reproduce.files import lock_file
 from reproduce.slots import slots_folder, take_slots
 
 # pixels of the images that machine.eval_batch counts, CIFAR's
@@ -38,6 +42,8 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
     if machine.device == "cpu":
         yield torch.device("cpu")
         return
+    if machine.jobs_per_gpu > 1 and machine.mps == "auto":
+        start_mps(slots_folder() / "mps")
     allowed = allowed_gpus(machine, group.count)
     with ExitStack() as held:
         # The first process takes the GPUs of all: processes that take one each, when they can,
@@ -47,6 +53,43 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
         # events and pinned memory belong to the current one, whatever a tensor lies on
         torch.cuda.set_device(device)
         yield device
+
+
+def start_mps(folder: Path) -> None:
+    """Have the jobs of this user compute on a GPU at the same time, through NVIDIA's MPS.
+
+    Before the first use of CUDA in a process.  The first job starts the daemon, and tries it in a
+    process of its own; where it does not start, or nothing can be computed through it (in some
+    containers), jobs take turns as without it.  It runs until ``echo quit |
+    nvidia-cuda-mps-control`` ends it, with CUDA_MPS_PIPE_DIRECTORY set to `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the daemon has its pipes, one for all jobs of this user.
+    """
+    control = shutil.which("nvidia-cuda-mps-control")
+    if control is None or "CUDA_MPS_PIPE_DIRECTORY" in os.environ:
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    places = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
+    refused = folder / "refused"
+    with lock_file(folder / "starting"):
+        if refused.exists():
+            return
+        # of one that runs already it says so, with a status of its own
+        started = subprocess.run([control, "-d"], env=os.environ | places, capture_output=True)
+        if started.returncode == 0:
+            trial = "import torch; torch.ones(1, device='cuda').sum().item()"
+            tried = subprocess.run(
+                [sys.executable, "-c", trial], env=os.environ | places, capture_output=True
+            )
+            if tried.returncode:
+                subprocess.run([control], input=b"quit", env=os.environ | places, check=False)
+                refused.touch()
+                print("MPS does not work here: jobs take turns on a GPU", flush=True)
+                return
+    os.environ.update(places)
 
 
 def allowed_gpus(machine: Machine, wanted: int) -> list[int]:

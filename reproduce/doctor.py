@@ -144,7 +144,7 @@ def _precision(config: Config) -> Iterator[tuple[Verdict, str]]:
     device = _of(config)
     wanted = {training_spec(config, cell).train.precision for cell in planned_runs(config)}
     for name in sorted(wanted):
-        error = _product_error(name, device)
+        error = product_error(name, device)
         real = computed_in(name, device)
         # ten bits and eight, with room for a sum of 576 products
         limit = {"tf32": 2e-3, "bf16": 2e-2, "float64": 1e-12}.get(real, 1e-5)
@@ -152,7 +152,8 @@ def _precision(config: Config) -> Iterator[tuple[Verdict, str]]:
         yield ("ok", words) if error < limit else ("error", f"{words}, expected below {limit:g}")
 
 
-def _product_error(precision: Precision, device: torch.device) -> float:
+def product_error(precision: Precision, device: torch.device) -> float:
+    """Return how far a convolution in a precision is from float64, as a part of its norm."""
     stream = generator(0, "doctor")
     images = torch.randn(8, 64, 16, 16, generator=stream, dtype=torch.float64)
     weight = torch.randn(64, 64, 3, 3, generator=stream, dtype=torch.float64)

@@ -50,6 +50,14 @@ TINY = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not torch.cuda.is_available() and "REPRODUCE_TEST_DEVICE" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no GPU here"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """Sums over several threads are not repeatable to the bit."""

@@ -1,0 +1,277 @@
+"""What a GPU computes, and how it is used: `make test-gpu`, in three minutes on one card.
+
+Without a GPU they skip; `REPRODUCE_TEST_DEVICE=cpu pytest -m gpu` tries their code on a CPU.
+"""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import SMALL_ATTACKS, never, quiet, record_of, stop_at
+from step_cases import ATTACK, LAM_TENSOR, batch, network, recipe_of
+
+from reproduce import doctor, paths
+from reproduce.cells import Cell
+from reproduce.config import Config, Machine
+from reproduce.costs import KEPT_BYTES
+from reproduce.data import ImageStore, load_prepared
+from reproduce.devices import claimed, describe, images_at_once
+from reproduce.errors import Stopped
+from reproduce.evaluation import attack_images
+from reproduce.evaluation.run import evaluate_cell
+from reproduce.graphs import Graphs
+from reproduce.models import ModelSource, build_model, load_weights
+from reproduce.objectives.base import Objective
+from reproduce.precision import computed_in
+from reproduce.runs import read_run
+from reproduce.specs import training_spec
+from reproduce.training import train_cell
+from reproduce.training.measure import seconds_per_pass
+from reproduce.training.recipe import build_optimizer
+from reproduce.training.step import compiled_calls, train_step
+from reproduce.verification import Sample, verify_folder
+
+pytestmark = pytest.mark.gpu
+NAME = os.environ.get("REPRODUCE_TEST_DEVICE", "cuda")
+DEVICE, CPU = torch.device(NAME), torch.device("cpu")
+MACHINE = f"machine.device={NAME}"
+NOISE = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+# method, train-mode forwards, gamma of AWP, zeta of WAR
+KINDS = [
+    ("trades", "ca", 0.0, None),
+    ("trades", "acc", 0.01, None),
+    ("trades", "ca", 0.0, 0.5),
+    ("at", "ac", 0.0, None),
+    ("mart", "ca", 0.0, None),
+]
+of_each_kind = pytest.mark.parametrize("kind", KINDS, ids=["trades", "awp", "war", "at", "mart"])
+
+
+@pytest.fixture(autouse=True)
+def _same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU draws other numbers from the same seed."""
+
+    def start(_: Objective, images: torch.Tensor, *__: object) -> torch.Tensor:
+        noise = NOISE.repeat(1, 1, *(side // 16 + 1 for side in images.shape[2:]))
+        noise = noise[:, : images.shape[1], : images.shape[2], : images.shape[3]]
+        noise = noise.repeat(len(images) // 8 + 1, 1, 1, 1)[: len(images)]
+        return images + ATTACK.start_sigma * noise.to(images)
+
+    monkeypatch.setattr(Objective, "start", start)
+
+
+def _weights_after(
+    kind: tuple, device: torch.device, dtype: torch.dtype, sizes: tuple[int, ...], form: str = ""
+) -> torch.Tensor:
+    """Take a step on a batch of each size; return how the weights moved."""
+    model = copy.deepcopy(network(torch.float64))
+    before = torch.cat([p.detach().flatten() for p in model.parameters()])
+    model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    recipe, lam = recipe_of(*kind), LAM_TENSOR.to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
+    graphs = Graphs(model, {8}) if "graph" in form else None
+    calls = compiled_calls(model, recipe.objective, {8}) if "compiled" in form else None
+    for index, size in enumerate(sizes):
+        images, labels = (part[:size].to(device) for part in batch(torch.float64, seed=index))
+        images = images.to(dtype).contiguous(memory_format=torch.channels_last)
+        stream = torch.Generator(device)
+        result = train_step(
+            model, optimizer, recipe, images, labels, lam, stream, calls, graphs=graphs
+        )
+        lam = result.lam
+    return torch.cat([p.detach().double().cpu().flatten() for p in model.parameters()]) - before
+
+
+@of_each_kind
+def test_a_step_is_the_float64_step(kind: tuple) -> None:
+    """An attack takes signs, which amplify roundings: those of a CPU say by how much."""
+    exact = _weights_after(kind, CPU, torch.float64, (8,))
+    there = _weights_after(kind, CPU, torch.float32, (8,))
+    found = _weights_after(kind, DEVICE, torch.float32, (8,))
+    assert (found - exact).norm() <= 3 * (there - exact).norm() + 0.02 * exact.norm()
+
+
+@of_each_kind
+def test_recorded_steps_are_the_steps(kind: tuple) -> None:
+    """In float64, through the smaller batch that ends an epoch."""
+    plain = _weights_after(kind, DEVICE, torch.float64, (8, 8, 5, 8))
+    recorded = _weights_after(kind, DEVICE, torch.float64, (8, 8, 5, 8), "graph")
+    assert (recorded - plain).norm() <= 1e-6 * plain.norm()
+
+
+@pytest.mark.parametrize("form", ["compiled", "compiled-graph"])
+def test_compiled_steps_are_the_steps(form: str) -> None:
+    plain = _weights_after(KINDS[0], DEVICE, torch.float64, (8, 8, 5, 8))
+    found = _weights_after(KINDS[0], DEVICE, torch.float64, (8, 8, 5, 8), form)
+    assert (found - plain).norm() <= 1e-6 * plain.norm()
+
+
+def test_a_bf16_step_is_near() -> None:
+    """Its loss is float32 and its update near that of float64, for as few bits."""
+    kind = KINDS[3]
+    model = network(torch.float32).to(DEVICE)
+    recipe = recipe_of(*kind)
+    recipe = type(recipe)(recipe.objective, recipe.attack, recipe.rule, 0.0, "bf16")
+    images, labels = (part.to(DEVICE) for part in batch(torch.float32))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    graphs = Graphs(model, {8})
+    seen = [
+        train_step(
+            model, optimizer, recipe, images, labels, LAM_TENSOR.to(DEVICE),
+            torch.Generator(DEVICE), graphs=graphs,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    assert all(torch.isfinite(value) for step in seen for value in step)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    exact = _first_loss(kind)
+    assert seen[0].robust.item() == pytest.approx(exact, rel=0.05)
+
+
+def _first_loss(kind: tuple) -> float:
+    model, recipe = network(torch.float64), recipe_of(*kind)
+    images, labels = batch(torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    step = train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, torch.Generator())
+    return step.robust.item()
+
+
+@pytest.mark.parametrize("attack", ["pgd20", "cw20", "fab", "square", "autoattack"])
+def test_an_attack_breaks_the_same_images(
+    tiny: Callable[..., Config], source: ModelSource, tmp_path: Path, attack: str
+) -> None:
+    """PGD but for a rounding; the packages draw their numbers on the device."""
+    here = record_of(tiny(*SMALL_ATTACKS, MACHINE), source, attack)
+    there = record_of(tiny(*SMALL_ATTACKS, f"results={tmp_path / 'cpu'}"), source, attack)
+    assert (here.clean == there.clean).all()
+    assert (here.robust != there.robust).sum() <= (1 if attack in ("pgd20", "cw20") else 4)
+
+
+def test_a_stopped_run_is_the_run(tiny: Callable[..., Config], cell: Cell, tmp_path: Path) -> None:
+    sets = (MACHINE, "train.precision=float64")
+    whole, parts = tiny(*sets, f"results={tmp_path / 'whole'}"), tiny(*sets)
+    train_cell(whole, cell, quiet, never)
+    for iteration in (2, 5):
+        with pytest.raises(Stopped):
+            train_cell(parts, cell, quiet, stop_at(iteration))
+    train_cell(parts, cell, quiet, never)
+    models = []
+    for config in (whole, parts):
+        model = build_model(cell.architecture, load_facts(config), 0)
+        load_weights(model, paths.model_file(paths.cell_folder(config, cell), "last"))
+        models.append(torch.cat([p.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(models[0], models[1], rtol=1e-5, atol=1e-7)
+    run = read_run(paths.cell_folder(parts, cell))
+    assert run is not None
+    assert len(run.pieces) == 3
+
+
+def load_facts(config: Config):
+    return load_prepared(paths.prepared_file(config, "digits")).facts
+
+
+def test_a_run_of_a_card_is_verified_on_a_cpu(tiny: Callable[..., Config], cell: Cell) -> None:
+    config = tiny(MACHINE)
+    train_cell(config, cell, quiet, never)
+    evaluate_cell(config, cell, "pgd20", 0, "best-test", quiet)
+    found = verify_folder(tiny(), paths.root(config), Sample(1, 40, 5, 0), quiet)
+    assert [f for f in found.findings if f.verdict in ("damaged", "differs")] == []
+    again = [f.path.split("/")[-1] for f in found.findings if f.verdict == "stands"]
+    assert again.count("pgd20-seed0.npz") == 2  # as a file, and attacked again
+
+
+def test_two_jobs_share_a_card(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    cells = [f"digits/wrn-10-0.25/trades/lam-2/seed-{seed}" for seed in (0, 1)]
+    config = tiny(MACHINE, "machine.jobs_per_gpu=2", f"results={tmp_path / 'both'}")
+    settings = json.dumps(config.model_dump(mode="json"))
+    command = [sys.executable, "-m", "reproduce", "train", "--config", settings]
+    jobs = [
+        subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for name in cells
+    ]
+    said = [job.communicate(timeout=150)[0].decode() for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float64"])
+def test_products_have_the_bits_that_were_asked_for(precision: str) -> None:
+    error = doctor.product_error(precision, DEVICE)
+    real = computed_in(precision, DEVICE)
+    low, high = {
+        "float64": (0, 1e-12),
+        "float32": (0, 1e-5),
+        "tf32": (5e-5, 2e-3),
+        "bf16": (5e-4, 2e-2),
+    }[real]
+    assert low <= error < high
+
+
+def test_batches_are_sized_to_the_device() -> None:
+    if NAME == "cpu":
+        pytest.skip("a CPU has its own size")
+    memory = torch.cuda.get_device_properties(DEVICE).total_memory
+    for jobs in (1, 4):
+        size = images_at_once(Machine(device="cuda", jobs_per_gpu=jobs), DEVICE, 32)
+        assert size * KEPT_BYTES * jobs <= memory / 2
+        assert size == 1000 or 1000 % size == 0
+
+
+def test_the_widest_network_fits_16_gb(paper: Callable[..., Config]) -> None:
+    if NAME == "cpu" or torch.cuda.mem_get_info(DEVICE)[1] < 20e9:
+        pytest.skip("needs a card of 20 GB")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(DEVICE)
+    spec = training_spec(paper(), Cell("cifar10", "wrn-34-10", "trades", 6.0, 0))
+    model = build_model("wrn-34-10", doctor.dataset_facts("cifar10"), 0)
+    model.to(device=DEVICE, memory_format=torch.channels_last)
+    optimizer, recipe = build_optimizer(model, spec.train), recipe_of("trades", "ca")
+    images = torch.rand(128, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(128, dtype=torch.int64, device=DEVICE)
+    step = partial(train_step, graphs=Graphs(model, {128}))
+    for _ in range(3):
+        lam = LAM_TENSOR.to(DEVICE)
+        step(model, optimizer, recipe, images, labels, lam, torch.Generator(DEVICE))
+    assert torch.cuda.max_memory_reserved(DEVICE) < 16e9
+
+
+def test_recorded_validation_is_validation(
+    tiny: Callable[..., Config], source: ModelSource
+) -> None:
+    config = tiny()
+    dataset = load_prepared(paths.prepared_file(config, "digits"))
+    model = source.load(dataset.facts).to(DEVICE)
+    store = ImageStore(dataset.test, dataset.facts, DEVICE)
+    noise = torch.rand(len(store), *store.image_shape, device=DEVICE) * 2 - 1
+    attack = config.train.validation.attack
+    found = [
+        attack_images(
+            model, store, attack, 0.2, lambda first, x: noise[first : first + len(x)], 100, graphs=g
+        )
+        for g in (None, Graphs(model, {100}))
+    ]
+    assert (found[0].clean == found[1].clean).all()
+    assert (found[0].adversarial != found[1].adversarial).sum() <= 1
+
+
+def test_a_step_can_be_timed(tiny: Callable[..., Config], cell: Cell) -> None:
+    config = tiny(MACHINE)
+    assert 0 < seconds_per_pass(config.machine, training_spec(config, cell), DEVICE) < 1
+
+
+def test_a_job_names_its_card() -> None:
+    with claimed(Machine(device=NAME)) as device:
+        assert describe(device)["device"] == NAME
+        assert describe(device)["name"]
+
+
+def test_doctor_finds_nothing_wrong(tiny: Callable[..., Config]) -> None:
+    found = list(doctor.examine(tiny(MACHINE)))
+    assert [f for f in found if f.verdict == "error"] == []

@@ -1,0 +1,65 @@
+"""Jobs that share a GPU through MPS: a made-up daemon says what is asked of it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reproduce import devices
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A control program that notes its words and input; the second start fails, as the real one."""
+    said = tmp_path / "said"
+    program = tmp_path / "nvidia-cuda-mps-control"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = -d ]; then\n  [ -e {tmp_path}/runs ] && exit 1\n'
+        f"  echo start >> {said}; touch {tmp_path}/runs\nelse\n  cat >> {said}\nfi\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    return said
+
+
+def _trial(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """What a process computes through the daemon: there is no GPU to compute on."""
+    run = devices.subprocess.run
+
+    def instead(command: list[str], **options: object) -> object:
+        words = [*command[:2], code] if "-c" in command else command
+        return run(words, **options)
+
+    monkeypatch.setattr(devices.subprocess, "run", instead)
+
+
+def test_the_first_job_starts_it(
+    daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trial(monkeypatch, "")
+    for _ in range(2):
+        devices.start_mps(tmp_path / "mps")
+        assert os.environ.pop("CUDA_MPS_PIPE_DIRECTORY") == str(tmp_path / "mps")
+    assert daemon.read_text() == "start\n"
+
+
+def test_where_nothing_computes_through_it_jobs_take_turns(
+    daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trial(monkeypatch, "raise SystemExit(1)")
+    for _ in range(2):
+        devices.start_mps(tmp_path / "mps")
+        assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+    assert daemon.read_text() == "start\nquit"
+
+
+def test_a_daemon_of_the_site_is_left_alone(
+    daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/site")
+    devices.start_mps(tmp_path / "mps")
+    assert not daemon.exists()
+    assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] == "/site"
