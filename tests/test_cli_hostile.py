@@ -49,8 +49,9 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         ["figure", "a\nb", "--preset", "demo"],
         ["evaluate", "--weights", ".", "--architecture", "wrn-10-1", "--dataset", "digits"],
         ["report", "--preset", "demo", "--set", 'results="a\\0b"'],
+        ["report", "--preset", "demo", "--set", r'results="a\ud800"'],
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_bad_words(shell: Shell, tmp_path: Path, words: list[str]) -> None:
     status, said = shell(*words)

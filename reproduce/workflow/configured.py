@@ -125,6 +125,8 @@ class Configured:
         # job activates comes before it on the path.
         os.environ[CONFIG_VARIABLE] = json.dumps(config)
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # whatever the locale, their logs are UTF-8
+        os.environ["PYTHONIOENCODING"] = "utf-8"
         self.root = paths.root(self.config)
         self.cells = self.root / "cells"
         self.models = self.root / "models"
