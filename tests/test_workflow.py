@@ -51,6 +51,11 @@ def test_nothing_runs_twice(done: Workflow) -> None:
     assert "no result yet" not in chosen
 
 
+def test_logs_are_utf_8_whatever_the_terminal_is(done: Workflow) -> None:
+    log = done.folder / "results/demo/logs/diff/table1.log"
+    assert "λ" in log.read_text(encoding="utf-8")
+
+
 def test_a_setting_that_changes_no_result_changes_nothing(done: Workflow) -> None:
     config = json.loads((done.folder / "config.yaml").read_text())
     done.set(machine={**config["machine"], "eval_batch": 7, "max_minutes": 60})

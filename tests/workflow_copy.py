@@ -31,7 +31,9 @@ class Workflow:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        # a terminal of before Unicode, in a notebook of another environment
+        theirs = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://not.installed"}
+        return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **theirs}
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
         process = subprocess.run(

@@ -151,6 +151,8 @@ class Configured:
         places = self.config.model_dump(mode="json", include={"results", "data"})
         os.environ[CONFIG_VARIABLE] = json.dumps({**config, **places})
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # whatever the locale, their logs are UTF-8
+        os.environ["PYTHONIOENCODING"] = "utf-8"
         self.root = paths.root(self.config)
         self.cells = self.root / "cells"
         self.models = self.root / "models"
