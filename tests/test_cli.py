@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, its exit status, one line an error."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -251,3 +252,17 @@ def test_debug_shows_where_an_error_comes_from(
     # it is of one call
     assert shell(*words, config=tiny()) == 1
     assert shell.error() == line
+
+
+@pytest.mark.parametrize(("encoding", "heads"), [("latin-1", "lambda"), ("utf-8", "λ")])
+def test_what_a_terminal_s_encoding_lacks_is_written_readably(
+    tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, encoding: str, heads: str
+) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, tiny().model_dump_json())
+    monkeypatch.setattr(sys, "argv", ["reproduce", "diff", "table1"])
+    with io.TextIOWrapper(io.BytesIO(), encoding=encoding) as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        terminal.flush()
+        assert f" {heads} " in terminal.buffer.getvalue().decode(encoding)

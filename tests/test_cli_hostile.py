@@ -96,6 +96,15 @@ def test_results_that_are_nothing(
     assert all(path.read_bytes() == b'{"a": NaN}\xff\x00' for path in damaged)
 
 
+def test_a_folder_whose_name_is_no_unicode(
+    shell: Shell, tiny: Callable[..., Config], attacked: Path
+) -> None:
+    config = tiny(f"results={attacked}")
+    status, said = shell("publish", "b\udcff", "--config", config.model_dump_json())
+    assert status == 1
+    assert "cannot be the name of a file, utf-8 lacks '\\udcff'" in said.splitlines()[-1]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_an_example(
     run_command: Callable[..., str], tiny: Callable[..., Config], command: str

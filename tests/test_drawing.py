@@ -1,13 +1,17 @@
 """How figures are drawn: lines over training, circles true to their areas, names that fit."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from reproduce.config import Config
+from reproduce.figures import make, svg_of
 from reproduce.figures.lines import draw_lines, smooth
 from reproduce.figures.networks import plot_networks
 from reproduce.figures.sets import distance_for, overlap
@@ -87,3 +91,12 @@ def test_thirteen_networks_fit_their_column(tmp_path: Path) -> None:
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.x1
+
+
+def test_figures_look_the_same_whatever_the_user_s_settings(paper: Callable[..., Config]) -> None:
+    ours = svg_of(make(paper(), "figure5"))
+    theirs = {"font.family": "serif", "xtick.labelsize": 20, "savefig.bbox": "tight"}
+    with mpl.rc_context(theirs):
+        before = dict(mpl.rcParams)
+        assert svg_of(make(paper(), "figure5")) == ours
+        assert mpl.rcParams == before

@@ -15,7 +15,7 @@ SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 
 def copy(folder: Path) -> Path:
     """Lay the workflow out in a folder of its own, so that results and state are the test's."""
-    for name in ("workflow", "envs"):
+    for name in ("workflow", "profiles", "envs"):
         shutil.copytree(ROOT / name, folder / name)
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(ROOT / name, folder)
@@ -31,7 +31,9 @@ class Workflow:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        # a terminal of before Unicode, in a notebook of another environment
+        theirs = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://not.installed"}
+        return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **theirs}
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
         process = subprocess.run(

@@ -1,5 +1,8 @@
 """The application object, options that every command shares, and how errors are shown."""
 
+import codecs
+import io
+import os
 import sys
 import traceback
 from importlib.metadata import version
@@ -11,7 +14,7 @@ from rich.console import Console
 
 from reproduce.cells import EXAMPLE
 from reproduce.config import Config
-from reproduce.errors import HarnessError
+from reproduce.errors import HarnessError, brief
 from reproduce.experiments import experiment_names, find_experiment, planned_methods
 from reproduce.settings import (
     CONFIG_VARIABLE,
@@ -33,6 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+# what a terminal or a pipe of another encoding than UTF-8 shows instead
+_READABLE = {"λ": "lambda", "Δ": "Delta", "±": "+-", "−": "-", "–": "-", "…": "..."}
 
 # whether an error shows where it comes from
 _debug = False
@@ -131,6 +137,12 @@ def chosen_experiments(config: Config, names: list[str] | None) -> list[str]:
 
 def main() -> NoReturn:
     """Run the command line; what the user can mend is one line, with --debug after a traceback."""
+    # that of a notebook's terminal may not even import here
+    os.environ["MPLBACKEND"] = "agg"
+    codecs.register_error("readable", _readable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if closed
+            stream.reconfigure(errors="readable")
     try:
         app()
     except HarnessError as error:
@@ -140,7 +152,25 @@ def main() -> NoReturn:
         sys.exit(1)
     except OSError as error:
         _fail(HarnessError(f"{error.filename or 'a file'}: {error.strerror or error}"))
+    except UnicodeEncodeError as error:  # what is printed is always readable: a file's name
+        _fail(
+            HarnessError(
+                f"{brief(error.object)} cannot be the name of a file, {error.encoding} lacks "
+                f"{brief(error.object[error.start])}; names are to be UTF-8, and where the locale "
+                "is another, set PYTHONUTF8=1"
+            )
+        )
     sys.exit(0)
+
+
+def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write what an encoding lacks in other characters, or as an escape."""
+    if isinstance(error, UnicodeEncodeError):
+        readable = _READABLE.get(error.object[error.start])
+        if readable is not None:
+            return readable, error.start + 1
+        error.end = error.start + 1
+    return codecs.backslashreplace_errors(error)
 
 
 def _fail(error: HarnessError) -> NoReturn:

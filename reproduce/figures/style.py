@@ -2,7 +2,8 @@
 
 import io
 import textwrap
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,13 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def one_look() -> AbstractContextManager[None]:
-    """Return the context in which figures are drawn and written."""
-    return mpl.rc_context(_STYLE)
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Give the context in which figures are drawn and written, whatever the user's matplotlibrc."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
 
 
 def look(place: int) -> dict[str, Any]:
