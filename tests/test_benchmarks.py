@@ -175,18 +175,18 @@ def test_a_network_that_cannot_be_compiled_is_named(
 def test_steps_are_compiled_as_asked(
     tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modes: list[str] = []
+    compiled: list[set[int]] = []
 
-    def calls(model: torch.nn.Module, objective: Objective, mode: str, sizes: set[int]) -> Calls:
-        assert sizes == {TINY.batch}
-        modes.append(mode)
+    def calls(model: torch.nn.Module, objective: Objective, sizes: set[int]) -> Calls:
+        compiled.append(sizes)
         return plain_calls(model, objective)
 
     monkeypatch.setattr(cases, "compiled_calls", calls)
-    asked = [TINY, TINY.model_copy(update={"compile": "reduce-overhead"})]
+    forms = ["eager", "graph", "compiled-graph"]
+    asked = [TINY.model_copy(update={"form": form}) for form in forms]
     found = steps.measure_steps(tiny(), asked, 1, PEAKS, CPU, Budget(60.0), lambda _: None)
-    assert [row.case.compile for row in found] == ["never", "reduce-overhead"]
-    assert modes == ["reduce-overhead"]
+    assert [row.case.form for row in found] == forms
+    assert compiled == [{TINY.batch}]
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:

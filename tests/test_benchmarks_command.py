@@ -114,7 +114,8 @@ def test_autoattack_wants_the_standard_one(tiny: Callable[..., Config]) -> None:
         (("--precisions", "float16"), "unknown precision 'float16'"),
         (("--precisions", "float64"), "unknown precision 'float64'"),
         (("--precisions", "tf32"), "tf32 is a GPU's"),
-        (("--compile", "fast"), "unknown mode 'fast'"),
+        (("--forms", "fast"), "unknown form 'fast'"),
+        (("--forms", "graph"), "graphs are a GPU's"),
         (("--cells", "1,two"), "'two' is no whole number"),
         (("--cells", "0"), "--cells is 0"),
         (("--cells", ""), "--cells is empty"),
@@ -146,7 +147,7 @@ def test_defaults_by_device() -> None:
     assert (gpu.batch, gpu.minutes, gpu.precisions) == (64, 10.0, ("float32", "tf32", "bf16"))
     # what is wanted most comes first, and nothing twice
     cases = gpu.cases()
-    assert str(cases[0]) == "trades wrn-34-1, batch 64, float32"
+    assert str(cases[0]) == "trades wrn-34-1, batch 64, float32, graph"
     assert len(set(map(str, cases))) == len(cases)
 
 
@@ -171,7 +172,7 @@ def test_tables_fit_a_terminal(
         architecture="densenet-bc-40-12",
         batch=128,
         precision="float32",
-        compile="max-autotune-no-cudagraphs",
+        form="compiled-graph",
     )
     spread_ = Spread(median=1.856, low=1.66, high=12.06, runs=15)
     (row,) = found.steps

@@ -17,7 +17,7 @@ OTHERS = {
     "milestones": ([0.3],),
     "bn_forwards": (2, 3),
     "bn_first": ("clean", "adversarial"),
-    "precision": ("float32", "tf32"),
+    "precision": ("float64", "bf16", "float32"),
     "loss": ("cross_entropy", "margin"),
     "cw_mask": ("proper", "zero"),
     "version": ("standard", "preview"),
@@ -63,6 +63,12 @@ def test_every_training_setting_that_is_changed_is_listed(method: str) -> None:
         config = override(paper, {f"{place}.{key}": changed})
         found = [line.partition(" is ")[0] for line in deviations(config, [], [method])]
         assert f"{place}.{key}" in found
+
+
+def test_float32_is_no_deviation() -> None:
+    """It is what PyTorch's default, TF32, was on the paper's card."""
+    paper = load_config("{}", "paper")
+    assert deviations(override(paper, {"train.precision": "float32"}), [], ["trades"]) == []
 
 
 def test_every_setting_of_the_attacks_that_is_changed_is_listed() -> None:

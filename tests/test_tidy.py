@@ -93,6 +93,7 @@ def test_a_row_for_every_metric_with_every_field(config: Config) -> None:
         "training_seconds": 3600.0,
         "evaluation_seconds": 7.5,
         "training_hardware": "made up",
+        "training_precision": None,
         "evaluation_hardware": "a card",
         "training_commit": "abc",
         "evaluation_commit": "abc and def",

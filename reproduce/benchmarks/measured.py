@@ -108,8 +108,8 @@ class Case(Part):
     form: Form = "eager"
 
     def __str__(self) -> str:
-        words = (self.method, self.architecture)
-        return f"{' '.join(words)}, batch {self.batch}, {self.precision}, {self.form}"
+        form = "" if self.form == "eager" else f", {self.form}"
+        return f"{self.method} {self.architecture}, batch {self.batch}, {self.precision}{form}"
 
 
 class StepTime(Part):
