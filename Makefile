@@ -17,6 +17,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export OMP_NUM_THREADS := 1
 # Snakemake and matplotlib keep caches; a home that cannot be written must not matter
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
+# Snakemake wants the user's name, which a container may not have
+export USER ?= nobody
 
 .PHONY: demo test test-gpu environment lint fuzz audit docs lock clean
 

@@ -1,9 +1,11 @@
 """Image files in a folder a class: their index, and the batches that are decoded from them."""
 
+import errno
 import os
 import shutil
 import signal
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from reproduce.data import (
     load_prepared,
     prepare,
     stratified_subset,
+    stream,
 )
 from reproduce.data.decoding import Decoder
 from reproduce.distributed import ALONE, Group
@@ -258,6 +261,31 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, loaders: int) -> 
         store.plain(0, 6)
 
 
+def test_no_process_is_left_where_not_all_can_be_started(dataset: Dataset, monkeypatch) -> None:
+    fork, started = os.fork, []
+
+    def limited() -> int:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(fork())
+        return started[0]
+
+    monkeypatch.setattr(os, "fork", limited)
+    with pytest.raises(HarnessError, match=r"cannot be started: .* unavailable; .* `ulimit -n`"):
+        _batches(dataset, loaders=2).batch(1, 0)
+    for process in active_children():
+        process.join(1)
+    assert active_children() == []
+
+
+def test_a_batch_that_cannot_be_sent_is_not_waited_for(dataset: Dataset, monkeypatch) -> None:
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    # as a tensor is for which /dev/shm has no room
+    monkeypatch.setattr(stream, "_stack", lambda _: lambda: None)
+    with pytest.raises(HarnessError, match="a process that decodes images was lost"):
+        _batches(dataset, loaders=1).batch(1, 0)
+
+
 def test_a_killed_process_is_said_in_a_line(dataset: Dataset, monkeypatch) -> None:
     # how often PyTorch looks, in seconds
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
@@ -266,7 +294,7 @@ def test_a_killed_process_is_said_in_a_line(dataset: Dataset, monkeypatch) -> No
     (process,) = source._coming._workers
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    with pytest.raises(HarnessError, match=r"^a process that decodes images was killed; the same"):
+    with pytest.raises(HarnessError, match=r"^a process .* was lost: .* Killed.*; the same"):
         for step in range(1, 4):
             source.batch(3, step)
     # and again, from where it was

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from conftest import ROOT
 from snakemake.exceptions import WorkflowError
 from workflow_copy import Workflow, copy
 
@@ -98,6 +100,24 @@ def test_paper_plan_of_table5(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])
 def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
     assert Workflow(copy(tmp_path), {"preset": preset}).planned()["train"] > 0
+
+
+@pytest.mark.parametrize("words", [(), ("--workflow-profile", "profiles/slurm")])
+def test_one_profile_counts(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Of one GPU by itself; of a cluster in its place."""
+    workflow = Workflow(copy(tmp_path), {"preset": "demo"})
+    path = workflow.folder / "profiles/slurm/config.yaml"
+    # its executor need not be installed here
+    path.write_text("printshellcmds: true\n")
+    said = workflow.run(*words, "-n", "--", "lemma").stderr
+    asked = words[1] if words else "profiles/default"
+    assert f"Using workflow specific profile {asked} for" in said
+    assert said.count("profiles/") == 1
+
+
+def test_the_default_profile_is_of_one_gpu() -> None:
+    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
+    assert (profile["cores"], profile["resources"]) == (1, {"gpu": 1})
 
 
 def test_files_of_settings_lie_one_over_the_other(tmp_path: Path) -> None:

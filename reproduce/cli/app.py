@@ -151,7 +151,8 @@ def main() -> NoReturn:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        _fail(HarnessError(f"{error.filename or 'a file'}: {error.strerror or error}"))
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(HarnessError(f"{place}{error.strerror or error}"))
     except UnicodeEncodeError as error:  # what is printed is always readable: a file's name
         _fail(
             HarnessError(

@@ -8,11 +8,10 @@ from reproduce.data.prepare import prepare
 from reproduce.data.sources import BatchSource, LabelledBatches
 from reproduce.data.splits import Dataset, FileSplit, Split
 from reproduce.data.stores import EvaluationStore, FolderStore, StorePart, open_store
-from reproduce.data.stream import DECODER_LOST, FolderBatches
+from reproduce.data.stream import FolderBatches, decoder_lost
 from reproduce.data.subsets import hold_out, stratified_subset
 
 __all__ = [
-    "DECODER_LOST",
     "BatchSource",
     "Dataset",
     "EvaluationStore",
@@ -25,6 +24,7 @@ __all__ = [
     "MixedBatches",
     "Split",
     "StorePart",
+    "decoder_lost",
     "hold_out",
     "load_extra",
     "load_prepared",

@@ -1,8 +1,13 @@
 """Training batches from image files, decoded ahead by other processes, in any order."""
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
 from itertools import accumulate
+from multiprocessing import active_children
+from multiprocessing.queues import Queue
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -20,12 +25,18 @@ from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
 from reproduce.rng import derive, generator
 
-DECODER_LOST = (
-    "a process that decodes images was killed; the same command continues (machine.loaders sets "
-    "how many there are)"
+_ADVICE = (
+    "such processes need memory, room in /dev/shm, open files (`ulimit -n`) and processes "
+    "(`ulimit -u`): raise what there is too little of, or set machine.loaders to fewer"
 )
 # batches that each process is ahead
 _AHEAD = 2
+
+
+def decoder_lost(error: Exception) -> str:
+    """Say that there is one process less that decodes, what PyTorch says of it, and what helps."""
+    said = str(error).strip().splitlines()[-1]
+    return f"a process that decodes images was lost: {said}; {_ADVICE}; the same command continues"
 
 
 class FolderBatches:
@@ -113,14 +124,12 @@ class FolderBatches:
             If an image cannot be read, or a process that decodes was killed.
         """
         if self._next != (epoch, step):
-            self._coming = iter(self._loader(epoch, step))
+            self._coming = self._begin(epoch, step)
         self._next = None
         try:
             found = next(self._coming)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):  # its words for a process that is gone
-                raise
-            raise HarnessError(DECODER_LOST) from error
+        except (OSError, RuntimeError) as error:
+            raise HarnessError(decoder_lost(error)) from error
         if isinstance(found, str):
             raise HarnessError(found)
         self._next = (epoch, step + 1)
@@ -130,6 +139,24 @@ class FolderBatches:
     def close(self) -> None:
         """End the processes that decode ahead."""
         self._coming, self._next = iter(()), None
+
+    def _begin(self, epoch: int, step: int) -> Iterator[Any]:
+        """Start to decode, or leave no process behind."""
+        others = set(active_children())
+        try:
+            return iter(self._loader(epoch, step))
+        except BaseException as error:
+            # they ignore what Python would end them with, and wait for it
+            for child in set(active_children()) - others:
+                child.kill()
+            # the loader that was not made whole ends with an error of its own
+            with redirect_stderr(None):
+                clear_frames(error.__traceback__)
+            if not isinstance(error, (OSError, RuntimeError)):
+                raise
+            raise HarnessError(
+                f"the processes that decode images cannot be started: {error}; {_ADVICE}"
+            ) from error
 
     def _loader(self, epoch: int, step: int) -> "DataLoader[Any]":
         """Return what decodes the batches of an epoch from a step on."""
@@ -184,3 +211,10 @@ def _begin_process(_: int) -> None:
     """Leave it to the run to end on Ctrl-C and the like: it ends those that decode for it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # what cannot be sent would be left out, and waited for without end
+    Queue._on_queue_feeder_error = staticmethod(_end_process)  # type: ignore[attr-defined]
+
+
+def _end_process(error: Exception, _: object) -> None:
+    os.write(2, f"a process that decodes images ends: {error}\n".encode())
+    os._exit(1)

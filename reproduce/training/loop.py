@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from reproduce.config import Checkpoint
-from reproduce.data import DECODER_LOST, BatchSource, EvaluationStore
+from reproduce.data import BatchSource, EvaluationStore, decoder_lost
 from reproduce.distributed import LostProcessError
 from reproduce.errors import CONTINUES, HarnessError, Stopped
 from reproduce.graphs import Graphs
@@ -126,7 +126,8 @@ class TrainingLoop:
             # PyTorch raises this wherever the run is when one of them dies
             if "DataLoader worker" not in str(error):
                 raise
-            raise HarnessError(f"{self.cell.id}: {DECODER_LOST}; {self._last_good()}") from error
+            lost = decoder_lost(error)
+            raise HarnessError(f"{self.cell.id}: {lost}; {self._last_good()}") from error
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         """Run the steps of the current epoch that are not done yet."""
