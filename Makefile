@@ -17,6 +17,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export OMP_NUM_THREADS := 1
 # Snakemake and matplotlib keep caches; a home that cannot be written must not matter
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
+# Snakemake wants the user's name, which a container may not have
+export USER ?= nobody
 
 .PHONY: demo test environment lint fuzz audit docs lock clean
 
@@ -27,7 +29,7 @@ demo: environment
 	@echo "Made: $(CURDIR)/results/demo. Open report.html there: tables, figures, claims, all on one page."
 
 test: environment
-	$(BIN)/python -m pytest --cov=reproduce --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --cov=reproduce --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: environment
 	$(BIN)/ruff check .

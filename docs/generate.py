@@ -17,7 +17,8 @@ INTRODUCTION = """# Configuration
 Written by `make docs` from `reproduce/config`. Values come from the preset that
 `preset` names, then from config.yaml, then from `--set key=value` on a command line
 (with snakemake a mapping for each part: `--config preset=demo train='{epochs: 3}'`).
-Perturbation sizes may be fractions such as 8/255.
+Perturbation sizes may be fractions such as 8/255. Paths may begin with `~` and have `$VAR` in them;
+what cannot be filled in is an error.
 """
 
 

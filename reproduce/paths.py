@@ -151,7 +151,7 @@ def extra_source(data: Data, name: str) -> Path:
     """Return where the published file of extra images is looked for."""
     extra = extra_facts(name)
     given: Path | None = getattr(data, extra.setting)
-    return data.folder / extra.file if given is None else given.expanduser()
+    return data.folder / extra.file if given is None else given
 
 
 def zoo_file(zoo: Path, dataset: str, name: str) -> Path:
@@ -186,7 +186,7 @@ def published_record(config: Config, dataset: str, name: str, label: str, seed: 
 
 def zoo_folder(data: Data) -> Path:
     """Return the folder of published checkpoints."""
-    return data.folder / "zoo" if data.zoo is None else data.zoo.expanduser()
+    return data.folder / "zoo" if data.zoo is None else data.zoo
 
 
 def throughput_file(config: Config) -> Path:

@@ -159,7 +159,8 @@ class _Loader(yaml.SafeLoader):
         for written, _ in node.value:
             key = self.construct_object(written, deep=True)
             if key in keys:
-                raise yaml.YAMLError(f"key {brief(key)} stands twice{node.start_mark}")
+                line = written.start_mark.line + 1
+                raise yaml.YAMLError(f"key {brief(key)} stands twice, again in line {line}")
             keys.add(key)
         return super().construct_mapping(node, deep)
 
@@ -237,6 +238,8 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(place)
     if first["type"] == "extra_forbidden":
         line = f"unknown key {key!r} in the configuration"
+        if "." in place[-1]:
+            line += "; a dot is for --set, elsewhere write mappings: train: {epochs: 3}"
     elif first["type"] == "missing":
         line = f"configuration key {key!r} is missing"
     elif first["type"] == "union_tag_not_found":

@@ -1,18 +1,70 @@
 """Files that torch.save wrote, read as plain tensors: what would run code is refused."""
 
+import builtins
 import pickle
 import re
 import struct
 import warnings
 import zipfile
-from contextlib import AbstractContextManager
+from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reproduce.errors import HarnessError
+from reproduce.errors import HarnessError, brief
 from reproduce.files import refuse_bombs
+
+# what other files begin with, in lower case, and what they are
+_BEGINNINGS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for; run git lfs pull",
+    **dict.fromkeys(
+        (b"<!doctype", b"<html", b"<head", b"<?xml"),
+        "a web page, not a checkpoint: the file host answered with a text; download it in a "
+        "browser",
+    ),
+    b"\x1f\x8b": "compressed with gzip; unpack it",
+    b"bzh": "compressed with bzip2; unpack it",
+    b"\xfd7zxz": "compressed with xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard; unpack it",
+    b"7z\xbc\xaf": "a 7-Zip archive; unpack it",
+    b"rar!": "a RAR archive; unpack it",
+    b"\x89hdf": "an HDF5 file, such as Keras writes; only PyTorch's are read",
+    b"\x93numpy": "an array of NumPy (.npy); only PyTorch's files are read",
+}
+# an ONNX file begins with the version of its format, and then its producer or its graph
+_ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x3a]")
+SAVE_WEIGHTS = "save the weights alone where it was made: torch.save(model.state_dict(), 'w.pt')"
+# classes and functions of one file that get a stand-in
+_MOST_STAND_INS = 200
+
+
+class StandIn:
+    """What takes the place of an object of a class, or of what a function returns; does nothing.
+
+    Attributes
+    ----------
+    name : str
+        The class or function that the file names.
+    kept : type or None
+        Of a class of mappings or lists the plain one, which is made in its place.
+    network : bool
+        Whether the object is a pickled `torch.nn.Module`.
+    """
+
+    name = ""
+    kept: type | None = None
+    network = False
+
+    def __new__(cls, *_: object, **__: object) -> Any:
+        """Make one, whatever the object was to be made of."""
+        return super().__new__(cls) if cls.kept is None else cls.kept()
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None:
+        self.network = isinstance(state, dict) and "_modules" in state
 
 
 def numpy_numbers() -> AbstractContextManager[None]:
@@ -29,8 +81,30 @@ def numpy_numbers() -> AbstractContextManager[None]:
     return torch.serialization.safe_globals([*places, np.dtype, *kinds])
 
 
-def read_tensors(path: Path) -> Any:
+def expect_file(path: Path) -> None:
+    """Refuse a checkpoint that is missing or a folder.
+
+    Raises
+    ------
+    HarnessError
+        Saying which.
+    """
+    if path.is_dir():
+        raise HarnessError(f"checkpoint {path} is a folder; name the file in it")
+    if not path.is_file():
+        raise HarnessError(f"checkpoint {path} does not exist")
+
+
+def read_tensors(path: Path, *, stand_ins: bool = False) -> Any:
     """Read a checkpoint that is not trusted.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    stand_ins : bool
+        Whether objects beside the tensors are read as a `StandIn`, and not refused.
+        Their classes are never imported.
 
     Returns
     -------
@@ -40,56 +114,118 @@ def read_tensors(path: Path) -> Any:
     Raises
     ------
     HarnessError
-        If the file is missing, a web page, cut short, or asks for anything that could run
-        code; none of it is run.
+        If the file is missing, something else (a web page, an archive ...), cut short,
+        or asks for anything that could run code; none of it is run.
     """
     import torch
 
-    if not path.is_file():
-        raise HarnessError(f"checkpoint {path} does not exist")
+    expect_file(path)
+    inert: dict[str, type[StandIn]] = {}
+    while True:
+        try:
+            other = _something_else(path)
+            if other is not None:
+                raise HarnessError(f"checkpoint {path} is {other}")
+            with (
+                nullcontext() if stand_ins else numpy_numbers(),
+                torch.serialization.safe_globals([(kind, name) for name, kind in inert.items()]),
+                warnings.catch_warnings(),
+                path.open("rb") as handle,
+            ):
+                # of the protocol of plain pickles: they are refused, with a reason of ours
+                warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+                return torch.load(handle, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            if not stand_ins or not _stands_in(inert, str(error)):
+                raise HarnessError(f"checkpoint {path} {_refusal(str(error))}") from error
+        # of a damaged file torch's readers raise many things
+        except (
+            RuntimeError,
+            EOFError,
+            OSError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            MemoryError,
+            OverflowError,
+            AssertionError,
+            struct.error,
+            zipfile.BadZipFile,
+        ) as error:
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            raise HarnessError(f"checkpoint {path} {_damaged(reason)}") from error
+
+
+def _something_else(path: Path) -> str | None:
+    """Name a file that torch.save did not write, as far as its content tells."""
     with path.open("rb") as handle:
-        begin = handle.read(512).lstrip().lower()
-    if begin.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        raise HarnessError(
-            f"checkpoint {path} is a web page, not a checkpoint: the file host answered with a "
-            "text; download it in a browser"
-        )
-    try:
-        with numpy_numbers(), warnings.catch_warnings():
-            # of the protocol of plain pickles: they are refused, with a reason of ours
-            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            if zipfile.is_zipfile(path):
-                with zipfile.ZipFile(path) as archive:
-                    refuse_bombs(archive)
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise HarnessError(f"checkpoint {path} {_refusal(str(error))}") from error
-    # of a damaged file torch's readers raise many things
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        MemoryError,
-        OverflowError,
-        AssertionError,
-        struct.error,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise HarnessError(f"checkpoint {path} is cut short or damaged: {reason}") from error
+        begin = handle.read(512)
+    if not begin:
+        return "empty"
+    for magic, words in _BEGINNINGS.items():
+        if begin.lstrip().lower().startswith(magic):
+            return words
+    if begin[257:262] == b"ustar":
+        return "a tar archive; unpack it"
+    if _ONNX.match(begin):
+        return f"an ONNX file; {SAVE_WEIGHTS}"
+    if begin.startswith(b"PK\x03\x04"):
+        return _other_zip(path)
+    if begin.isascii() and all(c.isprintable() or c.isspace() for c in begin.decode()):
+        return f"a text, not a checkpoint; it begins with {brief(begin[:60].decode())}"
+    return None
+
+
+def _other_zip(path: Path) -> str | None:
+    """Name a zip archive that is no checkpoint."""
+    with zipfile.ZipFile(path) as archive:
+        refuse_bombs(archive)
+        names = archive.namelist()
+    ends = {name.rpartition("/")[2] for name in names}
+    if "constants.pkl" in ends:
+        return f"a TorchScript archive, code and all; {SAVE_WEIGHTS}"
+    if "data.pkl" in ends:
+        return None
+    if ends and all(name.endswith(".npy") for name in ends):
+        return "a file of NumPy arrays (.npz); only PyTorch's files are read"
+    first = brief(names[0]) if names else "nothing"
+    return f"a zip archive that torch.save did not write, with {first} in it; unpack it"
+
+
+def _stands_in(inert: dict[str, type[StandIn]], told: str) -> bool:
+    """Add a stand-in for what torch's reader stopped at; False if there is to be none."""
+    asked = re.search(r"Unsupported global: GLOBAL ([\w.]+) was not", told)
+    if asked is not None:
+        name, kept = asked[1], None
+        if "." not in name:  # torch leaves out that it is of Python's; its functions are refused
+            if name != "getattr" and not isinstance(getattr(builtins, name, None), type):
+                return False
+            name = f"builtins.{name}"
+        if name in inert or len(inert) == _MOST_STAND_INS:
+            return False
+    else:
+        filled = re.search(r"Can only (SETITEM|append|extend).*'reproduce\.tensors\.(\S+)'", told)
+        if filled is None:
+            return False
+        name, kept = filled[2], OrderedDict if filled[1] == "SETITEM" else list
+    inert[name] = type(name, (StandIn,), {"name": name, "kept": kept})
+    return True
 
 
 def _refusal(told: str) -> str:
     """Say why torch's reader refused a file, without its advice to read it unsafely."""
+    if "Only persistent_load of storage is allowed" in told:  # the code of a class, in the old form
+        return f"holds a pickled network, or the class of one, which is code; {SAVE_WEIGHTS}"
     named = re.search(r"GLOBAL ([\w.]+)", told)
     if named is not None:
         asked = named[1].rstrip(".")
-        return f"asks for {asked}: only tensors are read, and nothing of it was run"
+        return f"asks for {asked}: only tensors are read, and nothing of it was run; {SAVE_WEIGHTS}"
     # the reason stands behind the advice, often on a line of its own
     behind = told.partition("WeightsUnpickler error:")[2].partition("Check the documentation")[0]
     reason = " ".join(behind.split()) or "a pickle that cannot be read"
-    return f"is cut short or damaged, or torch.save did not write it ({reason}); nothing was run"
+    return f"{_damaged(reason)}; nothing was run"
+
+
+def _damaged(reason: str) -> str:
+    return f"is cut short or damaged, or torch.save did not write it ({reason})"

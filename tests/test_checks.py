@@ -33,6 +33,8 @@ class Linear(nn.Module):
             return 1000 * logits
         if self.change == "rounded":
             return logits.round()
+        if self.change == "nan":
+            return logits + (0 * images.flatten(1)[:, :1]).sqrt()
         if self.change == "probabilities":
             return logits.softmax(1)
         return logits
@@ -72,6 +74,7 @@ def test_a_sound_evaluation_has_no_warning() -> None:
         ("detached", ["cross entropy gradient of exactly zero", "margin gradient of exactly zero"]),
         ("saturated", ["40 of 40 images have a cross entropy gradient of exactly zero"]),
         ("rounded", ["cross entropy gradient of exactly zero", "margin gradient of exactly zero"]),
+        ("nan", ["cross entropy gradient with NaN", "margin gradient with NaN"]),
         ("probabilities", ["looks like probabilities"]),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from reproduce.catalogue import METHODS
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import PRESETS, Config, Train
+from reproduce.config import PRESETS, Config, Train, flatten
 from reproduce.deviations import deviations
 from reproduce.errors import HarnessError
 from reproduce.experiments import planned_methods
@@ -127,7 +127,8 @@ def test_bad_settings_name_the_key(override: str, message: str) -> None:
         ("- a\n- b", "must be a mapping"),
         ("a: [", "is not YAML"),
         ("1: 2", "must be a mapping of names"),
-        ("train: {epochs: 3}\ntrain: {batch_size: 9}", "key 'train' stands twice"),
+        ("train: {epochs: 3}\ntrain: {batch_size: 9}", "key 'train' stands twice, again in line 2"),
+        ("train.epochs: 3", "unknown key 'train.epochs'.*write mappings: train: {epochs: 3}"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
@@ -155,6 +156,22 @@ def test_fractions_and_precedence(tmp_path: Path) -> None:
     assert config.preset == "mini"
     assert (config.train.epochs, config.train.batch_size) == (7, 9)
     assert config.eval.epsilon == 4 / 255
+
+
+PLACES = [
+    "results",
+    *(f"data.{key}" for key in ("folder", "cifar10", "cifar100", "cifar10_extra", "zoo")),
+    "data.imagenet",
+]
+
+
+@pytest.mark.parametrize("key", PLACES)
+def test_home_and_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("WHERE", "there")
+    for text, expected in (("~/${WHERE}/x", "/home/me/there/x"), ("a$/~$WHERE", "a$/~there")):
+        tree = load_config("{}", "paper", [f"{key}={text}"]).model_dump(mode="json")
+        assert flatten(tree)[key] == expected
 
 
 def test_a_grids_methods_are_replaced_whole() -> None:

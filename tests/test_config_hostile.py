@@ -42,6 +42,8 @@ FILES = [
     ('results: "a\\0b"', "'results': not a path"),
     ('data: {cifar10: "a\\0b"}', "data.cifar10.*not a path"),
     ("data: {zoo: ~nobodyhasthisname/zoo}", "data.zoo.*no such user"),
+    ("results: $NOT_SET_ANYWHERE/x", r"'results': not a path: \$NOT_SET_ANYWHERE is not set"),
+    ("data: {imagenet: 'a/${NOT SET}'}", r"data.imagenet.*\$\{NOT SET\} is not set"),
     ('results: "\\uD800"', "results"),
     ("a" * 5000, "must be a mapping"),
     (f"{'a' * 900}: 1", "unknown key 'aaa"),

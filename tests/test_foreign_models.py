@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,22 @@ class Unrepeatable(nn.Module):
 
 def needs_arguments(size: int) -> nn.Module:
     return nn.Linear(size, 10)
+
+
+def lazy() -> nn.Module:
+    return nn.LazyLinear(10)
+
+
+@torch.inference_mode()
+def made_for_inference() -> nn.Module:
+    return nn.Linear(64, 10)
+
+
+class Stateful(nn.Flatten):
+    """Has more in its state dict than tensors."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 1}
 
 
 NUMBER = 7
@@ -127,6 +144,20 @@ class Detached(Viewing):
             return super().forward(images)
 
 
+class Unused(Viewing):
+    """Has a gradient, which does not get to the images."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).detach() * torch.ones(10, requires_grad=True)
+
+
+class Summed(Viewing):
+    """Sums the pixels first: its input gradient is one number, expanded to an image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.sum((1, 2, 3), keepdim=True).flatten(1) * self.linear.weight[:, 0]
+
+
 class InPlace(Viewing):
     """Normalises the very images it is given."""
 
@@ -141,15 +172,25 @@ class Random(Viewing):
         return super().forward(images) + torch.randn(len(images), 10)
 
 
-@pytest.mark.parametrize("attack", ["pgd20", "cw20", "fab", "square", "autoattack"])
-@pytest.mark.parametrize("name", ["Viewing", "Halved", "Detached", "InPlace", "Random"])
+@pytest.mark.parametrize(
+    ("name", "attack"),
+    [
+        *product(
+            ["Viewing", "Halved", "Detached", "InPlace", "Random"],
+            ["pgd20", "cw20", "fab", "square", "autoattack"],
+        ),
+        *product(["Unused"], ["pgd20", "fab", "autoattack"]),
+        ("Summed", "pgd20"),
+    ],
+)
 def test_unusual_networks(tiny: Callable[..., Config], attack: str, name: str) -> None:
     config = tiny(*SMALL, "machine.eval_batch=6")
     source = ModelSource("digits", import_path=f"test_foreign_models:{name}")
     record = record_of(config, source, attack)
     warned = " ".join(record.info["warnings"])
     # noise makes and unmakes the right predictions that are looked at
-    assert ("gradient of exactly zero" in warned) == (name == "Detached") or name == "Random"
+    blind = name in ("Detached", "Unused")
+    assert ("gradient of exactly zero" in warned) == blind or name == "Random"
     assert ("changes between two calls" in warned) == (name == "Random")
     for path in paths.root(config).rglob("*.npz"):
         path.unlink()
@@ -170,14 +211,33 @@ class Integer(Viewing):
         return super().forward(images).long()
 
 
+class Sparse(Viewing):
+    """Answers with a sparse tensor."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).to_sparse()
+
+
+class Overwriting(Viewing):
+    """Changes what its own gradient needs."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = super().forward(images).sigmoid()
+        logits = hidden**2
+        hidden.mul_(2)
+        return logits
+
+
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "message", "processes"),
     [
-        ("Raising", "the network fails on torch.float32 of shape .* KeyError: 'no such layer'"),
-        ("Integer", r"answers with torch.int64, expected real logits"),
+        ("Raising", "the network fails on .* of shape .* KeyError: 'no such layer'", 1),
+        ("Raising", "the network fails on .* of shape .* KeyError: 'no such layer'", 2),
+        ("Integer", "answers with torch.int64, expected real logits", 1),
+        ("Sparse", "answers with torch.sparse_coo, expected real logits", 1),
+        ("Overwriting", "gradient cannot be taken: RuntimeError: .* by an inplace operation", 1),
     ],
 )
-@pytest.mark.parametrize("processes", [1, 2])
 def test_networks_that_fail(
     tiny: Callable[..., Config], name: str, message: str, processes: int
 ) -> None:
@@ -208,6 +268,9 @@ def test_modules_that_cannot_be_imported(
         ("test_foreign_models:NUMBER", "gives a int"),
         ("test_foreign_models:needs_arguments", "cannot be called without arguments"),
         ("test_foreign_models:Unrepeatable", "another network each time"),
+        ("test_foreign_models:lazy", "its weight is without values"),
+        ("test_foreign_models:made_for_inference", "its weight is an inference tensor"),
+        ("test_foreign_models:Stateful", "its _extra_state is a dict, not a tensor"),
     ],
 )
 def test_import_paths_that_lead_to_no_network(

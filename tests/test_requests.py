@@ -138,13 +138,13 @@ def test_short_attacks_on_one_run_go_together(harness: Callable[..., Harness]) -
 @pytest.fixture
 def cluster(tmp_path: Path) -> Callable[..., str]:
     """Plan as on a cluster, and say what would run; its executor is not needed for that."""
-    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     workflow = Workflow(copy(tmp_path), {})
     path = workflow.folder / "profile/config.yaml"
     path.parent.mkdir()
     local = {k: v for k, v in profile.items() if k != "executor" and not k.startswith("slurm")}
     path.write_text(yaml.safe_dump(local))
-    return lambda *words: workflow.run("-n", "--profile", "profile", *words).stdout
+    return lambda *words: workflow.run("-n", "--workflow-profile", "profile", *words).stdout
 
 
 def _asked(plan: str, rule: str, resource: str) -> set[str]:
@@ -179,7 +179,7 @@ def test_one_machine_is_not_asked(tmp_path: Path) -> None:
 
 
 def test_the_profile_groups_as_many_attacks_as_fit_a_job() -> None:
-    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     assert profile["group-components"] == [f"attacks={requests._TOGETHER}"]
 
 

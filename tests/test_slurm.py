@@ -45,7 +45,7 @@ TABLE2 = {
     "attack_seeds": [0],
 }
 WORDS = [
-    *("--profile", "workflow/profiles/slurm", "--slurm-no-account"),
+    *("--workflow-profile", "profiles/slurm", "--slurm-no-account"),
     # jobs compute on the processor, and ask for the pretend GPU
     *("--set-resources", "train:gpu=1", "evaluate:gpu=1"),
     # the long run has a minute, the shortest time there is, until it was cancelled and cut

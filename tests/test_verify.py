@@ -115,6 +115,23 @@ def test_older_files_without_checksums_of_their_own_stand(config: Config) -> Non
     assert "no checksum of its summary, made before there was one" in text
 
 
+def test_line_ends_of_windows_are_no_damage(config: Config) -> None:
+    """As git or an archive may bring them; of pictures and arrays every byte counts."""
+    root = paths.root(config)
+    for path in root.rglob("*"):
+        if path.suffix in (".json", ".csv", ".md", ".tex", ".svg", ".html", ".png"):
+            path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    found = verified(config)
+    assert [f.path for f in found.findings if f.verdict != "stands"] == ["figures/figure5.png"]
+    for name in (f"cells/{CELL}/epochs.csv", "tables/table1.md"):
+        path = root / name
+        path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n\r", 1))
+    assert {f.path for f in wrong(verified(config))} >= {
+        f"cells/{CELL}/epochs.csv",
+        "tables/table1.md",
+    }
+
+
 def test_without_the_images_the_rest_is_checked(config: Config, tmp_path: Path) -> None:
     keep_only(config)
     data = config.data.model_copy(update={"folder": tmp_path / "none"})

@@ -10,6 +10,10 @@ import pytest
 from conftest import TINY
 from workflow_copy import Workflow, copy
 
+# everywhere in this module's paths is what a shell would take for its own
+ODD = "it's a & bäd $(folder)"
+RESULTS = Path(f"results of {ODD}/demo")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Workflow:
@@ -17,8 +21,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> W
     from reproduce.settings import load_config
 
     config = load_config("{}", "demo", [f"data.folder={digits_folder}", *TINY])
-    tree = config.model_dump(mode="json", exclude={"results"})
-    workflow = Workflow(copy(tmp_path_factory.mktemp("workflow")), tree)
+    tree = {**config.model_dump(mode="json"), "results": str(RESULTS.parent)}
+    workflow = Workflow(copy(tmp_path_factory.mktemp("workflow") / ODD), tree)
     # the digits are prepared already; Snakemake must find its own record of that
     workflow.run("--touch", "--", str(digits_folder / "prepared" / "digits.npz"), check=False)
     workflow.run("--", "all")
@@ -36,13 +40,13 @@ def done(finished: Workflow) -> Callable[[], Workflow]:
 def test_nothing_runs_twice(done: Workflow) -> None:
     assert done.planned() == {}
     assert done.planned("--", "table1") == {}
-    assert (done.folder / "results/demo/tables/table1.md").exists()
-    assert (done.folder / "results/demo/diff/table1.csv").exists()
-    everything = pd.read_parquet(done.folder / "results/demo/results.parquet")
+    assert (done.folder / RESULTS / "tables/table1.md").exists()
+    assert (done.folder / RESULTS / "diff/table1.csv").exists()
+    everything = pd.read_parquet(done.folder / RESULTS / "results.parquet")
     assert everything["model"].nunique() == 4
     assert len(everything) == 4 * 3
     # of all four cells, each with held-out images
-    chosen = (done.folder / "results/demo/tables/checkpoints.md").read_text()
+    chosen = (done.folder / RESULTS / "tables/checkpoints.md").read_text()
     assert "best-test − best-val" in chosen
     assert "no result yet" not in chosen
 
@@ -70,7 +74,7 @@ def test_a_changed_setting_reruns_the_cells_it_touches(done: Workflow) -> None:
 
 def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
     """Without any run; its settings concern it and its figure alone."""
-    root = done.folder / "results/demo"
+    root = done.folder / RESULTS
     assert (root / "lemma.json").exists()
     assert done.planned("--", "lemma") == {}
     config = json.loads((done.folder / "config.yaml").read_text())
@@ -103,7 +107,7 @@ def test_another_attack_setting_reruns_evaluations(done: Workflow) -> None:
 
 def _kept(workflow: Workflow) -> dict[str, int]:
     """Return when each training run of the workflow was finished, by its run.json's content."""
-    root = workflow.folder / "results/demo/cells"
+    root = workflow.folder / RESULTS / "cells"
     return {str(p): json.loads(p.read_text())["pieces"][0]["began"] for p in root.rglob("run.json")}
 
 
@@ -111,8 +115,8 @@ def test_moved_images_retrain_nothing(done: Workflow, tmp_path: Path) -> None:
     """Snakemake starts the jobs again, and they keep what is there."""
     config = json.loads((done.folder / "config.yaml").read_text())
     before = _kept(done)
-    shutil.copytree(config["data"]["folder"], tmp_path / "moved")
-    done.set(data={**config["data"], "folder": str(tmp_path / "moved")})
+    shutil.copytree(config["data"]["folder"], tmp_path / ODD)
+    done.set(data={**config["data"], "folder": str(tmp_path / ODD)})
     assert done.planned()["train"] == 4  # Snakemake would run them all again
     done.run("--", "all")
     assert done.planned() == {}
@@ -126,7 +130,7 @@ def test_a_rule_whose_text_changed_retrains_nothing(done: Workflow) -> None:
     path = done.folder / "workflow/rules/train.smk"
     text = path.read_text()
     before = _kept(done)
-    path.write_text(text.replace("> {log} 2>&1", ">{log} 2>&1"))
+    path.write_text(text.replace("> {log:q} 2>&1", ">{log:q} 2>&1"))
     assert done.planned()["train"] == 4  # Snakemake would run them all again
     done.run("--", "all")
     assert done.planned() == {}
@@ -137,7 +141,7 @@ def test_a_rule_whose_text_changed_retrains_nothing(done: Workflow) -> None:
 
 
 def test_losing_one_result_reruns_that_one(done: Workflow) -> None:
-    root = done.folder / "results/demo"
+    root = done.folder / RESULTS
     record = next(root.glob("cells/*/*/trades/*/seed-0/records/pgd20-seed0.npz"))
     before = record.read_bytes()
     record.unlink()
@@ -150,7 +154,7 @@ def test_losing_one_result_reruns_that_one(done: Workflow) -> None:
 
 
 def test_losing_a_checkpoint_trains_that_cell(done: Workflow) -> None:
-    root = done.folder / "results/demo"
+    root = done.folder / RESULTS
     weights = next(root.glob("cells/*/*/at/*/seed-1/model.safetensors"))
     before = weights.read_bytes()
     weights.unlink()
@@ -167,11 +171,11 @@ def test_a_stopped_job_continues_in_the_next_run(done: Workflow) -> None:
     done.set(experiments={"table1": grid}, machine={**config["machine"], "max_minutes": 0.000001})
     process = done.run("--", "table1", check=False)
     assert process.returncode != 0
-    cell = done.folder / "results/demo/cells/digits/wrn-10-0.25/trades/lam-2/seed-7"
+    cell = done.folder / RESULTS / "cells/digits/wrn-10-0.25/trades/lam-2/seed-7"
     assert len(list(cell.glob("state-*.safetensors"))) == 1
     done.set(machine=config["machine"])
     done.run("--", "table1")
-    log = done.folder / "results/demo/logs/train/digits/wrn-10-0.25/trades/lam-2/seed-7.log"
+    log = done.folder / RESULTS / "logs/train/digits/wrn-10-0.25/trades/lam-2/seed-7.log"
     assert "continuing in epoch 1" in log.read_text()
     assert len(json.loads((cell / "run.json").read_text())["pieces"]) == 2
 
@@ -197,14 +201,14 @@ def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
     assert planned["evaluate"] == 3
     done.run("--", "table2")
     assert done.planned("--", "table2") == {}
-    folder = done.folder / "results/demo/cells/digits/wrn-10-0.25/trades/lam-2/seed-0/records"
+    folder = done.folder / RESULTS / "cells/digits/wrn-10-0.25/trades/lam-2/seed-0/records"
     assert {path.name for path in folder.glob("*.npz")} == {
         "pgd20-seed0.npz",
         "pgd20-seed1.npz",
         "fab-n20-seed0.npz",
         "fab-n20-seed1.npz",
     }
-    assert "FAB (n=20)" in (done.folder / "results/demo/tables/table2.md").read_text()
+    assert "FAB (n=20)" in (done.folder / RESULTS / "tables/table2.md").read_text()
     done.set(eval={**config["eval"], "attacks": attacks, "shard": 10})
     assert done.planned("--", "table2")["evaluate"] == 2
 
@@ -222,7 +226,7 @@ def test_war_and_weight_perturbation_share_what_is_there(done: Workflow) -> None
     done.set(experiments=experiments, war=war)
     assert done.planned("--", "table3", "table6")["train"] == 2
     done.run("--", "table3", "table6", "figure_war")
-    root = done.folder / "results/demo"
+    root = done.folder / RESULTS
     assert "WAR" in (root / "tables/table3.md").read_text()
     assert "AWP-TRADES" in (root / "tables/table6.md").read_text()
     assert (root / "figures/war.svg").exists()

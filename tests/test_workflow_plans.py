@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from conftest import ROOT
 from snakemake.exceptions import WorkflowError
 from workflow_copy import Workflow, copy
 
 from reproduce.config import Config
 from reproduce.experiments import repeated_evaluations
+from reproduce.settings import load_config
 from reproduce.workflow import Harness
 
 
@@ -99,6 +102,47 @@ def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
     assert Workflow(copy(tmp_path), {"preset": preset}).planned()["train"] > 0
 
 
+@pytest.mark.parametrize("words", [(), ("--workflow-profile", "profiles/slurm")])
+def test_one_profile_counts(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Of one GPU by itself; of a cluster in its place."""
+    workflow = Workflow(copy(tmp_path), {"preset": "demo"})
+    path = workflow.folder / "profiles/slurm/config.yaml"
+    # its executor need not be installed here
+    path.write_text("printshellcmds: true\n")
+    said = workflow.run(*words, "-n", "--", "lemma").stderr
+    asked = words[1] if words else "profiles/default"
+    assert f"Using workflow specific profile {asked} for" in said
+    assert said.count("profiles/") == 1
+
+
+def test_the_default_profile_is_of_one_gpu() -> None:
+    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
+    assert (profile["cores"], profile["resources"]) == (1, {"gpu": 1})
+
+
+def test_files_of_settings_lie_one_over_the_other(tmp_path: Path) -> None:
+    """As in the commands: axes are replaced whole; Windows' mark and line ends do not matter."""
+    workflow = Workflow(copy(tmp_path), {})
+    path = workflow.folder / "config.yaml"
+    grid = b"experiments: {table1: {methods: {trades: [1, 6]}, seeds: [0]}}"
+    path.write_bytes(b"\xef\xbb\xbfpreset: demo\r\n" + grid + b"\r\n")
+    (workflow.folder / "other.yaml").write_text("experiments: {table1: {methods: {at: [1]}}}")
+    words = ("--configfile", "other.yaml", "--config", "experiments={table1: {seeds: [0, 1, 2]}}")
+    assert workflow.planned("--", "table1")["train"] == 2 * 2
+    assert workflow.planned(*words, "--", "table1")["train"] == 2 * 3
+    path.write_text("")
+    assert workflow.planned("--", "table6")["train"] == 3
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "other.yaml"])
+def test_a_key_that_stands_twice(tmp_path: Path, name: str) -> None:
+    workflow = Workflow(copy(tmp_path), {"preset": "demo"})
+    (workflow.folder / name).write_text("preset: demo\ntrain: {epochs: 3}\ntrain: {epochs: 4}\n")
+    process = workflow.run("-n", "--configfile", name, check=False)
+    assert f"{name} is not YAML: key 'train' stands twice" in process.stdout
+    assert "Traceback" not in process.stdout
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -168,7 +212,7 @@ def test_planning_says_once_which_methods_keep_their_own_value(
 ) -> None:
     monkeypatch.setenv("REPRODUCE_CONFIG", "")
     monkeypatch.setenv("PATH", os.environ["PATH"])
-    settings = {"preset": "paper", "train": {"epochs": "3"}}
+    settings = {"preset": "paper", "train": {"epochs": 3}}
     for _ in range(2):  # and a process that gets the configuration handed on
         Harness(settings)
     said = capsys.readouterr().err
@@ -189,6 +233,18 @@ def test_planning_names_finished_runs_of_other_settings(
         monkeypatch.setenv("REPRODUCE_CONFIG", "")
         Harness(config.model_dump(mode="json"))
         assert capsys.readouterr().err.count("--forcerun train evaluate") == count
+
+
+def test_jobs_get_the_paths_that_were_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPRODUCE_CONFIG", "")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    Harness({"preset": "demo", "results": "$SCRATCH/r", "data": {"folder": "$SCRATCH/d"}})
+    monkeypatch.setenv("SCRATCH", "elsewhere")
+    config = load_config(os.environ["REPRODUCE_CONFIG"])
+    assert (config.results, config.data.folder) == (tmp_path / "r", tmp_path / "d")
 
 
 def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

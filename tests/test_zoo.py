@@ -131,7 +131,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     for content, message in (
         (PAGE.encode(), "is a web page, not a checkpoint"),
         (whole[: len(whole) // 2], "is cut short or damaged"),
-        (b"", "is cut short or damaged"),
+        (b"", "is empty"),
         (b"\x80\x05K\x01.", "is cut short or damaged"),
     ):
         zoo.path.write_bytes(content)

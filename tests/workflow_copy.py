@@ -15,7 +15,7 @@ SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 
 def copy(folder: Path) -> Path:
     """Lay the workflow out in a folder of its own, so that results and state are the test's."""
-    for name in ("workflow", "envs"):
+    for name in ("workflow", "profiles", "envs"):
         shutil.copytree(ROOT / name, folder / name)
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(ROOT / name, folder)

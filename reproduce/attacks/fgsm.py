@@ -50,5 +50,5 @@ def fgsm(
         value = loss(model((images + start).clamp(0, 1))).sum()
         (gradient,) = torch.autograd.grad(value, start)
     norm = gradient.abs().flatten(1).sum(1)
-    moved = start.detach().add(gradient.sign_(), alpha=step_size).clamp_(-epsilon, epsilon)
+    moved = start.detach().add(gradient.sign(), alpha=step_size).clamp_(-epsilon, epsilon)
     return PGDResult((images + moved).clamp_(0, 1), norm)

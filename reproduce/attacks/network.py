@@ -101,6 +101,8 @@ class AttackedNetwork(nn.Module):
         self._dtype = next(weights, torch.float32)
         self._classes = classes
         self._batch_size = batch_size
+        # whether the gradient gets to the images, where the logits have one
+        self._reaches = True
         self.passes = Passes()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -122,6 +124,32 @@ class AttackedNetwork(nn.Module):
             logits = [self._counted(part) for part in parts]
         return torch.cat(logits)
 
+    def check_gradient(self, images: Tensor) -> None:
+        """Find out once whether the network's gradient reaches its images; else it is zero.
+
+        Only code from elsewhere gives reason to ask.
+
+        Parameters
+        ----------
+        images : Tensor
+            A few images, shape (B, channels, H, W).
+
+        Raises
+        ------
+        HarnessError
+            If the network fails, or its gradient cannot be taken.
+        """
+        points = images.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            value = self(points).sum()
+            try:
+                (gradient,) = torch.autograd.grad(value, points, allow_unused=True)
+            except Exception as error:  # backward functions from elsewhere too
+                raise HarnessError(
+                    f"the network's gradient cannot be taken: {_reason(error)}"
+                ) from error
+        self._reaches &= gradient is not None
+
     def _counted(self, images: Tensor) -> Tensor:
         self.passes.forward += len(images)
         # its own copy: a network that normalises in place must not change the attack's images
@@ -134,10 +162,9 @@ class AttackedNetwork(nn.Module):
         except HarnessError:
             raise
         except Exception as error:  # a network from elsewhere may fail in any way
-            reason = str(error).strip().partition("\n")[0]
             raise HarnessError(
                 f"the network fails on {images.dtype} of shape {list(images.shape)}: "
-                f"{type(error).__name__}: {reason}"
+                f"{_reason(error)}"
             ) from error
         expected = (len(images), self._classes)
         if not isinstance(logits, Tensor) or logits.shape != expected:
@@ -146,12 +173,14 @@ class AttackedNetwork(nn.Module):
                 f"the network answers {len(images)} images with {found}, expected logits of "
                 f"shape {list(expected)}"
             )
-        if not logits.is_floating_point():
-            raise HarnessError(f"the network answers with {logits.dtype}, expected real logits")
+        dense = logits.layout == torch.strided
+        if not (dense and logits.is_floating_point()):
+            kind = logits.dtype if dense else logits.layout
+            raise HarnessError(f"the network answers with {kind}, expected real logits")
         # what was made in inference mode can be neither changed nor differentiated
         logits = (logits.clone() if logits.is_inference() else logits).to(images.dtype)
         if images.requires_grad and torch.is_grad_enabled():
-            if not logits.requires_grad:
+            if not (logits.requires_grad and self._reaches):
                 # detached on the way: a gradient of zero, of which the checks warn
                 logits = logits + (0 * images).flatten(1).sum(1, keepdim=True)
             logits.register_hook(self._count_backward)
@@ -183,3 +212,8 @@ class AttackedNetwork(nn.Module):
         if not torch.isfinite(logits).all():
             raise HarnessError("the network's logits are NaN or infinite")
         return logits
+
+
+def _reason(error: Exception) -> str:
+    """Name an error of code from elsewhere by its kind and first line."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

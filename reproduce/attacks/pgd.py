@@ -62,6 +62,6 @@ def pgd(
             # the sum keeps each image's gradient its own
             (gradient,) = torch.autograd.grad(loss(model(current)).sum(), current)
         norm = torch.maximum(norm, gradient.abs().flatten(1).sum(1))
-        current = current.detach().add(gradient.sign_(), alpha=step_size)
+        current = current.detach().add(gradient.sign(), alpha=step_size)
         current = torch.clamp(current, lower, upper)
     return PGDResult(current, norm)

@@ -1,6 +1,8 @@
 """Types of single settings: numbers with their ranges, names checked in the catalogue."""
 
 import math
+import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -54,15 +56,19 @@ def _zeta(value: Any) -> Any:
 
 
 def _place(value: Any) -> Any:
-    """Refuse what no file can be called: opening it would end in an error of another kind."""
-    name = str(value)
+    """Fill in ``$VAR`` and ``~``, and refuse what cannot be, or no file can be called."""
+    name = os.path.expandvars(value)
     if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
         raise ValueError("not a path: it has characters that no file's name can have")
-    try:
-        Path(name).expanduser()
-    except RuntimeError:
-        raise ValueError("not a path: there is no such user's home") from None
-    return value
+    # also in what a variable held: paths are handed on and read again
+    if unset := re.search(r"\$(\w+|\{[^}]*\}?)", name, re.ASCII):
+        raise ValueError(f"not a path: {unset[0]} is not set in the environment")
+    if name.startswith("~"):
+        try:
+            name = str(Path(name).expanduser())
+        except RuntimeError:
+            raise ValueError("not a path: there is no such user's home") from None
+    return type(value)(name)
 
 
 Zeta = Annotated[Literal["measured"] | float, BeforeValidator(_zeta)]

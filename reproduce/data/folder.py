@@ -57,7 +57,7 @@ def prepare_folder(
             f"data.{facts.name} is not set: {facts.title} cannot be downloaded, name the folder "
             "with train/CLASS/*.JPEG and val/CLASS/*.JPEG"
         )
-    root = Path(folder).expanduser().absolute()
+    root = Path(folder).absolute()
     found = {split: _scan(root / name, facts) for split, name in _SPLITS.items()}
     classes = _classes(root, {split: set(files) for split, files in found.items()})
     arrays: dict[str, NDArray[Any]] = {"classes": np.char.encode(np.array(classes), "utf-8")}

@@ -59,7 +59,7 @@ def _read(
     downloads = data.folder / "official"
     if where == "download":
         return cifar.download(dataset, downloads, say), "official archive, md5 checked", True
-    path = Path(where).expanduser()
+    path = Path(where)
     if not path.exists():
         raise HarnessError(
             f"data.{dataset}: {path} does not exist; give an official folder, its archive "

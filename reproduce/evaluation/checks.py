@@ -111,10 +111,11 @@ def _check_gradients(network: AttackedNetwork, images: Tensor, labels: Tensor) -
             (gradient,) = torch.autograd.grad(value, points)
         else:
             gradient = torch.zeros_like(points)
-        flat = int((gradient.flatten(1).abs().amax(1) == 0).sum())
-        if flat:
-            found.append(
-                f"{flat} of {len(labels)} images have a {name} gradient of exactly zero: "
-                "gradient attacks are blind there"
-            )
+        largest = gradient.flatten(1).abs().amax(1)
+        for kind, blind in (("of exactly zero", largest == 0), ("with NaN", largest.isnan())):
+            if blind.any():
+                found.append(
+                    f"{int(blind.sum())} of {len(labels)} images have a {name} gradient {kind}: "
+                    "gradient attacks are blind there"
+                )
     return found

@@ -130,6 +130,8 @@ class Worker:
             images, labels = self.store.plain(first, first + job.shard)
             batch = Batch(images, labels, self.store.indices[first : first + job.shard].tolist())
             warnings = []
+            if not job.source.ours:
+                self.network.check_gradient(images[:2])
             if number == 0:
                 warnings = check_network(self.network, batch, job.spec, self.facts)
             self.network.passes = Passes()

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from reproduce.catalogue import DatasetFacts, dataset_facts
 from reproduce.errors import HarnessError
 from reproduce.files import sha256_of_file
 from reproduce.models.build import build_model
 from reproduce.models.weights import load_weights
+from reproduce.tensors import expect_file
 from reproduce.zoo import ZooCheckpoint
 
 
@@ -95,8 +97,7 @@ class ModelSource:
         if self.zoo is not None:
             return self.zoo.fingerprint()
         if self.weights is not None:
-            if not self.weights.is_file():
-                raise HarnessError(f"checkpoint {self.weights} does not exist")
+            expect_file(self.weights)
             return sha256_of_file(self.weights)
         state = hashlib.sha256(str(self.import_path).encode())
         model = self.load()
@@ -140,4 +141,19 @@ def _import_model(path: str) -> nn.Module:
             ) from error
     if not isinstance(model, nn.Module):
         raise HarnessError(f"model {path!r} gives a {type(model).__name__}, not a torch.nn.Module")
+    _check_values(path, model)
     return model
+
+
+def _check_values(path: str, model: nn.Module) -> None:
+    """Refuse a network whose weights cannot be told apart, or frozen."""
+    for key, value in [*model.state_dict().items(), *model.named_parameters()]:
+        if not isinstance(value, Tensor):
+            problem = f"a {type(value).__name__}, not a tensor"
+        elif is_lazy(value) or value.is_meta:
+            problem = "without values: return a network that has its weights"
+        elif isinstance(value, nn.Parameter) and value.is_inference():
+            problem = "an inference tensor: make the network outside of torch.inference_mode"
+        else:
+            continue
+        raise HarnessError(f"model {path!r}: its {key} is {problem}")

@@ -1,22 +1,29 @@
 """Weights on disk: safetensors of our own, and state dicts that others published."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from reproduce.errors import HarnessError
+from reproduce.errors import HarnessError, brief
 from reproduce.files import write_atomically
-from reproduce.tensors import read_tensors
+from reproduce.tensors import SAVE_WEIGHTS, StandIn, expect_file, read_tensors
 
-# built by the official WideResNet class and never called
-_UNUSED = "sub_block1."
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+# what wrappers put into names: torch.compile; DataParallel and averaged weights; Lightning and
+# other classes around a network; FSDP
+_WRAPPERS = {"_orig_mod", "module", "model", "_model", "net", "network", "backbone"} | {
+    f"_{name}_module" for name in ("forward", "fsdp_wrapped", "checkpoint_wrapped")
+}
+# no weights: what the official WideResNet class builds and never calls, the count of averages
+_UNUSED = ("sub_block1.", "n_averaged")
+# where files that hold other weights too (averaged, a teacher's) keep the network's own
+_PLAIN = ("state_dict", "model_state_dict", "model", "net")
+_DEEPEST = 3
+_WHOLE = "attack the whole with --model package.module:attribute"
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
@@ -30,69 +37,159 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, st
     write_atomically(path, lambda part: save_file(plain, part, header))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, ours (.safetensors) or a published one (.pt, .pth).
+def read_weights(path: Path) -> Any:
+    """Read what a file holds, ours (.safetensors) or a published one (.pt, .pth).
 
-    A published file may wrap the state dict, carry ``module.`` from DataParallel,
-    and hold the unused block of the official WideResNet, which is dropped.  Files
-    are read as plain tensors; one that would run code is refused.
+    Which it is, its content says.  Files are read as plain tensors; one that would
+    run code is refused, and an object beside the tensors is read as a `StandIn`.
 
     Raises
     ------
     HarnessError
-        If the file is missing, cut short, or not a state dict.
+        If the file is missing, something else or cut short.
     """
-    if not path.is_file():
-        raise HarnessError(f"checkpoint {path} does not exist")
+    expect_file(path)
+    with path.open("rb") as handle:
+        begin = handle.read(9)
+    if begin[8:] != b"{":  # the header's length comes first
+        return read_tensors(path, stand_ins=True)
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
+        return dict(load_file(path))
     # of a dtype that torch does not have
     except (SafetensorError, OSError, LookupError, AttributeError, ValueError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise HarnessError(f"checkpoint {path} is cut short or damaged: {reason}") from error
-    return _plain_state(read_tensors(path), path)
-
-
-def _plain_state(content: Any, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in what a published file holds, and strip what wraps its names."""
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise HarnessError(f"checkpoint {path} holds no state dict of tensors")
-    state = {str(key).removeprefix("module."): value for key, value in content.items()}
-    return {key: value for key, value in state.items() if not key.startswith(_UNUSED)}
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a checkpoint into a network, every tensor of it.
 
+    A published file may hold the state dict within others, under names that wrappers
+    of a network give (``module.``, ``_orig_mod.``, ``model.`` ...), and with the unused
+    block of the official WideResNet, which is dropped.
+
     Raises
     ------
     HarnessError
-        If the file cannot be read or belongs to another architecture.
+        If the file cannot be read, holds weights that belong to another architecture or
+        stand beside layers of their own, or several that fit.
     """
-    state = read_weights(path)
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    # published files of old PyTorch versions lack the counters, which nothing reads
-    for key in expected.keys() - state.keys():
-        if key.endswith("num_batches_tracked"):
-            state[key] = torch.tensor(0)
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    if found != expected:
+    expected = model.state_dict()
+    content = read_weights(path)
+    found = dict(_state_dicts(content))
+    if not found:
+        raise HarnessError(f"checkpoint {path} holds {_nothing(content)}")
+    fitting, problems = {}, {}
+    for place, state in found.items():
+        named = _under_names_of(expected, state)
+        problem = _mismatch(expected, named)
+        if problem is None:
+            fitting[place] = named
+        else:
+            problems[place] = problem
+    if not fitting:
+        largest = max(problems, key=lambda place: len(found[place]))
+        raise HarnessError(f"checkpoint {path} {problems[largest]}")
+    own = [place for place in fitting if place.rpartition(".")[2] in _PLAIN]
+    chosen = own if len(own) == 1 else list(fitting)
+    if len(chosen) > 1:
         raise HarnessError(
-            f"checkpoint {path} is of another architecture: {_mismatch(expected, found)}"
+            f"checkpoint {path} holds several networks' weights, {', '.join(map(brief, chosen))}; "
+            f"save those to be attacked alone"
         )
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(fitting[chosen[0]])
+    except RuntimeError as error:  # quantised, sparse or without values
+        reason = " ".join(str(error).split())
+        raise HarnessError(f"checkpoint {path} cannot be loaded: {reason}") from error
 
 
-def _mismatch(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    """Name the first tensor that is missing, too many or of another shape."""
-    for key in expected:
+def _state_dicts(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Give every mapping of tensors alone within a file, with the keys that lead to it."""
+    waiting: list[tuple[tuple[object, ...], Any]] = [((), content)]
+    seen = set()  # a file may hold one mapping in many places, or in itself
+    for keys, value in waiting:
+        if not isinstance(value, Mapping) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if value and all(isinstance(one, Tensor) for one in value.values()):
+            yield ".".join(map(str, keys)), {str(key): one for key, one in value.items()}
+        elif len(keys) < _DEEPEST:
+            waiting += [((*keys, key), one) for key, one in value.items()]
+
+
+def _nothing(content: Any) -> str:
+    """Say what a file holds in place of a state dict."""
+    inside = [content, *content.values()] if isinstance(content, Mapping) else [content]
+    for value in inside:
+        if isinstance(value, StandIn) and value.network:
+            return f"a pickled network, {value.name}, which is code; {SAVE_WEIGHTS}"
+    if not isinstance(content, Mapping):
+        return f"no state dict of tensors but {_kind(content)}"
+    others = [item for item in content.items() if not isinstance(item[1], Tensor)]
+    kinds = [f"{brief(key)} {_kind(value)}" for key, value in others[:5]]
+    return f"no state dict of tensors alone; it has {', '.join(kinds) or 'nothing'}"
+
+
+def _kind(value: object) -> str:
+    return value.name if isinstance(value, StandIn) else type(value).__name__
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _under_names_of(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Give tensors the network's names, without what wrappers put into theirs.
+
+    Where two would have one name, all keep their own.
+    """
+    names = {_bare(key): key for key in expected}
+    used = {key: value for key, value in state.items() if not _bare(key).startswith(_UNUSED)}
+    named = {
+        key if key in expected else names.get(_bare(key), key): value for key, value in used.items()
+    }
+    named = named if len(named) == len(used) else used
+    # published files of old PyTorch versions lack the counters, which nothing reads
+    counters = {key: value for key, value in expected.items() if key.endswith("_batches_tracked")}
+    return {**counters, **named}
+
+
+def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Name the first tensor that is missing, too many or of another kind; None if all fit."""
+    for key, value in expected.items():
         if key not in found:
-            return f"it has no {key}"
-        if expected[key] != found[key]:
-            return f"{key} has shape {list(found[key])}, expected {list(expected[key])}"
-    extra = next(key for key in found if key not in expected)
-    return f"it has {extra}, which the network lacks"
+            return _missing(key, expected, found)
+        if value.shape != found[key].shape:
+            shapes = f"{list(found[key].shape)}, expected {list(value.shape)}"
+            return f"is of another architecture: {key} has shape {shapes}"
+        if value.is_floating_point() != found[key].is_floating_point():
+            return f"cannot be loaded: {key} is {found[key].dtype}, expected real numbers"
+    extra = next((key for key in found if key not in expected), None)
+    if extra is None:
+        return None
+    if _bare(extra) in expected:
+        return f"has {_bare(extra)} twice, also as {extra}; {SAVE_WEIGHTS}"
+    if _bare(extra).partition(".")[0] in {key.partition(".")[0] for key in expected}:
+        return f"is of another architecture: it has {extra}, which the network lacks"
+    return (
+        f"has {extra} beside the network's tensors: if that layer normalises the images or "
+        f"changes them otherwise, {_WHOLE}, else {SAVE_WEIGHTS}"
+    )
+
+
+def _missing(key: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Say what may be there in place of a tensor of the network."""
+    alike = [name for name in found if _bare(name) == key]
+    if len(alike) > 1:
+        return f"has {key} several times, as {', '.join(alike)}; {SAVE_WEIGHTS}"
+    for prefix in (name.removesuffix(key) for name in found if name.endswith(f".{key}")):
+        if all(f"{prefix}{name}" in found for name, value in expected.items() if value.ndim):
+            return (
+                f"has names that begin with {prefix!r} ({prefix}{key}, expected {key}): if what "
+                f"stands around the network there normalises the images or changes them otherwise, "
+                f"{_WHOLE}, else {SAVE_WEIGHTS}"
+            )
+    return f"is of another architecture: it has no {key}"

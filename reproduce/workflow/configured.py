@@ -6,15 +6,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import wraps
+from functools import reduce, wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from snakemake.exceptions import WorkflowError
 
 from reproduce import paths
 from reproduce.cells import Cell, parse_cell
-from reproduce.config import Checkpoint, Config
+from reproduce.config import Checkpoint, Config, merge
 from reproduce.errors import HarnessError
 from reproduce.experiments import (
     Evaluation,
@@ -28,8 +28,19 @@ from reproduce.figures import available_figures
 from reproduce.outcomes import PublishedAttack
 from reproduce.planning import is_evaluated
 from reproduce.runs import RunInfo, problem_with, read_run
-from reproduce.settings import CONFIG_VARIABLE, build_config, from_snakefile, kept_values
+from reproduce.settings import (
+    CONFIG_VARIABLE,
+    build_config,
+    from_snakefile,
+    kept_values,
+    read_settings,
+)
 from reproduce.specs import checkpoints, lemma_digest, training_spec
+
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
+
+_FILE = "config.yaml"
 
 # a job of a cluster tells the processes that it starts
 _JOB_VARIABLE = "REPRODUCE_IN_JOB"
@@ -68,6 +79,22 @@ def _typed(value: Any) -> Any:
     return value
 
 
+@for_rules
+def workflow_settings(workflow: "Workflow") -> dict[str, Any]:
+    """Read config.yaml, what ``--configfile`` names, and ``--config``, each over those before it.
+
+    Snakemake's own reader of such files takes the last of two values of a key in silence.
+    """
+    if workflow.remote_exec and from_snakefile():
+        return {}  # config.yaml may have changed since, and its job does what was planned
+    given = workflow.config_settings
+    if not given.replace_workflow_config and (Path(_FILE).exists() or not given.configfiles):
+        # for Snakemake's report, and for jobs that get a copy of the sources
+        workflow.configfiles.insert(0, _FILE)
+    files = [read_settings(Path(file)) for file in workflow.configfiles]
+    return reduce(merge, [*files, _typed(given.config)])
+
+
 def finished_runs(config: Config) -> tuple[dict[Cell, RunInfo], list[Cell]]:
     """Return the planned runs that were imported and are current, and the finished stale ones."""
     imported, stale = {}, []
@@ -96,7 +123,7 @@ class Configured:
     Parameters
     ----------
     config : mapping
-        Snakemake's merged configuration: config.yaml and ``--config``.
+        What the user sets.
     remote : bool
         Whether this Snakemake is in a job of a cluster, which the one that planned it sent.
 
@@ -109,21 +136,20 @@ class Configured:
     def __init__(self, config: Mapping[str, Any], *, remote: bool = False) -> None:
         if remote:
             os.environ[_JOB_VARIABLE] = "1"
-            # config.yaml may have changed since; a cluster that hands on no environment
-            # leaves what it says now
+            # a cluster that hands on no environment leaves what config.yaml says now
             config = json.loads(os.environ.get(CONFIG_VARIABLE, "null")) or config
         planning = not remote and not from_snakefile()
         # also in the processes in which a job of a cluster runs a group
         self.in_job = _JOB_VARIABLE in os.environ
-        config = _typed(config)
         self.config = for_rules(build_config)(config)
         kept = kept_values(config, self.config, planned_methods(self.config)) if planning else None
         if kept is not None:
             print(f"{kept}.", file=sys.stderr)
         # Jobs read the configuration as it was planned, whatever happens to config.yaml
-        # meanwhile, and run with the Python of this Snakemake; a conda environment that a
-        # job activates comes before it on the path.
-        os.environ[CONFIG_VARIABLE] = json.dumps(config)
+        # meanwhile and whatever $VAR is on their machine, and run with the Python of this
+        # Snakemake; a conda environment that a job activates comes before it on the path.
+        places = self.config.model_dump(mode="json", include={"results", "data"})
+        os.environ[CONFIG_VARIABLE] = json.dumps({**config, **places})
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # whatever the locale, their logs are UTF-8
         os.environ["PYTHONIOENCODING"] = "utf-8"

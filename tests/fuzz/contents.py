@@ -1,7 +1,9 @@
 """Whole files of every kind, which are then damaged."""
 
+import argparse
 import json
 import pickle
+from collections import defaultdict
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -196,6 +198,15 @@ def checkpoints() -> list[bytes]:
             torch.save(content, target, _use_new_zipfile_serialization=new)
             found.append(target.getvalue())
     return found
+
+
+def wrapped() -> list[bytes]:
+    """Checkpoints, and one with objects that a stand-in takes the place of."""
+    target = BytesIO()
+    state = {"a": torch.zeros(2, 3), "b": torch.arange(2), "c": torch.ones(1)}
+    objects = [argparse.Namespace(lr=0.1), np.arange(3), defaultdict(list, a=[1])]
+    torch.save({"net": state, "args": objects}, target)
+    return [*checkpoints(), target.getvalue()]
 
 
 def images_files() -> list[bytes]:

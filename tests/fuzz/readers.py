@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import torch
 from fuzz.contents import (
     CELL,
     OF_RUN,
@@ -38,8 +39,10 @@ from fuzz.contents import (
     text_frames,
     traces,
     weights_files,
+    wrapped,
 )
 from fuzz.reader import Reader
+from torch import nn
 
 from reproduce import paths
 from reproduce.config import Config
@@ -53,7 +56,7 @@ from reproduce.evaluation.shards import read_shard
 from reproduce.examples.files import read_files
 from reproduce.files import read_json, read_npz, sha256_of_file
 from reproduce.lemma.results import read_examination
-from reproduce.models.weights import read_weights
+from reproduce.models.weights import load_weights, read_weights
 from reproduce.outcomes import PublishedAttack
 from reproduce.planning import load_speeds
 from reproduce.records import read_record
@@ -184,6 +187,13 @@ def _read_image(path: Path) -> object:
     return Decoder(16).middle(path)
 
 
+def _load_checkpoint(path: Path) -> None:
+    model = nn.Module()
+    for name, value in {"a": torch.zeros(2, 3), "b": torch.arange(2), "c": torch.ones(1)}.items():
+        model.register_buffer(name, value)
+    load_weights(model, path)
+
+
 def _read_all_speeds(path: Path) -> object:
     speeds = load_speeds(small_config(_folder_of(path)))
     return speeds.seconds("digits", "wrn-10-0.25") * 2.0
@@ -236,7 +246,7 @@ READERS: dict[str, Reader] = {
     ),
     "state": Reader(states, _plain("state-0.safetensors"), read_rows),
     "safetensors": Reader(safetensors_files, _plain("model.safetensors"), read_weights),
-    "checkpoints": Reader(checkpoints, _plain("published.pt"), read_weights),
+    "checkpoints": Reader(wrapped, _plain("published.pt"), _load_checkpoint),
     "tensors": Reader(checkpoints, _plain("published.pt"), read_tensors),
     "images": Reader(images_files, _plain("n1_0.jpeg"), _read_image),
     "traces": Reader(traces, _plain("trace.parquet"), lambda path: read_trace(path, CELL)),

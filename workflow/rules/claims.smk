@@ -16,4 +16,4 @@ rule claims:
         preset=HARNESS.config.preset,
         digest=lambda _: HARNESS.claims_digest(),
     shell:
-        "python -m reproduce claims --preset {params.preset} > {log} 2>&1"
+        "python -m reproduce claims --preset {params.preset} > {log:q} 2>&1"

@@ -1,21 +1,25 @@
 # The configuration, checked once, and what every rule shares.
-from pathlib import Path
 from shlex import quote
 
 from reproduce import paths
 from reproduce.catalogue import ZOO_ID
-from reproduce.workflow import CELL, Harness
+from reproduce.workflow import CELL, Harness, workflow_settings
 
-HARNESS = Harness(config, remote=workflow.remote_exec)
+HARNESS = Harness(workflow_settings(workflow), remote=workflow.remote_exec)
 # used only with --sdm conda, else jobs run in the environment of Snakemake itself
 ENVIRONMENT = "../../envs/gpu.yaml"
 
 
-# The end of jobs whose outputs are update(): they may find them whole, and leave them.  A parameter
-# that is derived from files is no reason to run a job again.
+# The end of jobs whose outputs are update(): they may find them whole, and leave them.  Outputs are
+# then as new as the job.  Inputs from the future, after a clock was set back, get that time too; or
+# Snakemake would remove the outputs as older than what they are made from.  A parameter that is
+# derived from files is no reason to run a job again.
 def freshened(wildcards, input, output):
-    script = Path(workflow.basedir) / "workflow" / "scripts" / "freshen.sh"
-    return f"sh {quote(str(script))} {output} -- {input}"
+    outputs, inputs = (" ".join(map(quote, files)) for files in (output, input))
+    return (
+        f'set -- {outputs} && touch -c -- "$@" && for file in {inputs}; do'
+        ' if [ "$file" -nt "$1" ]; then touch -c -r "$1" -- "$file"; fi; done'
+    )
 
 
 # Short attacks on the checkpoints of one run share a job of a cluster: they can begin at the same

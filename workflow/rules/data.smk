@@ -15,4 +15,4 @@ rule prepare:
     params:
         source=lambda wildcards: HARNESS.source(wildcards.source),
     shell:
-        "python -m reproduce prepare {wildcards.source} > {log} 2>&1"
+        "python -m reproduce prepare {wildcards.source} > {log:q} 2>&1"

@@ -43,7 +43,7 @@ rule evaluate:
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
-        " {params.limit} > {log} 2>&1 && {params.freshened}"
+        " {params.limit} > {log:q} 2>&1 && {params.freshened}"
 
 
 # One attack on a published checkpoint.  The job succeeds also where the checkpoint cannot be
@@ -84,7 +84,7 @@ rule evaluate_published:
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
         " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
-        " {params.limit} > {log} 2>&1"
+        " {params.limit} > {log:q} 2>&1"
 
 
 # The adversarial images themselves, of a few test images and two networks; update() as in train.
@@ -106,4 +106,4 @@ rule examples:
         preset=HARNESS.config.preset,
         digest=HARNESS.examples_digest(),
     shell:
-        "python -m reproduce examples --preset {params.preset} > {log} 2>&1 && touch -c {output}"
+        "python -m reproduce examples --preset {params.preset} > {log:q} 2>&1 && touch -c -- {output:q}"

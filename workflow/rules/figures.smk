@@ -22,7 +22,7 @@ rule figure:
         preset=HARNESS.config.preset,
         digest=lambda wildcards: HARNESS.table_digest(wildcards.figure),
     shell:
-        "python -m reproduce figure {wildcards.figure} --preset {params.preset} > {log} 2>&1"
+        "python -m reproduce figure {wildcards.figure} --preset {params.preset} > {log:q} 2>&1"
 
 
 # Lemma 4.2 needs no runs, and no GPU; update() as in train.
@@ -41,4 +41,4 @@ rule examine_lemma:
         preset=HARNESS.config.preset,
         digest=HARNESS.lemma_digest,
     shell:
-        "python -m reproduce lemma --preset {params.preset} > {log} 2>&1 && touch -c {output}"
+        "python -m reproduce lemma --preset {params.preset} > {log:q} 2>&1 && touch -c -- {output:q}"

@@ -18,4 +18,4 @@ rule report:
         preset=HARNESS.config.preset,
         digest=HARNESS.report_digest(),
     shell:
-        "python -m reproduce report --preset {params.preset} > {log} 2>&1"
+        "python -m reproduce report --preset {params.preset} > {log:q} 2>&1"

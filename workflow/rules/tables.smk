@@ -25,7 +25,7 @@ rule table:
         preset=HARNESS.config.preset,
         digest=lambda wildcards: HARNESS.table_digest(wildcards.table),
     shell:
-        "python -m reproduce table {wildcards.table} --preset {params.preset} > {log} 2>&1"
+        "python -m reproduce table {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
 
 rule compare:
@@ -47,7 +47,7 @@ rule compare:
         digest=lambda wildcards: HARNESS.table_digest(wildcards.table),
         runs=lambda wildcards: HARNESS.compared_runs(wildcards.table),
     shell:
-        "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log} 2>&1"
+        "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
 
 rule checkpoints:
@@ -63,7 +63,7 @@ rule checkpoints:
         preset=HARNESS.config.preset,
         digest=HARNESS.table_digest("checkpoints"),
     shell:
-        "python -m reproduce table checkpoints --preset {params.preset} > {log} 2>&1"
+        "python -m reproduce table checkpoints --preset {params.preset} > {log:q} 2>&1"
 
 
 # also of records that no experiment asks for; `reproduce results` takes in what came by hand
@@ -81,4 +81,4 @@ rule results:
         # the settings of every attack and training, as those of a table are
         digest=lambda _: HARNESS.table_digest("results"),
     shell:
-        "python -m reproduce results --preset {params.preset} > {log} 2>&1"
+        "python -m reproduce results --preset {params.preset} > {log:q} 2>&1"

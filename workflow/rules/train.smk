@@ -42,4 +42,4 @@ rule train:
         ),
     shell:
         "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
-        " {params.limit} > {log} 2>&1 && {params.freshened}"
+        " {params.limit} > {log:q} 2>&1 && {params.freshened}"
