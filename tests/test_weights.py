@@ -1,0 +1,290 @@
+"""Weights on disk: published state dicts, what lies beside them, and files of another kind."""
+
+import argparse
+import gzip
+import pickle
+import tarfile
+import zipfile
+from collections import defaultdict, deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
+
+from reproduce.catalogue import dataset_facts
+from reproduce.errors import HarnessError
+from reproduce.models import ModelSource, build_model, load_weights, read_weights, save_weights
+
+CIFAR = dataset_facts("cifar10")
+DIGITS = dataset_facts("digits")
+
+
+class _OfficialLayout(torch.nn.Module):
+    """The names of the official class: the block that is never used among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        used = build_model("wrn-10-0.5", CIFAR, seed=1)
+        for name, child in used.named_children():
+            self.add_module(name, child)
+        self.sub_block1 = build_model("wrn-10-0.5", CIFAR, seed=2).block1
+
+
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "parallel", "old"])
+def test_published_state_dicts_load(tmp_path: Path, wrap: str) -> None:
+    official = _OfficialLayout()
+    state = dict(official.state_dict())
+    assert any(key.startswith("sub_block1.") for key in state)
+    if wrap == "parallel":
+        state = {f"module.{key}": value for key, value in state.items()}
+    if wrap == "old":
+        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    path = tmp_path / "published.pt"
+    torch.save({"state_dict": state, "epoch": 76} if wrap == "state_dict" else state, path)
+    model = build_model("wrn-10-0.5", CIFAR, seed=9).eval()
+    load_weights(model, path)
+    images = torch.rand(2, 3, 32, 32)
+    expected = build_model("wrn-10-0.5", CIFAR, seed=1).eval()
+    assert torch.equal(model(images), expected(images))
+
+
+def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
+    model = build_model("densenet-bc-10-4", DIGITS).to(memory_format=torch.channels_last)
+    path = tmp_path / "model.safetensors"
+    save_weights(path, model.state_dict(), {"cell": "x"})
+    again = build_model("densenet-bc-10-4", DIGITS, seed=1)
+    load_weights(again, path)
+    state = again.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
+    model = build_model("wrn-10-0.25", DIGITS)
+    path = tmp_path / "model.safetensors"
+    save_weights(path, model.state_dict(), {})
+    with pytest.raises(HarnessError, match=r"another architecture: .* has shape"):
+        load_weights(build_model("wrn-10-0.5", DIGITS), path)
+    with pytest.raises(HarnessError, match="another architecture: it has no"):
+        load_weights(build_model("wrn-16-0.25", DIGITS), path)
+    deeper = tmp_path / "deeper.safetensors"
+    save_weights(deeper, build_model("wrn-16-0.25", DIGITS).state_dict(), {})
+    with pytest.raises(HarnessError, match=r"another architecture: it has .* which"):
+        load_weights(model, deeper)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(HarnessError, match="cut short or damaged"):
+        read_weights(path)
+    published = tmp_path / "model.pt"
+    torch.save(model.state_dict(), published)
+    published.write_bytes(published.read_bytes()[:2000])
+    with pytest.raises(HarnessError, match="cut short or damaged"):
+        read_weights(published)
+    with pytest.raises(HarnessError, match="does not exist"):
+        read_weights(tmp_path / "none.pt")
+
+
+def _digits(seed: int = 1) -> dict[str, torch.Tensor]:
+    return dict(build_model("wrn-10-0.25", DIGITS, seed).state_dict())
+
+
+def _loaded(path: Path) -> bool:
+    """Load a checkpoint of `_digits` and say whether its weights arrived."""
+    model = build_model("wrn-10-0.25", DIGITS, seed=9)
+    load_weights(model, path)
+    return all(torch.equal(value, model.state_dict()[k]) for k, value in _digits().items())
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.module.", "model._orig_mod.", "net.", "backbone.", "_model."]
+)
+def test_names_that_wrappers_give(tmp_path: Path, prefix: str, form: str) -> None:
+    state, path = {prefix + k: v for k, v in _digits().items()}, tmp_path / "w.pt"
+    if form == "safetensors":
+        save_file(state, path)  # whatever the file is called
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
+    assert _loaded(path)
+
+
+def test_a_part_that_was_compiled_alone(tmp_path: Path) -> None:
+    state = {k.replace("block1.", "block1._orig_mod."): v for k, v in _digits().items()}
+    torch.save(state, tmp_path / "w.pt")
+    assert _loaded(tmp_path / "w.pt")
+
+
+def test_averaged_weights(tmp_path: Path) -> None:
+    model = build_model("wrn-10-0.25", DIGITS, seed=1)
+    torch.save({"ema": AveragedModel(model).state_dict(), "epoch": 3}, tmp_path / "w.pt")
+    assert _loaded(tmp_path / "w.pt")
+
+
+def test_names_that_truly_begin_so(tmp_path: Path) -> None:
+    """A network may itself have a part that is called as a wrapper's is."""
+    first, second = torch.nn.Module(), torch.nn.Module()
+    first.model, second.model = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    torch.save(first.state_dict(), tmp_path / "w.pt")
+    load_weights(second, tmp_path / "w.pt")
+    assert torch.equal(first.model.weight, second.model.weight)
+
+
+def test_the_network_s_own_weights_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"optimizer": {0: _digits()}, "ema": _digits(2), "net": _digits()}, path)
+    assert _loaded(path)
+    torch.save({"student": _digits(), "teacher": _digits(2)}, path)
+    with pytest.raises(HarnessError, match="several networks' weights, 'student', 'teacher'"):
+        _loaded(path)
+
+
+def _under(prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in _digits().items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: _under("1."), r"begin with '1.' \(1.conv1.weight, expected conv1.weight\): if"),
+        (lambda: _under("encoder."), "begin with 'encoder.'"),
+        (lambda: {"normalize.mean": torch.zeros(1)} | _under("model."), "has normalize.mean besi"),
+        (lambda: _under("net.") | _under("model."), "several times, as net.conv1.weight, model"),
+        (lambda: _under("net.") | _digits(), "has conv1.weight twice, also as net.conv1"),
+        (lambda: {k: v.to(torch.int8) for k, v in _digits().items()}, "is torch.int8, expected"),
+        (lambda: {k: v.to("meta") for k, v in _digits().items()}, "cannot be loaded: .* no data"),
+        (lambda: _digits() | {"epoch": 3}, "no state dict of tensors alone; it has 'epoch' int"),
+        (lambda: {"model": torch.nn.ReLU(), "epoch": 3}, "holds a pickled network, torch.nn.*ReLU"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    tmp_path: Path, content: Callable[[], object], message: str
+) -> None:
+    torch.save(content(), tmp_path / "w.pt")
+    with pytest.raises(HarnessError, match=message):
+        _loaded(tmp_path / "w.pt")
+
+
+def test_a_mapping_that_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, object] = {"epoch": 3, "net": _digits()}
+    content["again"] = [content["net"], content]
+    content["itself"] = content
+    torch.save(content, tmp_path / "w.pt")
+    assert _loaded(tmp_path / "w.pt")
+
+
+class _Told(dict):
+    """A mapping that says when code of its own runs."""
+
+    made = 0
+
+    def __init__(self, *_: object) -> None:
+        _Told.made += 1
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        argparse.Namespace(lr=0.1),
+        np.arange(3),
+        np.bool_(1),
+        Path("results"),
+        datetime(2021, 12, 6, tzinfo=UTC),
+        partial(Path, "results"),
+        defaultdict(list, a=[1]),
+        deque([1, 2]),
+        frozenset([1]),
+        HTTPStatus.OK,
+        _Told(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_objects_beside_the_weights_are_passed_over(
+    tmp_path: Path, beside: object, zipped: bool
+) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(
+        {"state_dict": _digits(), "args": beside}, path, _use_new_zipfile_serialization=zipped
+    )
+    _Told.made = 0
+    assert _loaded(path)
+    assert not _Told.made
+
+
+class _Evil:
+    def __reduce__(self) -> tuple:
+        return (exec, ("raise SystemExit('code from a checkpoint was run')",))
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt"
+    torch.save({"state_dict": {"x": _Evil()}}, path)
+    with pytest.raises(HarnessError, match="asks for exec: only tensors are read"):
+        read_weights(path)
+
+
+def _archive(name: str, pack: Callable[[BytesIO], object]) -> tuple[str, bytes]:
+    target = BytesIO()
+    pack(target)
+    return name, target.getvalue()
+
+
+def _zip(target: BytesIO) -> None:
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("wrn.pt", b"weights")
+
+
+def _tar(target: BytesIO) -> None:
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("wrn.pt"))
+
+
+def _truncated(target: BytesIO) -> None:
+    torch.save(torch.zeros(9), target)
+    target.truncate(300)
+
+
+@pytest.mark.parametrize(
+    ("words", "content"),
+    [
+        ("empty", b""),
+        ("a Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"),
+        ("a web page", b"\n<!DOCTYPE html><title>Quota exceeded</title>"),
+        ("a text, not a checkpoint; it begins with '.\"message", b'{"message": "Not Found"}'),
+        ("compressed with gzip", gzip.compress(b"weights")),
+        ("an ONNX file", b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\x9f\x01"),
+        _archive("a tar archive", _tar),
+        _archive("a zip archive .* 'wrn.pt' in it", _zip),
+        _archive("a file of NumPy arrays", lambda target: np.savez(target, a=np.zeros(3))),
+        _archive("a TorchScript", lambda f: torch.jit.save(torch.jit.script(torch.nn.ReLU()), f)),
+        _archive("cut short or damaged, or .* .File is not a zip file", _truncated),
+        ("cut short or damaged, or torch.save did not write it", pickle.dumps({"a": 1}, 2)),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_other_files_are_named(tmp_path: Path, words: str, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"w.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(HarnessError, match=f"is {words}"):
+        read_weights(path)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    source = ModelSource("digits", "wrn-10-0.25", tmp_path)
+    for use in (source.fingerprint, source.load):
+        with pytest.raises(HarnessError, match="is a folder; name the file in it"):
+            use()
+
+
+def test_a_file_without_a_state_dict(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.pt"
+    torch.save([1, 2, 3], path)
+    with pytest.raises(HarnessError, match="no state dict"):
+        _loaded(path)
