@@ -1,6 +1,8 @@
 """What a result was made with: versions, and the commit of the code."""
 
+import os
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -15,7 +17,7 @@ _LIBRARIES = ("torch", "numpy", "pandas", "scikit-learn")
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Return versions of Python and libraries, and the commit if the code is a checkout."""
+    """Return versions of Python and libraries, and the commit of the code if it can be told."""
     return {
         "versions": {
             "reproduce": __version__,
@@ -53,7 +55,7 @@ def _compiled(value: str | bool | None) -> str:
 
 
 def _named(commit: str | None) -> str:
-    return "no checkout" if commit is None else f"commit {commit}"
+    return "no known commit" if commit is None else f"commit {commit}"
 
 
 _ROUNDING = "the last bits round otherwise from here on"
@@ -68,13 +70,26 @@ _KEYS: dict[str, Callable[[Any], str]] = {
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout this package runs from, marked if it was changed."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
+    """Return the commit of the code: git's, or where there is no checkout the one it is said of."""
+    root = Path(__file__).resolve().parents[1]
+    told = root / "COMMIT"
+    found = told.read_text(encoding="utf-8").strip() if told.is_file() else ""
+    archived = found if re.fullmatch("[0-9a-f]{40}", found) else None
+    return _described(root) or os.environ.get("REPRODUCE_COMMIT") or archived
+
+
+def _described(root: Path) -> str | None:
+    """Return the commit that is checked out in a folder, marked if files were changed."""
+    if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    # of another owner it may be, its code runs; a hook of git's would name another repository
+    git = ["git", "-c", f"safe.directory={root}", "-C", str(root)]
+    command = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", env=own, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -261,6 +261,8 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, loaders: int) -> 
         store.plain(0, 6)
 
 
+# of the loader that PyTorch did not make whole
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_process_is_left_where_not_all_can_be_started(dataset: Dataset, monkeypatch) -> None:
     fork, started = os.fork, []
 
@@ -271,7 +273,7 @@ def test_no_process_is_left_where_not_all_can_be_started(dataset: Dataset, monke
         return started[0]
 
     monkeypatch.setattr(os, "fork", limited)
-    with pytest.raises(HarnessError, match=r"cannot be started: .* unavailable; .* `ulimit -n`"):
+    with pytest.raises(HarnessError, match=r"cannot be started: .* unavailable; .*loaders"):
         _batches(dataset, loaders=2).batch(1, 0)
     for process in active_children():
         process.join(1)
@@ -294,7 +296,7 @@ def test_a_killed_process_is_said_in_a_line(dataset: Dataset, monkeypatch) -> No
     (process,) = source._coming._workers
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    with pytest.raises(HarnessError, match=r"^a process .* was lost: .* Killed.*; the same"):
+    with pytest.raises(HarnessError, match=r"^a process that .* was lost: .*; the same"):
         for step in range(1, 4):
             source.batch(3, step)
     # and again, from where it was

@@ -1,9 +1,12 @@
 """Files, locks, devices and progress: what stands between a run and the machine."""
 
 import errno
+import fcntl
 import io
+import os
 import re
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +22,7 @@ from reproduce.errors import HarnessError
 from reproduce.files import digest, exclusive, read_json, write_atomically, write_json, write_text
 from reproduce.progress import ProgressBar
 from reproduce.provenance import provenance
+from reproduce.slots import take_slots
 from reproduce.vision import torchvision
 
 # --- files
@@ -36,6 +40,24 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, half)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def without_locks(*_: object) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    # of what is written no reader sees a part, locks or not
+    write_text(tmp_path / "file", "new")
+    with (
+        pytest.raises(HarnessError, match=f"^{tmp_path}/lock cannot be locked, its disk knows no"),
+        exclusive(tmp_path / "lock", "a run"),
+    ):
+        pass
+    folder = tmp_path / "slots"
+    with ExitStack() as held, pytest.raises(HarnessError, match="choosing cannot be locked, its"):
+        take_slots(held, folder, ["card"], 1, 1)
 
 
 def test_files_are_readable_as_the_user_wants(tmp_path: Path) -> None:
@@ -212,3 +234,41 @@ def test_provenance_names_versions_and_commit(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(subprocess, "run", slow)
     assert provenance_module._commit() is None
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of the code, as far as that asks where it is."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(provenance_module, "__file__", str(tmp_path / "reproduce" / "code.py"))
+    return tmp_path
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_the_commit_of_a_checkout_of_another_owner(checkout: Path) -> None:
+    for path in (checkout, checkout / ".git"):
+        os.chown(path, 65534, 65534)
+    assert re.fullmatch("[0-9a-f]{40}", provenance_module._commit() or "")
+
+
+def test_the_commit_is_not_of_the_repository_of_a_hook(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = provenance_module._commit()
+    monkeypatch.setenv("GIT_DIR", str(checkout / "other"))
+    assert provenance_module._commit() == expected is not None
+
+
+def test_the_commit_where_there_is_no_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance_module, "__file__", str(tmp_path / "reproduce" / "code.py"))
+    told = tmp_path / "COMMIT"
+    told.write_text("$Format:%H$\n")  # as it lies in a checkout
+    assert provenance_module._commit() is None
+    told.write_text(f"{'0a' * 20}\n")  # as `git archive` writes it
+    assert provenance_module._commit() == "0a" * 20
+    monkeypatch.setenv("REPRODUCE_COMMIT", "built from v1")
+    assert provenance_module._commit() == "built from v1"

@@ -12,15 +12,32 @@ from reproduce.errors import HarnessError
 
 # seconds that a lock is waited for: who looks whether it is held has it for microseconds
 _LOOK = 0.4
+# what disks without locks answer: some in FUSE, Lustre mounted without, NFS without its lock daemon
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+
+
+class _Lock(FileLock):
+    """A lock that says it where the disk knows none."""
+
+    def _acquire(self) -> None:
+        try:
+            super()._acquire()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise HarnessError(
+                f"{self.lock_file} cannot be locked, its disk knows no locks "
+                f"({error.strerror}); set results, or TMPDIR for GPUs, to a folder on another disk"
+            ) from error
 
 
 def lock_file(path: Path) -> BaseFileLock:
     """Return a lock on a file, not held yet, that the operating system drops with its holder.
 
-    Where the disk knows no locks, taking it raises NotImplementedError: the lock that
-    filelock would take instead outlives a killed holder.
+    Where the disk knows no locks, taking it raises HarnessError: the lock that filelock would
+    take instead outlives a killed holder.
     """
-    return FileLock(path, fallback_to_soft=False)
+    return _Lock(path, fallback_to_soft=False)
 
 
 def is_held(path: Path) -> bool:
@@ -67,10 +84,6 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise HarnessError(f"{path} cannot be locked: {error.strerror or error}") from error
-    except NotImplementedError as error:
-        raise HarnessError(
-            f"{path} cannot be locked, its disk knows no locks; set results to a folder on another"
-        ) from error
     try:
         yield
     finally:

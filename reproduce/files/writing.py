@@ -80,7 +80,7 @@ def _workplace(parent: Path) -> Iterator[Path]:
         except (Timeout, FileNotFoundError):
             # between the two lines another process took it for abandoned, and removes it
             continue
-        except (OSError, NotImplementedError):
+        except (OSError, HarnessError):
             # a disk without locks: nobody can take the folder for abandoned either
             pass
         try:
@@ -101,7 +101,7 @@ def remove_abandoned(folder: Path) -> None:
     What other machines left stays too: not every disk carries locks from one to another.
     """
     for left in folder.glob(f"{glob.escape(_HOST)}*{_PART}"):
-        with suppress(Timeout, OSError, NotImplementedError), lock_file(left / _ALIVE).acquire(0):
+        with suppress(Timeout, OSError, HarnessError), lock_file(left / _ALIVE).acquire(0):
             shutil.rmtree(left, ignore_errors=True)
 
 

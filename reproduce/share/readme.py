@@ -106,7 +106,7 @@ def _facts(config: Config, runs: Iterable[RunInfo]) -> str:
     rows = {
         "hardware": _each(piece.name for piece in pieces),
         "versions": _each(versions),
-        "commit": _each(piece.commit or "no checkout" for piece in pieces),
+        "commit": _each(piece.commit or "no known commit" for piece in pieces),
         "begun": _each([dates[0], dates[-1]] if dates else []),
         "images": _each(data),
     }
