@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sysconfig
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -121,6 +122,18 @@ def test_a_run_that_goes_on_uncompiled_says_so(
 )
 def test_compiled_where_it_pays(sets: dict[str, str], passes: float, wanted: bool) -> None:
     assert wants_compiling(Machine.model_validate(sets), passes) is wanted
+
+
+@pytest.mark.parametrize("lacking", ["g++", "Python.h"])
+def test_not_compiled_where_nothing_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    if lacking == "g++":
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    assert not wants_compiling(Machine(device="cpu"), 1e12)
 
 
 def test_without_a_compiler_one_line() -> None:

@@ -78,9 +78,9 @@ class Machine(Section):
     once: a smaller batch then costs them a second forward pass a gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the network, for training and for evaluation; auto does it on a CPU for more than a
-    million forward passes of images, where the minute it takes is won back, and not on a GPU, where
-    that was not measured yet. It rounds otherwise in the last bits; run.json and the records say of
-    every piece how it was done."""
+    million forward passes of images, where the minute it takes is won back, if there are a C++
+    compiler and Python's headers, and not on a GPU, where that was not measured yet. It rounds
+    otherwise in the last bits; run.json and the records say of every piece how it was done."""
     compile_mode: CompileMode = "default"
     """How training is compiled: reduce-overhead records CUDA graphs, for thin networks on a GPU;
     max-autotune-no-cudagraphs tries several kernels."""

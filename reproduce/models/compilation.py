@@ -1,7 +1,11 @@
 """Networks compiled by PyTorch: the same function in fewer and larger kernels."""
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,8 +25,14 @@ _VARIANTS = 64
 def wants_compiling(machine: Machine, passes: float) -> bool:
     """Say whether work of so many forward passes of images is done by a compiled network."""
     if machine.compile == "auto":
-        return machine.device == "cpu" and passes > _WORTH_COMPILING
+        return machine.device == "cpu" and passes > _WORTH_COMPILING and _has_compiler()
     return machine.compile == "always"
+
+
+def _has_compiler() -> bool:
+    """Say whether there is what PyTorch compiles with, which slim containers lack."""
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return shutil.which(os.environ.get("CXX", "g++")) is not None and headers.is_file()
 
 
 def compiled(
