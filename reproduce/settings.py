@@ -153,16 +153,18 @@ def override(config: Config, sets: Mapping[str, Any]) -> Config:
 class _Loader(yaml.SafeLoader):
     """A safe loader that refuses a key written twice; YAML would drop the first in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping after checking its keys."""
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Read a mapping and check its keys as they are written, before ``<<`` brings more."""
+        node = super().compose_mapping_node(anchor)
         keys = set()
         for written, _ in node.value:
-            key = self.construct_object(written, deep=True)
+            # of others the constructor says that they are no keys
+            key = written.value if isinstance(written, yaml.ScalarNode) else id(written)
             if key in keys:
                 line = written.start_mark.line + 1
                 raise yaml.YAMLError(f"key {brief(key)} stands twice, again in line {line}")
             keys.add(key)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def _read(source: Path | str) -> Tree:

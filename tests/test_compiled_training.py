@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sysconfig
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from reproduce.cells import Cell, parse_cell
 from reproduce.config import Config, Machine
 from reproduce.distributed import Group
 from reproduce.errors import HarnessError, Stopped
-from reproduce.models import compiled, compiling, wants_compiling
+from reproduce.models import compilation, compiled, compiling, wants_compiling
 from reproduce.precision import computed_in, forward_in, products_in
 from reproduce.rng import generator
 from reproduce.specs import training_spec
@@ -113,19 +114,38 @@ def test_a_run_that_goes_on_uncompiled_says_so(
 
 
 @pytest.mark.parametrize(
-    ("sets", "passes", "wanted"),
+    ("sets", "passes", "seconds", "wanted"),
     [
-        ({"compile": "never"}, 1e12, False),
-        ({"compile": "always"}, 1, True),
-        ({"device": "cpu"}, 999_999, False),
-        ({"device": "cpu"}, 1_000_001, True),
-        # not before it was measured
-        ({"device": "cuda"}, 135_000_000, False),
-        ({"device": "cuda:1", "compile": "always"}, 1, True),
+        ({"compile": "never"}, 1e12, 1e6, False),
+        ({"compile": "always"}, 1, 0, True),
+        ({"device": "cpu"}, 999_999, 1e6, False),
+        ({"device": "cpu"}, 1_000_001, 0, True),
+        ({"device": "cuda"}, 1e12, 599, False),
+        ({"device": "cuda"}, 1, 601, True),
+        ({"device": "cuda:1", "compile": "always"}, 1, 0, True),
     ],
 )
-def test_compiled_where_it_pays(sets: dict[str, str], passes: float, wanted: bool) -> None:
-    assert wants_compiling(Machine.model_validate(sets), passes) is wanted
+def test_compiled_where_it_pays(
+    monkeypatch: pytest.MonkeyPatch,
+    sets: dict[str, str],
+    passes: float,
+    seconds: float,
+    wanted: bool,
+) -> None:
+    monkeypatch.setattr(compilation, "find_spec", lambda _: True)
+    assert wants_compiling(Machine.model_validate(sets), passes, seconds) is wanted
+
+
+@pytest.mark.parametrize("lacking", ["g++", "Python.h"])
+def test_not_compiled_where_nothing_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    if lacking == "g++":
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    assert not wants_compiling(Machine(device="cpu"), 1e12)
 
 
 def test_without_a_compiler_one_line() -> None:

@@ -138,6 +138,19 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
         load_config(path)
 
 
+def test_a_mapping_may_take_the_keys_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "preset: demo\n"
+        "experiments:\n"
+        "  table1: &one {dataset: digits, architectures: [wrn-16-1], seeds: [7]}\n"
+        "  table6: {<<: *one, seeds: [8]}\n"
+    )
+    table = load_config(path).experiments.table6
+    assert table is not None
+    assert (table.architectures, table.seeds) == (["wrn-16-1"], [8])
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="cannot be read"):
         load_config(tmp_path / "none.yaml")

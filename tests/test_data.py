@@ -46,13 +46,25 @@ def test_an_npz_is_prepared(tmp_path: Path) -> None:
     assert load_prepared(again).source == "other.npz, an .npz given by the user"
 
 
+@pytest.mark.parametrize("dtype", ["int64", ">i4", "int8"])
+def test_labels_of_any_whole_number_are_the_same(tmp_path: Path, dtype: str) -> None:
+    """What numpy makes of torchvision's list of labels is int64."""
+    path, sums = tmp_path / "cifar10.npz", set()
+    for wanted in ("uint8", dtype):
+        keys = ("train_labels", "test_labels")
+        labels = {key: cifar_arrays()[key].astype(wanted) for key in keys}
+        prepare(Data(cifar10=str(_npz(tmp_path, **labels))), "cifar10", path)
+        sums.add(load_prepared(path).sha256)
+    assert len(sums) == 1
+
+
 BAD_ARRAYS = [
     ({"test_labels": None}, "key 'test_labels' is missing"),
     ({"train_images": np.zeros((30, 32, 32), np.uint8)}, "train_images has shape"),
     ({"train_images": np.zeros((30, 3, 32, 32), np.uint8)}, "train_images has shape"),
     ({"train_images": np.zeros((0, 32, 32, 3), np.uint8)}, "train_images has shape"),
     ({"train_images": np.zeros((30, 32, 32, 3), np.float32)}, "dtype float32, expected uint8"),
-    ({"train_labels": np.zeros(30, np.int64)}, "dtype int64, expected uint8"),
+    ({"train_labels": np.zeros(30, np.float32)}, "dtype float32, expected whole numbers"),
     ({"train_labels": np.zeros(29, np.uint8)}, "train_labels has shape"),
     ({"test_labels": np.full(10, 10, np.uint8)}, "holds 10, CIFAR-10 has labels 0 to 9"),
 ]

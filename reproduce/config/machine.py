@@ -79,11 +79,11 @@ class Machine(Section):
     gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the network, for training and for evaluation; auto does it where the minutes it takes
-    are won back. On a CPU that is known from more than a million forward passes of images; on a GPU
-    a training of more than ten minutes is compiled, by the time its first steps take, and an
-    evaluation is not. An evaluation counts the passes of its first shard before it decides for the
-    others. It rounds otherwise in the last bits; run.json and the records say of every piece how it
-    was done."""
+    are won back and there are a compiler and Python's headers. On a CPU that is known from more
+    than a million forward passes of images; on a GPU a training of more than ten minutes is
+    compiled, by the time its first steps take, and an evaluation is not. An evaluation counts the
+    passes of its first shard before it decides for the others. It rounds otherwise in the last
+    bits; run.json and the records say of every piece how it was done."""
     graphs: Literal["auto", "never"] = "auto"
     """auto records training steps and validation as CUDA graphs on a GPU, which then launches all
     kernels of a step as one; never launches them one by one. run.json says of every piece how it

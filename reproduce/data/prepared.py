@@ -28,10 +28,7 @@ def check_arrays(facts: DatasetFacts, arrays: Mapping[str, Any], where: str) -> 
         if key not in arrays:
             raise HarnessError(f"{where}: key {key!r} is missing; needed are {', '.join(KEYS)}")
     for split in ("train", "test"):
-        key = f"{split}_labels"
-        if arrays[key].dtype != np.uint8:
-            raise HarnessError(f"{where}: {key} has dtype {arrays[key].dtype}, expected uint8")
-        check_images(facts, arrays, (f"{split}_images", key), where)
+        check_images(facts, arrays, (f"{split}_images", f"{split}_labels"), where)
 
 
 def check_images(
@@ -91,7 +88,7 @@ def checksum(arrays: Mapping[str, NDArray[Any]], keys: Iterable[str]) -> str:
 def save_prepared(
     path: Path,
     facts: DatasetFacts,
-    arrays: Mapping[str, NDArray[np.uint8]],
+    arrays: Mapping[str, NDArray[Any]],
     source: str,
     official: bool,
 ) -> None:
@@ -106,7 +103,8 @@ def save_prepared(
         If the arrays do not fit the data set, or cannot be written.
     """
     check_arrays(facts, arrays, source)
-    kept = {key: arrays[key] for key in KEYS}
+    # what numpy makes of a list of labels is int64
+    kept = {key: arrays[key].astype(np.uint8, copy=False) for key in KEYS}
 
     def write(part: Path) -> None:
         with part.open("wb") as handle:

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -44,9 +46,13 @@ def wants_compiling(machine: Machine, passes: float, seconds: float = 0.0) -> bo
 
 
 def _has_compiler(on_cpu: bool) -> bool:
-    """Say whether there is a C++ compiler, and on a GPU a C compiler for Triton's launchers."""
-    names = ("CXX", "g++", "clang++") if on_cpu else ("CC", "gcc", "cc")
-    found = any(shutil.which(os.environ.get(name, name)) for name in names)
+    """Say whether there is what PyTorch compiles with, which slim containers lack.
+
+    A C++ compiler; on a GPU Triton, and a C compiler for its launchers.
+    """
+    compiler = os.environ.get("CXX", "g++") if on_cpu else os.environ.get("CC", "gcc")
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    found = shutil.which(compiler) is not None and headers.is_file()
     return found and (on_cpu or find_spec("triton") is not None)
 
 
