@@ -14,25 +14,8 @@ from typing import Any
 import numpy as np
 
 from reproduce.errors import HarnessError, brief
-from reproduce.files import refuse_bombs
+from reproduce.files import other_kind, refuse_bombs
 
-# what other files begin with, in lower case, and what they are
-_BEGINNINGS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for; run git lfs pull",
-    **dict.fromkeys(
-        (b"<!doctype", b"<html", b"<head", b"<?xml"),
-        "a web page, not a checkpoint: the file host answered with a text; download it in a "
-        "browser",
-    ),
-    b"\x1f\x8b": "compressed with gzip; unpack it",
-    b"bzh": "compressed with bzip2; unpack it",
-    b"\xfd7zxz": "compressed with xz; unpack it",
-    b"\x28\xb5\x2f\xfd": "compressed with Zstandard; unpack it",
-    b"7z\xbc\xaf": "a 7-Zip archive; unpack it",
-    b"rar!": "a RAR archive; unpack it",
-    b"\x89hdf": "an HDF5 file, such as Keras writes; only PyTorch's are read",
-    b"\x93numpy": "an array of NumPy (.npy); only PyTorch's files are read",
-}
 # an ONNX file begins with the version of its format, and then its producer or its graph
 _ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x3a]")
 SAVE_WEIGHTS = "save the weights alone where it was made: torch.save(model.state_dict(), 'w.pt')"
@@ -159,15 +142,11 @@ def read_tensors(path: Path, *, stand_ins: bool = False) -> Any:
 
 def _something_else(path: Path) -> str | None:
     """Name a file that torch.save did not write, as far as its content tells."""
+    other = other_kind(path)
+    if other is not None:
+        return other
     with path.open("rb") as handle:
         begin = handle.read(512)
-    if not begin:
-        return "empty"
-    for magic, words in _BEGINNINGS.items():
-        if begin.lstrip().lower().startswith(magic):
-            return words
-    if begin[257:262] == b"ustar":
-        return "a tar archive; unpack it"
     if _ONNX.match(begin):
         return f"an ONNX file; {SAVE_WEIGHTS}"
     if begin.startswith(b"PK\x03\x04"):

@@ -73,7 +73,8 @@ def _check_official(path: Path) -> None:
 
 
 def test_a_folder_without_the_official_files(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="holds no cifar-10-batches-py"):
+    (tmp_path / "data_batch_1.bin").touch()
+    with pytest.raises(HarnessError, match=r"no cifar-10-batches-py, .* but data_batch_1"):
         prepare(Data(cifar10=str(tmp_path)), "cifar10", tmp_path / "cifar10.npz")
 
 
@@ -147,12 +148,49 @@ def test_download_is_tried_again(
     assert len(said) <= 2
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"<html>sorry</html>", "a web page"),
+        (b"", "empty"),
+    ],
+)
+def test_another_file_in_the_place_of_the_archive(
+    tmp_path: Path, content: bytes, what: str
+) -> None:
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    archive.write_bytes(content)
+    with pytest.raises(HarnessError, match=rf"not the official file: it is {what}"):
+        prepare(Data(cifar10=str(archive), folder=tmp_path), "cifar10", tmp_path / "cifar10.npz")
+
+
+def test_a_damaged_archive_without_a_network(
+    tmp_path: Path, official: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar.official_class("cifar10"), "url", "http://127.0.0.1:9/x.tar.gz")
+    archive = tmp_path / "official" / "cifar-10-python.tar.gz"
+    archive.parent.mkdir()
+    archive.write_bytes(official[:-50])
+    with pytest.raises(HarnessError, match=rf"refused.*; {archive} is cut short .*; put cifar"):
+        prepare(Data(folder=tmp_path), "cifar10", tmp_path / "cifar10.npz", lambda _: None)
+
+
+@pytest.mark.usefixtures("official")
+def test_an_answer_that_is_none(
+    tmp_path: Path, server: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar.official_class("cifar10"), "url", server([42]))
+    with pytest.raises(HarnessError, match=r"not be downloaded from http.* \(HTTP/1.0 42"):
+        prepare(Data(folder=tmp_path), "cifar10", tmp_path / "cifar10.npz", lambda _: None)
+
+
 @pytest.mark.usefixtures("official")
 def test_download_that_never_succeeds(
     tmp_path: Path, server: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cifar.official_class("cifar10"), "url", server([b"<html>sorry</html>"]))
-    with pytest.raises(HarnessError, match=r"could not be downloaded .* set data\.cifar10"):
+    with pytest.raises(HarnessError, match=r"not be downloaded .* a web page.* set data\.cifar10"):
         prepare(Data(folder=tmp_path), "cifar10", tmp_path / "cifar10.npz", lambda _: None)
 
 

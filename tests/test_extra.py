@@ -87,6 +87,13 @@ def test_a_missing_file_says_where_it_comes_from(tmp_path: Path) -> None:
         load_extra(tmp_path / f"{NAME}.npz")
 
 
+def test_another_file_is_said_to_be_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **made_up_images())
+    for source, what in ((tmp_path / "x.npz", "a zip archive or .npz"), (tmp_path, "a folder")):
+        with pytest.raises(HarnessError, match=f"{source} .*is {what}"):
+            prepare(Data(cifar10_extra=source), NAME, tmp_path / f"{NAME}.npz")
+
+
 def test_every_byte_of_the_prepared_form_counts(tmp_path: Path) -> None:
     write_pickle(tmp_path, made_up_images())
     path = tmp_path / f"{NAME}.npz"

@@ -150,3 +150,9 @@ def test_json_with_whole_characters(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"a": "\U0001f600", "b": 1e300}))
     assert read_json(path) == {"a": "\U0001f600", "b": 1e300}
+
+
+def test_a_pointer_of_git_lfs(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(HarnessError, match=r"not a whole .npz .* it is a Git LFS pointer"):
+        read_npz(tmp_path / "a.npz", ["a"])

@@ -103,8 +103,8 @@ def test_foreign_classes_are_refused_and_nothing_runs(tmp_path: Path, protocol: 
         (b"c_codecs\nencode\n}S'codecs'\nI1\nsb.", "changes what it calls"),
         (b"cnumpy\nndarray\n(tR.", "as numpy does not write it"),
         (b"Pnumber\n.", "cut short or no pickle"),
-        (b"<!DOCTYPE html><html>", "cut short or no pickle"),
-        (b"", "cut short or no pickle"),
+        (b"<!DOCTYPE html><html>", "cut short or no pickle of arrays: it is a web page"),
+        (b"", "cut short or no pickle of arrays: it is empty"),
         (b"(lp0\n.", "holds a list, expected a mapping"),
     ],
 )

@@ -129,7 +129,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
     whole = zoo.path.read_bytes()
     for content, message in (
-        (PAGE.encode(), "is a web page, not a checkpoint"),
+        (PAGE.encode(), "is a web page, not the file"),
         (whole[: len(whole) // 2], "is cut short or damaged"),
         (b"", "is empty"),
         (b"\x80\x05K\x01.", "is cut short or damaged"),

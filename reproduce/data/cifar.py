@@ -3,6 +3,7 @@
 import tarfile
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reproduce.errors import HarnessError
+from reproduce.files import other_kind
 from reproduce.vision import torchvision
 
 ATTEMPTS = 3
 PAUSE_SECONDS = 5.0
+# of what lies in a folder that is another
+_MOST_NAMES = 5
 
 
 def official_class(name: str) -> Any:
@@ -39,13 +43,19 @@ def download(
             official(str(folder), download=True)
             return read_folder(name, folder)
         # torchvision and urllib raise RuntimeError, URLError, timeouts, tar errors
-        except (RuntimeError, OSError, EOFError, tarfile.TarError) as error:
+        except (RuntimeError, OSError, EOFError, tarfile.TarError, HTTPException) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             say(f"{name}: download attempt {attempt} of {ATTEMPTS} failed: {reason}")
             if attempt < ATTEMPTS:
                 time.sleep(PAUSE_SECONDS)
+    archive, lies = folder / official.filename, ""
+    if archive.is_file():
+        try:
+            _check_md5(archive, official.tgz_md5, official.filename)
+        except HarnessError as error:
+            lies = f"; {error}"
     raise HarnessError(
-        f"{name} could not be downloaded from {official.url} ({reason}); "
+        f"{name} could not be downloaded from {official.url} ({reason}){lies}; "
         f"put {official.filename} into {folder}, or set data.{name} to a copy you have"
     )
 
@@ -59,7 +69,7 @@ def read_archive(name: str, archive: Path, folder: Path) -> dict[str, NDArray[np
         If the archive is cut short or not the official one.
     """
     official = official_class(name)
-    _check_md5(archive, official.tgz_md5)
+    _check_md5(archive, official.tgz_md5, official.filename)
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
@@ -83,12 +93,14 @@ def read_folder(name: str, folder: Path) -> dict[str, NDArray[np.uint8]]:
     root = folder.parent if folder.name == official.base_folder else folder
     batches = root / official.base_folder
     if not batches.is_dir():
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:_MOST_NAMES]) or "nothing"
         raise HarnessError(
-            f"{folder} holds no {official.base_folder}, the folder of the official files"
+            f"{folder} holds no {official.base_folder}, the folder of the official files in their "
+            f"python version, but {found}; data.{name} names that folder or the one around it"
         )
     meta = (official.meta["filename"], official.meta["md5"])
     for file, md5 in [*official.train_list, *official.test_list, meta]:
-        _check_md5(batches / file, md5)
+        _check_md5(batches / file, md5, file)
     # the files are pickles: they are opened only after their md5 sums were found right
     splits = {"train": official(str(root), train=True), "test": official(str(root), train=False)}
     arrays = {}
@@ -98,12 +110,13 @@ def read_folder(name: str, folder: Path) -> dict[str, NDArray[np.uint8]]:
     return arrays
 
 
-def _check_md5(path: Path, md5: str) -> None:
+def _check_md5(path: Path, md5: str, name: str) -> None:
     if not path.is_file():
         raise HarnessError(f"{path} does not exist")
     utils = torchvision("torchvision.datasets.utils")
     found = utils.calculate_md5(str(path))
     if found != md5:
-        raise HarnessError(
-            f"{path} is cut short or not the official file: its md5 is {found}, expected {md5}"
-        )
+        other = other_kind(path)
+        known = other and "gzip" not in other  # as the archive is
+        reason = f"it is {other}" if known else f"its md5 is {found}, {name}'s {md5}"
+        raise HarnessError(f"{path} is cut short or not the official file: {reason}")

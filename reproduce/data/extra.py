@@ -71,6 +71,8 @@ def prepare_extra(name: str, source: Path, path: Path) -> None:
         but plain arrays, or other images and labels than the data set's.
     """
     extra = extra_facts(name)
+    if source.is_dir():
+        raise HarnessError(f"data.{extra.setting}: {source} is a folder; name {extra.file} in it")
     if not source.is_file():
         raise HarnessError(
             f"{name}: {source} does not exist; {extra.title} are not downloaded: get {extra.file} "

@@ -11,12 +11,14 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reproduce.data.unpickler import BoundedUnpickler
 from reproduce.errors import HarnessError, brief
+from reproduce.files import other_kind
 
 # booleans, whole and floating-point numbers, as pickles of numpy name them
 _CODES = {"b1", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8"}
@@ -65,7 +67,8 @@ def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
         RuntimeError,
         struct.error,
     ) as error:
-        reason = str(error) or type(error).__name__
+        other = "a zip archive or .npz" if is_zipfile(path) else other_kind(path)
+        reason = f"it is {other}" if other else str(error) or type(error).__name__
         raise HarnessError(f"{path} is cut short or no pickle of arrays: {reason}") from error
 
 

@@ -2,6 +2,7 @@
 
 from reproduce.files.arrays import DAMAGED_FILE, check_head, read_npz, refuse_bombs
 from reproduce.files.checksums import digest, md5_of_file, sha256_of_file
+from reproduce.files.contents import other_kind
 from reproduce.files.locks import exclusive, is_held, lock_file
 from reproduce.files.objects import SEAL, is_sealed, read_json, write_json
 from reproduce.files.writing import remove_abandoned, write_atomically, write_text
@@ -16,6 +17,7 @@ __all__ = [
     "is_sealed",
     "lock_file",
     "md5_of_file",
+    "other_kind",
     "read_json",
     "read_npz",
     "refuse_bombs",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reproduce.errors import HarnessError
+from reproduce.files.contents import other_kind
 
 # what zipfile, zlib and numpy's header reader raise on bytes that are not theirs
 DAMAGED_FILE = (
@@ -56,7 +57,9 @@ def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
     except FileNotFoundError:
         raise HarnessError(f"{path} does not exist") from None
     except DAMAGED_FILE as error:
-        raise HarnessError(f"{path} is not a whole .npz file of plain arrays: {error}") from error
+        other = other_kind(path) if isinstance(error, zipfile.BadZipFile) else None
+        reason = error if other is None else f"it is {other}"
+        raise HarnessError(f"{path} is not a whole .npz file of plain arrays: {reason}") from error
 
 
 def _has(archive: zipfile.ZipFile, key: str) -> bool:
