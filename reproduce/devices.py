@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,12 +17,12 @@ from reproduce.costs import CPU_BATCH, KEPT_BYTES
 from reproduce.distributed import ALONE, Group
 from reproduce.errors import HarnessError
 from reproduce.files import lock_file
-from reproduce.slots import slots_folder, take_slots
+from reproduce.slots import check_private, slots_folder, take_slots
 
 # pixels of the images that machine.eval_batch counts, CIFAR's
 _SIZE = 32
 # images at once on a GPU, the first that fits: more make a step no faster
-_SIZES = (1000, 500, 250, 125)
+_SIZES = (1000, 500, 256, 128)
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
         yield torch.device("cpu")
         return
     if machine.jobs_per_gpu > 1 and machine.mps == "auto":
-        start_mps(slots_folder() / "mps")
+        share_through_mps()
     allowed = allowed_gpus(machine, group.count)
     with ExitStack() as held:
         # The first process takes the GPUs of all: processes that take one each, when they can,
@@ -55,40 +56,34 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
         yield device
 
 
-def start_mps(folder: Path) -> None:
+def share_through_mps() -> None:
     """Have the jobs of this user compute on a GPU at the same time, through NVIDIA's MPS.
 
-    Before the first use of CUDA in a process.  The first job starts the daemon, and tries it in a
-    process of its own; where it does not start, or nothing can be computed through it (in some
-    containers), jobs take turns as without it.  It runs until ``echo quit |
-    nvidia-cuda-mps-control`` ends it, with CUDA_MPS_PIPE_DIRECTORY set to `folder`.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the daemon has its pipes, one for all jobs of this user.
+    Before the first use of CUDA in a process.  Whoever comes first starts the daemon; each job
+    tries it in a process of its own, and where nothing can be computed through it (in some
+    containers) jobs take turns as without it.  A daemon of the site is left alone, and so are
+    Slurm's jobs, with whose first one it would end.  It runs until ``echo quit |
+    nvidia-cuda-mps-control``, with CUDA_MPS_PIPE_DIRECTORY set to the folder that the line names.
     """
     control = shutil.which("nvidia-cuda-mps-control")
-    if control is None or "CUDA_MPS_PIPE_DIRECTORY" in os.environ:
+    if control is None or {"CUDA_MPS_PIPE_DIRECTORY", "SLURM_JOB_ID"} & os.environ.keys():
         return
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    check_private(slots_folder())
+    folder = slots_folder() / "mps"
+    folder.mkdir(mode=0o700, exist_ok=True)
     places = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
-    refused = folder / "refused"
-    with lock_file(folder / "starting"):
-        if refused.exists():
-            return
-        # of one that runs already it says so, with a status of its own
-        started = subprocess.run([control, "-d"], env=os.environ | places, capture_output=True)
-        if started.returncode == 0:
-            trial = "import torch; torch.ones(1, device='cuda').sum().item()"
-            tried = subprocess.run(
-                [sys.executable, "-c", trial], env=os.environ | places, capture_output=True
-            )
-            if tried.returncode:
-                subprocess.run([control], input=b"quit", env=os.environ | places, check=False)
-                refused.touch()
-                print("MPS does not work here: jobs take turns on a GPU", flush=True)
-                return
+    # the daemon serves all GPUs, whichever this job may see
+    every = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"} | places
+    run = partial(subprocess.run, timeout=60, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    trial = "import torch; torch.ones(1, device='cuda').sum().item()"
+    try:
+        with lock_file(folder / "starting"):
+            # of one that runs already it says so, with a status of its own
+            run([control, "-d"], env=every)
+            run([sys.executable, "-c", trial], env=os.environ | places, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"MPS in {folder} does not work here, jobs take turns on a GPU: {error}", flush=True)
+        return
     os.environ.update(places)
 
 
@@ -187,7 +182,7 @@ def _suited(machine: Machine, device: torch.device) -> int:
         return CPU_BATCH
     memory = torch.cuda.get_device_properties(device).total_memory
     fits = max(1, memory // (2 * machine.jobs_per_gpu) // KEPT_BYTES)
-    # parts of a test set of 10,000, and the same on cards of different size: so they round alike
+    # the same on cards of different size, so they round alike; 256 is a shard
     return next((size for size in _SIZES if size <= fits), fits)
 
 

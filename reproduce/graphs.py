@@ -1,11 +1,13 @@
 """Functions of tensors recorded as CUDA graphs: all their kernels, launched as one."""
 
 from collections.abc import Callable, Collection, Hashable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from reproduce.config import Machine
+from reproduce.errors import HarnessError
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -21,9 +23,10 @@ def wants_graphs(machine: Machine, device: torch.device, processes: int = 1) -> 
 class Graphs:
     """Records what is computed on whole batches of one network, and launches it as one graph.
 
-    A recorded function reads and writes the same memory each time.  So what it returns is
-    overwritten by the next call, it may draw no random numbers and ask nothing of the device, and
-    what it reads beside its inputs (weights, BatchNorm's statistics) must stay where it is.
+    A recorded function reads and writes the same memory each time, which all functions of one
+    `Graphs` share.  So what it returns is overwritten by the next call, it may draw no random
+    numbers and ask nothing of the device, and what it reads beside its inputs (weights,
+    BatchNorm's statistics) must stay where it is.
 
     On a CPU there are no graphs: there the function is called again on copies of its inputs, and
     its results are copied to where the first ones lie.  So whoever keeps a result that will be
@@ -40,6 +43,7 @@ class Graphs:
     def __init__(self, model: nn.Module, sizes: Collection[int]) -> None:
         self._model, self._sizes = model, frozenset(sizes)
         self._recorded: dict[Hashable, _Recorded] = {}
+        self._shared: _Shared | None = None
 
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return function(*inputs), from its recording if there is one.
@@ -52,46 +56,79 @@ class Graphs:
             Takes the inputs and returns tensors.
         *inputs : Tensor
             The first has the batch as its first dimension.
+
+        Raises
+        ------
+        HarnessError
+            If it cannot be recorded, naming the setting that does without.
         """
         if len(inputs[0]) not in self._sizes:
             return function(*inputs)
         place = (key, inputs[0].shape)
         if place not in self._recorded:
-            self._recorded[place] = _Recorded(function, inputs, self._model)
+            if inputs[0].is_cuda and self._shared is None:
+                pool = torch.cuda.graph_pool_handle()
+                self._shared = _Shared(torch.cuda.Stream(inputs[0].device), pool)
+            self._recorded[place] = _Recorded(function, inputs, self._model, self._shared)
         return self._recorded[place](inputs)
+
+
+class _Shared(NamedTuple):
+    """What the recordings of a network share: they never run at the same time."""
+
+    stream: torch.cuda.Stream
+    pool: Any
 
 
 class _Recorded:
     """One function for inputs of one size."""
 
-    def __init__(self, function: Function, inputs: tuple[Tensor, ...], model: nn.Module) -> None:
+    def __init__(
+        self,
+        function: Function,
+        inputs: tuple[Tensor, ...],
+        model: nn.Module,
+        shared: _Shared | None,
+    ) -> None:
         self._function = function
         self._inputs = [value.clone() for value in inputs]
         self._graph: torch.cuda.CUDAGraph | None = None
         # calling it to warm up moves BatchNorm's statistics, and weights by a rounding
         held: list[Tensor] = [*model.parameters(), *model.buffers()]
         before = [value.detach().clone() for value in held]
-        if inputs[0].is_cuda:
-            self._record(inputs[0].device)
+        if shared is not None:
+            try:
+                self._record(model, shared)
+            except RuntimeError as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise HarnessError(
+                    f"a step cannot be recorded as a CUDA graph here ({reason}); set "
+                    "machine.graphs=never"
+                ) from error
         else:
             self._outputs = tuple(value.clone() for value in function(*self._inputs))
         with torch.no_grad():
             for value, old in zip(held, before, strict=True):
                 value.copy_(old)
 
-    def _record(self, device: torch.device) -> None:
+    def _record(self, model: nn.Module, shared: _Shared) -> None:
         # On the stream of the warm-up: autograd's nodes of leaves, and the handles of cuBLAS and
         # cuDNN, remember theirs, and another one than the recorded would break the recording.
-        side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
+        side, now = shared.stream, torch.cuda.current_stream(shared.stream.device)
+        side.wait_stream(now)
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP):
                 self._function(*self._inputs)
-        torch.cuda.current_stream(device).wait_stream(side)
-        torch.cuda.synchronize(device)
+        now.wait_stream(side)
+        # a recording cannot have the memory that gradients of the warm-up hold
+        for parameter in model.parameters():
+            parameter.grad = None
+        torch.cuda.synchronize(side.device)
         self._graph = torch.cuda.CUDAGraph()
         # the backward pass is recorded from another thread, and others may allocate meanwhile
-        with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
+        with torch.cuda.graph(
+            self._graph, pool=shared.pool, stream=side, capture_error_mode="thread_local"
+        ):
             self._outputs = self._function(*self._inputs)
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -40,7 +40,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
     """
     for key, words in _KEYS.items():
         if key in before and key in now and before[key] != now[key]:
-            yield f"begun {words(before[key])}, now {words(now[key])}: {_ROUNDING}"
+            what = "it computes with other bits" if key == "precision" else _ROUNDING
+            yield f"begun {words(before[key])}, now {words(now[key])}: {what}"
     old, new = before.get("versions", {}), now.get("versions", {})
     changed = [name for name in new if old.get(name, new[name]) != new[name]]
     if changed:

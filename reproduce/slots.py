@@ -58,7 +58,7 @@ def take_slots(
     list of int
         Places in `cards`, all different.
     """
-    _check_private(folder)
+    check_private(folder)
     said = False
     while True:
         # one job looks at a time: two that saw each other's slots as taken would both go back
@@ -73,7 +73,7 @@ def take_slots(
         time.sleep(poll)
 
 
-def _check_private(folder: Path) -> None:
+def check_private(folder: Path) -> None:
     """Make the folder, or refuse one in which somebody else can write: anybody could have made it.
 
     Raises

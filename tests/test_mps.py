@@ -19,7 +19,8 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"):
+    monkeypatch.setattr(devices, "slots_folder", lambda: tmp_path / "slots")
+    for name in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "SLURM_JOB_ID"):
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
     return said
@@ -36,30 +37,31 @@ def _trial(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(devices.subprocess, "run", instead)
 
 
-def test_the_first_job_starts_it(
-    daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_job_starts_it(daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all GPUs, whichever the job may see."""
     _trial(monkeypatch, "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     for _ in range(2):
-        devices.start_mps(tmp_path / "mps")
-        assert os.environ.pop("CUDA_MPS_PIPE_DIRECTORY") == str(tmp_path / "mps")
-    assert daemon.read_text() == "start\n"
+        devices.share_through_mps()
+        assert os.environ.pop("CUDA_MPS_PIPE_DIRECTORY") == str(devices.slots_folder() / "mps")
+    assert daemon.read_text() == "start, sees all\n"
 
 
 def test_where_nothing_computes_through_it_jobs_take_turns(
-    daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     _trial(monkeypatch, "raise SystemExit(1)")
-    for _ in range(2):
-        devices.start_mps(tmp_path / "mps")
-        assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
-    assert daemon.read_text() == "start\nquit"
+    devices.share_through_mps()
+    assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+    assert "does not work here, jobs take turns" in capsys.readouterr().out
+    assert daemon.exists()
 
 
+@pytest.mark.parametrize("name", ["CUDA_MPS_PIPE_DIRECTORY", "SLURM_JOB_ID"])
 def test_a_daemon_of_the_site_is_left_alone(
-    daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/site")
-    devices.start_mps(tmp_path / "mps")
+    monkeypatch.setenv(name, "7")
+    devices.share_through_mps()
     assert not daemon.exists()
-    assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] == "/site"
+    assert os.environ[name] == "7"

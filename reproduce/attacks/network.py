@@ -90,9 +90,8 @@ class AttackedNetwork(nn.Module):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             model.to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._call, self.compiled = model, False
-        if compiled:
-            self.use_compiled()
+        self._model, self._call, self.compiled = model, model, False
+        self.use_compiled(compiled)
         weights = (p.dtype for p in model.parameters() if p.is_floating_point())
         self._dtype = next(weights, torch.float32)
         self._classes = classes
@@ -101,13 +100,17 @@ class AttackedNetwork(nn.Module):
         self._reaches = True
         self.passes = Passes()
 
-    def use_compiled(self) -> None:
-        """Compile the network at its next call, for any batch size."""
-        from torch._functorch import config as functorch  # seconds to import
+    def use_compiled(self, wanted: bool) -> None:
+        """From here on take the network compiled, for any batch size, or as it is."""
+        if wanted == self.compiled:
+            return
+        self._call, self.compiled = self._model, wanted
+        if wanted:
+            from torch._functorch import config as functorch  # seconds to import
 
-        # FAB goes backward several times through one forward pass
-        functorch.donated_buffer = False
-        self._call, self.compiled = compile_network(self._call, dynamic=True), True
+            # FAB goes backward several times through one forward pass
+            functorch.donated_buffer = False
+            self._call = compile_network(self._model, dynamic=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of a batch, shape (B, classes).

@@ -22,7 +22,6 @@ from reproduce.catalogue import dataset_facts
 from reproduce.config import Config
 from reproduce.costs import forward_operations
 
-# a recorded CUDA graph is replayed from the third step on
 _COMPILED_WARM_UP = 3
 # a processor has nothing to choose or to compile that a few images would not make it choose
 _FEW = 8
@@ -120,7 +119,7 @@ def _in_pairs(
     their_memory = None if both is None else both - held
     once = (first + other) * case.batch / _first_batch(case, device)
     # what was compiled for a minute is timed at least once
-    if case.form == "eager" and not whole.fits(str(case), once):
+    if "compiled" not in case.form and not whole.fits(str(case), once):
         return None
     pairs = timed_pairs(
         lambda: ours(case.batch),
@@ -148,7 +147,7 @@ def _alone(
     ours = our_step(config, case, device)
     first, memory = _warmed(ours, case, device, _steps_before(case))
     once = first * case.batch / _first_batch(case, device)
-    if case.form == "eager" and not budget.fits(f"scaling: {case}", once):
+    if "compiled" not in case.form and not budget.fits(f"scaling: {case}", once):
         return None
     seconds: list[float] = []
     while len(seconds) < runs and (not seconds or seconds[-1] <= budget.left):
@@ -164,7 +163,7 @@ def _first_batch(case: Case, device: torch.device) -> int:
 
 def _steps_before(case: Case) -> int:
     """Return how many steps a case of ours is warmed up with."""
-    return 1 if case.form == "eager" else _COMPILED_WARM_UP
+    return _COMPILED_WARM_UP if "compiled" in case.form else 1
 
 
 def _warmed(step: Step, case: Case, device: torch.device, count: int) -> tuple[float, int | None]:

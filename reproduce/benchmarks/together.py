@@ -151,7 +151,7 @@ def _train(
 
 
 def _reason(error: RuntimeError | HarnessError) -> str:
-    if isinstance(error, RuntimeError) and out_of_memory(error):
+    if out_of_memory(error):
         return "out of memory"
     return f"{type(error).__name__}: {error}"
 

@@ -60,7 +60,8 @@ class Machine(Section):
     """How many jobs may share one GPU."""
     mps: Literal["auto", "never"] = "auto"
     """auto has the jobs that share a GPU compute at the same time through NVIDIA's MPS, where its
-    daemon can be started; else, and with never, they take turns."""
+    daemon can be started, which stays afterwards; else, in Slurm's jobs, and with never, they take
+    turns."""
     threads: Count = 1
     """CPU threads a job computes with."""
     processes: Count = 1
@@ -73,8 +74,8 @@ class Machine(Section):
     that do it in evaluation; 0 decodes them when they are needed."""
     eval_batch: Count | None = None
     """Most images of 32 x 32 pixels that go through a network at once in evaluation; of larger
-    ones fewer, in proportion to their width. null for 500 on a CPU, and on a GPU for 1000, 500, 250
-    or 125: as many as half of a job's share of its memory holds of WideResNet-34-10's. FAB, Square
+    ones fewer, in proportion to their width. null for 500 on a CPU, and on a GPU for 1000, 500, 256
+    or 128: as many as half of a job's share of its memory holds of WideResNet-34-10's. FAB, Square
     and APGD need a whole shard at once: a smaller batch then costs them a second forward pass a
     gradient."""
     compile: Literal["auto", "always", "never"] = "auto"

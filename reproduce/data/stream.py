@@ -35,7 +35,7 @@ _AHEAD = 2
 
 def decoder_lost(error: Exception) -> str:
     """Say that there is one process less that decodes, what PyTorch says of it, and what helps."""
-    said = str(error).strip().splitlines()[-1]
+    said = (str(error).strip() or repr(error)).splitlines()[-1]
     return f"a process that decodes images was lost: {said}; {_ADVICE}; the same command continues"
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -14,12 +14,16 @@ from itertools import islice
 import torch
 
 from reproduce.config import Machine
+from reproduce.costs import attack_passes
 from reproduce.devices import claimed, prepare_process
 from reproduce.errors import CONTINUES, HarnessError, Stopped
 from reproduce.evaluation.shards import Shard, read_shard, shard_file
 from reproduce.evaluation.worker import Job, Worker
+from reproduce.models import wants_compiling
 from reproduce.progress import ProgressBar
 
+# of CIFAR-100: what an attack may take at most grows with them
+_MANY_CLASSES = 100
 # the network and the images of the job that this process works on
 _WORKERS: dict[Job, Worker] = {}
 
@@ -62,9 +66,7 @@ def run_shards(job: Job, images: int, say: Callable[[str], None]) -> list[Shard]
             tally = _Tally(bar, job.title, images)
             for shard in shards.values():
                 tally.add(shard)
-            in_pool = job.machine.processes > 1 and len(missing) > 1
-            attack = _in_pool if in_pool else _here
-            for number, shard in attack(job, missing, device, tally):
+            for number, shard in _attacked(job, missing, device, tally, shards):
                 shards[number] = shard
                 tally.add(shard)
                 if len(sizes) > 1:
@@ -98,19 +100,46 @@ class _Tally:
         return f"robust {100 * self.robust / self.seen:.2f}"
 
 
+def _attacked(
+    job: Job,
+    missing: list[int],
+    device: torch.device,
+    tally: _Tally,
+    shards: Mapping[int, Shard],
+) -> Iterator[tuple[int, Shard]]:
+    """Attack the missing shards; give each, which then is in `shards`.
+
+    How many images an attack leaves is not known before.  So where it may be worth to compile the
+    network, the first shard is attacked uncompiled, and its passes decide for all others: each is
+    computed in the same way whatever was stopped, and by however many processes.
+    """
+    machine, compiled = job.machine, job.machine.compile == "always"
+    at_most = tally.images * attack_passes(job.spec.attack, _MANY_CLASSES)
+    if machine.compile == "auto" and wants_compiling(machine, at_most):
+        if 0 in missing:
+            yield from _here(job, [0], device, tally, compiled=False)
+        first = shards[0]
+        size = len(first.arrays["index"])
+        passes = first.about["forward"] + first.about["backward"]
+        compiled = wants_compiling(machine, passes / size * (tally.images - size))
+        missing = [number for number in missing if number]
+    in_pool = machine.processes > 1 and len(missing) > 1
+    yield from (_in_pool if in_pool else _here)(job, missing, device, tally, compiled)
+
+
 def _here(
-    job: Job, missing: list[int], device: torch.device, tally: _Tally
+    job: Job, missing: list[int], device: torch.device, tally: _Tally, compiled: bool
 ) -> Iterator[tuple[int, Shard]]:
     check_time = _clock(job)
     for number in missing:
         check_time()
         size = min(job.shard, tally.images - number * job.shard)
         report = partial(tally.part, size=size)
-        yield number, _worker(job, device).run(number, report)
+        yield number, _worker(job, device).run(number, compiled, report)
 
 
 def _in_pool(
-    job: Job, missing: list[int], device: torch.device, tally: _Tally
+    job: Job, missing: list[int], device: torch.device, tally: _Tally, compiled: bool
 ) -> Iterator[tuple[int, Shard]]:
     check_time = _clock(job)
     count = min(job.machine.processes, len(missing))
@@ -119,7 +148,7 @@ def _in_pool(
     try:
         with ProcessPoolExecutor(count, context, _begin_process, (job.machine,)) as pool:
             for number in islice(waiting, count):
-                running[pool.submit(_attack, job, device, number)] = number
+                running[pool.submit(_attack, job, device, number, compiled)] = number
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     number, shard = running.pop(future), future.result()
@@ -127,7 +156,7 @@ def _in_pool(
                     yield number, shard
                     check_time()
                     for following in islice(waiting, 1):
-                        running[pool.submit(_attack, job, device, following)] = following
+                        running[pool.submit(_attack, job, device, following, compiled)] = following
     except BrokenProcessPool as error:
         raise HarnessError(
             f"{job.title}: a process was killed; the same command continues after the shards that "
@@ -144,9 +173,9 @@ def _begin_process(machine: Machine) -> None:
     prepare_process(machine)
 
 
-def _attack(job: Job, device: torch.device, number: int) -> Shard:
+def _attack(job: Job, device: torch.device, number: int, compiled: bool) -> Shard:
     """Attack one shard in a process of the pool."""
-    return _worker(job, device).run(number)
+    return _worker(job, device).run(number, compiled)
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:

@@ -18,7 +18,7 @@ from reproduce.evaluation.batch import attack_batch
 from reproduce.evaluation.checks import check_network
 from reproduce.evaluation.shards import Shard, shard_file, write_shard
 from reproduce.files import digest
-from reproduce.models import ModelSource, wants_compiling
+from reproduce.models import ModelSource
 from reproduce.precision import default_dtype
 from reproduce.provenance import provenance
 from reproduce.rng import derive
@@ -105,13 +105,14 @@ class Worker:
             at_once,
             # code from elsewhere may take views that this layout does not have
             channels_last=job.source.ours,
-            compiled=job.machine.compile == "always",
         )
-        self._undecided = job.machine.compile == "auto"
         self.parts = attack_parts(job.spec, self.network, self.facts.classes, device, at_once)
 
     def run(
-        self, number: int, report: Callable[[float, int], object] = lambda _done, _held: None
+        self,
+        number: int,
+        compiled: bool = False,
+        report: Callable[[float, int], object] = lambda _done, _held: None,
     ) -> Shard:
         """Attack one shard and write its file.
 
@@ -119,11 +120,14 @@ class Worker:
         ----------
         number : int
             Which.
+        compiled : bool
+            Whether the network is taken compiled.
         report : callable
             Told after each part how many images' worth of work it was, and how many
             images of the shard still hold.
         """
         job, began = self.job, time.monotonic()
+        self.network.use_compiled(compiled)
         first = number * job.shard
         seed = derive(job.spec.seed, f"{job.spec.name}/shard", number)
         costs = part_passes(job.spec.attack, self.facts.classes)
@@ -162,16 +166,7 @@ class Worker:
         }
         shard = Shard({key: value.cpu().numpy() for key, value in arrays.items()}, about)
         write_shard(shard_file(job.folder, number), shard, job.made_for(number))
-        if self._undecided:
-            self._compile_if_worth(passes, len(labels))
         return shard
-
-    def _compile_if_worth(self, passes: Passes, images: int) -> None:
-        """Compile for the other shards if they take as many passes as the first one."""
-        self._undecided = False
-        left = max(0, len(self.store) - self.job.shard) / self.job.machine.processes
-        if wants_compiling(self.job.machine, (passes.forward + passes.backward) / images * left):
-            self.network.use_compiled()
 
 
 def _packages(job: Job) -> dict[str, str]:

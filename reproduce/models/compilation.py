@@ -36,7 +36,7 @@ def wants_compiling(machine: Machine, passes: float, seconds: float = 0.0) -> bo
     passes : float
         Forward passes of images that are left to do; they decide on a CPU.
     seconds : float
-        How long the work takes uncompiled, if that was measured; it decides on a GPU.
+        How long they take uncompiled, if that was measured; it decides on a GPU.
     """
     if machine.compile != "auto":
         return machine.compile == "always"
@@ -52,7 +52,7 @@ def _has_compiler(on_cpu: bool) -> bool:
     """
     compiler = os.environ.get("CXX", "g++") if on_cpu else os.environ.get("CC", "gcc")
     headers = Path(sysconfig.get_path("include")) / "Python.h"
-    found = shutil.which(compiler) is not None and headers.is_file()
+    found = shutil.which(compiler.split()[0]) is not None and headers.is_file()
     return found and (on_cpu or find_spec("triton") is not None)
 
 

@@ -13,7 +13,7 @@ from reproduce import paths
 from reproduce.catalogue import METHODS, DatasetFacts, dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Checkpoint, Config, Machine
-from reproduce.costs import training_passes
+from reproduce.costs import epoch_passes
 from reproduce.data import BatchSource, FolderBatches, load_prepared
 from reproduce.devices import claimed, images_at_once
 from reproduce.distributed import Group, group_here, joined
@@ -176,22 +176,26 @@ def _train(
 ) -> None:
     folder = paths.cell_folder(config, spec.parsed)
     images = _open_images(config, spec, device, group)
-    compiled = _wants_compiling(config.machine, spec, images.facts, device, group)
     graphs = wants_graphs(config.machine, device, group.count)
     model = build_model(spec.parsed.architecture, images.facts, spec.parsed.seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, spec.train)
     at_once = images_at_once(config.machine, device, images.stores.test.image_shape[-1])
     precision = computed_in(spec.train.precision, device)
-    piece = describe_piece(device, group, precision, compiled, graphs, at_once)
     path = state_file(folder, spec.digest)
-    if path.exists():
+    found = path.exists()
+    if found:
         state = load_last_good(path, model, optimizer, images.stores.checksum, say)
+    else:
+        state = RunState(zeta=find_zeta(config, spec.parsed))
+    left = sum(epoch_passes(spec, images.facts)[state.epoch - 1 :])
+    compiled = _wants_compiling(config.machine, spec, left, device, group)
+    piece = describe_piece(device, group, precision, compiled, graphs, at_once)
+    if found:
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
         for change in changes(state.pieces[-1], piece):
             say(f"{spec.cell}: {change}")
     else:
-        state = RunState(zeta=find_zeta(config, spec.parsed))
         how = precision + (", compiled: the first step takes minutes" if compiled else "")
         say(f"{spec.cell}: {spec.train.epochs} epochs on {machines(device, group)}, {how}")
     update_piece = begin_piece(state, piece)
@@ -231,9 +235,9 @@ def _open_images(config: Config, spec: TrainingSpec, device: torch.device, group
 
 
 def _wants_compiling(
-    machine: Machine, spec: TrainingSpec, facts: DatasetFacts, device: torch.device, group: Group
+    machine: Machine, spec: TrainingSpec, passes: float, device: torch.device, group: Group
 ) -> bool:
-    """Say whether the network of a run is compiled.
+    """Say whether a run goes on compiled that has so many passes left.
 
     Raises
     ------
@@ -247,9 +251,10 @@ def _wants_compiling(
                 "together, which is not done compiled; set auto or never"
             )
         return False
-    passes, seconds = training_passes(spec, facts), 0.0
+    seconds = 0.0
     if machine.compile == "auto" and device.type == "cuda":
         seconds = passes * seconds_per_pass(machine, spec, device)
+        seconds = min(seconds, 60 * (machine.max_minutes or math.inf))
     return wants_compiling(machine, passes, seconds)
 
 

@@ -244,4 +244,6 @@ def _attack_and_terms(
     norm = weight * found.gradient_norm.mean()
     seen = torch.stack([value.detach().double() for value in (natural, robust, norm, lam)])
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if len(gradients) < len(parameters):
+        raise ValueError("a parameter of the network has no gradient")
     return (seen, *gradients, *moves)
