@@ -52,7 +52,7 @@ def test_nothing_runs_twice(done: Workflow) -> None:
 
 
 def test_logs_are_utf_8_whatever_the_terminal_is(done: Workflow) -> None:
-    log = done.folder / "results/demo/logs/diff/table1.log"
+    log = done.folder / RESULTS / "logs/diff/table1.log"
     assert "λ" in log.read_text(encoding="utf-8")
 
 
