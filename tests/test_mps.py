@@ -10,12 +10,12 @@ from reproduce import devices
 
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A control program that notes its words and input; the second start fails, as the real one."""
+    """A control program that notes its start; the second one fails, as the real one's."""
     said = tmp_path / "said"
     program = tmp_path / "nvidia-cuda-mps-control"
     program.write_text(
-        f'#!/bin/sh\nif [ "$1" = -d ]; then\n  [ -e {tmp_path}/runs ] && exit 1\n'
-        f"  echo start >> {said}; touch {tmp_path}/runs\nelse\n  cat >> {said}\nfi\n"
+        f"#!/bin/sh\n[ -e {tmp_path}/runs ] && exit 1\ntouch {tmp_path}/runs\n"
+        f'echo "start, sees ${{CUDA_VISIBLE_DEVICES:-all}}" >> {said}\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
