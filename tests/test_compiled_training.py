@@ -162,11 +162,11 @@ def test_without_a_compiler_one_line() -> None:
 def test_several_processes_do_not_compile(tiny: Callable[..., Config]) -> None:
     config = tiny("machine.compile=always")
     spec = training_spec(config, parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0"))
-    facts = run.dataset_facts("digits")
+    work = (spec, 1e12, torch.device("cpu"), Group(rank=0, count=2))
     with pytest.raises(HarnessError, match=r"2 processes train .* not done compiled"):
-        run._wants_compiling(config.machine, spec, facts, Group(rank=0, count=2))
+        run._wants_compiling(config.machine, *work)
     auto = tiny("machine.compile=auto")
-    assert not run._wants_compiling(auto.machine, spec, facts, Group(rank=0, count=2))
+    assert not run._wants_compiling(auto.machine, *work)
 
 
 @pytest.mark.parametrize(

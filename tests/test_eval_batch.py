@@ -61,10 +61,14 @@ class _Card:
         self.total_memory = int(gibibytes * 2**30)
 
 
-@pytest.mark.parametrize(("gibibytes", "most"), [(8, 186), (24, 558), (139, 3234), (0.01, 1)])
+@pytest.mark.parametrize(
+    ("gibibytes", "most", "of_four"),
+    [(8, 128, 46), (16, 256, 93), (24, 500, 128), (139, 1000, 500), (0.01, 1, 1)],
+)
 def test_half_of_a_cards_memory(
-    monkeypatch: pytest.MonkeyPatch, gibibytes: float, most: int
+    monkeypatch: pytest.MonkeyPatch, gibibytes: float, most: int, of_four: int
 ) -> None:
+    """Cut to a size that cards share; where none fits, as many as do."""
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: _Card(gibibytes))
     assert images_at_once(Machine(), torch.device("cuda", 0), 32) == most
     # what the widest network of the paper keeps of them fits
@@ -72,7 +76,7 @@ def test_half_of_a_cards_memory(
         assert most * _kept("wrn-34-10", "cifar10") < 0.6 * gibibytes * 2**30
     # four jobs share the card
     shared = images_at_once(Machine(jobs_per_gpu=4), torch.device("cuda", 0), 32)
-    assert shared == max(1, most // 4)
+    assert shared == of_four
     assert images_at_once(Machine(eval_batch=7), torch.device("cuda", 0), 32) == 7
 
 
