@@ -24,7 +24,7 @@ from reproduce.cells import Cell
 from reproduce.config import Config, Precision
 from reproduce.data import load_prepared
 from reproduce.devices import allowed_gpus, describe, images_at_once, prepare_process
-from reproduce.errors import HarnessError
+from reproduce.errors import HarnessError, named
 from reproduce.experiments import experiment_names, planned_runs
 from reproduce.files import exclusive
 from reproduce.graphs import Graphs, wants_graphs
@@ -87,8 +87,7 @@ def examine(config: Config) -> Iterator[Finding]:
         except HarnessError as error:
             found = [("error", str(error))]
         except Exception as error:  # noqa: BLE001  drivers, compilers and disks fail in their own ways
-            reason = str(error).strip().partition("\n")[0]
-            found = [("error", f"{type(error).__name__}: {reason}")]
+            found = [("error", named(error))]
         seconds = time.monotonic() - began
         for verdict, text in found:
             yield Finding(name, verdict, text, round(seconds, 3))

@@ -47,6 +47,12 @@ def brief(value: object) -> str:
     return _SHORT.repr(value)
 
 
+def named(error: Exception) -> str:
+    """Name an error of code that is not ours by its kind and first line."""
+    reason = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {reason}"
+
+
 def one_line(text: str, longest: int = LONGEST) -> str:
     r"""Return a text as one line that does nothing to a terminal.
 

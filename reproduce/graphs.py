@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.config import Machine
-from reproduce.errors import HarnessError
+from reproduce.errors import HarnessError, named
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -100,9 +100,8 @@ class _Recorded:
             try:
                 self._record(model, shared)
             except RuntimeError as error:
-                reason = str(error).strip().partition("\n")[0]
                 raise HarnessError(
-                    f"a step cannot be recorded as a CUDA graph here ({reason}); set "
+                    f"a step cannot be recorded as a CUDA graph here ({named(error)}); set "
                     "machine.graphs=never"
                 ) from error
         else:

@@ -19,6 +19,15 @@ ATTACK = TrainingAttack(epsilon=0.031, step_size=0.007, steps=10)
 LAM, RATE, DECAY = 6.0, 0.1, 2e-4
 LAM_TENSOR = torch.tensor(LAM, dtype=torch.float64)
 
+# method, train-mode forwards, gamma of AWP, zeta of WAR
+KINDS = [
+    ("trades", "ca", 0.0, None),
+    ("trades", "acc", 0.01, None),
+    ("trades", "ca", 0.0, 0.5),
+    ("at", "ac", 0.0, None),
+    ("mart", "ca", 0.0, None),
+]
+
 
 def network(dtype: torch.dtype) -> nn.Module:
     """Build a small WideResNet whose BatchNorm statistics are not those of a fresh one."""

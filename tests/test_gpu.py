@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import SMALL_ATTACKS, never, quiet, record_of, stop_at
-from step_cases import ATTACK, LAM_TENSOR, batch, network, recipe_of
+from step_cases import ATTACK, KINDS, LAM_TENSOR, batch, network, recipe_of
 
 from reproduce import doctor, paths
+from reproduce.catalogue import dataset_facts
 from reproduce.cells import Cell
 from reproduce.config import Config, Machine
 from reproduce.costs import KEPT_BYTES
@@ -44,14 +45,6 @@ DEVICE, CPU = torch.device(NAME), torch.device("cpu")
 MACHINE = f"machine.device={NAME}"
 NOISE = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
-# method, train-mode forwards, gamma of AWP, zeta of WAR
-KINDS = [
-    ("trades", "ca", 0.0, None),
-    ("trades", "acc", 0.01, None),
-    ("trades", "ca", 0.0, 0.5),
-    ("at", "ac", 0.0, None),
-    ("mart", "ca", 0.0, None),
-]
 of_each_kind = pytest.mark.parametrize("kind", KINDS, ids=["trades", "awp", "war", "at", "mart"])
 
 
@@ -165,17 +158,13 @@ def test_a_stopped_run_is_the_run(tiny: Callable[..., Config], cell: Cell, tmp_p
     train_cell(parts, cell, quiet, never)
     models = []
     for config in (whole, parts):
-        model = build_model(cell.architecture, load_facts(config), 0)
+        model = build_model(cell.architecture, dataset_facts("digits"), 0)
         load_weights(model, paths.model_file(paths.cell_folder(config, cell), "last"))
         models.append(torch.cat([p.flatten() for p in model.parameters()]))
     torch.testing.assert_close(models[0], models[1], rtol=1e-5, atol=1e-7)
     run = read_run(paths.cell_folder(parts, cell))
     assert run is not None
     assert len(run.pieces) == 3
-
-
-def load_facts(config: Config):
-    return load_prepared(paths.prepared_file(config, "digits")).facts
 
 
 def test_a_run_of_a_card_is_verified_on_a_cpu(tiny: Callable[..., Config], cell: Cell) -> None:
@@ -233,7 +222,7 @@ def test_the_widest_network_fits_16_gb(paper: Callable[..., Config]) -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(DEVICE)
     spec = training_spec(paper(), Cell("cifar10", "wrn-34-10", "trades", 6.0, 0))
-    model = build_model("wrn-34-10", doctor.dataset_facts("cifar10"), 0)
+    model = build_model("wrn-34-10", dataset_facts("cifar10"), 0)
     model.to(device=DEVICE, memory_format=torch.channels_last)
     optimizer, recipe = build_optimizer(model, spec.train), recipe_of("trades", "ca")
     images = torch.rand(128, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import never, quiet, results, stop_at
-from step_cases import LAM_TENSOR, batch, network, recipe_of
+from step_cases import KINDS, LAM_TENSOR, batch, network, recipe_of
 
 from reproduce import paths
 from reproduce.cells import parse_cell
@@ -21,15 +21,6 @@ from reproduce.graphs import Graphs, wants_graphs
 from reproduce.rng import generator
 from reproduce.training import run, train_cell
 from reproduce.training.step import train_step
-
-# method, train-mode forwards, gamma of AWP, zeta of WAR
-KINDS = [
-    ("trades", "ca", 0.0, None),
-    ("trades", "acc", 0.01, None),
-    ("trades", "ca", 0.0, 0.5),
-    ("at", "ac", 0.0, None),
-    ("mart", "ca", 0.0, None),
-]
 
 
 def _state_after(graphs_of: Callable[[torch.nn.Module], Graphs | None], *kind: object) -> list:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-from reproduce.errors import HarnessError
+from reproduce.errors import HarnessError, named
 from reproduce.models import compiled as compile_network
 from reproduce.models import compiling
 
@@ -153,7 +153,7 @@ class AttackedNetwork(nn.Module):
                 (gradient,) = torch.autograd.grad(value, points, allow_unused=True)
             except Exception as error:  # backward functions from elsewhere too
                 raise HarnessError(
-                    f"the network's gradient cannot be taken: {_reason(error)}"
+                    f"the network's gradient cannot be taken: {named(error)}"
                 ) from error
         self._reaches &= gradient is not None
 
@@ -170,8 +170,7 @@ class AttackedNetwork(nn.Module):
             raise
         except Exception as error:  # a network from elsewhere may fail in any way
             raise HarnessError(
-                f"the network fails on {images.dtype} of shape {list(images.shape)}: "
-                f"{_reason(error)}"
+                f"the network fails on {images.dtype} of shape {list(images.shape)}: {named(error)}"
             ) from error
         expected = (len(images), self._classes)
         if not isinstance(logits, Tensor) or logits.shape != expected:
@@ -219,8 +218,3 @@ class AttackedNetwork(nn.Module):
         if not torch.isfinite(logits).all():
             raise HarnessError("the network's logits are NaN or infinite")
         return logits
-
-
-def _reason(error: Exception) -> str:
-    """Name an error of code from elsewhere by its kind and first line."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

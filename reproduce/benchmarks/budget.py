@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 
 from reproduce.benchmarks.measured import NotMeasured
-from reproduce.errors import HarnessError
+from reproduce.errors import HarnessError, named
 from reproduce.training.stopping import StopReason
 
 Found = TypeVar("Found")
@@ -94,9 +94,7 @@ def guarded(what: str, budget: Budget, measure: Callable[[], Found | None]) -> F
     except HarnessError as error:
         budget.leave_out(what, str(error))
     except Exception as error:  # noqa: BLE001  a driver, a compiler and a recording fail in their own ways
-        reason = str(error).strip().partition("\n")[0]
-        why = "out of memory" if out_of_memory(error) else f"{type(error).__name__}: {reason}"
-        budget.leave_out(what, why)
+        budget.leave_out(what, "out of memory" if out_of_memory(error) else named(error))
     finally:
         # what an exception or a closure still holds must not fill the memory of the next
         if "torch._dynamo" in sys.modules:

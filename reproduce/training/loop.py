@@ -116,7 +116,7 @@ class TrainingLoop:
         silent = None if self.pace.group.first else Console(quiet=True)
         bar = ProgressBar(self.cell.id, sum(steps), "steps", done, silent)
         try:
-            with bar, compiling() if self._calls.compiled else nullcontext():
+            with bar, compiling() if self.pace.compiled else nullcontext():
                 while state.epoch <= epochs:
                     self._train_epoch(bar)
                     self._end_epoch(bar)
@@ -206,7 +206,7 @@ class TrainingLoop:
         # processes that measure parts of different sizes cannot agree in between
         stops = self._has_stepped and group.count == 1
         eval_batch = self.pace.eval_batch
-        if self._calls.compiled and self._graphs is None:
+        if self.pace.compiled and self._graphs is None:
             # batches that the network is compiled for already
             eval_batch = min(eval_batch, max(self.spec.train.batch_sizes))
         try:

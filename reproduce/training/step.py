@@ -113,13 +113,10 @@ class Calls(NamedTuple):
         What the attack calls.
     terms : torch.nn.Module
         `TermsOf` the network, or what averages its gradients over processes.
-    compiled : bool
-        Whether they are compiled.
     """
 
     network: nn.Module
     terms: nn.Module
-    compiled: bool = False
 
 
 def plain_calls(model: nn.Module, objective: Objective) -> Calls:
@@ -140,9 +137,7 @@ def compiled_calls(model: nn.Module, objective: Objective, sizes: Collection[int
     plain = plain_calls(model, objective)
     network = FullLogits(compiled(model, dynamic=False))
     terms = compiled(plain.terms, dynamic=False)
-    return Calls(
-        BySize(network, plain.network, sizes), BySize(terms, plain.terms, sizes), compiled=True
-    )
+    return Calls(BySize(network, plain.network, sizes), BySize(terms, plain.terms, sizes))
 
 
 def train_step(
