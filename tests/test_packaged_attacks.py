@@ -18,7 +18,7 @@ from reproduce.attacks import network as network_module
 from reproduce.config import AutoAttack, Config
 from reproduce.data import ImageStore, load_prepared
 from reproduce.errors import HarnessError
-from reproduce.evaluation import worker
+from reproduce.evaluation import runner, worker
 from reproduce.evaluation.batch import attack_batch
 from reproduce.models import ModelSource, compilation
 from reproduce.specs import SCHEMA, AttackSpec
@@ -158,9 +158,12 @@ def test_compiled_where_it_pays(
     monkeypatch.setattr(
         worker, "write_shard", lambda _path, shard, _key: seen.append(shard.about["piece"])
     )
+    clocks, clock = [], runner._clock
+    monkeypatch.setattr(runner, "_clock", lambda job: clocks.append(job) or clock(job))
     sets = (*SMALL, "eval.shard=16", f"machine.compile={when}")
     record_of(tiny(*sets), source, "square")
     assert [piece["compiled"] for piece in seen] == compiled
+    assert len(clocks) == 1  # max_minutes are those of all shards together
 
 
 @pytest.mark.parametrize("attack", ["fab", "autoattack"])

@@ -113,24 +113,28 @@ def _attacked(
     network, the first shard is attacked uncompiled, and its passes decide for all others: each is
     computed in the same way whatever was stopped, and by however many processes.
     """
-    machine, compiled = job.machine, job.machine.compile == "always"
+    machine, compiled, check_time = job.machine, job.machine.compile == "always", _clock(job)
     at_most = tally.images * attack_passes(job.spec.attack, _MANY_CLASSES)
     if machine.compile == "auto" and wants_compiling(machine, at_most):
         if 0 in missing:
-            yield from _here(job, [0], device, tally, compiled=False)
+            yield from _here(job, [0], device, tally, False, check_time)
         first = shards[0]
         size = len(first.arrays["index"])
         passes = first.about["forward"] + first.about["backward"]
         compiled = wants_compiling(machine, passes / size * (tally.images - size))
         missing = [number for number in missing if number]
     in_pool = machine.processes > 1 and len(missing) > 1
-    yield from (_in_pool if in_pool else _here)(job, missing, device, tally, compiled)
+    yield from (_in_pool if in_pool else _here)(job, missing, device, tally, compiled, check_time)
 
 
 def _here(
-    job: Job, missing: list[int], device: torch.device, tally: _Tally, compiled: bool
+    job: Job,
+    missing: list[int],
+    device: torch.device,
+    tally: _Tally,
+    compiled: bool,
+    check_time: Callable[[], None],
 ) -> Iterator[tuple[int, Shard]]:
-    check_time = _clock(job)
     for number in missing:
         check_time()
         size = min(job.shard, tally.images - number * job.shard)
@@ -139,9 +143,13 @@ def _here(
 
 
 def _in_pool(
-    job: Job, missing: list[int], device: torch.device, tally: _Tally, compiled: bool
+    job: Job,
+    missing: list[int],
+    device: torch.device,
+    tally: _Tally,
+    compiled: bool,
+    check_time: Callable[[], None],
 ) -> Iterator[tuple[int, Shard]]:
-    check_time = _clock(job)
     count = min(job.machine.processes, len(missing))
     context = multiprocessing.get_context("spawn")
     waiting, running = iter(missing), dict[Future[Shard], int]()
