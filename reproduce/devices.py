@@ -63,7 +63,7 @@ def share_through_mps() -> None:
     tries it in a process of its own, and where nothing can be computed through it (in some
     containers) jobs take turns as without it.  A daemon of the site is left alone, and so are
     Slurm's jobs, with whose first one it would end.  It runs until ``echo quit |
-    nvidia-cuda-mps-control``, with CUDA_MPS_PIPE_DIRECTORY set to the folder that the line names.
+    nvidia-cuda-mps-control``, with CUDA_MPS_PIPE_DIRECTORY set to the folder mps of `slots_folder`.
     """
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None or {"CUDA_MPS_PIPE_DIRECTORY", "SLURM_JOB_ID"} & os.environ.keys():

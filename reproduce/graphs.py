@@ -93,7 +93,7 @@ class _Recorded:
         self._function = function
         self._inputs = [value.clone() for value in inputs]
         self._graph: torch.cuda.CUDAGraph | None = None
-        # calling it to warm up moves BatchNorm's statistics, and weights by a rounding
+        # calling it to warm up moves BatchNorm's statistics, and leaves AWP's moves on the weights
         held: list[Tensor] = [*model.parameters(), *model.buffers()]
         before = [value.detach().clone() for value in held]
         if shared is not None:
