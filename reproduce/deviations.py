@@ -79,8 +79,8 @@ def _of_training(config: Config, method: str) -> list[str]:
     for key, value in flatten(config.read_by(method)).items():
         shared, own = f"train.{key}", f"train_for.{method}.{key}"
         theirs = protocol().get(own, protocol()[shared])
-        if (key, value, theirs) == ("precision", "float32", "tf32"):
-            continue  # what the paper's card made of it
+        if (key, value, theirs) == ("precision", "tf32", "float32"):
+            continue  # PyTorch's default, of which the paper's card made float32
         name = own if key in replaced or own in protocol() else shared
         found += _difference(name, value, theirs)
     return found
