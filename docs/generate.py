@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from reproduce.config import PRESETS, Config
-from reproduce.settings import build_config
+from reproduce.config.fields import PRESETS
+from reproduce.config.load import build_config
+from reproduce.config.schema import Config
 
 HERE = Path(__file__).resolve().parent
 INTRODUCTION = """# Configuration

@@ -1,5 +1,5 @@
 """``python -m reproduce``: the same as the command ``reproduce``."""
 
-from reproduce.cli import main
+from reproduce.cli.app import main
 
 main()

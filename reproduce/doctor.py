@@ -17,26 +17,33 @@ import torch
 from packaging.requirements import Requirement
 from torch import Tensor, nn
 
-from reproduce import paths
-from reproduce.attacks import cross_entropy, frozen, pgd
-from reproduce.catalogue import dataset_facts
-from reproduce.cells import Cell
-from reproduce.config import Config, Precision
-from reproduce.data import load_prepared
-from reproduce.devices import allowed_gpus, describe, images_at_once, prepare_process
-from reproduce.errors import HarnessError, named
-from reproduce.experiments import experiment_names, planned_runs
-from reproduce.files import exclusive
-from reproduce.graphs import Graphs, wants_graphs
-from reproduce.models import build_model, compiled, compiling
+from reproduce.attacks.pgd import cross_entropy, pgd
+from reproduce.attacks.target import frozen
+from reproduce.cell import Cell
+from reproduce.compute.compilation import Graphs, compiled, compiling, wants_graphs
+from reproduce.compute.device import (
+    allowed_gpus,
+    computed_in,
+    describe,
+    forward_in,
+    images_at_once,
+    prepare_process,
+    products_in,
+)
+from reproduce.config.schema import Config, Precision
+from reproduce.core.errors import HarnessError, named
+from reproduce.core.files import exclusive
+from reproduce.core.rng import generator
+from reproduce.data.sources import load_prepared
+from reproduce.experiments import paths
+from reproduce.experiments.grids import experiment_names, planned_runs
+from reproduce.experiments.spec import training_spec
+from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
-from reproduce.planning import load_speeds
-from reproduce.planning import plan as make_plan
-from reproduce.precision import computed_in, forward_in, products_in
-from reproduce.rng import generator
-from reproduce.specs import training_spec
-from reproduce.training.recipe import Recipe
-from reproduce.training.step import train_step
+from reproduce.registry import dataset_facts
+from reproduce.results.plan import load_speeds
+from reproduce.results.plan import plan as make_plan
+from reproduce.training.step import Recipe, train_step
 
 Verdict = Literal["ok", "warning", "error"]
 # a small network whose step is like those of the paper's

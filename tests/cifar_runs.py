@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from reproduce import paths
-from reproduce.catalogue import EXTRA
-from reproduce.config import Config
-from reproduce.data import prepare
-from reproduce.settings import load_config
-from reproduce.zoo import ZooCheckpoint, robustbench
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.data.sources import prepare
+from reproduce.experiments import paths
+from reproduce.registry import EXTRA
+from reproduce.zoo.checkpoints import ZooCheckpoint, robustbench
 
 # the lightest network of RobustBench's CIFAR-10 zoo that is small on disk too
 LIGHT = "Wong2020Fast"

@@ -6,17 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reproduce.analysis.paired import Flags
-from reproduce.catalogue import parse_architecture
-from reproduce.cells import Cell
-from reproduce.claims import Claim
-from reproduce.claims.evidence import Evidence, Group, Key
-from reproduce.claims.judge import judge_one
-from reproduce.claims.statements import STATEMENTS
-from reproduce.config import Config
-from reproduce.experiments import Evaluation, PublishedEvaluation
-from reproduce.planning import published_architecture
-from reproduce.records import Metrics
+from reproduce.cell import Cell
+from reproduce.claims.evidence import Claim, Evidence, Group, Key
+from reproduce.claims.statements import STATEMENTS, judge_one
+from reproduce.config.schema import Config
+from reproduce.evaluation.records import Metrics
+from reproduce.experiments.grids import Evaluation, PublishedEvaluation
+from reproduce.registry import parse_architecture
+from reproduce.results.plan import published_architecture
+from reproduce.results.statistics import Flags
 
 # a metric of a cell: its number, or None where the run is not there yet
 World = Callable[[str, Key, int], float | None]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from reproduce import paths
-from reproduce.cells import Cell, parse_cell
-from reproduce.cli import main
-from reproduce.config import Config
-from reproduce.data import prepare
-from reproduce.models import ModelSource
-from reproduce.settings import CONFIG_VARIABLE, load_config
+from reproduce.cell import Cell, parse_cell
+from reproduce.cli.app import main
+from reproduce.config.load import CONFIG_VARIABLE, load_config
+from reproduce.config.schema import Config
+from reproduce.data.sources import prepare
+from reproduce.experiments import paths
+from reproduce.models.load import ModelSource
 
 if TYPE_CHECKING:
     from faulty_work import Work
@@ -149,7 +149,7 @@ def real_cifar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
     """A checkpoint of a network that classifies digits, on which attacks succeed and fail."""
-    from reproduce.training import train_cell
+    from reproduce.training.train import train_cell
 
     sets = [f"results={tmp_path_factory.mktemp('trained')}", f"data.folder={digits_folder}"]
     sets += ["train.epochs=8", "train.attack={steps: 1, step_size: 0.2}", "data.test_images=40"]
@@ -170,8 +170,8 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> P
     """The results of four cells, trained and attacked: Table 1 of the tiny configuration."""
     from faulty_work import CELLS, SETS
 
-    from reproduce.evaluation.run import evaluate_cell
-    from reproduce.training import train_cell
+    from reproduce.evaluation.evaluate import evaluate_cell
+    from reproduce.training.train import train_cell
 
     folder = tmp_path_factory.mktemp("attacked")
     sets = [f"results={folder}", f"data.folder={digits_folder}", *TINY, *SETS]
@@ -210,7 +210,7 @@ def reference(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> Pa
     from faulty_work import CELLS, SETS
     from published_runs import EVERY
 
-    from reproduce.share import publish
+    from reproduce.share.publish import publish
 
     folder = tmp_path / "reference"
     trained = tiny(*SETS, f"results={attacked}")

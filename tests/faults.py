@@ -22,20 +22,20 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from reproduce.config import Config
-from reproduce.settings import CONFIG_VARIABLE
+from reproduce.config.load import CONFIG_VARIABLE
+from reproduce.config.schema import Config
 
 # how often each fault is injected; REPRODUCE_FAULTS=50 is the full count
 FAULTS = int(os.environ.get("REPRODUCE_FAULTS", "10"))
 _IMPORTED = [
     "reproduce.cli",
-    "reproduce.training",
-    "reproduce.evaluation.run",
-    "reproduce.evaluation.published",
-    "reproduce.analysis",
-    "reproduce.claims",
+    "reproduce.training.train",
+    "reproduce.evaluation.evaluate",
+    "reproduce.results.frames",
+    "reproduce.tables.write",
+    "reproduce.claims.statements",
     "reproduce.figures",
-    "reproduce.report",
+    "reproduce.figures.style",
     "reproduce.report.write",
     "pyarrow.parquet",
     # an optimizer imports it when it is made
@@ -107,7 +107,7 @@ def _is_warm() -> None:
 
 
 def _command(config: Config, words: tuple[str, ...], log: Path, broken: Break | None) -> None:
-    from reproduce.cli import main
+    from reproduce.cli.app import main
 
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)

@@ -13,9 +13,9 @@ from typing import Any
 from faults import run
 from small_runs import SMALL_ATTACKS
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.files import SEAL
+from reproduce.config.schema import Config
+from reproduce.core.files import SEAL
+from reproduce.experiments import paths
 
 # of run.json and a record's summary what says when, how fast and in how many pieces, not what;
 # and the checksum over that

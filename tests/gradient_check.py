@@ -11,8 +11,8 @@ import sys
 import torch
 from torch.nn import functional as F
 
-from reproduce.catalogue import dataset_facts, parse_architecture
-from reproduce.models import build_model
+from reproduce.models.load import build_model
+from reproduce.registry import dataset_facts, parse_architecture
 
 
 def worst_error(architecture: str) -> float:

@@ -3,13 +3,13 @@
 import pandas as pd
 from made_up import write_run
 
-from reproduce import paths
-from reproduce.catalogue import parse_architecture
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.experiments import Evaluation, curve_cells
-from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.traces import as_frame, write_epochs
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, sha256_of_file, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, curve_cells
+from reproduce.experiments.history import as_frame, write_epochs
+from reproduce.registry import parse_architecture
 
 EPOCHS, STEPS = 6, 20
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.models import read_weights, save_weights
-from reproduce.records import read_record
-from reproduce.specs import TrainingSpec
+from reproduce.cell import parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, sha256_of_file, write_json
+from reproduce.evaluation.records import read_record
+from reproduce.experiments import paths
+from reproduce.experiments.spec import TrainingSpec
+from reproduce.models.load import read_weights, save_weights
 
 CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
 RECORD = f"cells/{CELL}/records/pgd20-seed0.npz"

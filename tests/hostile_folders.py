@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet
 from hostile_contents import CELL, CONTENTS, RECORD, root_of, run_of, sealed_by_them
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.saved import header as state_header
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, sha256_of_file, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.runs import header as state_header
 
 
 def _link_to_a_file(config: Config) -> str:

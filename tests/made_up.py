@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.experiments import Evaluation, find_experiment
-from reproduce.files import write_json
-from reproduce.records import Record, write_record
-from reproduce.specs import evaluation_spec, training_spec
-from reproduce.traces import write_epochs
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.files import write_json
+from reproduce.evaluation.records import Record, write_record
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, find_experiment
+from reproduce.experiments.history import write_epochs
+from reproduce.experiments.spec import evaluation_spec, training_spec
 
 IMAGES = 10_000
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from made_up import fill
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.experiments import experiment_names, find_experiment
-from reproduce.report import write_report
-from reproduce.settings import load_config
-from reproduce.specs import checkpoints
+from reproduce.cell import Cell
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.experiments import paths
+from reproduce.experiments.grids import experiment_names, find_experiment
+from reproduce.experiments.spec import checkpoints
+from reproduce.report.write import write_report
 
 GRID = (
     "experiments.table1={architectures: [wrn-34-1, wrn-34-5, wrn-34-10], "

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.errors import Stopped
-from reproduce.evaluation.run import evaluate_model
-from reproduce.models import ModelSource
-from reproduce.records import Record
-from reproduce.saved import state_file
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
+from reproduce.evaluation.evaluate import evaluate_model
+from reproduce.evaluation.records import Record
+from reproduce.experiments import paths
+from reproduce.experiments.runs import state_file
+from reproduce.experiments.spec import training_spec
+from reproduce.models.load import ModelSource
+from reproduce.training.train import train_cell
 
 # budgets with which every attack takes a second, on the network of conftest.py
 SMALL_ATTACKS = [

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.records import Record, read_record, write_record
-from reproduce.traces import read_epochs, write_epochs
+from reproduce.cell import parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, sha256_of_file, write_json
+from reproduce.evaluation.records import Record, read_record, write_record
+from reproduce.experiments import paths
+from reproduce.experiments.history import read_epochs, write_epochs
 
 CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
 WIDE = parse_cell("digits/wrn-10-0.5/trades/lam-2/seed-0")

@@ -6,14 +6,13 @@ import reference_steps
 import torch
 from torch import Tensor, nn
 
-from reproduce.catalogue import METHODS, dataset_facts
-from reproduce.config import Train, TrainingAttack
-from reproduce.models import build_model
+from reproduce.config.schema import Train, TrainingAttack
+from reproduce.core.rng import generator
+from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
-from reproduce.rng import generator
+from reproduce.registry import METHODS, dataset_facts
 from reproduce.training.lambda_rules import WidthAdjusted, constant
-from reproduce.training.recipe import Recipe
-from reproduce.training.step import train_step
+from reproduce.training.step import Recipe, train_step
 
 ATTACK = TrainingAttack(epsilon=0.031, step_size=0.007, steps=10)
 LAM, RATE, DECAY = 6.0, 0.1, 2e-4

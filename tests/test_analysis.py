@@ -9,25 +9,20 @@ import pytest
 from made_up import fill, write_made_up, write_run
 from scipy import stats
 
-from reproduce import paths
-from reproduce.analysis import (
-    build_diff,
-    collect,
-    diff_caveats,
-    diff_notes,
-    write_diff,
-    write_table,
-)
-from reproduce.analysis.statistics import Sample, difference_interval, sample
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.experiments import find_experiment
-from reproduce.files import read_json, write_json
-from reproduce.paper import published
-from reproduce.planning import is_evaluated, plan
+from reproduce.cell import Cell
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
+from reproduce.paper.published import published
 from reproduce.report.numbers import each_once
 from reproduce.report.tables import collect_table, table_view
-from reproduce.settings import load_config
+from reproduce.results.frames import collect
+from reproduce.results.plan import is_evaluated, plan
+from reproduce.results.statistics import Sample, difference_interval, sample
+from reproduce.tables.diff import build_diff, diff_caveats, diff_notes, write_diff
+from reproduce.tables.write import write_table
 
 
 @pytest.fixture

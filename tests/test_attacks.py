@@ -7,17 +7,11 @@ import references
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks import (
-    AttackedNetwork,
-    cross_entropy,
-    frozen,
-    kl_divergence,
-    margin,
-    pgd,
-)
-from reproduce.catalogue import dataset_facts
-from reproduce.errors import HarnessError
-from reproduce.models import build_model
+from reproduce.attacks.pgd import cross_entropy, kl_divergence, margin, pgd
+from reproduce.attacks.target import AttackedNetwork, frozen
+from reproduce.core.errors import HarnessError
+from reproduce.models.load import build_model
+from reproduce.registry import dataset_facts
 
 
 def _setting(dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tensor, Tensor]:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from reproduce.catalogue import dataset_facts
-from reproduce.data import ImageStore, Split, load_prepared
-from reproduce.data.batches import Draws
-from reproduce.vision import torchvision
+from reproduce.core.vision import torchvision
+from reproduce.data.batches import Draws, ImageStore
+from reproduce.data.dataset import Split
+from reproduce.data.sources import load_prepared
+from reproduce.registry import dataset_facts
 
 CPU = torch.device("cpu")
 
@@ -58,8 +59,8 @@ def test_plain_batches_equal_pil() -> None:
 
 
 def test_real_images_equal_pil(real_cifar: Path, tmp_path: Path) -> None:
-    from reproduce.config import Data
-    from reproduce.data import prepare
+    from reproduce.config.schema import Data
+    from reproduce.data.sources import prepare
 
     path = tmp_path / "cifar10.npz"
     prepare(Data(cifar10=str(real_cifar / "cifar10.npz")), "cifar10", path)

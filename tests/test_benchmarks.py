@@ -11,12 +11,12 @@ from reproduce.benchmarks import attacks, cases, steps, timing, together
 from reproduce.benchmarks.budget import Budget, out_of_memory
 from reproduce.benchmarks.cases import our_passes, reference_passes
 from reproduce.benchmarks.measured import Case, Peak, Peaks, Spread, spread
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Config
-from reproduce.costs import forward_operations
-from reproduce.errors import HarnessError
-from reproduce.objectives import Objective
-from reproduce.planning import PAPER_SPEEDS
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.experiments.cost import forward_operations
+from reproduce.objectives.base import Objective
+from reproduce.registry import dataset_facts
+from reproduce.results.plan import PAPER_SPEEDS
 from reproduce.training.step import Calls, plain_calls
 
 CPU = torch.device("cpu")

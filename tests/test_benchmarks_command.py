@@ -15,8 +15,8 @@ from reproduce.benchmarks.measured import Case, Spread
 from reproduce.benchmarks.result import Result, Together
 from reproduce.benchmarks.settings import DEFAULTS, resolve
 from reproduce.cli.bench_words import sentences, tables
-from reproduce.config import Config
-from reproduce.errors import HarnessError
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
 
 SMALL = ("--architectures", "wrn-10-0.5", "--batch", "8", "--methods", "trades", "--pairs", "1")
 # no time for processes of their own

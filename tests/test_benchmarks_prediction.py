@@ -8,16 +8,16 @@ from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.measured import Case, StepTime, spread
 from reproduce.benchmarks.prediction import fit, predict
 from reproduce.benchmarks.result import AttackRate
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Config
-from reproduce.costs import (
+from reproduce.config.schema import Config
+from reproduce.experiments.cost import (
     attack_passes,
     forward_operations,
     training_passes,
     validation_passes,
 )
-from reproduce.experiments import find_experiment
-from reproduce.specs import attack_spec, training_spec
+from reproduce.experiments.grids import find_experiment
+from reproduce.experiments.spec import attack_spec, training_spec
+from reproduce.registry import dataset_facts
 
 
 def _step(architecture: str, seconds: float) -> StepTime:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reproduce.benchmarks.references import REFERENCES, Constants, make_proxy
 from reproduce.benchmarks.references import reference_step as official_step
-from reproduce.rng import generator
+from reproduce.core.rng import generator
 
 # the method, and the train-mode forwards of its official code: c clean, a adversarial
 ORDERS = {"trades": "cac", "at": "ac", "mart": "ca", "awp-trades": "acc"}

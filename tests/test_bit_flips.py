@@ -10,28 +10,26 @@ import numpy as np
 import pytest
 from verify_cases import UNFINISHED, copied, verified, wrong
 
-from reproduce import paths
-from reproduce.analysis import collect, write_table
-from reproduce.analysis.tidy import write_results
-from reproduce.analysis.usable import UsableRun, usable_run
-from reproduce.cells import Cell, parse_cell
-from reproduce.claims import judge_claims, write_claims
-from reproduce.config import Config
-from reproduce.data import load_prepared
-from reproduce.errors import HarnessError
+from reproduce.cell import Cell, parse_cell
+from reproduce.claims.statements import judge_claims, write_claims
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json
+from reproduce.data.sources import load_prepared
+from reproduce.evaluation.records import read_record
 from reproduce.evaluation.shards import Shard, read_shard, write_shard
 from reproduce.examples.files import read_files
-from reproduce.experiments import find_experiment
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
+from reproduce.experiments.runs import check_state, damaged_file, find_run, read_run, state_file
+from reproduce.experiments.spec import training_spec
 from reproduce.figures import draw
-from reproduce.files import read_json
 from reproduce.lemma.results import read_examination
-from reproduce.records import read_record
-from reproduce.runs import damaged_file, find_run, read_run
-from reproduce.saved import check_state, state_file
-from reproduce.specs import training_spec
-from reproduce.verification.derived import Rebuilt
-from reproduce.verification.folder import DERIVED, Copied
-from reproduce.verification.kinds import place_of
+from reproduce.results.frames import UsableRun, collect, usable_run, write_results
+from reproduce.share.verification_derived import Rebuilt
+from reproduce.share.verification_folder import DERIVED, Copied
+from reproduce.share.verification_kinds import place_of
+from reproduce.tables.write import write_table
 
 CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
 FLIPS, CUTS = 60, 15

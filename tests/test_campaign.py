@@ -11,17 +11,22 @@ import pytest
 from made_up import write_made_up, write_run
 from small_runs import EPOCHS, STEPS, stopped
 
-from reproduce import paths
-from reproduce.campaign import find_campaign, survey
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.experiments import Evaluation, PublishedEvaluation, experiment_names, find_experiment
-from reproduce.files import exclusive, read_json, write_json
-from reproduce.outcomes import PublishedAttack
-from reproduce.planning import plan
-from reproduce.settings import load_config
-from reproduce.specs import checkpoints
+from reproduce.cell import Cell
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import exclusive, read_json, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import (
+    Evaluation,
+    PublishedEvaluation,
+    experiment_names,
+    find_experiment,
+)
+from reproduce.experiments.spec import checkpoints
+from reproduce.results.plan import plan
+from reproduce.results.status import find_campaign, survey
+from reproduce.zoo.checkpoints import PublishedAttack
 
 
 @pytest.fixture

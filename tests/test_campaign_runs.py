@@ -14,15 +14,21 @@ import pytest
 from conftest import TINY_CELL
 from small_runs import EPOCHS, STEPS, quiet, stopped
 
-from reproduce import paths
-from reproduce.campaign import RunStatus, find_campaign, read_status, run_work, survey
-from reproduce.campaign.logs import failure
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.files import exclusive, is_held, read_json
-from reproduce.saved import read_rows
-from reproduce.training import train_cell
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import exclusive, is_held, read_json
+from reproduce.experiments import paths
+from reproduce.experiments.runs import read_rows
+from reproduce.results.status import (
+    RunStatus,
+    failure,
+    find_campaign,
+    read_status,
+    run_work,
+    survey,
+)
+from reproduce.training.train import train_cell
 
 ERROR = f"reproduce: {TINY_CELL}: the loss is NaN\n"
 STOP = f"reproduce: {TINY_CELL}: stopped by SIGINT in epoch 2 of 3; everything is saved, "

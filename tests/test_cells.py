@@ -2,10 +2,10 @@
 
 import pytest
 
-from reproduce.cells import Cell, parse_cell
-from reproduce.errors import HarnessError
-from reproduce.experiments import find_experiment
-from reproduce.settings import build_config
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.load import build_config
+from reproduce.core.errors import HarnessError
+from reproduce.experiments.grids import find_experiment
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,16 @@ from made_up import write_run
 from scipy import stats
 from small_runs import never, quiet
 
-from reproduce import paths
-from reproduce.analysis import read_choices, write_checkpoints
-from reproduce.analysis.checkpoints import optimism, paired_differences
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.experiments import Evaluation, planned_runs
-from reproduce.files import read_json, write_json
-from reproduce.settings import load_config
-from reproduce.specs import checkpoints
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, planned_runs
+from reproduce.experiments.spec import checkpoints
+from reproduce.tables.checkpoints import optimism, paired_differences, read_choices
+from reproduce.tables.write import write_checkpoints
+from reproduce.training.train import train_cell
 
 GRID = (
     "experiments={table1: {dataset: cifar10, architectures: [wrn-34-1, wrn-34-5], methods: "

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks import AttackedNetwork, Batch, frozen
-from reproduce.catalogue import dataset_facts
-from reproduce.config import AutoAttack, PGDAttack
+from reproduce.attacks.parts import Batch
+from reproduce.attacks.target import AttackedNetwork, frozen
+from reproduce.config.schema import AutoAttack, PGDAttack
 from reproduce.evaluation.checks import check_network
-from reproduce.records import check_accuracy, check_black_box
-from reproduce.specs import SCHEMA, AttackSpec
+from reproduce.evaluation.records import check_accuracy, check_black_box
+from reproduce.experiments.spec import SCHEMA, AttackSpec
+from reproduce.registry import dataset_facts
 
 FACTS = dataset_facts("cifar10")
 

@@ -16,10 +16,10 @@ from claim_worlds import (
 
 from reproduce.claims.evidence import Key
 from reproduce.claims.statements import STATEMENTS
-from reproduce.config import Config
-from reproduce.paper import published
-from reproduce.records import Metrics
-from reproduce.settings import load_config
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.evaluation.records import Metrics
+from reproduce.paper.published import published
 
 NAMES = [one.name for one in STATEMENTS]
 SMALL = "{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 12]}}"

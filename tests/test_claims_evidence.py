@@ -12,21 +12,21 @@ from claim_worlds import judged
 from histories import EPOCHS, STEPS, write_history
 from made_up import fill_metrics, write_made_up, write_run
 
-from reproduce import paths
-from reproduce.analysis.results import collect
-from reproduce.catalogue import parse_architecture
-from reproduce.cells import Cell
-from reproduce.claims import judge_claims, write_claims
+from reproduce.cell import Cell
 from reproduce.claims.evidence import Evidence, Key
 from reproduce.claims.slopes import after_drops, first_drop, late_fall, slope
-from reproduce.config import Config
-from reproduce.experiments import curve_cells, find_experiment
-from reproduce.records import Record, write_record
+from reproduce.claims.statements import judge_claims, write_claims
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.evaluation.records import Record, write_record
+from reproduce.experiments import paths
+from reproduce.experiments.grids import curve_cells, find_experiment
+from reproduce.experiments.history import as_frame
+from reproduce.experiments.schedules import learning_rate
+from reproduce.experiments.spec import attack_spec
+from reproduce.registry import parse_architecture
 from reproduce.report.beside import Comparison, Place, seeds_behind
-from reproduce.schedules import learning_rate
-from reproduce.settings import load_config
-from reproduce.specs import attack_spec
-from reproduce.traces import as_frame
+from reproduce.results.frames import collect
 
 SMALL = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 12]}, seeds: [0, 1]}"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import TINY_CELL
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.cli import main
-from reproduce.config import Config
-from reproduce.settings import CONFIG_VARIABLE
+from reproduce.cell import parse_cell
+from reproduce.cli.app import main
+from reproduce.config.load import CONFIG_VARIABLE
+from reproduce.config.schema import Config
+from reproduce.experiments import paths
 
 COMMANDS = [
     "plan",
@@ -241,7 +241,7 @@ def test_debug_shows_where_an_error_comes_from(
         def fail(*_: object) -> None:
             raise NotADirectoryError(20, "Not a directory", "file")
 
-        monkeypatch.setattr("reproduce.share.publish", fail)
+        monkeypatch.setattr("reproduce.share.publish.publish", fail)
     assert shell(*words, config=tiny()) == 1
     line = shell.error()
     assert shell("--debug", *words, config=tiny()) == 1

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from conftest import TINY_CELL
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.cli import app, main
-from reproduce.config import Config
-from reproduce.settings import CONFIG_VARIABLE
+from reproduce.cell import parse_cell
+from reproduce.cli.app import app, main
+from reproduce.config.load import CONFIG_VARIABLE
+from reproduce.config.schema import Config
+from reproduce.experiments import paths
 
 COMMANDS = [c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands]
 

@@ -12,26 +12,23 @@ import torch
 from small_runs import EPOCHS, STEPS, never, quiet, results, stop_at
 from step_cases import LAM_TENSOR, batch, network, recipe_of
 
-from reproduce import paths
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config, Machine
-from reproduce.distributed import Group
-from reproduce.errors import HarnessError, Stopped
-from reproduce.models import compilation, compiled, compiling, wants_compiling
-from reproduce.precision import computed_in, forward_in, products_in
-from reproduce.rng import generator
-from reproduce.specs import training_spec
-from reproduce.training import loop, run, train_cell
+from reproduce.cell import Cell, parse_cell
+from reproduce.compute import compilation
+from reproduce.compute.compilation import compiled, compiling, wants_compiling
+from reproduce.compute.device import computed_in, forward_in, products_in
+from reproduce.compute.distributed import Group
+from reproduce.config.schema import Config, Machine
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.core.rng import generator
+from reproduce.experiments import paths
+from reproduce.experiments.spec import training_spec
+from reproduce.training import loop
 from reproduce.training import step as step_module
 from reproduce.training import trace as trace_module
-from reproduce.training.step import (
-    BySize,
-    StepResult,
-    compiled_calls,
-    plain_calls,
-    train_step,
-)
+from reproduce.training import train as run
+from reproduce.training.step import BySize, StepResult, compiled_calls, plain_calls, train_step
 from reproduce.training.trace import NonFiniteLossError, Trace
+from reproduce.training.train import train_cell
 
 
 def test_a_compiled_step_leaves_the_same_weights() -> None:

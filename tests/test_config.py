@@ -6,20 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.catalogue import METHODS
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import PRESETS, Config, Train, flatten
-from reproduce.deviations import deviations
-from reproduce.errors import HarnessError
-from reproduce.experiments import planned_methods
-from reproduce.settings import build_config, kept_values, load_config, read_settings
-from reproduce.specs import (
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.fields import PRESETS, flatten
+from reproduce.config.load import build_config, kept_values, load_config, read_settings
+from reproduce.config.schema import Config, Train
+from reproduce.core.errors import HarnessError
+from reproduce.experiments.grids import planned_methods
+from reproduce.experiments.spec import (
     EvaluationSpec,
     TrainingSpec,
     evaluation_spec,
     protocol_digest,
     training_spec,
 )
+from reproduce.registry import METHODS
+from reproduce.results.protocol import deviations
 
 TRADES = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
 AT = parse_cell("cifar10/wrn-34-1/at/lam-1/seed-0")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.settings import load_config
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
 
 _BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from cifar_arrays import cifar_arrays
 
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Data
-from reproduce.data import hold_out, load_prepared, prepare, stratified_subset
-from reproduce.data.prepared import check_arrays, save_prepared
-from reproduce.errors import HarnessError
+from reproduce.config.schema import Data
+from reproduce.core.errors import HarnessError
+from reproduce.data.dataset import check_arrays, hold_out, save_prepared, stratified_subset
+from reproduce.data.sources import load_prepared, prepare
+from reproduce.registry import dataset_facts
 
 CIFAR = dataset_facts("cifar10")
 

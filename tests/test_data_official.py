@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from cifar_arrays import cifar_arrays
 
-from reproduce.config import Data
-from reproduce.data import cifar, load_prepared, prepare
-from reproduce.errors import HarnessError
+from reproduce.config.schema import Data
+from reproduce.core.errors import HarnessError
+from reproduce.data import sources as cifar
+from reproduce.data.sources import load_prepared, prepare
 
 
 def _pickled(images: np.ndarray, labels: np.ndarray) -> bytes:

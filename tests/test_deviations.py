@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from reproduce.catalogue import METHODS
-from reproduce.deviations import deviations, table_deviations
-from reproduce.experiments import table_names
-from reproduce.settings import build_config, load_config, override
+from reproduce.config.load import build_config, load_config, override
+from reproduce.experiments.grids import table_names
+from reproduce.registry import METHODS
+from reproduce.results.protocol import deviations, table_deviations
 
 # another value of what is no number
 OTHERS = {

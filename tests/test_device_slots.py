@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 from faults import FAULTS
 
-from reproduce.errors import HarnessError
-from reproduce.slots import take_slots
+from reproduce.compute.device import take_slots
+from reproduce.core.errors import HarnessError
 
 CARDS = [f"card-{number}" for number in range(4)]
 SLOTS, JOBS = 2, 8
@@ -127,7 +127,7 @@ def test_the_witness_sees_two_on_one_slot(folder: Path, monkeypatch: pytest.Monk
         def release(self) -> None:
             pass
 
-    monkeypatch.setattr("reproduce.slots.lock_file", NoLock)
+    monkeypatch.setattr("reproduce.compute.device.lock_file", NoLock)
     ready = multiprocessing.get_context("fork").Barrier(JOBS)
     jobs = [_start(folder, seed, ready) for seed in range(JOBS)]
     deadline = time.monotonic() + 600
@@ -163,7 +163,7 @@ def test_a_dead_holders_slot_is_free_at_once(folder: Path, monkeypatch: pytest.M
         os.kill(holder, signal.SIGKILL)
         os.waitpid(holder, 0)
 
-    monkeypatch.setattr("reproduce.slots.time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr("reproduce.compute.device.time", SimpleNamespace(sleep=wait))
     try:
         with ExitStack() as held:
             assert take_slots(held, folder, CARDS[:1], 1, 1, 0.01) == [0]

@@ -12,13 +12,13 @@ import yaml
 from conftest import ROOT
 from packaging.specifiers import SpecifierSet
 
-from reproduce.analysis import VERDICTS
 from reproduce.claims.statements import STATEMENTS
-from reproduce.cli import app
-from reproduce.config import Config
-from reproduce.experiments import experiment_names
-from reproduce.planning import plan
-from reproduce.settings import load_config
+from reproduce.cli.app import app
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.experiments.grids import experiment_names
+from reproduce.results.plan import plan
+from reproduce.tables.diff import VERDICTS
 
 DOCS = ROOT / "docs"
 

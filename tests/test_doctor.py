@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reproduce import doctor
-from reproduce.config import Config
+from reproduce.config.schema import Config
 
 
 def _verdicts(config: Config, monkeypatch: pytest.MonkeyPatch, *names: str) -> dict[str, str]:

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from reproduce.config import Config
+from reproduce.config.schema import Config
 from reproduce.figures import make, svg_of
 from reproduce.figures.lines import draw_lines, smooth
 from reproduce.figures.networks import plot_networks
 from reproduce.figures.sets import distance_for, overlap
-from reproduce.paper import published_models
+from reproduce.paper.published import published_models
 
 
 def test_runs_of_unequal_length_are_averaged_where_they_are_there() -> None:

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from reproduce.errors import LONGEST, HarnessError, Stopped, brief
+from reproduce.core.errors import LONGEST, HarnessError, Stopped, brief
 
 
 @pytest.mark.parametrize(

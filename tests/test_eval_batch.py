@@ -9,17 +9,17 @@ from small_runs import never, quiet
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from reproduce import paths
-from reproduce.catalogue import dataset_facts
-from reproduce.cells import parse_cell
-from reproduce.config import Config, Machine
-from reproduce.data import prepare
-from reproduce.devices import images_at_once
-from reproduce.evaluation.run import evaluate_cell
-from reproduce.files import read_json
-from reproduce.models import build_model
-from reproduce.settings import load_config
-from reproduce.training import train_cell
+from reproduce.cell import parse_cell
+from reproduce.compute.device import images_at_once
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config, Machine
+from reproduce.core.files import read_json
+from reproduce.data.sources import prepare
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.experiments import paths
+from reproduce.models.load import build_model
+from reproduce.registry import dataset_facts
+from reproduce.training.train import train_cell
 
 CPU = torch.device("cpu")
 CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.data import load_prepared
-from reproduce.data.prepared import save_prepared
-from reproduce.errors import HarnessError
-from reproduce.evaluation.run import evaluate_cell
-from reproduce.experiments import find_experiment
-from reproduce.planning import is_evaluated, is_finished
-from reproduce.records import compute_metrics, read_record
-from reproduce.rng import uniform_per_image
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.rng import uniform_per_image
+from reproduce.data.dataset import save_prepared
+from reproduce.data.sources import load_prepared
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.evaluation.records import compute_metrics, read_record
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
+from reproduce.experiments.spec import training_spec
+from reproduce.results.plan import is_evaluated, is_finished
+from reproduce.training.train import train_cell
 
 
 def _quiet(_: str) -> None:
@@ -188,7 +188,7 @@ def test_a_network_that_answers_nan(trained: Config, cell: Cell, monkeypatch) ->
         with torch.no_grad():
             next(model.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr("reproduce.models.source.load_weights", poisoned)
+    monkeypatch.setattr("reproduce.models.load.load_weights", poisoned)
     with pytest.raises(HarnessError, match="logits are NaN"):
         evaluate_cell(trained, cell, "pgd20", 0, "best-test", _quiet)
 

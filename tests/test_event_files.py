@@ -16,15 +16,15 @@ from small_runs import EPOCHS, STEPS, quiet, stop_at
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from reproduce import paths
-from reproduce.analysis.event_files import FILE
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
-from reproduce.errors import Stopped
-from reproduce.files import read_json, write_json
-from reproduce.saved import read_rows, state_file
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
+from reproduce.core.files import read_json, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.runs import read_rows, state_file
+from reproduce.experiments.spec import training_spec
+from reproduce.tables.tensorboard import FILE
+from reproduce.training.train import train_cell
 
 Charts = dict[str, dict[int, float]]
 SECOND = "digits/wrn-10-0.25/trades/lam-2/seed-1"

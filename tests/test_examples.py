@@ -10,19 +10,19 @@ import torch
 from image_folder import make_folder
 from small_runs import never, quiet
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.data import load_prepared, prepare
-from reproduce.errors import HarnessError
-from reproduce.evaluation.run import evaluate_cell
-from reproduce.examples import Example, read_examples
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, sha256_of_file, write_json
+from reproduce.data.sources import load_prepared, prepare
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.evaluation.records import Record, read_record, write_record
+from reproduce.examples.files import Example, read_examples
 from reproduce.examples.make import choose_images, make_examples
-from reproduce.experiments import Evaluation, example_evaluations
-from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.models import ModelSource
-from reproduce.records import Record, read_record, write_record
-from reproduce.settings import load_config
-from reproduce.training import train_cell
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, example_evaluations
+from reproduce.models.load import ModelSource
+from reproduce.training.train import train_cell
 
 # eight epochs on all images: networks that hold on some images and not on others
 SETTINGS = [

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from reproduce.catalogue import DATASETS, dataset_facts
-from reproduce.config import Config
-from reproduce.examples.example import perturbation_picture
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.evaluation.records import Record
+from reproduce.examples.files import perturbation_picture
 from reproduce.examples.make import choose_images
-from reproduce.experiments import Evaluation, example_evaluations
-from reproduce.records import Record
-from reproduce.settings import load_config
+from reproduce.experiments.grids import Evaluation, example_evaluations
+from reproduce.registry import DATASETS, dataset_facts
 
 
 def _pair(config: Config) -> tuple[Evaluation, Evaluation]:

@@ -12,19 +12,20 @@ from cifar_runs import cifar_config
 from made_up import write_made_up, write_run
 from small_runs import quiet
 
-from reproduce import paths
-from reproduce.catalogue import dataset_facts
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Checkpoint, Config
-from reproduce.errors import HarnessError
-from reproduce.evaluation.run import evaluate_cell, evaluate_model
-from reproduce.experiments import Evaluation
-from reproduce.export import export_cell
-from reproduce.files import read_json, sha256_of_file, write_json
-from reproduce.models import ModelSource, build_model, save_weights
-from reproduce.settings import override
-from reproduce.training import train_cell
-from reproduce.zoo import ZooCheckpoint
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.fields import Checkpoint
+from reproduce.config.load import override
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, sha256_of_file, write_json
+from reproduce.evaluation.evaluate import evaluate_cell, evaluate_model
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation
+from reproduce.models.load import ModelSource, build_model, save_weights
+from reproduce.registry import dataset_facts
+from reproduce.share.export import export_cell
+from reproduce.training.train import train_cell
+from reproduce.zoo.checkpoints import ZooCheckpoint
 
 CELL = parse_cell("cifar10/wrn-10-2/trades/lam-6/seed-0")
 
@@ -126,7 +127,7 @@ def test_what_is_not_standard_autoattack_is_not_claimed(tmp_path: Path) -> None:
 
 
 def _paper(folder: Path) -> Config:
-    from reproduce.settings import load_config
+    from reproduce.config.load import load_config
 
     return load_config("{}", "paper", [f"results={folder}", f"data.folder={folder}"])
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from pickles import made_up_images, write_pickle
 
-from reproduce import paths
-from reproduce.catalogue import extra_of
-from reproduce.config import Data
-from reproduce.data import load_extra, prepare
-from reproduce.errors import HarnessError
-from reproduce.files import md5_of_file, read_json
+from reproduce.config.schema import Data
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import md5_of_file, read_json
+from reproduce.data.extra import load_extra
+from reproduce.data.sources import prepare
+from reproduce.experiments import paths
+from reproduce.registry import extra_of
 
 NAME = "cifar10-extra"
 

@@ -9,18 +9,17 @@ from cifar_runs import IMAGES, cifar_config, prepare_extra
 from small_runs import quiet, results, stop_at
 from workflow_copy import Workflow, copy
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.deviations import deviations
-from reproduce.errors import HarnessError, Stopped
-from reproduce.files import read_json
-from reproduce.runs import problem_with, read_run
-from reproduce.settings import build_config, override
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
-from reproduce.training.batches import build_batches
-from reproduce.training.images import cut
+from reproduce.cell import parse_cell
+from reproduce.config.load import build_config, override
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.core.files import read_json
+from reproduce.experiments import paths
+from reproduce.experiments.runs import problem_with, read_run
+from reproduce.experiments.spec import training_spec
+from reproduce.results.protocol import deviations
+from reproduce.training.images import build_batches, cut
+from reproduce.training.train import train_cell
 
 RST = parse_cell("cifar10/wrn-10-0.5/rst/lam-6/seed-0")
 RST_WAR = parse_cell("cifar10/wrn-10-0.5/rst-war/lam-0/seed-0")
@@ -61,7 +60,7 @@ def test_a_run_says_what_it_was_trained_with(config: Config) -> None:
 
 def test_batches_are_half_extra_images(config: Config) -> None:
     spec = training_spec(config, RST)
-    from reproduce.data import load_prepared
+    from reproduce.data.sources import load_prepared
 
     dataset = load_prepared(paths.prepared_file(config, "cifar10"))
     train, cpu = cut(spec, dataset).train, torch.device("cpu")

@@ -12,18 +12,18 @@ import pytest
 from faulty_work import SETS
 from small_runs import never, quiet, record_of, results, stop_at, stopped
 
-from reproduce import paths
-from reproduce.campaign import read_status, run_work
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.devices import describe
-from reproduce.evaluation.run import evaluate_model
-from reproduce.evaluation.worker import Worker
-from reproduce.models import ModelSource
-from reproduce.provenance import provenance
-from reproduce.report import build_report
-from reproduce.runs import read_run
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.compute.device import describe
+from reproduce.config.schema import Config
+from reproduce.core.provenance import provenance
+from reproduce.evaluation.evaluate import evaluate_model
+from reproduce.evaluation.shards import Worker
+from reproduce.experiments import paths
+from reproduce.experiments.runs import read_run
+from reproduce.models.load import ModelSource
+from reproduce.report.build import build_report
+from reproduce.results.status import read_status, run_work
+from reproduce.training.train import train_cell
 
 OTHER = {"versions": {**provenance()["versions"], "torch": "9.9.0"}, "commit": "f" * 40}
 
@@ -119,7 +119,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
     train_cell(whole, cell, quiet, never)
     real, back = time.time, iter(range(10**9))
     monkeypatch.setattr(time, "time", lambda: real() - 3600 * next(back))
-    monkeypatch.setattr("reproduce.training.pieces.datetime", _Clock)
+    monkeypatch.setattr("reproduce.training.train.datetime", _Clock)
     for steps in (4, 3):
         state = stopped(config, cell, steps)
         # saved by a machine whose clock is a day ahead

@@ -14,7 +14,7 @@ from broken_disk import FAULTS, BrokenDisk, Fault
 from faults import run
 from faulty_work import WORK, Work, contents, leftovers, same
 
-from reproduce import paths
+from reproduce.experiments import paths
 
 # what the last line says
 SAYS = {"full": "the disk is full|No space left on device", "read-only": "Read-only file system"}

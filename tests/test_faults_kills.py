@@ -16,13 +16,13 @@ from faults import FAULTS, Command, kill_at_random, start
 from faulty_work import WORK, Work, contents, leftovers, same
 from small_runs import never, quiet, stop_at
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.errors import Stopped
-from reproduce.files import read_json, remove_abandoned, write_atomically, write_text
-from reproduce.saved import previous_file
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
+from reproduce.core.files import read_json, remove_abandoned, write_atomically, write_text
+from reproduce.experiments import paths
+from reproduce.experiments.runs import previous_file
+from reproduce.training.train import train_cell
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 

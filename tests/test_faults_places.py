@@ -13,8 +13,8 @@ from conftest import ROOT, TINY, TINY_CELL
 from faulty_work import contents, same
 from workflow_copy import SNAKEMAKE, Workflow, copy
 
-from reproduce.files import exclusive
-from reproduce.settings import load_config
+from reproduce.config.load import load_config
+from reproduce.core.files import exclusive
 
 GRID = "experiments.table1={architectures: [wrn-10-0.25], methods: {trades: [2]}, seeds: [0]}"
 CELL = Path("results/demo/cells") / TINY_CELL

@@ -6,13 +6,13 @@ import reference_steps
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks import cross_entropy, fgsm, without_parameter_gradients
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Train, TrainingAttack
-from reproduce.models import build_model
+from reproduce.attacks.pgd import cross_entropy, fgsm
+from reproduce.attacks.target import without_parameter_gradients
+from reproduce.config.schema import Train, TrainingAttack
+from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
-from reproduce.training.recipe import Recipe, build_optimizer
-from reproduce.training.step import train_step
+from reproduce.registry import dataset_facts
+from reproduce.training.step import Recipe, build_optimizer, train_step
 
 EPSILON, STEP = 4 / 255, 5 / 255
 SETTINGS = Train(

@@ -11,14 +11,14 @@ from histories import EPOCHS, STEPS, write_histories, write_history
 from made_up import write_made_up, write_run
 from small_runs import quiet, stop_at
 
-from reproduce import paths
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError, Stopped
-from reproduce.experiments import curve_cells, find_experiment
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.experiments import paths
+from reproduce.experiments.grids import curve_cells, find_experiment
+from reproduce.experiments.schedules import learning_rate
 from reproduce.figures import FIGURES, available_figures, draw, make, svg_of
-from reproduce.schedules import learning_rate
-from reproduce.training import train_cell
+from reproduce.training.train import train_cell
 
 CURVES = (
     "{{dataset: digits, architectures: [wrn-10-0.5, wrn-10-1], method: {}, lambdas: {}, "

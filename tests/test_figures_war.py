@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from small_runs import never, quiet
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.config import Config
+from reproduce.cell import parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, write_json
+from reproduce.experiments import paths
 from reproduce.figures import draw, make
-from reproduce.files import read_json, write_json
-from reproduce.training import train_cell
+from reproduce.training.train import train_cell
 
 TABLE3 = (
     "experiments.table3={dataset: digits, architectures: [wrn-10-0.25], untuned: 2, lambdas: [2], "

@@ -11,12 +11,12 @@ import torch
 from safetensors.numpy import load_file
 from small_runs import SMALL_ATTACKS, record_of
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.models import ModelSource
-from reproduce.precision import default_dtype
-from reproduce.records import read_record
+from reproduce.cell import Cell
+from reproduce.compute.device import default_dtype
+from reproduce.config.schema import Config
+from reproduce.evaluation.records import read_record
+from reproduce.experiments import paths
+from reproduce.models.load import ModelSource
 
 SETS = ("train.precision=float64", "eval.precision=float64", "train.epochs=2")
 # without the vector instructions that this processor may have

@@ -14,24 +14,16 @@ import torch
 from image_folder import CLASSES, make_folder
 from PIL import Image
 
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Data, Phase
-from reproduce.data import (
-    Dataset,
-    FileSplit,
-    FolderBatches,
-    FolderStore,
-    hold_out,
-    load_prepared,
-    prepare,
-    stratified_subset,
-    stream,
-)
-from reproduce.data.decoding import Decoder
-from reproduce.distributed import ALONE, Group
-from reproduce.errors import HarnessError
-from reproduce.rng import derive, generator
-from reproduce.vision import torchvision
+from reproduce.compute.distributed import ALONE, Group
+from reproduce.config.schema import Data, Phase
+from reproduce.core.errors import HarnessError
+from reproduce.core.rng import derive, generator
+from reproduce.core.vision import torchvision
+from reproduce.data import imagenet as stream
+from reproduce.data.dataset import Dataset, FileSplit, hold_out, stratified_subset
+from reproduce.data.imagenet import Decoder, FolderBatches, FolderStore
+from reproduce.data.sources import load_prepared, prepare
+from reproduce.registry import dataset_facts
 
 FACTS = dataset_facts("imagenet")
 CPU = torch.device("cpu")

@@ -12,13 +12,13 @@ from small_runs import SMALL_ATTACKS as SMALL
 from small_runs import quiet, record_of
 from torch import nn
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.evaluation.run import evaluate_cell
-from reproduce.models import ModelSource
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.experiments import paths
+from reproduce.models.load import ModelSource
+from reproduce.training.train import train_cell
 
 
 def test_a_cell_is_attacked_like_any_network(

@@ -14,12 +14,13 @@ from fuzz.readers import READERS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from reproduce import paths
-from reproduce.catalogue import DATASETS, METHODS
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import PRESETS, Config
-from reproduce.errors import LONGEST, HarnessError
-from reproduce.settings import build_config, load_config
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.fields import PRESETS
+from reproduce.config.load import build_config, load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import LONGEST, HarnessError
+from reproduce.experiments import paths
+from reproduce.registry import DATASETS, METHODS
 
 FEW = settings(
     max_examples=60,

@@ -17,27 +17,28 @@ import torch
 from small_runs import SMALL_ATTACKS, never, quiet, record_of, stop_at
 from step_cases import ATTACK, KINDS, LAM_TENSOR, batch, network, recipe_of
 
-from reproduce import doctor, paths
-from reproduce.catalogue import dataset_facts
-from reproduce.cells import Cell
-from reproduce.config import Config, Machine
-from reproduce.costs import KEPT_BYTES
-from reproduce.data import ImageStore, load_prepared
-from reproduce.devices import claimed, describe, images_at_once
-from reproduce.errors import Stopped
-from reproduce.evaluation import attack_images
-from reproduce.evaluation.run import evaluate_cell
-from reproduce.graphs import Graphs
-from reproduce.models import ModelSource, build_model, load_weights
+from reproduce import doctor
+from reproduce.cell import Cell
+from reproduce.compute.compilation import Graphs
+from reproduce.compute.device import claimed, computed_in, describe, images_at_once
+from reproduce.config.schema import Config, Machine
+from reproduce.core.errors import Stopped
+from reproduce.data.batches import ImageStore
+from reproduce.data.sources import load_prepared
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.evaluation.predictions import attack_images
+from reproduce.experiments import paths
+from reproduce.experiments.cost import KEPT_BYTES
+from reproduce.experiments.runs import read_run
+from reproduce.experiments.spec import training_spec
+from reproduce.models.load import ModelSource, build_model, load_weights
 from reproduce.objectives.base import Objective
-from reproduce.precision import computed_in
-from reproduce.runs import read_run
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
+from reproduce.registry import dataset_facts
+from reproduce.share.verification_again import Sample
+from reproduce.share.verification_verify import verify_folder
 from reproduce.training.measure import seconds_per_pass
-from reproduce.training.recipe import build_optimizer
-from reproduce.training.step import compiled_calls, train_step
-from reproduce.verification import Sample, verify_folder
+from reproduce.training.step import build_optimizer, compiled_calls, train_step
+from reproduce.training.train import train_cell
 
 pytestmark = pytest.mark.gpu
 NAME = os.environ.get("REPRODUCE_TEST_DEVICE", "cuda")

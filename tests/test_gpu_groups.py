@@ -12,9 +12,9 @@ import torch
 from filelock import FileLock
 from process_groups import start_two
 
-from reproduce.config import Machine
-from reproduce.devices import claimed
-from reproduce.distributed import Group
+from reproduce.compute.device import claimed
+from reproduce.compute.distributed import Group
+from reproduce.config.schema import Machine
 
 # one process of a group that has two seconds for a step, and as long as it takes for GPUs
 PROCESS = """
@@ -83,7 +83,7 @@ def test_a_group_takes_all_its_gpus_or_none(locks: Path, monkeypatch: pytest.Mon
         if len(waits) == 2:
             held.close()
 
-    monkeypatch.setattr("reproduce.slots.time.sleep", wait)
+    monkeypatch.setattr("reproduce.compute.device.time.sleep", wait)
     with ExitStack() as held:
         for _ in range(2):
             held.enter_context(claimed(machine))

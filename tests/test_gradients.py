@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from reproduce.config import PRESETS
-from reproduce.experiments import planned_runs
-from reproduce.settings import build_config
+from reproduce.config.fields import PRESETS
+from reproduce.config.load import build_config
+from reproduce.experiments.grids import planned_runs
 
 EXTENSIONS = {"AVX2": ("AVX2", "AVX512"), "AVX512_CORE": ("AVX512",)}
 CELLS = {cell for name in PRESETS for cell in planned_runs(build_config({"preset": name}))}

@@ -13,14 +13,15 @@ import torch
 from small_runs import never, quiet, results, stop_at
 from step_cases import KINDS, LAM_TENSOR, batch, network, recipe_of
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.errors import Stopped
-from reproduce.graphs import Graphs, wants_graphs
-from reproduce.rng import generator
-from reproduce.training import run, train_cell
+from reproduce.cell import parse_cell
+from reproduce.compute.compilation import Graphs, wants_graphs
+from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
+from reproduce.core.rng import generator
+from reproduce.experiments import paths
+from reproduce.training import train as run
 from reproduce.training.step import train_step
+from reproduce.training.train import train_cell
 
 
 def _state_after(graphs_of: Callable[[torch.nn.Module], Graphs | None], *kind: object) -> list:

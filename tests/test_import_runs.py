@@ -10,24 +10,25 @@ from faulty_work import CELLS, SETS, contents, same
 from published_runs import EVERY, published_files, published_root
 from small_runs import EPOCHS, STEPS, quiet, stopped
 
-from reproduce import paths
-from reproduce.analysis import collect, write_table
-from reproduce.analysis.usable import usable_run
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.evaluation.run import evaluate_cell
+from reproduce.cell import parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.evaluation.records import Record, read_record, write_record
 from reproduce.evaluation.shards import ARRAYS
-from reproduce.experiments import find_table
-from reproduce.files import read_json, write_json
-from reproduce.planning import plan
-from reproduce.records import Record, read_record, write_record
-from reproduce.runs import read_run
-from reproduce.share import Imported, import_runs, imports
-from reproduce.specs import training_spec
-from reproduce.superseded import count_superseded
-from reproduce.traces import read_trace
-from reproduce.training import train_cell
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_table
+from reproduce.experiments.history import read_trace
+from reproduce.experiments.runs import read_run
+from reproduce.experiments.spec import training_spec
+from reproduce.experiments.superseded import count_superseded
+from reproduce.results.frames import collect, usable_run
+from reproduce.results.plan import plan
+from reproduce.share import imports
+from reproduce.share.imports import Imported, import_runs
+from reproduce.tables.write import write_table
+from reproduce.training.train import train_cell
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_a_record_that_is_damaged_or_missing(config: Config, reference: Path) ->
 def test_a_record_of_other_attack_settings_is_left(
     tiny: Callable[..., Config], attacked: Path, tmp_path: Path
 ) -> None:
-    from reproduce.share import publish
+    from reproduce.share.publish import publish
 
     shutil.copytree(attacked, tmp_path / "more")
     cw20 = "eval.attacks.cw20={steps: 4}"

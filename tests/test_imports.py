@@ -11,23 +11,14 @@ PACKAGE = Path(reproduce.__file__).parent
 
 # from the bottom to the top; a module may import from its own row and from those before it
 LAYERS = [
-    {"errors", "catalogue", "vision"},
-    {"config", "cells", "files", "tensors", "rng", "slots"},
-    {"provenance", "progress", "distributed", "graphs"},
-    {"settings", "specs", "paths", "schedules", "costs", "devices", "paper", "precision"},
-    {"runs", "outcomes", "saved", "traces", "records", "zoo"},
-    {"superseded"},
-    {"data", "models"},
-    {"attacks"},
-    {"objectives"},
-    {"evaluation"},
-    {"training"},
-    {"campaign", "experiments", "deviations", "export", "planning", "examples"},
-    {"analysis", "lemma"},
-    {"claims"},
-    {"figures"},
-    {"report"},
-    {"benchmarks", "verification", "share", "doctor"},
+    {"core", "paper"},
+    {"registry", "cell", "config"},
+    {"experiments"},
+    {"compute", "data", "models", "zoo"},
+    {"attacks", "objectives"},
+    {"evaluation", "training", "lemma", "examples"},
+    {"results", "tables", "claims", "figures"},
+    {"report", "share", "doctor", "benchmarks"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -78,26 +69,19 @@ def test_no_circle_between_parts() -> None:
 
 def test_planning_needs_no_torch() -> None:
     code = (
-        "import sys, reproduce.workflow, reproduce.cli, reproduce.planning;"
+        "import sys, reproduce.workflow.harness, reproduce.cli, reproduce.results.plan;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_is_made_from_results_needs_no_torch() -> None:
-    parts = (
-        "analysis",
-        "claims",
-        "figures",
-        "report",
-        "examples",
-        "zoo",
-        "campaign",
-        "verification",
-        "share",
-    )
-    figures = sorted((PACKAGE / "figures").glob("[a-z]*.py"))
-    modules = [*parts, *(f"figures.{path.stem}" for path in figures)]
+    rooms = ("results", "tables", "claims", "figures", "report", "zoo")
+    modules = [
+        f"{room}.{path.stem}"
+        for room in rooms
+        for path in sorted((PACKAGE / room).glob("[a-z]*.py"))
+    ]
     code = f"import sys, {', '.join(f'reproduce.{name}' for name in modules)};"
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,17 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
-from reproduce import paths
-from reproduce.config import Config, Lemma
-from reproduce.deviations import deviations
-from reproduce.errors import HarnessError
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config, Lemma
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import SEAL
+from reproduce.experiments import paths
+from reproduce.experiments.spec import lemma_digest, protocol_digest
 from reproduce.figures import draw, make, svg_of
-from reproduce.files import SEAL
-from reproduce.lemma.fit import in_words
-from reproduce.lemma.results import QUANTITIES, WAYS, read_examination
-from reproduce.lemma.run import examine, norms
-from reproduce.settings import load_config
-from reproduce.specs import lemma_digest, protocol_digest
+from reproduce.lemma.results import QUANTITIES, WAYS, in_words, read_examination
+from reproduce.lemma.search import examine, norms
+from reproduce.results.protocol import deviations
 
 
 def test_the_lemmas_condition() -> None:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from reproduce.errors import HarnessError
-from reproduce.lemma.fit import Exponent, fit_exponents, in_words
+from reproduce.core.errors import HarnessError
+from reproduce.lemma.results import Exponent, fit_exponents, in_words
 
 
 def _power_law(

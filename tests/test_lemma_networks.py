@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from reproduce.core.rng import generator
 from reproduce.lemma import search
-from reproduce.lemma.networks import (
+from reproduce.lemma.search import (
     Move,
     Network,
     draw_input,
@@ -17,7 +18,6 @@ from reproduce.lemma.networks import (
     input_gradients,
     steepest_moves,
 )
-from reproduce.rng import generator
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import pytest
 import torch
 from small_runs import quiet
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.traces import read_epochs, read_trace
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.experiments import paths
+from reproduce.experiments.history import read_epochs, read_trace
+from reproduce.training.train import train_cell
 
 EPOCHS, FROM = 1000, 100
 # of a row of the trace: a list of six numbers, and its place among the rows

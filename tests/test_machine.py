@@ -14,16 +14,22 @@ import pytest
 import torch
 from rich.console import Console
 
-from reproduce import provenance as provenance_module
-from reproduce.config import Machine
-from reproduce.devices import claimed, describe
-from reproduce.distributed import Group
-from reproduce.errors import HarnessError
-from reproduce.files import digest, exclusive, read_json, write_atomically, write_json, write_text
-from reproduce.progress import ProgressBar
-from reproduce.provenance import provenance
-from reproduce.slots import take_slots
-from reproduce.vision import torchvision
+from reproduce.compute.device import claimed, describe, take_slots
+from reproduce.compute.distributed import Group
+from reproduce.config.schema import Machine
+from reproduce.core import provenance as provenance_module
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import (
+    digest,
+    exclusive,
+    read_json,
+    write_atomically,
+    write_json,
+    write_text,
+)
+from reproduce.core.progress import ProgressBar
+from reproduce.core.provenance import provenance
+from reproduce.core.vision import torchvision
 
 # --- files
 
@@ -161,7 +167,7 @@ def test_a_job_waits_for_a_free_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
             waits.append(None)
             raise TimeoutError
 
-        monkeypatch.setattr("reproduce.slots.time.sleep", wait)
+        monkeypatch.setattr("reproduce.compute.device.time.sleep", wait)
         with pytest.raises(TimeoutError), claimed(machine):
             pass
     assert waits == [None]

@@ -10,25 +10,26 @@ import pytest
 from histories import made_up_epochs, write_history
 from small_runs import STEPS, never, quiet, results, stop_at, stopped
 
-from reproduce import paths
-from reproduce.analysis import read_choices
-from reproduce.analysis.histories import read_histories
-from reproduce.campaign import find_campaign, read_status, run_work
-from reproduce.catalogue import METHODS, dataset_facts
-from reproduce.cells import Cell, parse_cell
-from reproduce.claims import judge_claims
-from reproduce.config import PRESETS, Config, Train
-from reproduce.costs import attack_passes, training_passes, validation_passes
-from reproduce.errors import HarnessError, Stopped
-from reproduce.experiments import curve_cells
+from reproduce.cell import Cell, parse_cell
+from reproduce.claims.statements import judge_claims
+from reproduce.config.fields import PRESETS
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config, Train
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.experiments import paths
+from reproduce.experiments.cost import attack_passes, training_passes, validation_passes
+from reproduce.experiments.grids import curve_cells
+from reproduce.experiments.runs import read_run
+from reproduce.experiments.schedules import measured_epochs
+from reproduce.experiments.spec import training_spec
 from reproduce.figures import draw
-from reproduce.planning import PAPER_SPEEDS, training_hours
-from reproduce.report import build_report
-from reproduce.runs import read_run
-from reproduce.schedules import measured_epochs
-from reproduce.settings import load_config
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
+from reproduce.registry import METHODS, dataset_facts
+from reproduce.report.build import build_report
+from reproduce.results.frames import read_histories
+from reproduce.results.plan import PAPER_SPEEDS, training_hours
+from reproduce.results.status import find_campaign, read_status, run_work
+from reproduce.tables.checkpoints import read_choices
+from reproduce.training.train import train_cell
 
 ATTACK = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
 ALL, LATE = ("train.epochs=4",), ("train.epochs=4", "train.validation.start=0.5")

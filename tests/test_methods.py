@@ -8,15 +8,15 @@ import pytest
 from conftest import ROOT
 from small_runs import never, quiet
 
-from reproduce import paths
-from reproduce.catalogue import METHODS, dataset_facts
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.costs import step_passes, training_passes
-from reproduce.files import read_json
-from reproduce.settings import load_config
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json
+from reproduce.experiments import paths
+from reproduce.experiments.cost import step_passes, training_passes
+from reproduce.experiments.spec import training_spec
+from reproduce.registry import METHODS, dataset_facts
+from reproduce.training.train import train_cell
 
 
 # those with extra images: test_extra_training.py

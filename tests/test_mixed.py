@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from reproduce.catalogue import dataset_facts
-from reproduce.data import ImageStore, MixedBatches, Split
+from reproduce.data.batches import ImageStore, MixedBatches
+from reproduce.data.dataset import Split
+from reproduce.registry import dataset_facts
 
 CPU = torch.device("cpu")
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reproduce import costs
-from reproduce.catalogue import dataset_facts
-from reproduce.cells import parse_cell
-from reproduce.errors import HarnessError
-from reproduce.models import build_model
+from reproduce.cell import parse_cell
+from reproduce.core.errors import HarnessError
+from reproduce.core.rng import seeded
+from reproduce.core.vision import torchvision
+from reproduce.experiments import cost as costs
+from reproduce.models.load import build_model
 from reproduce.models.wide_resnet import WideResNet
-from reproduce.rng import seeded
-from reproduce.vision import torchvision
+from reproduce.registry import dataset_facts
 
 CIFAR = dataset_facts("cifar10")
 DIGITS = dataset_facts("digits")

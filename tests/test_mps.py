@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce import devices
+from reproduce.compute import device as devices
 
 
 @pytest.fixture

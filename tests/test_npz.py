@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reproduce.errors import HarnessError
-from reproduce.files import read_json, read_npz
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, read_npz
 
 
 def _head(shape: str, descr: str = "'|u1'", version: bytes = b"\x01\x00") -> bytes:

@@ -9,19 +9,17 @@ import torch
 from cifar_runs import LIGHT, cifar_config, write_checkpoint
 from small_runs import quiet
 
-from reproduce import paths
-from reproduce.analysis import collect
-from reproduce.analysis.results import read_published
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.evaluation.published import evaluate_published
-from reproduce.experiments import PublishedEvaluation, find_experiment
-from reproduce.files import read_json, write_json
-from reproduce.outcomes import PublishedAttack
-from reproduce.planning import is_evaluated
-from reproduce.records import Record
-from reproduce.settings import override
-from reproduce.zoo import ZooCheckpoint, robustbench
+from reproduce.config.load import override
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.evaluate import evaluate_published
+from reproduce.evaluation.records import Record
+from reproduce.experiments import paths
+from reproduce.experiments.grids import PublishedEvaluation, find_experiment
+from reproduce.results.frames import collect, read_published
+from reproduce.results.plan import is_evaluated
+from reproduce.zoo.checkpoints import PublishedAttack, ZooCheckpoint, robustbench
 
 PAGE = "<!DOCTYPE html><html>quota exceeded</html>"
 ITEM = PublishedEvaluation(LIGHT, "cifar10", "pgd20", seed=0)

@@ -12,16 +12,20 @@ from pyautoattack import AutoAttack as PlainAutoAttack
 from small_runs import SMALL_ATTACKS as SMALL
 from small_runs import record_of
 
-from reproduce import costs
-from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
-from reproduce.attacks import network as network_module
-from reproduce.config import AutoAttack, Config
-from reproduce.data import ImageStore, load_prepared
-from reproduce.errors import HarnessError
-from reproduce.evaluation import runner, worker
-from reproduce.evaluation.batch import attack_batch
-from reproduce.models import ModelSource, compilation
-from reproduce.specs import SCHEMA, AttackSpec
+from reproduce.attacks import target as network_module
+from reproduce.attacks.parts import Batch, attack_parts
+from reproduce.attacks.target import AttackedNetwork, frozen
+from reproduce.compute import compilation
+from reproduce.config.schema import AutoAttack, Config
+from reproduce.core.errors import HarnessError
+from reproduce.data.batches import ImageStore
+from reproduce.data.sources import load_prepared
+from reproduce.evaluation import shards as runner
+from reproduce.evaluation import shards as worker
+from reproduce.evaluation.predictions import attack_batch
+from reproduce.experiments import cost as costs
+from reproduce.experiments.spec import SCHEMA, AttackSpec
+from reproduce.models.load import ModelSource
 
 ATTACKS = ("pgd20", "cw20", "fab", "square", "autoattack")
 

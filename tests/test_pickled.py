@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pickles import made_up_images, write_pickle
 
-from reproduce.data.pickled import read_pickled_arrays
-from reproduce.errors import HarnessError
+from reproduce.core.errors import HarnessError
+from reproduce.data.extra import read_pickled_arrays
 
 BLOCK = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 

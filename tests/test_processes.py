@@ -16,25 +16,22 @@ from process_groups import start_two
 from safetensors.torch import load_file
 from small_runs import quiet
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.data import load_prepared, prepare
-from reproduce.distributed import Group, LostProcessError, group_here
-from reproduce.errors import HarnessError
-from reproduce.models import build_model
+from reproduce.cell import parse_cell
+from reproduce.compute.distributed import Group, LostProcessError, group_here
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.rng import generator
+from reproduce.data.sources import load_prepared, prepare
+from reproduce.experiments import paths
+from reproduce.experiments.schedules import learning_rate
+from reproduce.experiments.spec import training_spec
+from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
-from reproduce.rng import generator
-from reproduce.schedules import learning_rate
-from reproduce.settings import load_config
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
-from reproduce.training.batches import build_batches
-from reproduce.training.images import cut
-from reproduce.training.pieces import changes
-from reproduce.training.recipe import build_optimizer
-from reproduce.training.run import check_sharing
-from reproduce.workflow import Harness
+from reproduce.training.images import build_batches, cut
+from reproduce.training.step import build_optimizer
+from reproduce.training.train import changes, check_sharing, train_cell
+from reproduce.workflow.harness import Harness
 
 CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")
 

@@ -11,19 +11,22 @@ from published_runs import EVERY, published_files, published_root
 from small_runs import quiet
 from workflow_copy import Workflow, copy
 
-from reproduce import paths
-from reproduce.analysis import collect
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.data import prepare
-from reproduce.errors import HarnessError
-from reproduce.experiments import find_table
-from reproduce.files import read_json, write_json
-from reproduce.settings import load_config
-from reproduce.share import import_runs, publish
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
-from reproduce.verification import Sample, Verification, verify_folder
+from reproduce.cell import parse_cell
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, write_json
+from reproduce.data.sources import prepare
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_table
+from reproduce.experiments.spec import training_spec
+from reproduce.results.frames import collect
+from reproduce.share.imports import import_runs
+from reproduce.share.publish import publish
+from reproduce.share.verification_again import Sample
+from reproduce.share.verification_finding import Verification
+from reproduce.share.verification_verify import verify_folder
+from reproduce.training.train import train_cell
 
 
 def _verified(config: Config, reference: Path, sample: int = 0) -> Verification:

@@ -13,11 +13,11 @@ from fuzz.readers import READERS
 from image_folder import make_folder
 from PIL import Image
 
-from reproduce.catalogue import dataset_facts
-from reproduce.data.decoding import Decoder
-from reproduce.data.folder import prepare_folder
-from reproduce.errors import HarnessError
-from reproduce.tensors import read_tensors
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_tensors
+from reproduce.data.imagenet import Decoder
+from reproduce.data.sources import prepare_folder
+from reproduce.registry import dataset_facts
 
 
 @pytest.mark.parametrize(

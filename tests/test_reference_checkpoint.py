@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from conftest import ROOT
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.data import prepare
-from reproduce.evaluation.worker import Job, Worker
-from reproduce.models import ModelSource
-from reproduce.records import read_record
-from reproduce.runs import read_run
-from reproduce.settings import load_config
-from reproduce.specs import evaluation_spec
-from reproduce.verification.comparison import compare
+from reproduce.cell import parse_cell
+from reproduce.config.load import load_config
+from reproduce.data.sources import prepare
+from reproduce.evaluation.records import read_record
+from reproduce.evaluation.shards import Job, Worker
+from reproduce.experiments import paths
+from reproduce.experiments.runs import read_run
+from reproduce.experiments.spec import evaluation_spec
+from reproduce.models.load import ModelSource
+from reproduce.share.verification_comparison import compare
 
 CELL = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
 FOLDER = ROOT / "results" / "reference" / "cpu" / "paper"

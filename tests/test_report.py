@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from report_cases import make_up, page_of, paper_config
 
-from reproduce import paths
-from reproduce.analysis import build_diff, collect
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.experiments import find_experiment
-from reproduce.files import read_json, write_json
-from reproduce.report import write_report
+from reproduce.cell import parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
 from reproduce.report.build import build_report
 from reproduce.report.view import Number, Report
 from reproduce.report.words import signed
+from reproduce.report.write import write_report
+from reproduce.results.frames import collect
+from reproduce.tables.diff import build_diff
 
 
 @pytest.fixture

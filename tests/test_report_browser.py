@@ -9,10 +9,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from report_cases import make_up, paper_config
 
-from reproduce import paths
-from reproduce.claims import Claim, Effect
-from reproduce.claims.evidence import Verdict
-from reproduce.files import write_text
+from reproduce.claims.evidence import Claim, Effect, Verdict
+from reproduce.core.files import write_text
+from reproduce.experiments import paths
 from reproduce.report.build import build_report
 from reproduce.report.claims import claim_view
 from reproduce.report.page import render

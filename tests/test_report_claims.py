@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from report_cases import make_up, page_of, paper_config
 
-from reproduce.claims import Claim, Effect, judge_claims
-from reproduce.config import Config
+from reproduce.claims.evidence import Claim, Effect
+from reproduce.claims.statements import judge_claims
+from reproduce.config.schema import Config
 from reproduce.report.build import build_report
 from reproduce.report.claims import claim_view
 

@@ -6,16 +6,15 @@ from pathlib import Path
 import pytest
 from report_cases import make_up, paper_config
 
-from reproduce import paths
-from reproduce.analysis import collect
-from reproduce.analysis.tidy import tidy_results
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.experiments import find_experiment
-from reproduce.files import read_json, write_json
+from reproduce.cell import parse_cell
+from reproduce.config.load import CONFIG_VARIABLE, load_config
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
 from reproduce.report.build import build_report
-from reproduce.settings import CONFIG_VARIABLE, load_config
-from reproduce.workflow import Harness
+from reproduce.results.frames import collect, tidy_results
+from reproduce.workflow.harness import Harness
 
 
 @pytest.fixture

@@ -8,16 +8,17 @@ import pytest
 from made_up import write_made_up, write_run
 from report_cases import make_up, paper_config
 
-from reproduce.analysis import DIFF_COLUMNS, JUDGED, build_diff, collect
-from reproduce.analysis.layouts import lay_out
-from reproduce.experiments import find_experiment, table_names
+from reproduce.config.load import load_config
+from reproduce.experiments.grids import find_experiment, table_names
 from reproduce.report.beside import Comparison, is_papers, place_of, seeds_behind
 from reproduce.report.build import build_report
 from reproduce.report.numbers import each_once
 from reproduce.report.tables import collect_table
 from reproduce.report.verdicts import shade
 from reproduce.report.words import label, signed, with_std
-from reproduce.settings import load_config
+from reproduce.results.frames import collect
+from reproduce.tables.diff import DIFF_COLUMNS, JUDGED, build_diff
+from reproduce.tables.layouts import lay_out
 
 
 def test_every_number_of_the_paper_finds_its_entry() -> None:

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from report_cases import Element, make_up, paper_config, parse
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.examples import AttackedImage, Example, Prediction
-from reproduce.experiments import find_experiment
-from reproduce.files import read_json, write_json
-from reproduce.lemma.run import examine
+from reproduce.cell import parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, write_json
+from reproduce.examples.files import AttackedImage, Example, Prediction
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
+from reproduce.lemma.search import examine
 from reproduce.report import pictures
 from reproduce.report.build import build_report
 from reproduce.report.page import render

@@ -11,10 +11,11 @@ import yaml
 from conftest import ROOT
 from workflow_copy import Workflow, copy
 
-from reproduce import paths
-from reproduce.config import Machine
-from reproduce.workflow import Harness, requests
-from reproduce.workflow.requests import Work
+from reproduce.config.schema import Machine
+from reproduce.experiments import paths
+from reproduce.workflow.harness import Harness
+from reproduce.workflow.harness import resources as requests
+from reproduce.workflow.resources import Work
 
 CELL = "cifar10/wrn-34-{}/trades/lam-6/seed-0"
 GIB = 2**30

@@ -5,17 +5,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen, pgd
-from reproduce.attacks.losses import cross_entropy
-from reproduce.catalogue import dataset_facts
-from reproduce.config import PGDAttack
-from reproduce.costs import attack_passes
-from reproduce.evaluation.batch import attack_batch
+from reproduce.attacks.parts import Batch, attack_parts
+from reproduce.attacks.pgd import cross_entropy, pgd
+from reproduce.attacks.target import AttackedNetwork, frozen
+from reproduce.config.schema import PGDAttack
+from reproduce.core.rng import uniform_per_image
+from reproduce.evaluation.predictions import attack_batch
+from reproduce.evaluation.records import compute_metrics
 from reproduce.evaluation.shards import Shard, read_shard, write_shard
-from reproduce.models import build_model
-from reproduce.records import compute_metrics
-from reproduce.rng import uniform_per_image
-from reproduce.specs import SCHEMA, AttackSpec
+from reproduce.experiments.cost import attack_passes
+from reproduce.experiments.spec import SCHEMA, AttackSpec
+from reproduce.models.load import build_model
+from reproduce.registry import dataset_facts
 
 EPSILON = 0.02
 

@@ -15,14 +15,13 @@ from conftest import ROOT
 from small_runs import SMALL_ATTACKS as SMALL
 from small_runs import record_of
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.errors import HarnessError, Stopped
-from reproduce.evaluation.run import evaluate_model
-from reproduce.evaluation.shards import shard_file
-from reproduce.evaluation.worker import Worker
-from reproduce.files import read_json, write_json
-from reproduce.models import ModelSource
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.evaluate import evaluate_model
+from reproduce.evaluation.shards import Worker, shard_file
+from reproduce.experiments import paths
+from reproduce.models.load import ModelSource
 
 ATTACKS = ("pgd20", "cw20", "fab", "square", "autoattack")
 
@@ -140,7 +139,7 @@ def test_a_killed_process_of_the_pool_is_named(
         time.sleep(pause)
 
     # whether the pool notices in a result or when it is given the next shard
-    monkeypatch.setattr("reproduce.progress.ProgressBar.line", kill_one)
+    monkeypatch.setattr("reproduce.core.progress.ProgressBar.line", kill_one)
     with pytest.raises(HarnessError, match="a process was killed; the same command continues"):
         record_of(config, source, "square")
     monkeypatch.undo()

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from reproduce.config import Train
-from reproduce.schedules import learning_rate, piecewise_rate
+from reproduce.config.schema import Train
+from reproduce.experiments.schedules import learning_rate, piecewise_rate
 
 ATTACK = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
 

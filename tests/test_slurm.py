@@ -19,9 +19,9 @@ from conftest import TINY
 from slurm_node import Node, awaited
 from workflow_copy import SNAKEMAKE, Workflow, copy
 
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.settings import build_config, load_config
+from reproduce.cell import parse_cell
+from reproduce.config.load import build_config, load_config
+from reproduce.config.schema import Config
 
 pytestmark = pytest.mark.skipif(slurm_node.missing() is not None, reason=str(slurm_node.missing()))
 
@@ -261,7 +261,7 @@ def test_a_group_that_is_cancelled_keeps_what_it_has(disturbed: Disturbed) -> No
 def test_weights_are_those_of_an_undisturbed_run(
     disturbed: Disturbed, config: Config, tmp_path: Path, name: str
 ) -> None:
-    from reproduce.training import train_cell
+    from reproduce.training.train import train_cell
 
     train_cell(build_config({**config.model_dump(), "results": tmp_path}), parse_cell(name))
     for file in ("model", "model-last", "model-best-val"):

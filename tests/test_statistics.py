@@ -10,17 +10,20 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from reproduce.analysis.paired import (
+from reproduce.core.errors import HarnessError
+from reproduce.results.statistics import (
     Discordant,
     Flags,
+    Sample,
+    contrast,
     discordant,
+    holm,
     image_contrast,
     mcnemar,
     mcnemar_below,
     paired_difference,
+    sample,
 )
-from reproduce.analysis.statistics import Sample, contrast, holm, sample
-from reproduce.errors import HarnessError
 
 A, B = [47.8, 47.9, 47.7, 48.1], [48.4, 48.1, 48.9]
 

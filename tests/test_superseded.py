@@ -8,18 +8,23 @@ import pytest
 from faulty_work import CELLS, SETS, contents, same
 from small_runs import quiet, record_of
 
-from reproduce import paths
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.evaluation.run import evaluate_cell
-from reproduce.files import read_json
-from reproduce.models import ModelSource
-from reproduce.runs import read_run
-from reproduce.specs import training_spec
-from reproduce.superseded import count_superseded, found_superseded, move_run_aside, restore
-from reproduce.training import run as training
-from reproduce.training import train_cell
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.experiments import paths
+from reproduce.experiments.runs import read_run
+from reproduce.experiments.spec import training_spec
+from reproduce.experiments.superseded import (
+    count_superseded,
+    found_superseded,
+    move_run_aside,
+    restore,
+)
+from reproduce.models.load import ModelSource
+from reproduce.training import train as training
+from reproduce.training.train import train_cell
 
 CELL = parse_cell(CELLS[0])
 

@@ -9,15 +9,17 @@ import pytest
 from made_up import IMAGES, write_made_up, write_run
 from scipy import stats
 
-from reproduce import paths
-from reproduce.analysis import build_diff, collect, diff_notes, write_diff, write_table
-from reproduce.analysis.statistics import subset_interval
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.experiments import Evaluation, find_experiment
-from reproduce.paper import published
-from reproduce.records import worst_case
-from reproduce.settings import load_config
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.evaluation.records import worst_case
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, find_experiment
+from reproduce.paper.published import published
+from reproduce.results.frames import collect
+from reproduce.results.statistics import subset_interval
+from reproduce.tables.diff import build_diff, diff_notes, write_diff
+from reproduce.tables.write import write_table
 
 GRID = "experiments.table2={architectures: {cifar10: [wrn-34-1, wrn-34-10, densenet-bc-40-12]}}"
 

@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 from made_up import IMAGES, write_made_up, write_run
 
-from reproduce import paths
-from reproduce.analysis import build_diff, collect, write_diff, write_table
-from reproduce.analysis.tuning import Strategy, compare_strategies
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
-from reproduce.experiments import Evaluation, find_experiment
-from reproduce.paper import published
-from reproduce.planning import plan
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.schema import Config
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, find_experiment
+from reproduce.paper.published import published
+from reproduce.results.frames import collect
+from reproduce.results.plan import plan
+from reproduce.tables.diff import build_diff, write_diff
+from reproduce.tables.tuning import Strategy, compare_strategies
+from reproduce.tables.write import write_table
 
 THIN = parse_cell("cifar10/wrn-34-0.5/trades/lam-6/seed-0")
 HOURS = {"wrn-34-0.5": 3.0, "wrn-34-1": 12.0, "wrn-34-5": 20.0, "wrn-34-10": 32.0}

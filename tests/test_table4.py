@@ -12,17 +12,19 @@ from cifar_runs import IMAGES, LIGHT, cifar_config, write_checkpoint, write_extr
 from made_up import write_made_up, write_run
 from workflow_copy import Workflow, copy
 
-from reproduce import paths
-from reproduce.analysis import build_diff, collect, write_table
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.experiments import PublishedEvaluation, find_experiment
-from reproduce.files import read_json, write_json
-from reproduce.paper import published
-from reproduce.planning import is_evaluated, plan
-from reproduce.records import Record, read_record, write_record
-from reproduce.settings import load_config
-from reproduce.specs import attack_spec
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.records import Record, read_record, write_record
+from reproduce.experiments import paths
+from reproduce.experiments.grids import PublishedEvaluation, find_experiment
+from reproduce.experiments.spec import attack_spec
+from reproduce.paper.published import published
+from reproduce.results.frames import collect
+from reproduce.results.plan import is_evaluated, plan
+from reproduce.tables.diff import build_diff
+from reproduce.tables.write import write_table
 
 RST = "cifar10/wrn-10-0.5/rst/lam-6/seed-0"
 ABSENT = "Zhang2020Attacks"

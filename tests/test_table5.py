@@ -16,18 +16,18 @@ from image_folder import make_folder
 from safetensors.torch import load_file
 from small_runs import never, quiet, record_of, results, stop_at
 
-from reproduce import paths
-from reproduce.cells import Cell, parse_cell
-from reproduce.cli import main
-from reproduce.config import Config
-from reproduce.data import prepare
-from reproduce.errors import HarnessError, Stopped
-from reproduce.evaluation.run import evaluate_cell
-from reproduce.models import ModelSource
-from reproduce.records import read_record
-from reproduce.settings import load_config
-from reproduce.specs import attack_spec
-from reproduce.training import train_cell
+from reproduce.cell import Cell, parse_cell
+from reproduce.cli.app import main
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.data.sources import prepare
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.evaluation.records import read_record
+from reproduce.experiments import paths
+from reproduce.experiments.spec import attack_spec
+from reproduce.models.load import ModelSource
+from reproduce.training.train import train_cell
 
 CELL = "imagenet/wrn-50-0.125/fast-at/lam-1/seed-0"
 # 48 images: 4 steps on 24 pixels, then 6 on 32

@@ -11,16 +11,15 @@ import pytest
 from conftest import ROOT
 from made_up import fill, write_made_up, write_run
 
-from reproduce import paths
-from reproduce.analysis.tidy import tidy_results, write_results
-from reproduce.analysis.tidy_rows import COLUMNS
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
-from reproduce.experiments import Evaluation, find_experiment
-from reproduce.files import read_json, write_json
-from reproduce.records import Record, write_record
-from reproduce.settings import load_config
-from reproduce.specs import attack_spec
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.records import Record, write_record
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, find_experiment
+from reproduce.experiments.spec import attack_spec
+from reproduce.results.frames import COLUMNS, tidy_results, write_results
 
 PAGE = (ROOT / "docs" / "results.md").read_text()
 

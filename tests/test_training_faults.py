@@ -9,16 +9,17 @@ import pytest
 import torch
 from small_runs import STEPS, never, quiet, results, stop_at, stopped
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.data import load_prepared
-from reproduce.errors import HarnessError, Stopped
-from reproduce.files import exclusive
-from reproduce.saved import previous_file, read_progress, state_file
-from reproduce.specs import training_spec
-from reproduce.training import loop, train_cell
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.core.files import exclusive
+from reproduce.data.sources import load_prepared
+from reproduce.experiments import paths
+from reproduce.experiments.runs import previous_file, read_progress, state_file
+from reproduce.experiments.spec import training_spec
+from reproduce.training import loop
 from reproduce.training.step import StepResult, train_step
+from reproduce.training.train import train_cell
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, iteration: int, value: float) -> None:
@@ -180,7 +181,7 @@ def test_a_state_of_other_images_is_refused(
             object.__setattr__(dataset, "sha256", "f" * 64)
             return dataset
 
-        patch.setattr("reproduce.training.run.load_prepared", other)
+        patch.setattr("reproduce.training.train.load_prepared", other)
         with pytest.raises(HarnessError, match="was made with other images"):
             train_cell(config, cell, quiet, never)
 
@@ -191,7 +192,7 @@ def test_a_state_from_another_kind_of_device_is_said(
     config = tiny()
     with monkeypatch.context() as patch:
         about = {"device": "cuda", "name": "a GPU"}
-        patch.setattr("reproduce.training.pieces.describe", lambda _: about)
+        patch.setattr("reproduce.training.train.describe", lambda _: about)
         with pytest.raises(Stopped):
             train_cell(config, cell, quiet, stop_at(6))
     said: list[str] = []

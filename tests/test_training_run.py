@@ -16,17 +16,18 @@ import torch
 from safetensors.torch import load_file
 from small_runs import EPOCHS, STEPS, never, quiet, results, stop_at
 
-from reproduce import paths
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
-from reproduce.data import load_prepared, stratified_subset
-from reproduce.errors import Stopped
-from reproduce.files import sha256_of_file
-from reproduce.runs import read_run
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
+from reproduce.core.files import sha256_of_file
+from reproduce.data.dataset import stratified_subset
+from reproduce.data.sources import load_prepared
+from reproduce.experiments import paths
+from reproduce.experiments.runs import read_run
+from reproduce.experiments.spec import training_spec
 from reproduce.training.images import cut
-from reproduce.training.stopping import stop_requests
+from reproduce.training.loop import stop_requests
+from reproduce.training.train import train_cell
 
 
 @pytest.mark.parametrize("method", ["trades", "at"])

@@ -20,9 +20,9 @@ from step_cases import (
 )
 from torch import Tensor, nn
 
-from reproduce.config import Train
+from reproduce.config.schema import Train
+from reproduce.core.rng import generator
 from reproduce.objectives import build_objective
-from reproduce.rng import generator
 from reproduce.training.step import train_step
 
 # method, and the train-mode forwards of its step: c the clean batch, a the adversarial one

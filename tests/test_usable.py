@@ -7,19 +7,18 @@ from conftest import TINY_CELL
 from histories import write_history
 from small_runs import EPOCHS, STEPS, quiet, stop_at
 
-from reproduce import paths, runs
-from reproduce.analysis import read_choices
-from reproduce.analysis.event_files import write_events
-from reproduce.analysis.histories import read_histories
-from reproduce.campaign import read_status, run_work
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.errors import Stopped
-from reproduce.files import read_json, write_json
-from reproduce.runs import RunPiece
-from reproduce.saved import read_rows, state_file
-from reproduce.specs import training_spec
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
+from reproduce.core.files import read_json, write_json
+from reproduce.experiments import paths, runs
+from reproduce.experiments.runs import RunPiece, read_rows, state_file
+from reproduce.experiments.spec import training_spec
+from reproduce.results.frames import read_histories
+from reproduce.results.status import read_status, run_work
+from reproduce.tables.checkpoints import read_choices
+from reproduce.tables.tensorboard import write_events
+from reproduce.training.train import train_cell
 
 
 def _seen(config: Config, cell: Cell) -> tuple[int, int, int, int]:

@@ -9,15 +9,15 @@ import pytest
 from spoilt_results import CELL, SPOILT, WIDE, folder_of, record_file_of, rewritten, wrong_metrics
 from verify_cases import NOTHING_AGAIN, UNFINISHED, copied, keep_only, verified, wrong
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.files import read_json, write_json
-from reproduce.records import Record, read_record, write_record
-from reproduce.schedules import learning_rate
-from reproduce.settings import override
-from reproduce.specs import AttackSpec, EvaluationSpec, TrainingSpec
-from reproduce.verification import Sample
-from reproduce.verification.trace import learning_rates
+from reproduce.config.load import override
+from reproduce.config.schema import Config
+from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.records import Record, read_record, write_record
+from reproduce.experiments import paths
+from reproduce.experiments.schedules import learning_rate
+from reproduce.experiments.spec import AttackSpec, EvaluationSpec, TrainingSpec
+from reproduce.share.verification_again import Sample
+from reproduce.share.verification_trace import learning_rates
 
 AGAIN = Sample(records=3, images=8, minutes=10, seed=0)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reproduce.verification.comparison import Comparison, compare, directions
+from reproduce.share.verification_comparison import Comparison, compare, directions
 
 # as many as the command attacks again if it is told nothing
 DEFAULT = 64

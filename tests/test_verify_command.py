@@ -11,10 +11,12 @@ import pytest
 from spoilt_results import wrong_metrics
 from verify_cases import copied, keep_only
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.verification import Finding, Sample, verify_folder
-from reproduce.verification import folder as folder_module
+from reproduce.config.schema import Config
+from reproduce.experiments import paths
+from reproduce.share import verification_folder as folder_module
+from reproduce.share.verification_again import Sample
+from reproduce.share.verification_finding import Finding
+from reproduce.share.verification_verify import verify_folder
 
 
 @pytest.fixture

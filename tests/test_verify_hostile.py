@@ -21,15 +21,18 @@ from hostile_folders import (
 from small_runs import never, quiet
 from verify_cases import NOTHING_AGAIN, settings, verified, wrong
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.data import prepare
-from reproduce.errors import HarnessError
-from reproduce.evaluation.run import evaluate_cell
-from reproduce.records import read_record, write_record
-from reproduce.specs import EvaluationSpec
-from reproduce.training import train_cell
-from reproduce.verification import Finding, Sample, folder, verify_folder
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.data.sources import prepare
+from reproduce.evaluation.evaluate import evaluate_cell
+from reproduce.evaluation.records import read_record, write_record
+from reproduce.experiments import paths
+from reproduce.experiments.spec import EvaluationSpec
+from reproduce.share import verification_folder as folder
+from reproduce.share.verification_again import Sample
+from reproduce.share.verification_finding import Finding
+from reproduce.share.verification_verify import verify_folder
+from reproduce.training.train import train_cell
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,17 @@ import torch
 from small_runs import never, quiet, results, stop_at
 from step_cases import LAM, batch, network, noise_of, our_step, reference_step
 
-from reproduce import paths
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError, Stopped
-from reproduce.files import read_json
-from reproduce.objectives import Terms
-from reproduce.specs import thin_cell, training_spec
-from reproduce.traces import read_trace
-from reproduce.training import train_cell
+from reproduce.cell import parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.core.files import read_json
+from reproduce.experiments import paths
+from reproduce.experiments.history import read_trace
+from reproduce.experiments.spec import thin_cell, training_spec
+from reproduce.objectives.base import Terms
 from reproduce.training.lambda_rules import WidthAdjusted
-from reproduce.training.recipe import build_recipe
+from reproduce.training.step import build_recipe
+from reproduce.training.train import train_cell
 
 CELL = parse_cell("digits/wrn-10-0.5/war/lam-0/seed-0")
 THIN = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")

@@ -22,17 +22,17 @@ from made_up import write_made_up, write_run
 from rich.console import Console
 from small_runs import STEPS, quiet, stop_at
 
-from reproduce import paths
-from reproduce.campaign import Campaign, Survey, find_campaign, survey
-from reproduce.cells import Cell
-from reproduce.cli.watch import check_every, draw, watch
-from reproduce.config import Config
-from reproduce.errors import HarnessError, Stopped
-from reproduce.experiments import find_experiment
-from reproduce.files import exclusive
-from reproduce.settings import CONFIG_VARIABLE, load_config
-from reproduce.specs import checkpoints
-from reproduce.training import train_cell
+from reproduce.cell import Cell
+from reproduce.cli.show import check_every, draw, watch_live
+from reproduce.config.load import CONFIG_VARIABLE, load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError, Stopped
+from reproduce.core.files import exclusive
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
+from reproduce.experiments.spec import checkpoints
+from reproduce.results.status import Campaign, Survey, find_campaign, survey
+from reproduce.training.train import train_cell
 
 # of two cells, and no prepared images that made-up runs would have to be of
 ONE = ["experiments.table1.methods={trades: [2]}", "data.folder=none"]
@@ -146,7 +146,7 @@ def test_a_finished_campaign_ends_the_view(tiny: Callable[..., Config]) -> None:
     config = tiny(*ONE)
     _finish(config)
     console = Console(file=io.StringIO(), width=80)
-    watch(config, ["table1"], 5.0, console, sleep=pytest.fail)
+    watch_live(config, ["table1"], 5.0, console, sleep=pytest.fail)
     text = console.file.getvalue()
     assert re.search(r"Cells +━+ +2 of 2 done *\n", text)
     assert "Left        nothing" in text
@@ -164,7 +164,7 @@ def test_a_pipe_gets_plain_views_one_below_the_other(tiny: Callable[..., Config]
             _finish(config)
 
     console = Console(file=io.StringIO(), width=80)
-    watch(config, ["table1"], 5.0, console, sleep)
+    watch_live(config, ["table1"], 5.0, console, sleep)
     assert naps == [5.0, 5.0]
     text = console.file.getvalue()
     assert re.findall(r"Cells .*(\d) of 2 done", text) == ["1", "1", "2"]

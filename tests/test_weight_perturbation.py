@@ -9,10 +9,10 @@ import torch
 from small_runs import EPOCHS, STEPS, never, quiet, results, stop_at
 from step_cases import batch, network, noise_of, our_step, reference_step
 
-from reproduce.cells import parse_cell
-from reproduce.config import Config
-from reproduce.errors import Stopped
-from reproduce.training import train_cell
+from reproduce.cell import parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
+from reproduce.training.train import train_cell
 from reproduce.training.weight_perturbation import perturb_weights, take_back
 
 GAMMA = 0.005

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
-from reproduce.catalogue import dataset_facts
-from reproduce.errors import HarnessError
-from reproduce.models import ModelSource, build_model, load_weights, read_weights, save_weights
+from reproduce.core.errors import HarnessError
+from reproduce.models.load import ModelSource, build_model, load_weights, read_weights, save_weights
+from reproduce.registry import dataset_facts
 
 CIFAR = dataset_facts("cifar10")
 DIGITS = dataset_facts("digits")

@@ -18,7 +18,7 @@ RESULTS = Path(f"results of {ODD}/demo")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Workflow:
     """A tiny experiment of four cells, run to its end."""
-    from reproduce.settings import load_config
+    from reproduce.config.load import load_config
 
     config = load_config("{}", "demo", [f"data.folder={digits_folder}", *TINY])
     tree = {**config.model_dump(mode="json"), "results": str(RESULTS.parent)}

@@ -13,10 +13,10 @@ from conftest import ROOT
 from snakemake.exceptions import WorkflowError
 from workflow_copy import Workflow, copy
 
-from reproduce.config import Config
-from reproduce.experiments import repeated_evaluations
-from reproduce.settings import load_config
-from reproduce.workflow import Harness
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.experiments.grids import repeated_evaluations
+from reproduce.workflow.harness import Harness
 
 
 def test_paper_plan(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ import torch
 from cifar_runs import LIGHT, Runs, cifar_config, write_checkpoint
 from small_runs import quiet
 
-from reproduce import paths
-from reproduce.config import AutoAttack
-from reproduce.errors import HarnessError
-from reproduce.files import read_json, write_json
-from reproduce.models import ModelSource
-from reproduce.paper import published_models
-from reproduce.records import read_record
-from reproduce.zoo import ZooCheckpoint, robustbench
+from reproduce.config.schema import AutoAttack
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.records import read_record
+from reproduce.experiments import paths
+from reproduce.models.load import ModelSource
+from reproduce.paper.published import published_models
+from reproduce.zoo.checkpoints import ZooCheckpoint, robustbench
 
 PAGE = "\n <!DOCTYPE html><html><body>Google Drive: quota exceeded</body></html>"
 
@@ -34,7 +34,7 @@ def test_the_import_leaves_no_stand_ins_behind() -> None:
     robustbench("robustbench.utils")
     assert "pkg_resources" not in sys.modules
     assert not [name for name in sys.modules if name.partition(".")[0] == "autoattack"]
-    from reproduce.attacks.package import package_attacks
+    from reproduce.attacks.autoattack import package_attacks
 
     with pytest.raises(HarnessError, match="'autoattack', which is not installed"):
         package_attacks(

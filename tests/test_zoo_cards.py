@@ -5,15 +5,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reproduce import paths
-from reproduce.analysis import build_diff, collect, write_table
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.experiments import find_experiment
-from reproduce.files import write_json
-from reproduce.settings import load_config
-from reproduce.zoo import ZooCheckpoint
-from reproduce.zoo.cards import ZooFacts, zoo_facts
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
+from reproduce.results.frames import collect
+from reproduce.tables.diff import build_diff
+from reproduce.tables.write import write_table
+from reproduce.zoo.checkpoints import ZooCheckpoint, ZooFacts, zoo_facts
 
 OURS, BARE, RST = "Wu2020Do", "Gowal2020Uncovering_28_10_extra", "Carmon2019Unlabeled"
 CARD = {"architecture": "WideResNet-10-2", "additional_data": True, "eps": "0.031"}

@@ -7,23 +7,26 @@ import pytest
 from conftest import TINY
 from small_runs import SMALL_ATTACKS, never, quiet, stop_at
 
-from reproduce import paths
-from reproduce.analysis import build_diff, collect, write_checkpoints, write_diff, write_table
-from reproduce.analysis.tidy import write_results
-from reproduce.cells import parse_cell
-from reproduce.claims import judge_claims, write_claims
-from reproduce.config import Config
-from reproduce.data import prepare
-from reproduce.errors import Stopped
-from reproduce.evaluation.run import evaluate_cell
+from reproduce.cell import parse_cell
+from reproduce.claims.statements import judge_claims, write_claims
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
+from reproduce.data.sources import prepare
+from reproduce.evaluation.evaluate import evaluate_cell
 from reproduce.examples.make import make_examples
-from reproduce.experiments import find_experiment
+from reproduce.experiments import paths
+from reproduce.experiments.grids import find_experiment
 from reproduce.figures import draw
-from reproduce.lemma.run import examine
-from reproduce.report import write_report
-from reproduce.settings import load_config
-from reproduce.training import train_cell
-from reproduce.verification import Finding, Sample, Verification, verify_folder
+from reproduce.lemma.search import examine
+from reproduce.report.write import write_report
+from reproduce.results.frames import collect, write_results
+from reproduce.share.verification_again import Sample
+from reproduce.share.verification_finding import Finding, Verification
+from reproduce.share.verification_verify import verify_folder
+from reproduce.tables.diff import build_diff, write_diff
+from reproduce.tables.write import write_checkpoints, write_table
+from reproduce.training.train import train_cell
 
 UNFINISHED = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-7")
 NOTHING_AGAIN = Sample(records=0, images=8, minutes=10, seed=0)

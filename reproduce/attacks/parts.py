@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks.losses import Loss, cross_entropy, margin
-from reproduce.attacks.package import PackageAttack, package_attacks
-from reproduce.attacks.pgd import pgd
-from reproduce.config import PGD, PGDAttack
-from reproduce.precision import default_dtype
-from reproduce.rng import uniform_per_image
-from reproduce.specs import AttackSpec
+from reproduce.attacks.autoattack import PackageAttack, package_attacks
+from reproduce.attacks.pgd import Loss, cross_entropy, margin, pgd
+from reproduce.compute.device import default_dtype
+from reproduce.config.schema import PGD, PGDAttack
+from reproduce.core.rng import uniform_per_image
+from reproduce.experiments.spec import AttackSpec
 
 
 @dataclass(frozen=True)

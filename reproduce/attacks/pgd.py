@@ -1,11 +1,61 @@
-"""Projected gradient descent in an l_inf ball (Madry et al. 2018)."""
+"""What an attack maximises: a function from logits to one value an image."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from reproduce.attacks.losses import Loss
+Loss = Callable[[Tensor], Tensor]
+
+
+def cross_entropy(labels: Tensor) -> Loss:
+    """Return the cross entropy of the true labels, shape (B,) -> loss of shape (B,)."""
+    return lambda logits: F.cross_entropy(logits, labels, reduction="none")
+
+
+def kl_divergence(clean_logits: Tensor) -> Loss:
+    """Return KL(softmax(clean) || softmax(logits)), summed over the classes.
+
+    Parameters
+    ----------
+    clean_logits : Tensor
+        Logits of the unperturbed images, shape (B, classes); gradients flow
+        through them if they carry any.
+    """
+    target = F.log_softmax(clean_logits, 1)
+
+    def loss(logits: Tensor) -> Tensor:
+        return F.kl_div(F.log_softmax(logits, 1), target, reduction="none", log_target=True).sum(1)
+
+    return loss
+
+
+def margin(labels: Tensor, mask: Literal["proper", "zero"] = "proper") -> Loss:
+    """Return the C&W loss min(max z_j - z_y over the other classes j, 0), shape (B,).
+
+    It is 0, and so is its gradient, wherever the attack has succeeded: PGD then stays.
+
+    Parameters
+    ----------
+    labels : Tensor
+        True classes y, shape (B,).
+    mask : {"proper", "zero"}
+        How y is kept out of the maximum; "zero" puts 0 in its place, so that the best
+        other logit is never below 0.
+
+    Source: Carlini and Wagner 2017, with confidence 0; "zero" is the paper's authors' code.
+    """
+    hidden = 0.0 if mask == "zero" else float("-inf")
+    column = labels[:, None]
+
+    def loss(logits: Tensor) -> Tensor:
+        true = logits.gather(1, column)[:, 0]
+        other = logits.scatter(1, column, hidden).amax(1)
+        return (other - true).clamp(max=0)
+
+    return loss
 
 
 class PGDResult(NamedTuple):
@@ -65,3 +115,50 @@ def pgd(
         current = current.detach().add(gradient.sign(), alpha=step_size)
         current = torch.clamp(current, lower, upper)
     return PGDResult(current, norm)
+
+
+def fgsm(
+    model: nn.Module,
+    images: Tensor,
+    loss: Loss,
+    noise: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+) -> PGDResult:
+    """Move a perturbation by one signed gradient step and keep it in the l_inf ball.
+
+    Two things differ from one step of `pgd`, and follow the code of Fast-AT for
+    ImageNet: it is the perturbation that moves and is clamped, so the images are cut
+    to [0, 1] only where the network sees them; and the gradient is taken through
+    that cut, so that pixels which the start pushed out of [0, 1] stay where it put
+    them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps images to logits.  It stays in its mode: in train mode, as Fast-AT has it,
+        BatchNorm normalises by the batch, and its running statistics move.
+    images : Tensor
+        Centres of the balls, in [0, 1], shape (B, channels, H, W).
+    loss : Loss
+        Maps logits to one value an image.
+    noise : Tensor
+        The perturbation to start from, in the ball, shape of the images.
+    epsilon, step_size : float
+        Radius and step in pixel units.
+
+    Returns
+    -------
+    PGDResult
+        The images under attack, in [0, 1] and in the ball, and for each the l1 norm
+        of the gradient of the summed loss.  With BatchNorm in train mode that
+        gradient holds what the image does to the others of its batch.
+    """
+    start = noise.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value = loss(model((images + start).clamp(0, 1))).sum()
+        (gradient,) = torch.autograd.grad(value, start)
+    norm = gradient.abs().flatten(1).sum(1)
+    moved = start.detach().add(gradient.sign(), alpha=step_size).clamp_(-epsilon, epsilon)
+    return PGDResult((images + moved).clamp_(0, 1), norm)

@@ -5,18 +5,19 @@ from functools import partial
 
 import torch
 
-from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
+from reproduce.attacks.parts import Batch, attack_parts
+from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.benchmarks.budget import Budget, guarded
 from reproduce.benchmarks.result import AttackRate
 from reproduce.benchmarks.settings import DATASET
 from reproduce.benchmarks.timing import Call, rate, seconds_of
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Config
-from reproduce.costs import part_passes
-from reproduce.devices import images_at_once
-from reproduce.models import build_model
-from reproduce.rng import generator
-from reproduce.specs import attack_spec
+from reproduce.compute.device import images_at_once
+from reproduce.config.schema import Config
+from reproduce.core.rng import generator
+from reproduce.experiments.cost import part_passes
+from reproduce.experiments.spec import attack_spec
+from reproduce.models.load import build_model
+from reproduce.registry import dataset_facts
 
 # Square sees few images once most are broken
 _BATCHES = {"cpu": (8, 32), "cuda": (8, 64, 500)}

@@ -6,20 +6,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks import AttackedNetwork, Batch, attack_parts, frozen
+from reproduce.attacks.parts import Batch, attack_parts
+from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.measured import spread
 from reproduce.benchmarks.result import AutoAttackTime
 from reproduce.benchmarks.timing import Pair, ratios, seconds_of
-from reproduce.catalogue import dataset_facts
-from reproduce.config import AutoAttack, Config
-from reproduce.data import load_prepared, open_store, stratified_subset
-from reproduce.errors import HarnessError
-from reproduce.evaluation.batch import attack_batch
-from reproduce.models import ModelSource
-from reproduce.paths import prepared_file
-from reproduce.rng import own_random_numbers
-from reproduce.specs import AttackSpec, attack_spec
+from reproduce.config.schema import AutoAttack, Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.rng import own_random_numbers
+from reproduce.data.dataset import stratified_subset
+from reproduce.data.imagenet import open_store
+from reproduce.data.sources import load_prepared
+from reproduce.evaluation.predictions import attack_batch
+from reproduce.experiments.paths import prepared_file
+from reproduce.experiments.spec import AttackSpec, attack_spec
+from reproduce.models.load import ModelSource
+from reproduce.registry import dataset_facts
 
 _ATTACK = "autoattack"
 _SEED = 20

@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 
 from reproduce.benchmarks.measured import NotMeasured
-from reproduce.errors import HarnessError, named
-from reproduce.training.stopping import StopReason
+from reproduce.core.errors import HarnessError, named
+from reproduce.training.loop import StopReason
 
 Found = TypeVar("Found")
 _MORE = "; raise --minutes"

@@ -7,24 +7,24 @@ import torch
 from torch import Tensor
 
 from reproduce.benchmarks.measured import Case
-from reproduce.benchmarks.references import (
-    REFERENCES,
-    Constants,
-    make_proxy,
-    reference_step,
-)
+from reproduce.benchmarks.references import REFERENCES, Constants, make_proxy, reference_step
 from reproduce.benchmarks.settings import DATASET
-from reproduce.catalogue import dataset_facts
-from reproduce.cells import Cell
-from reproduce.config import Config, Train
-from reproduce.costs import step_passes
-from reproduce.graphs import Graphs
-from reproduce.models import build_model, compiling
-from reproduce.precision import products_in
-from reproduce.rng import generator
-from reproduce.specs import TrainingSpec, training_spec
-from reproduce.training.recipe import build_optimizer, build_recipe
-from reproduce.training.step import compiled_calls, plain_calls, train_step
+from reproduce.cell import Cell
+from reproduce.compute.compilation import Graphs, compiling
+from reproduce.compute.device import products_in
+from reproduce.config.schema import Config, Train
+from reproduce.core.rng import generator
+from reproduce.experiments.cost import step_passes
+from reproduce.experiments.spec import TrainingSpec, training_spec
+from reproduce.models.load import build_model
+from reproduce.registry import dataset_facts
+from reproduce.training.step import (
+    build_optimizer,
+    build_recipe,
+    compiled_calls,
+    plain_calls,
+    train_step,
+)
 
 EPOCH_IMAGES = dataset_facts(DATASET).train
 LAM = 6.0

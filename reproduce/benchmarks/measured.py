@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reproduce.config import Precision
+from reproduce.config.schema import Precision
 
 # How our step is launched: kernel by kernel, of a compiled network, as one CUDA graph, or both.
 Form = Literal["eager", "compiled", "graph", "compiled-graph"]

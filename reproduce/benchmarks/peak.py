@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.measured import Peak, Peaks
 from reproduce.benchmarks.timing import rate
-from reproduce.catalogue import Architecture, parse_architecture
-from reproduce.config import Precision
-from reproduce.precision import products_in
-from reproduce.rng import generator
+from reproduce.compute.device import products_in
+from reproduce.config.schema import Precision
+from reproduce.core.rng import generator
+from reproduce.registry import Architecture, parse_architecture
 
 _RUNS = 5
 _GIGA = 1e9

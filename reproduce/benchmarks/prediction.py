@@ -11,12 +11,17 @@ from reproduce.benchmarks.budget import Budget
 from reproduce.benchmarks.measured import Form, StepTime
 from reproduce.benchmarks.result import AttackRate, FittedSpeed, Hours, Prediction
 from reproduce.benchmarks.settings import DATASET
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Config, Precision
-from reproduce.costs import Speed, forward_operations, validation_passes
-from reproduce.experiments import Evaluation, PublishedEvaluation, experiment_names, find_experiment
-from reproduce.planning import Speeds, evaluation_hours, training_hours
-from reproduce.specs import TrainingSpec, training_spec
+from reproduce.config.schema import Config, Precision
+from reproduce.experiments.cost import Speed, forward_operations, validation_passes
+from reproduce.experiments.grids import (
+    Evaluation,
+    PublishedEvaluation,
+    experiment_names,
+    find_experiment,
+)
+from reproduce.experiments.spec import TrainingSpec, training_spec
+from reproduce.registry import dataset_facts
+from reproduce.results.plan import Speeds, evaluation_hours, training_hours
 
 _TERA = 1e12
 

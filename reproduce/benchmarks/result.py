@@ -2,16 +2,8 @@
 
 from typing import Any, Literal
 
-from reproduce.benchmarks.measured import (
-    Case,
-    Form,
-    NotMeasured,
-    Part,
-    Peaks,
-    Spread,
-    StepTime,
-)
-from reproduce.config import Precision
+from reproduce.benchmarks.measured import Case, Form, NotMeasured, Part, Peaks, Spread, StepTime
+from reproduce.config.schema import Precision
 
 
 class AttackRate(Part):

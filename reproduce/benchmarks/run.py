@@ -18,10 +18,10 @@ from reproduce.benchmarks.result import Result
 from reproduce.benchmarks.settings import Settings
 from reproduce.benchmarks.steps import measure_scaling, measure_steps
 from reproduce.benchmarks.together import measure_together
-from reproduce.config import Config
-from reproduce.devices import claimed, describe
-from reproduce.provenance import provenance
-from reproduce.training.stopping import stop_requests
+from reproduce.compute.device import claimed, describe
+from reproduce.config.schema import Config
+from reproduce.core.provenance import provenance
+from reproduce.training.loop import stop_requests
 
 # parts of the time that is left when each one's turn comes; the last two share the rest
 _PEAKS, _STEPS, _ATTACKS = 0.15, 0.8, 0.4

@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 from reproduce.benchmarks.measured import Case, Form
-from reproduce.catalogue import dataset_facts, parse_architecture
-from reproduce.config import Precision
-from reproduce.errors import HarnessError
+from reproduce.config.schema import Precision
+from reproduce.core.errors import HarnessError
+from reproduce.registry import dataset_facts, parse_architecture
 
 DATASET = "cifar10"
 # float64 is for equal results, not for speed

@@ -18,9 +18,9 @@ from reproduce.benchmarks.cases import (
 from reproduce.benchmarks.measured import Case, Peaks, StepTime, spread
 from reproduce.benchmarks.settings import DATASET
 from reproduce.benchmarks.timing import ratios, seconds_of, timed_pairs
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Config
-from reproduce.costs import forward_operations
+from reproduce.config.schema import Config
+from reproduce.experiments.cost import forward_operations
+from reproduce.registry import dataset_facts
 
 _COMPILED_WARM_UP = 3
 # a processor has nothing to choose or to compile that a few images would not make it choose

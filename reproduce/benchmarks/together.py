@@ -16,9 +16,9 @@ from reproduce.benchmarks.cases import our_step
 from reproduce.benchmarks.measured import Case
 from reproduce.benchmarks.result import Together
 from reproduce.benchmarks.timing import seconds_of
-from reproduce.config import Config
-from reproduce.devices import prepare_process
-from reproduce.errors import HarnessError
+from reproduce.compute.device import prepare_process
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
 
 # a processor's step of a whole batch would be longer than the window
 _CPU_BATCH = 16

@@ -18,15 +18,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from reproduce.analysis.paired import (
-    discordant,
-    image_contrast,
-    mcnemar,
-    mcnemar_below,
-    paired_difference,
-)
-from reproduce.analysis.statistics import Estimate, contrast, holm
-from reproduce.catalogue import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.claims.evidence import (
     Effect,
     Evidence,
@@ -36,6 +27,17 @@ from reproduce.claims.evidence import (
     Unit,
     Verdict,
     missing_of,
+)
+from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
+from reproduce.results.statistics import (
+    Estimate,
+    contrast,
+    discordant,
+    holm,
+    image_contrast,
+    mcnemar,
+    mcnemar_below,
+    paired_difference,
 )
 
 SIGNIFICANCE = 0.05

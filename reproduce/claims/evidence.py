@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reproduce.analysis.histories import Histories, read_histories
-from reproduce.analysis.paired import Flags
-from reproduce.analysis.results import read_evaluation, read_published
-from reproduce.analysis.statistics import Sample, sample
-from reproduce.cells import Cell
+from reproduce.cell import Cell
 from reproduce.claims.slopes import late_fall
-from reproduce.config import Config, Curves, Train, TuningTable
-from reproduce.errors import HarnessError
-from reproduce.experiments import (
+from reproduce.config.grids import Curves, TuningTable
+from reproduce.config.schema import Config, Train
+from reproduce.core.errors import HarnessError
+from reproduce.evaluation.records import Metrics, Record, worst_case
+from reproduce.experiments.grids import (
     Evaluation,
     PublishedEvaluation,
     curve_cells,
@@ -25,9 +23,10 @@ from reproduce.experiments import (
     find_experiment,
     planned_runs,
 )
-from reproduce.planning import published_architecture
-from reproduce.records import Metrics, Record, worst_case
-from reproduce.runs import RunInfo
+from reproduce.experiments.runs import RunInfo
+from reproduce.results.frames import Histories, read_evaluation, read_histories, read_published
+from reproduce.results.plan import published_architecture
+from reproduce.results.statistics import Flags, Sample, sample
 
 Verdict = Literal["holds", "fails", "too little data"]
 Unit = Literal["seeds", "images"]

@@ -11,8 +11,8 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 
-from reproduce.config import Train
-from reproduce.schedules import learning_rate, measured_epochs
+from reproduce.config.schema import Train
+from reproduce.experiments.schedules import learning_rate, measured_epochs
 
 # epochs that a slope takes: a line through two leaves nothing to doubt it by
 FEWEST = 3

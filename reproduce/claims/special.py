@@ -1,20 +1,22 @@
-"""Claims of a shape of their own: WAR's lambda, premise and cost, slopes, the identity."""
+"""The claim that the best lambda increases with width, and what a grid can decide of it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
-from reproduce.analysis.histories import METRIC_COLUMNS
-from reproduce.analysis.statistics import Estimate, contrast, holm, sample
-from reproduce.catalogue import parse_architecture, width_label
-from reproduce.cells import Cell
+from reproduce.cell import Cell
 from reproduce.claims.contrasts import (
+    OVER_IMAGES,
     SIGNIFICANCE,
     counted,
+    listed,
     size,
     so_far,
     verdict_of,
@@ -25,16 +27,218 @@ from reproduce.claims.evidence import (
     Evidence,
     Finding,
     Group,
+    Key,
+    Unit,
     Verdict,
     best_searched,
     key_of,
     missing_of,
 )
 from reproduce.claims.slopes import FEWEST, Windows, after_drops, first_drop, slope
-from reproduce.config import Curves, Train, TuningTable
-from reproduce.experiments import curve_cells
-from reproduce.schedules import measured_epochs
-from reproduce.specs import thin_cell
+from reproduce.config.grids import AttackTable, Curves, TuningTable
+from reproduce.config.schema import Train
+from reproduce.core.rng import derive
+from reproduce.experiments.grids import curve_cells
+from reproduce.experiments.schedules import measured_epochs
+from reproduce.experiments.spec import thin_cell
+from reproduce.registry import parse_architecture, width_label
+from reproduce.results.frames import METRIC_COLUMNS
+from reproduce.results.statistics import Estimate, contrast, holm, sample, shared_flags
+
+DRAWS = 10_000
+_SURE = 95.0
+_SHARE = "% of draws"
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """One method on networks of one kind: widths and lambdas in order, and their cells."""
+
+    title: str
+    widths: list[str]
+    lams: list[float]
+    cells: list[list[Group]]
+
+    @property
+    def flat(self) -> list[Group]:
+        """Every cell."""
+        return [cell for row in self.cells for cell in row]
+
+    @property
+    def unit(self) -> Unit:
+        """What its draws speak of: seeds where a cell has two."""
+        several = any(len(cell.by_seed) > 1 for cell in self.flat)
+        return "seeds" if several or not self.seeds else "images"
+
+    @property
+    def seeds(self) -> set[int]:
+        """Training seeds that every cell has images of."""
+        return set.intersection(*(set(cell.images) for cell in self.flat))
+
+    @property
+    def ready(self) -> int:
+        """Cells that have what draws take."""
+        if self.unit == "images":
+            return len(self.flat)
+        return sum(len(cell.by_seed) > 1 for cell in self.flat) * (self.std > 0)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the standard deviation within cells."""
+        return sum(max(0, len(cell.by_seed) - 1) for cell in self.flat)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of a run within its cell, of all cells together."""
+        groups = [cell.sample for cell in self.flat if len(cell.by_seed) > 1]
+        squares = math.fsum(g.std**2 * (g.n - 1) for g in groups)
+        return math.sqrt(squares / self.freedom) if groups else 0.0
+
+    @property
+    def best(self) -> list[float]:
+        """The lambda of the highest mean for each width."""
+        return [self.lams[int(np.argmax([c.sample.mean for c in row]))] for row in self.cells]
+
+    def draw(self) -> NDArray[np.intp]:
+        """Draw which lambda is best, by its place, shape (DRAWS, widths)."""
+        stream = np.random.default_rng(derive(0, f"claims/best-lambda/{self.title}"))
+        shape = (len(self.widths), len(self.lams))
+        if self.unit == "images":
+            seed = min(self.seeds)
+            flags = 100.0 * np.array(shared_flags([cell.images[seed] for cell in self.flat]))
+            spread = np.atleast_2d(np.cov(flags)) / flags.shape[1]
+            drawn = stream.multivariate_normal(flags.mean(axis=1), spread, DRAWS, method="eigh")
+            return np.asarray(drawn.reshape(DRAWS, *shape).argmax(axis=2))
+        means = np.array([[cell.sample.mean for cell in row] for row in self.cells])
+        counts = np.array([[cell.sample.n for cell in row] for row in self.cells])
+        std = self.std * np.sqrt(self.freedom / stream.chisquare(self.freedom, (DRAWS, 1, 1)))
+        drawn = means + std * stream.standard_normal((DRAWS, *shape)) / np.sqrt(counts)
+        return np.asarray(drawn.argmax(axis=2))
+
+
+def best_lambda(evidence: Evidence, experiment: str) -> Finding:
+    """Test that the best lambda increases from every width to the next.
+
+    Best is the lambda of the highest mean robust accuracy of those tried, under the first
+    attack of the table.  Seeds, or images, differ by chance, and so may the best lambda:
+    `DRAWS` times every cell's mean is drawn anew, and it is counted in which draws the best
+    lambda increases over all widths, and in which it does not: it falls between two
+    neighbours, or is the same inside the grid.  Two that are the same at an end of the grid
+    tell nothing: the best may lie beyond.  The claim holds if the first share is 95 % or
+    more for every scale (a method on networks of one kind), and fails if the second is 95 %
+    for one.
+    """
+    grid = evidence.grid(experiment)
+    groups = evidence.groups(experiment, "robust_accuracy")
+    if isinstance(grid, AttackTable):
+        groups = {key: group for key, group in groups.items() if key.attack == grid.attacks[0]}
+    scales = _scales(groups)
+    if not scales:
+        text = "Not in this configuration: no method has two widths and two lambdas."
+        return Finding("too little data", text)
+    effects: list[Effect] = []
+    verdicts: list[Verdict] = []
+    found: list[str] = []
+    judged = [scale for scale in scales if scale.ready == len(scale.flat)]
+    for scale in judged:
+        best = scale.draw()
+        steps = np.diff(best, axis=1)
+        at_end = (best[:, 1:] == 0) | (best[:, 1:] == len(scale.lams) - 1)
+        rises = 100 * float((steps > 0).all(axis=1).mean())
+        contradicted = ((steps < 0) | ((steps == 0) & ~at_end)).any(axis=1)
+        against = 100 * float(contradicted.mean())
+        verdicts.append(
+            "holds" if rises >= _SURE else "fails" if against >= _SURE else "too little data"
+        )
+        effects += _of_scale(scale, best, rises, against)
+        found.append(
+            f"{scale.title}: λ = {listed([f'{lam:g}' for lam in scale.best])} on "
+            f"{listed([width_label(width) for width in scale.widths])}, increasing in "
+            f"{rises:.1f} % of draws, not increasing in {against:.1f} %{_left_open(scale)}"
+        )
+    waiting = "".join(
+        f" {scale.title} has two seeds that differ in {scale.ready} of "
+        f"{counted(len(scale.flat), 'cell')}."
+        for scale in scales
+        if scale not in judged
+    )
+    missing = missing_of(groups.values())
+    if not judged:
+        return Finding("too little data", f"No verdict yet:{waiting}", missing=missing)
+    verdict: Verdict = "fails" if "fails" in verdicts else "too little data"
+    if set(verdicts) == {"holds"} and not waiting:
+        verdict = "holds"
+    text = so_far(len(judged), len(scales), "scale") + f"best λ by width: {'; '.join(found)}."
+    unit: Unit = "seeds" if any(scale.unit == "seeds" for scale in judged) else "images"
+    waiting += OVER_IMAGES * (unit == "images")
+    return Finding(verdict, text[0].upper() + text[1:] + waiting, unit, tuple(effects), missing)
+
+
+def _scales(groups: Mapping[Key, Group]) -> list[_Scale]:
+    """Return every method and kind of network that has several lambdas and several widths."""
+    rows: dict[str, dict[Key, Group]] = {}
+    for key, group in groups.items():
+        rows.setdefault(where_of(key, groups, "scale"), {})[key] = group
+    scales = []
+    for title, row in rows.items():
+        lams = sorted({key.lam for key in row})
+        widths = sorted(
+            {key.architecture for key in row}, key=lambda name: parse_architecture(name).width
+        )
+        if len(lams) > 1 and len(widths) > 1:
+            by_place = {(key.architecture, key.lam): group for key, group in row.items()}
+            cells = [[by_place[width, lam] for lam in lams] for width in widths]
+            scales.append(_Scale(title, widths, lams, cells))
+    return scales
+
+
+def _of_scale(scale: _Scale, best: NDArray[np.intp], rises: float, against: float) -> list[Effect]:
+    fewest = min(len(cell.by_seed) for cell in scale.flat)
+    images = 0
+    spread = f"standard deviation within cells {scale.std:.2f} points"
+    if scale.unit == "images":
+        images = min(len(cell.images[min(scale.seeds)].true) for cell in scale.flat)
+        spread = "over images"
+    effects = [
+        Effect(
+            f"{scale.title}: best λ increases with width",
+            rises,
+            unit=_SHARE,
+            threshold=_SURE,
+            seeds=fewest,
+            images=images,
+            detail=f"{DRAWS:,} draws, {spread}; it fails where it does not increase in "
+            f"{_SURE:g} %, here in {against:.1f} %",
+        )
+    ]
+    for place, width in enumerate(scale.widths):
+        counts = Counter(best[:, place].tolist()).most_common(3)
+        often = ", ".join(f"{scale.lams[k]:g} in {100 * n / DRAWS:.0f} %" for k, n in counts)
+        effects.append(
+            Effect(
+                f"{scale.title}, {width_label(width)}: best λ",
+                scale.best[place],
+                unit="λ",
+                threshold=None,
+                seeds=min(len(cell.by_seed) for cell in scale.cells[place]),
+                images=images,
+                detail=f"best in draws: {often}",
+            )
+        )
+    return effects
+
+
+def _left_open(scale: _Scale) -> str:
+    """Say what the grid cannot decide."""
+    same = [one for one, other in pairwise(scale.best) if one == other]
+    if any(lam in (scale.lams[0], scale.lams[-1]) for lam in same):
+        return " (two widths share an end of the grid: the order beyond it is not known)"
+    if same:
+        return " (two widths share a λ: an increase of less than a step of the grid is not seen)"
+    if scale.best[-1] == scale.lams[-1]:
+        return " (the last is the largest λ tried: a larger one may be better still)"
+    return ""
+
 
 # how often WAR is to be faster than the search: the paper finds about four times
 FASTER = 3.0

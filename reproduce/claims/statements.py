@@ -1,12 +1,14 @@
 """The paper's statements: where each stands, what it is tested on, and how."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import isnan
+from typing import Any
 
-from reproduce.claims.best_lambda import best_lambda
-from reproduce.claims.contrasts import Contrast
-from reproduce.claims.evidence import Evidence, Finding
+from reproduce.claims.contrasts import Contrast, judge
+from reproduce.claims.evidence import Claim, Evidence, Finding
 from reproduce.claims.special import (
+    best_lambda,
     identity,
     overfitting,
     stability_falls,
@@ -14,6 +16,13 @@ from reproduce.claims.special import (
     tuning_time,
     war_lambda,
 )
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import experiment_names, find_experiment
+from reproduce.registry import dataset_facts
+from reproduce.results.protocol import deviations
 
 # points of robust accuracy that count as none
 MARGIN = 0.5
@@ -152,3 +161,56 @@ STATEMENTS = (
               "An image is robust exactly if it is correctly classified and stable."),
 )
 # fmt: on
+
+
+def judge_claims(config: Config) -> list[Claim]:
+    """Test every claim of the paper on whatever results exist.
+
+    Claims on what the configuration leaves out are among them, as "too little data".
+    """
+    evidence = Evidence(config)
+    return [judge_one(evidence, statement) for statement in STATEMENTS]
+
+
+def judge_one(evidence: Evidence, statement: Statement) -> Claim:
+    """Test one statement."""
+    name, test = statement.experiment, statement.test
+    if name and evidence.grid(name) is None:
+        text = f"Not in this configuration: experiments.{name} is null."
+        found = Finding("too little data", text)
+    else:
+        try:
+            found = (
+                judge(test, evidence, name) if isinstance(test, Contrast) else test(evidence, name)
+            )
+        except HarnessError as error:  # records that do not belong together cost their claim alone
+            found = Finding("too little data", f"{error}.", missing=(str(error),))
+    return Claim(statement.name, statement.says, statement.source, **vars(found))
+
+
+def context(config: Config) -> dict[str, Any]:
+    """Say what the claims were judged on: preset, data sets, deviations from the paper."""
+    items = [find_experiment(config, name) for name in experiment_names(config)]
+    cells = [cell for item in items for cell in item.cells]
+    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+    methods = list(dict.fromkeys(cell.method for cell in cells))
+    attacks = list(dict.fromkeys(e.attack for item in items for e in item.evaluations))
+    return {
+        "preset": config.preset,
+        "datasets": [dataset_facts(name).title for name in datasets],
+        "deviations": deviations(config, attacks, methods, datasets),
+    }
+
+
+def write_claims(config: Config, claims: Sequence[Claim]) -> None:
+    """Write verdicts and effects as JSON; a number that is not there is null."""
+    tree = {**context(config), "claims": [asdict(claim) for claim in claims]}
+    write_json(paths.claims_file(config), _without_nan(tree))
+
+
+def _without_nan(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_nan(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_without_nan(value) for value in tree]
+    return None if isinstance(tree, float) and isnan(tree) else tree

@@ -2,17 +2,19 @@
 
 from reproduce.cli.app import app, main
 from reproduce.cli.bench import bench
-from reproduce.cli.claims import claims
-from reproduce.cli.data import tensorboard, write_results
-from reproduce.cli.doctor import doctor
-from reproduce.cli.examples import examples
-from reproduce.cli.inspect import plan, status
-from reproduce.cli.lemma import lemma
-from reproduce.cli.report import report
-from reproduce.cli.results import diff, figure, table
-from reproduce.cli.share import import_published, publish
-from reproduce.cli.verify import verify
-from reproduce.cli.work import evaluate, export, prepare, restore, train
+from reproduce.cli.run import doctor, evaluate, examples, export, lemma, prepare, restore, train
+from reproduce.cli.share import import_published, publish, verify
+from reproduce.cli.show import (
+    claims,
+    diff,
+    figure,
+    plan,
+    report,
+    status,
+    table,
+    tensorboard,
+    write_results,
+)
 
 for command in (
     plan,

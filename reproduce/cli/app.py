@@ -12,17 +12,17 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from reproduce.cells import EXAMPLE
-from reproduce.config import Config
-from reproduce.errors import HarnessError, brief
-from reproduce.experiments import experiment_names, find_experiment, planned_methods
-from reproduce.settings import (
+from reproduce.cell import EXAMPLE
+from reproduce.config.load import (
     CONFIG_VARIABLE,
     build_config,
     from_snakefile,
     kept_values,
     read_settings,
 )
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError, brief
+from reproduce.experiments.grids import experiment_names, find_experiment, planned_methods
 
 app = typer.Typer(
     name="reproduce",

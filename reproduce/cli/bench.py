@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from reproduce.catalogue import dataset_facts, parse_architecture
 from reproduce.cli.app import ConfigOption, DeviceOption, PresetOption, SetOption, console
 from reproduce.cli.app import configure as _configure
 from reproduce.cli.bench_words import sentences, tables
-from reproduce.errors import HarnessError
+from reproduce.core.errors import HarnessError
+from reproduce.registry import dataset_facts, parse_architecture
 
-if TYPE_CHECKING:  # PyTorch takes seconds to import, help texts must not
+if TYPE_CHECKING:
     from reproduce.benchmarks.autoattack import AutoAttackOf
 
 _Value = TypeVar("_Value")

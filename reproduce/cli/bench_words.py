@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-if TYPE_CHECKING:  # PyTorch takes seconds to import, help texts must not
+if TYPE_CHECKING:
     from reproduce.benchmarks.measured import Peak, Spread, StepTime
     from reproduce.benchmarks.result import Prediction, Result
 

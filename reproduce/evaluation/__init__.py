@@ -1,10 +1,1 @@
-"""Attacking checkpoints: predictions, and runs of attacks over all images."""
-
-from reproduce.evaluation.predictions import (
-    CleanPredictions,
-    Predictions,
-    attack_images,
-    predict_images,
-)
-
-__all__ = ["CleanPredictions", "Predictions", "attack_images", "predict_images"]
+"""Attacks over all images, and the records they leave."""

@@ -7,10 +7,12 @@ checklist of Carlini et al. 2019, "On Evaluating Adversarial Robustness".
 import torch
 from torch import Tensor
 
-from reproduce.attacks import AttackedNetwork, Batch, Loss, cross_entropy, margin
-from reproduce.catalogue import DatasetFacts
-from reproduce.config import AutoAttack, FABAttack
-from reproduce.specs import AttackSpec
+from reproduce.attacks.parts import Batch
+from reproduce.attacks.pgd import Loss, cross_entropy, margin
+from reproduce.attacks.target import AttackedNetwork
+from reproduce.config.schema import AutoAttack, FABAttack
+from reproduce.experiments.spec import AttackSpec
+from reproduce.registry import DatasetFacts
 
 # images that the checks look at
 _SAMPLE = 64

@@ -9,25 +9,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reproduce import paths
-from reproduce.attacks import Batch, frozen
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Config
-from reproduce.data import EvaluationStore, load_prepared
-from reproduce.devices import claimed, describe
-from reproduce.errors import HarnessError
-from reproduce.evaluation.batch import check_ball
-from reproduce.evaluation.run import usable_run
-from reproduce.evaluation.worker import Job, Worker
-from reproduce.examples.example import Holder, perturbation_picture
-from reproduce.examples.files import read_files, write_examples
-from reproduce.experiments import Evaluation, example_evaluations
-from reproduce.files import exclusive
-from reproduce.models import ModelSource
-from reproduce.precision import default_dtype
-from reproduce.provenance import provenance
-from reproduce.records import Record, read_record
-from reproduce.specs import EvaluationSpec, evaluation_spec
+from reproduce.attacks.parts import Batch
+from reproduce.attacks.target import frozen
+from reproduce.compute.device import claimed, default_dtype, describe
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import exclusive
+from reproduce.core.provenance import provenance
+from reproduce.data.imagenet import EvaluationStore
+from reproduce.data.sources import load_prepared
+from reproduce.evaluation.evaluate import usable_run
+from reproduce.evaluation.predictions import check_ball
+from reproduce.evaluation.records import Record, read_record
+from reproduce.evaluation.shards import Job, Worker
+from reproduce.examples.files import Holder, perturbation_picture, read_files, write_examples
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, example_evaluations
+from reproduce.experiments.spec import EvaluationSpec, evaluation_spec
+from reproduce.models.load import ModelSource
+from reproduce.registry import dataset_facts
 
 # images of each of the four combinations
 _EACH = 2

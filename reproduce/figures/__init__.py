@@ -4,12 +4,12 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.experiments import figure_names
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.experiments.grids import figure_names
 
 if TYPE_CHECKING:
-    from reproduce.figures.drawing import Drawing
+    from reproduce.figures.style import Drawing
 
 __all__ = ["FIGURES", "available_figures", "draw", "make", "svg_of"]
 

@@ -5,15 +5,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reproduce.analysis.histories import METRIC_COLUMNS, read_histories
-from reproduce.catalogue import parse_architecture, width_label
-from reproduce.config import Config, Curves
-from reproduce.experiments import curve_cells, find_experiment
-from reproduce.figures.drawing import Drawing
+from reproduce.config.grids import Curves
+from reproduce.config.schema import Config
+from reproduce.experiments.grids import curve_cells, find_experiment
+from reproduce.experiments.schedules import measured_epochs
 from reproduce.figures.lines import draw_lines
-from reproduce.figures.names import runs_of
-from reproduce.figures.style import MARKERS, legend_above, look, new_figure, say_missing
-from reproduce.schedules import measured_epochs
+from reproduce.figures.style import (
+    MARKERS,
+    Drawing,
+    legend_above,
+    look,
+    new_figure,
+    runs_of,
+    say_missing,
+)
+from reproduce.registry import parse_architecture, width_label
+from reproduce.results.frames import METRIC_COLUMNS, read_histories
 
 _TITLES = ("(a) robust accuracy", "(b) natural accuracy", "(c) stability")
 _SHORT = ("robust", "natural", "stability")

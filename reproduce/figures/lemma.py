@@ -6,11 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.figures.drawing import Drawing
-from reproduce.figures.style import MARKERS, look, new_figure, say_missing
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.experiments import paths
+from reproduce.figures.style import MARKERS, Drawing, look, new_figure, say_missing
 from reproduce.lemma.results import COLUMNS, WAYS, Examination, read_examination
 
 # what the two rows of panels show

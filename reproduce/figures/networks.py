@@ -3,15 +3,15 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reproduce import paths
-from reproduce.analysis.layouts import attack_title
-from reproduce.analysis.results import Results, collect
-from reproduce.catalogue import METHODS, dataset_facts, width_label
-from reproduce.config import ComparisonTable, Config
-from reproduce.experiments import Experiment, find_experiment
-from reproduce.figures.drawing import Drawing
-from reproduce.figures.style import COLOURS, new_figure, say_missing
-from reproduce.paper import published_models
+from reproduce.config.grids import ComparisonTable
+from reproduce.config.schema import Config
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Experiment, find_experiment
+from reproduce.figures.style import COLOURS, Drawing, new_figure, say_missing
+from reproduce.paper.published import published_models
+from reproduce.registry import METHODS, dataset_facts, width_label
+from reproduce.results.frames import Results, collect
+from reproduce.tables.layouts import attack_title
 
 _METRICS = ["natural_accuracy", "perturbation_stability", "robust_accuracy"]
 # area of a ball in points² for each percent of robust accuracy above the lowest, and the least

@@ -4,10 +4,9 @@ from itertools import chain
 
 import pandas as pd
 
-from reproduce.config import Config, Train
-from reproduce.figures.drawing import Drawing
-from reproduce.figures.style import legend_above, look, new_figure
-from reproduce.schedules import learning_rate
+from reproduce.config.schema import Config, Train
+from reproduce.experiments.schedules import learning_rate
+from reproduce.figures.style import Drawing, legend_above, look, new_figure
 
 _SCHEDULES = ("step", "cosine", "exp")
 

@@ -8,16 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 from scipy.optimize import brentq
 
-from reproduce import paths
-from reproduce.analysis.layouts import attack_title
-from reproduce.analysis.results import read_evaluation
-from reproduce.catalogue import parse_architecture, width_label
-from reproduce.config import Config, Curves
-from reproduce.errors import HarnessError
-from reproduce.experiments import Evaluation, find_experiment
-from reproduce.figures.drawing import Drawing
-from reproduce.figures.names import runs_of
-from reproduce.figures.style import COLOURS, new_figure, say_missing
+from reproduce.config.grids import Curves
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, find_experiment
+from reproduce.figures.style import COLOURS, Drawing, new_figure, runs_of, say_missing
+from reproduce.registry import parse_architecture, width_label
+from reproduce.results.frames import read_evaluation
+from reproduce.tables.layouts import attack_title
 
 # half of a panel's sides, where a percent of the images has an area of 1: any circle fits
 _WIDE, _TALL = 13.0, 5.8

@@ -1,19 +1,46 @@
-"""One look for all figures, and how they are written."""
+"""A figure before it is written."""
 
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.figure import Figure
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.figures.drawing import Drawing
-from reproduce.files import write_atomically, write_text
+from reproduce.config.grids import Curves
+from reproduce.config.schema import Config
+from reproduce.core.files import write_atomically, write_text
+from reproduce.experiments import paths
+from reproduce.registry import METHODS, dataset_facts, parse_architecture
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the numbers behind it, and what is to be said about it.
+
+    Attributes
+    ----------
+    title, caption : str
+        What it shows, in a line; how to read it, in a sentence or two.
+    figure : matplotlib.figure.Figure
+        The picture.
+    numbers : pandas.DataFrame
+        Every number that is drawn.
+    missing : tuple of str
+        What belongs into it and is not there: runs not finished, files damaged.
+    """
+
+    title: str
+    caption: str
+    figure: Figure
+    numbers: pd.DataFrame
+    missing: tuple[str, ...] = ()
+
 
 # Okabe and Ito's colours, told apart with any colour vision; in an order that darkness follows,
 # with dashes and markers of their own, so that grey print keeps them apart too
@@ -112,3 +139,16 @@ def save(config: Config, name: str, drawing: Drawing) -> None:
             drawing.figure.savefig(part, format="png", dpi=200)
 
     write_atomically(paths.figure_file(config, name, "png"), write)
+
+
+def models(architectures: Iterable[str]) -> str:
+    """Name networks without their widths."""
+    return ", ".join(dict.fromkeys(parse_architecture(name).title for name in architectures))
+
+
+def runs_of(grid: Curves) -> str:
+    """Say which runs a figure shows: networks, data set, method, number of seeds."""
+    lams = ", ".join(f"{lam:g}" for lam in grid.lambdas)
+    seeds = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
+    data, method = dataset_facts(grid.dataset).title, METHODS[grid.method].title
+    return f"{models(grid.architectures)} on {data}, {method}, λ = {lams}, {seeds}"

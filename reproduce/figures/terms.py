@@ -5,14 +5,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reproduce.analysis.histories import read_histories
-from reproduce.catalogue import width_label
-from reproduce.config import Config, Curves
-from reproduce.experiments import curve_cells, find_experiment
-from reproduce.figures.drawing import Drawing
+from reproduce.config.grids import Curves
+from reproduce.config.schema import Config
+from reproduce.experiments.grids import curve_cells, find_experiment
 from reproduce.figures.lines import draw_lines, smooth
-from reproduce.figures.names import runs_of
-from reproduce.figures.style import legend_above, look, new_figure, say_missing
+from reproduce.figures.style import Drawing, legend_above, look, new_figure, runs_of, say_missing
+from reproduce.registry import width_label
+from reproduce.results.frames import read_histories
 
 _TERMS = {
     "natural_risk": "natural risk",

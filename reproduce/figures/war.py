@@ -6,19 +6,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from reproduce import paths
-from reproduce.analysis.histories import read_histories
-from reproduce.catalogue import dataset_facts, width_label
-from reproduce.cells import Cell
-from reproduce.config import Config, TuningTable
-from reproduce.errors import HarnessError
-from reproduce.experiments import traced_cells
-from reproduce.figures.drawing import Drawing
+from reproduce.cell import Cell
+from reproduce.config.grids import TuningTable
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.experiments import paths
+from reproduce.experiments.grids import traced_cells
+from reproduce.experiments.runs import problem_with, read_run
+from reproduce.experiments.spec import training_spec
 from reproduce.figures.lines import draw_lines, smooth
-from reproduce.figures.names import models
-from reproduce.figures.style import legend_above, look, new_figure, say_missing
-from reproduce.runs import problem_with, read_run
-from reproduce.specs import training_spec
+from reproduce.figures.style import Drawing, legend_above, look, models, new_figure, say_missing
+from reproduce.registry import dataset_facts, width_label
+from reproduce.results.frames import read_histories
 
 # whose runs are shown
 WAR_TABLE = "table3"

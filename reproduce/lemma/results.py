@@ -1,16 +1,164 @@
-"""What was found when the lemma was examined: rows, fits, and the file that holds both."""
+"""From gradient norms to exponents, and from exponents to verdicts on the lemma."""
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from reproduce import paths
-from reproduce.config import Config, Lemma
-from reproduce.errors import HarnessError
-from reproduce.files import read_json
-from reproduce.lemma.fit import Fit, fit_exponents, in_words
-from reproduce.specs import lemma_digest
+from reproduce.config.schema import Config, Lemma
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json
+from reproduce.experiments import paths
+from reproduce.experiments.spec import lemma_digest
+
+# the bound's exponent in m and in H
+BOUND = 0.5
+# By how much an exponent may pass the bound's and still count as equal, and how narrow an interval
+# must be to say so.  Two decades tell 0, 1/2 and 1 apart, not finer things: a factor log m would
+# add 0.2, and a finite width, which lowers the mean of the logarithm by about 5 H / (4 m), 0.02.
+MARGIN = 0.1
+
+Verdict = Literal["holds", "fails", "too little data"]
+Tightness = Literal["tight", "not tight", "exceeded", "too little data"]
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """An exponent with its 95 % interval, and whether the bound's is reached."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def bound(self) -> Verdict:
+        """Say whether the quantity grows no faster than the bound."""
+        if self.high <= BOUND + MARGIN:
+            return "holds"
+        return "fails" if self.low > BOUND + MARGIN else "too little data"
+
+    @property
+    def tightness(self) -> Tightness:
+        """Say whether the quantity grows as fast as the bound: its interval holds the bound's."""
+        if self.high < BOUND:
+            return "not tight"
+        if self.low <= BOUND - MARGIN:
+            return "too little data"
+        return "exceeded" if self.low > BOUND + MARGIN else "tight"
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """log(norm) = constant + width log m + depth log H, and the bound's own constant.
+
+    Attributes
+    ----------
+    width, depth : Exponent
+        In m and in H.
+    constant : float
+        Logarithm of the norm at m = H = 1.
+    networks : int
+        How many norms were fitted.
+    largest_ratio : float
+        The largest norm / sqrt(m H) among them: what the O of the bound must hide at least.
+    growth : tuple of float
+        The factor by which that ratio grows from the narrowest to the widest network by the
+        fit, and its 95 % interval (low, high); below 1 it falls.
+    """
+
+    width: Exponent
+    depth: Exponent
+    constant: float
+    networks: int
+    largest_ratio: float
+    growth: tuple[float, float, float]
+
+    @property
+    def bound(self) -> Verdict:
+        """Say whether O(sqrt(m H)) is consistent with the norms."""
+        verdicts: set[Verdict] = {self.width.bound, self.depth.bound}
+        if "fails" in verdicts:
+            return "fails"
+        return "too little data" if "too little data" in verdicts else "holds"
+
+
+def fit_exponents(rows: pd.DataFrame, column: str) -> Fit:
+    """Fit the exponents in width and depth by least squares, a row a network.
+
+    The intervals are t intervals with the HC3 estimate of the covariance: networks are
+    independent draws, also of the same seed, but narrow and deep ones scatter more.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns m, H and `column`; all rows are fitted.
+    column : str
+        The norms.
+
+    Raises
+    ------
+    HarnessError
+        If a norm is zero, or there are too few networks for a fit.
+
+    Source: MacKinnon and White, Journal of Econometrics 29, 1985.
+    """
+    if len(rows) < 4 or rows["m"].nunique() < 2 or rows["H"].nunique() < 2:
+        raise HarnessError(
+            f"lemma: {len(rows)} networks of {rows['m'].nunique()} width(s) and "
+            f"{rows['H'].nunique()} depth(s) leave nothing to fit; two of each are needed"
+        )
+    dead = rows[rows[column] <= 0]
+    if len(dead):
+        first = dead.iloc[0]
+        raise HarnessError(
+            f"lemma: a network of width {first['m']:g} and depth {first['H']:g} has gradient zero, "
+            "all its units are off; take larger lemma.widths"
+        )
+    width, depth = np.log(rows["m"].to_numpy(float)), np.log(rows["H"].to_numpy(float))
+    norms = np.log(rows[column].to_numpy(float))
+    design = np.column_stack([np.ones_like(width), width, depth])
+    inverse = np.linalg.inv(design.T @ design)
+    values = inverse @ design.T @ norms
+    leverage = np.einsum("ni,ij,nj->n", design, inverse, design)
+    residuals = (norms - design @ values) / (1 - leverage)
+    covariance = inverse @ (design.T * residuals**2) @ design @ inverse
+    halves = stats.t.ppf(0.975, len(rows) - 3) * np.sqrt(np.diag(covariance))
+    exponents = [
+        Exponent(float(value), float(value - half), float(value + half))
+        for value, half in zip(values, halves, strict=True)
+    ]
+    span = float(np.ptp(width))
+    _, in_width, in_depth = exponents
+    grows = [math.exp(span * (x - BOUND)) for x in (in_width.value, in_width.low, in_width.high)]
+    return Fit(
+        width=in_width,
+        depth=in_depth,
+        constant=float(values[0]),
+        networks=len(rows),
+        largest_ratio=float(np.exp((norms - BOUND * (width + depth)).max())),
+        growth=(grows[0], grows[1], grows[2]),
+    )
+
+
+def in_words(fit: Fit) -> str:
+    """Say in one sentence what a fit means for the bound."""
+    parts = []
+    for name, exponent in (("m", fit.width), ("H", fit.depth)):
+        words = {
+            "not tight": f"not tight in {name}; exponent {exponent}",
+            "tight": f"tight in {name}, exponent {exponent}",
+            "exceeded": f"exceeded in {name}, exponent {exponent}",
+            "too little data": f"too little data for tightness in {name}, exponent {exponent}",
+        }
+        parts.append(words[exponent.tightness])
+    return f"O(sqrt(m H)): {fit.bound}; {'; '.join(parts)}"
+
 
 # the two ways of the input dimension
 WAYS = {"fixed": "d fixed", "growing": "d = m"}

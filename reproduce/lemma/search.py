@@ -1,17 +1,186 @@
-"""The largest input gradient that a search finds near a point, and near the initial weights.
+"""The networks of Lemma 4.2, their input gradients, and moves of their weights.
 
-The gradient of a ReLU network is constant on pieces, so its norm has no slope in x to climb:
-points are tried and the surroundings of the best tried again.  What is found is a lower bound
-of the supremum that the lemma bounds from above.
+f(x) = a^T relu(W_H ... relu(W_1 x)), with W_1 of shape (m, d) and the others (m, m), entries
+N(0, 2/m), and a ~ N(0, 1)^m.  Source: Gao et al. 2019, Section 3; Wu et al. 2021, Section 4.2.
 """
 
-from typing import NamedTuple
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from reproduce.lemma.networks import Move, Network, input_gradients, steepest_moves
+from reproduce.compute.device import describe, prepare_process
+from reproduce.config.schema import Config, Lemma
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import exclusive, write_json
+from reproduce.core.progress import ProgressBar
+from reproduce.core.provenance import provenance
+from reproduce.core.rng import generator
+from reproduce.experiments import paths
+from reproduce.experiments.spec import lemma_digest
+from reproduce.lemma.results import WAYS, Examination, examination, read_examination, to_json
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network without biases.
+
+    Attributes
+    ----------
+    weights : tuple of Tensor
+        W_1 to W_H, float64.
+    output : Tensor
+        a, shape (m,).
+    """
+
+    weights: tuple[Tensor, ...]
+    output: Tensor
+
+
+class Move(NamedTuple):
+    """What is added to one weight matrix, for each of N points another: outer products.
+
+    Moves of rank one are enough for a search: with the activation pattern held, the
+    derivative of the gradient's norm with respect to a weight matrix has rank one.
+
+    Attributes
+    ----------
+    left : Tensor
+        Shape (N, rows of the matrix).
+    right : Tensor
+        Shape (N, columns); the Frobenius norm of a move is the product of both norms.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return what the move adds to the products of its matrix with rows of `inputs`."""
+        return self.left * (self.right * inputs).sum(1, keepdim=True)
+
+    def backward(self, outputs: Tensor) -> Tensor:
+        """Return the same for products from the left."""
+        return self.right * (self.left * outputs).sum(1, keepdim=True)
+
+
+class Trace(NamedTuple):
+    """Input gradients of N points, and what they were made from.
+
+    Attributes
+    ----------
+    gradients : Tensor
+        Shape (N, d).
+    patterns : list of Tensor
+        For each layer which units are active, bool, shape (N, m).
+    backward : list of Tensor
+        For each layer a^T D_H W_H ... W_{h+1} D_h, shape (N, m).
+    """
+
+    gradients: Tensor
+    patterns: list[Tensor]
+    backward: list[Tensor]
+
+    @property
+    def norms(self) -> Tensor:
+        """l2 norms of the gradients, shape (N,)."""
+        lengths: Tensor = self.gradients.norm(dim=1)
+        return lengths
+
+
+def draw_network(width: int, depth: int, dimension: int, seed: int) -> Network:
+    """Draw a network at its initialisation; equal arguments give the same one.
+
+    Numbers are drawn in float32, which is three times as fast, and computed with in
+    float64: the lemma's ball is smaller than float32 can tell apart.
+    """
+    place = (width, depth, dimension)
+    weights = []
+    for layer in range(depth):
+        columns = dimension if layer == 0 else width
+        stream = generator(seed, "lemma/weights", *place, layer)
+        entries = torch.randn(width, columns, generator=stream).double()
+        weights.append(entries.mul_(math.sqrt(2 / width)))
+    stream = generator(seed, "lemma/output", *place)
+    return Network(tuple(weights), torch.randn(width, generator=stream).double())
+
+
+def draw_input(width: int, depth: int, dimension: int, seed: int) -> Tensor:
+    """Draw a point of the unit sphere, shape (dimension,), float64."""
+    stream = generator(seed, "lemma/input", width, depth, dimension)
+    return normalize(torch.randn(dimension, generator=stream, dtype=torch.float64), dim=0)
+
+
+def input_gradients(network: Network, points: Tensor, moves: list[Move] | None = None) -> Trace:
+    """Compute the input gradient at each of N points (N, d), each with weights of its own.
+
+    Formula A.1 of the paper: a^T D_H W_H ... D_1 W_1 with D_h the activation pattern.
+
+    Parameters
+    ----------
+    network : Network
+        The weights that moves start from.
+    points : Tensor
+        float64, shape (N, d).
+    moves : list of Move, optional
+        What is added to each weight matrix, a point a row; nothing unless given.
+    """
+    hidden, patterns = points, []
+    for layer, weight in enumerate(network.weights):
+        product = hidden @ weight.T
+        if moves is not None:
+            product += moves[layer].forward(hidden)
+        patterns.append(product > 0)
+        hidden = product.clamp_(min=0)
+    back: Tensor = network.output
+    rows = []
+    for layer in reversed(range(len(patterns))):
+        active = back * patterns[layer]
+        rows.append(active)
+        back = active @ network.weights[layer]
+        if moves is not None:
+            back = back + moves[layer].backward(active)
+    return Trace(back, patterns, rows[::-1])
+
+
+def steepest_moves(
+    network: Network, trace: Trace, moves: list[Move] | None, radius: float
+) -> list[Move]:
+    """Return the moves that raise the gradients' norms most, to first order.
+
+    With the activation patterns held, the norm's derivative with respect to W_h is the
+    outer product of the backward row of layer h and of the normalised gradient sent
+    forward to it; the best move of Frobenius norm `radius` is a multiple of it.
+
+    Parameters
+    ----------
+    network : Network
+        The weights at initialisation.
+    trace : Trace
+        What `input_gradients` returned for `moves`.
+    moves : list of Move or None
+        The moves so far, at which the derivative is taken; they are replaced.
+    radius : float
+        Frobenius norm of each new move.
+    """
+    found = []
+    forward = normalize(trace.gradients, dim=1)
+    for layer, weight in enumerate(network.weights):
+        left = normalize(trace.backward[layer], dim=1) * radius
+        found.append(Move(left, normalize(forward, dim=1)))
+        if layer + 1 < len(network.weights):
+            product = forward @ weight.T
+            if moves is not None:
+                product += moves[layer].forward(forward)
+            forward = product * trace.patterns[layer]
+    return found
+
 
 # points from which weights are moved, and how often each is moved anew
 _STARTS, _CLIMBS = 8, 3
@@ -147,3 +316,95 @@ def random_moves(network: Network, count: int, radius: float, stream: Generator)
         left = radius * _directions(count, rows, stream)
         moves.append(Move(left, _directions(count, columns, stream)))
     return moves
+
+
+class Norms(NamedTuple):
+    """Input-gradient norms of one network: at x, and the largest found (see `QUANTITIES`)."""
+
+    at_x: float
+    ball: float
+    near: float
+    wide_ball: float
+    wide_near: float
+
+
+def examine(config: Config, say: Callable[[str], None] = print) -> Examination:
+    """Examine the lemma with the configured networks, unless that was done already.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration; `lemma` says what is drawn, `machine.threads` with how many threads.
+    say : callable
+        Told in a line whether results stand already.
+
+    Raises
+    ------
+    HarnessError
+        If a network is too narrow for a gradient, or another process is at it.
+    """
+    path = paths.lemma_file(config)
+    with exclusive(path.with_name(f".{path.name}.lock"), "lemma.json"):
+        try:
+            found = read_examination(config)
+        except HarnessError as error:
+            say(f"{error}: made again")
+            found = None
+        if found is not None:
+            say(f"Nothing to compute: {path} is of these settings.")
+            return found
+        prepare_process(config.machine)
+        found = _compute(config.lemma)
+        write_json(path, to_json(config.lemma, lemma_digest(config), found))
+        return found
+
+
+def _compute(lemma: Lemma) -> Examination:
+    """Draw and search every network; the slow part."""
+    began = time.monotonic()
+    networks = list(product(lemma.seeds, WAYS, lemma.depths, lemma.widths))
+    rows = []
+    with ProgressBar("lemma", len(networks), "networks") as bar:
+        for seed, way, depth, width in networks:
+            rows.append(_row(lemma, way, width, depth, seed))
+            bar.advance()
+    about = {
+        "seconds": round(time.monotonic() - began, 2),
+        "hardware": describe(torch.device("cpu")),
+        **provenance(),
+    }
+    return examination(pd.DataFrame(rows), about)
+
+
+def _row(lemma: Lemma, way: str, width: int, depth: int, seed: int) -> dict[str, Any]:
+    dimension = lemma.dimension if way == "fixed" else width
+    return {
+        "way": way,
+        "m": width,
+        "H": depth,
+        "d": dimension,
+        "seed": seed,
+        "allowance": lemma.allowance(width, depth),
+        "fitted": lemma.is_wide_enough(width, depth),
+        **norms(lemma, width, depth, dimension, seed)._asdict(),
+    }
+
+
+def norms(lemma: Lemma, width: int, depth: int, dimension: int, seed: int) -> Norms:
+    """Draw a network and a point, and search.
+
+    In the lemma's ball all of the condition's allowance goes to epsilon.  Near
+    initialisation it may be shared; tried are that and halves for epsilon and R / sqrt(m).
+    """
+    network = draw_network(width, depth, dimension, seed)
+    point = draw_input(width, depth, dimension, seed)
+    stream = generator(seed, "lemma/search", width, depth, dimension)
+    count, allowance = lemma.candidates, lemma.allowance(width, depth)
+    ball = largest_in_ball(network, point, allowance, count, lemma.rounds, stream)
+    half = allowance / 2
+    near = largest_near(network, point, half, half, ball.offset / 2, count, stream)
+    wide = largest_in_ball(network, point, lemma.wide_epsilon, count, lemma.rounds, stream)
+    radii = lemma.wide_epsilon, lemma.wide_radius
+    wide_near = largest_near(network, point, *radii, wide.offset, count, stream)
+    at_x = float(input_gradients(network, point[None]).norms[0])
+    return Norms(at_x, ball.norm, max(ball.norm, near), wide.norm, wide_near)

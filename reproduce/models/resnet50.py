@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from reproduce.vision import torchvision
+from reproduce.core.vision import torchvision
 
 # of the training images' pixels in [0, 1], red, green, blue: the usual ones of ImageNet
 _MEAN = (0.485, 0.456, 0.406)

@@ -5,7 +5,7 @@ A module an objective; its function ``build`` makes it from the training setting
 
 from importlib import import_module
 
-from reproduce.config import Train
+from reproduce.config.schema import Train
 from reproduce.objectives.base import Objective, Terms
 
 __all__ = ["Objective", "Terms", "build_objective"]

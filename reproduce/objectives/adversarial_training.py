@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.attacks import Loss, cross_entropy
-from reproduce.config import Train
+from reproduce.attacks.pgd import Loss, cross_entropy
+from reproduce.config.schema import Train
 from reproduce.objectives.base import Objective, Terms
 
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks import Loss, PGDResult, frozen, pgd
-from reproduce.config import TrainingAttack
+from reproduce.attacks.pgd import Loss, PGDResult, pgd
+from reproduce.attacks.target import frozen
+from reproduce.config.schema import TrainingAttack
 
 
 class Terms(NamedTuple):

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.attacks import Loss, PGDResult, cross_entropy, fgsm, without_parameter_gradients
-from reproduce.config import Train, TrainingAttack
-from reproduce.errors import HarnessError
+from reproduce.attacks.pgd import Loss, PGDResult, cross_entropy, fgsm
+from reproduce.attacks.target import without_parameter_gradients
+from reproduce.config.schema import Train, TrainingAttack
+from reproduce.core.errors import HarnessError
 from reproduce.objectives.base import Objective, Terms
 
 

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.attacks import Loss, cross_entropy, kl_divergence
-from reproduce.config import Train
+from reproduce.attacks.pgd import Loss, cross_entropy, kl_divergence
+from reproduce.config.schema import Train
 from reproduce.objectives.base import Objective, Terms
 
 # keeps the logarithm below finite where the network is certain; the official code's

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reproduce.analysis.layouts.layout import Column, Row
-from reproduce.analysis.results import Results
-from reproduce.cells import parse_cell
-from reproduce.config import AttackTable, ComparisonTable, Grid, TuningTable
+from reproduce.cell import parse_cell
+from reproduce.config.grids import AttackTable, ComparisonTable, Grid, TuningTable
 from reproduce.report.words import with_std
+from reproduce.results.frames import Results
+from reproduce.tables.layouts import Column, Row
 
 _TUNING = {"lambda": "lambda", "robust_accuracy": "robust_accuracy", "hours": "gpu_hours"}
 

@@ -1,10 +1,9 @@
 """Everything the page says, from whatever results exist."""
 
-from reproduce.claims import judge_claims
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.experiments import experiment_names, find_experiment, table_names
-from reproduce.planning import PAPER_SPEEDS, Speeds, load_speeds, plan
+from reproduce.claims.statements import judge_claims
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.experiments.grids import experiment_names, find_experiment, table_names
 from reproduce.report.checkpoints import checkpoints_view
 from reproduce.report.claims import claim_view
 from reproduce.report.costs import costs_view
@@ -16,6 +15,7 @@ from reproduce.report.summaries import read_summaries
 from reproduce.report.summary import summary_view
 from reproduce.report.tables import collect_table, table_view
 from reproduce.report.view import Report
+from reproduce.results.plan import PAPER_SPEEDS, Speeds, load_speeds, plan
 
 
 def build_report(config: Config) -> Report:

@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-from reproduce.analysis.checkpoints import Choices, read_choices
-from reproduce.analysis.layouts import checkpoints_layout
-from reproduce.analysis.layouts.layout import Column, Row
-from reproduce.analysis.tables import checkpoints_notes
-from reproduce.cells import Cell
-from reproduce.config import Config
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
 from reproduce.report.tables import arrange, notes_of, number_of, unusable
 from reproduce.report.view import Number, Table
+from reproduce.tables.checkpoints import Choices, read_choices
+from reproduce.tables.layouts import Column, Row, checkpoints_layout
+from reproduce.tables.write import checkpoints_notes
 
 
 def checkpoints_view(config: Config, damaged: list[str]) -> Table:

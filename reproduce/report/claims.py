@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from reproduce import claims
+from reproduce.claims import evidence
 from reproduce.report.exhibits import Bar, Claim, Effect
 from reproduce.report.verdicts import CLAIMS
 from reproduce.report.words import count, minus
@@ -12,7 +12,7 @@ from reproduce.report.words import count, minus
 _MARGIN = 6.0
 
 
-def claim_view(claim: claims.Claim) -> Claim:
+def claim_view(claim: evidence.Claim) -> Claim:
     """Write a judged claim out; its effects of one unit share a scale."""
     kind, symbol, _ = CLAIMS[claim.verdict]
     scales = {
@@ -33,7 +33,7 @@ def claim_view(claim: claims.Claim) -> Claim:
     )
 
 
-def _effect(effect: claims.Effect, low: float, high: float) -> Effect:
+def _effect(effect: evidence.Effect, low: float, high: float) -> Effect:
     bounded = not (math.isnan(effect.low) or math.isnan(effect.high))
     text = "no value yet"
     if not math.isnan(effect.value):
@@ -56,7 +56,7 @@ def _effect(effect: claims.Effect, low: float, high: float) -> Effect:
     )
 
 
-def _scale(effects: Iterable[claims.Effect]) -> tuple[float, float]:
+def _scale(effects: Iterable[evidence.Effect]) -> tuple[float, float]:
     """Return the ends of a scale that holds all effects, zero and thresholds."""
     points = [0.0]
     for effect in effects:
@@ -66,7 +66,7 @@ def _scale(effects: Iterable[claims.Effect]) -> tuple[float, float]:
     return min(known), max(known)
 
 
-def _bar(effect: claims.Effect, low: float, high: float) -> Bar | None:
+def _bar(effect: evidence.Effect, low: float, high: float) -> Bar | None:
     """Place an effect on its scale, in percent; None where there is nothing to place."""
     if not math.isfinite(effect.value) or low == high:
         return None

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
-from reproduce.cells import Cell as Run
-from reproduce.config import Config
-from reproduce.experiments import Experiment, PublishedEvaluation
-from reproduce.planning import Speeds, evaluation_hours, training_hours
+from reproduce.cell import Cell as Run
+from reproduce.config.schema import Config
+from reproduce.experiments.grids import Experiment, PublishedEvaluation
+from reproduce.experiments.runs import Piece
+from reproduce.experiments.spec import training_spec
 from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.summaries import Item, Summaries, items_of
 from reproduce.report.view import Costs
 from reproduce.report.words import label
-from reproduce.runs import Piece
-from reproduce.specs import training_spec
+from reproduce.results.plan import Speeds, evaluation_hours, training_hours
 
 _HEADS = (
     "Training planned",

@@ -4,11 +4,11 @@ import base64
 
 import pandas as pd
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.errors import HarnessError
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.experiments import paths
 from reproduce.figures import available_figures, make, svg_of
-from reproduce.figures.drawing import Drawing
+from reproduce.figures.style import Drawing
 from reproduce.report.exhibits import Cell, Figure, Link, Plain
 from reproduce.report.words import label
 

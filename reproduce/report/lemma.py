@@ -1,9 +1,8 @@
 """What the examination of Lemma 4.2 found, as a table of the page."""
 
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.lemma.fit import Exponent
-from reproduce.lemma.results import QUANTITIES, WAYS, read_examination
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.lemma.results import QUANTITIES, WAYS, Exponent, read_examination
 from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.words import minus
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from reproduce.analysis import DIFF_COLUMNS
-from reproduce.config import Config, Grid, TuningTable
-from reproduce.experiments import war_cells
+from reproduce.config.grids import Grid, TuningTable
+from reproduce.config.schema import Config
+from reproduce.experiments.grids import war_cells
 from reproduce.report.tables import Collected
+from reproduce.tables.diff import DIFF_COLUMNS
 
 # what a mean is over, of the tables whose numbers may stand in one another
 _SEEDS = "training seeds"

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reproduce.catalogue import dataset_facts, parse_architecture
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.examples import AttackedImage, Example, read_examples
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.examples.files import AttackedImage, Example, read_examples
+from reproduce.registry import dataset_facts, parse_architecture
 from reproduce.report.exhibits import Example as Shown
 from reproduce.report.exhibits import Gallery, Picture, Strip
 from reproduce.report.figures import data_uri

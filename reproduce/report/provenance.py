@@ -4,15 +4,15 @@ from collections import Counter
 
 import yaml
 
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Config
-from reproduce.experiments import PublishedEvaluation
+from reproduce.config.load import resolved
+from reproduce.config.schema import Config
+from reproduce.experiments.grids import PublishedEvaluation
+from reproduce.experiments.runs import Piece
+from reproduce.registry import dataset_facts
 from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.summaries import Images, Summaries
 from reproduce.report.view import Provenance
 from reproduce.report.words import count
-from reproduce.runs import Piece
-from reproduce.settings import resolved
 
 
 def provenance_view(config: Config, found: Summaries) -> Provenance:

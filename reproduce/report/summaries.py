@@ -7,15 +7,15 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reproduce import paths
-from reproduce.cells import Cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.experiments import Evaluation, Experiment, PublishedEvaluation
-from reproduce.files import read_json
-from reproduce.outcomes import PublishedAttack
-from reproduce.runs import Piece, RunInfo, problem_with, read_run
-from reproduce.specs import evaluation_spec, training_spec
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, Experiment, PublishedEvaluation
+from reproduce.experiments.runs import Piece, RunInfo, problem_with, read_run
+from reproduce.experiments.spec import evaluation_spec, training_spec
+from reproduce.zoo.checkpoints import PublishedAttack
 
 Item = Evaluation | PublishedEvaluation
 

@@ -6,19 +6,19 @@ from typing import Any
 
 import pandas as pd
 
-from reproduce.analysis import JUDGED
-from reproduce.catalogue import METHODS, dataset_facts, parse_architecture
-from reproduce.claims import context
-from reproduce.config import Config
-from reproduce.deviations import table_deviations
-from reproduce.experiments import example_evaluations
-from reproduce.planning import Plan
+from reproduce.claims.statements import context
+from reproduce.config.schema import Config
+from reproduce.experiments.grids import example_evaluations
+from reproduce.registry import METHODS, dataset_facts, parse_architecture
 from reproduce.report.exhibits import Claim, Figure, Gallery
 from reproduce.report.numbers import each_once
 from reproduce.report.tables import Collected
 from reproduce.report.verdicts import CLAIMS, shade, shares_of_claims, shares_of_numbers
 from reproduce.report.view import Gap, Summary, Tile
 from reproduce.report.words import count, label, signed, with_std
+from reproduce.results.plan import Plan
+from reproduce.results.protocol import table_deviations
+from reproduce.tables.diff import JUDGED
 
 # of a configuration without experiments
 _NOTHING = Plan("all", 0, 0, 0, 0, 0.0, 0.0, 0)

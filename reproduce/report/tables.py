@@ -9,18 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from reproduce import paths
-from reproduce.analysis import VERDICTS, build_diff, collect
-from reproduce.analysis.layouts import Entry, Layout, lay_out
-from reproduce.analysis.results import Results
-from reproduce.analysis.tables import table_notes
-from reproduce.config import Config
-from reproduce.experiments import Experiment
+from reproduce.config.schema import Config
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Experiment
 from reproduce.report.beside import Comparison, is_papers, place_of, seeds_behind
 from reproduce.report.exhibits import Link
 from reproduce.report.verdicts import SYMBOLS, shade
 from reproduce.report.view import Note, Number, Row, Section, Table
 from reproduce.report.words import count, label, minus, signed
+from reproduce.results.frames import Results, collect
+from reproduce.tables.diff import VERDICTS, build_diff
+from reproduce.tables.layouts import Entry, Layout, lay_out
+from reproduce.tables.write import table_notes
 
 _MISSING = "–"
 # characters of a remark that is folded, and of the words that it is folded under

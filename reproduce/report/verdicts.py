@@ -2,8 +2,8 @@
 
 import math
 
-from reproduce.analysis import JUDGED, TOLERANCE, VERDICTS
 from reproduce.report.view import Share
+from reproduce.tables.diff import JUDGED, TOLERANCE, VERDICTS
 
 # verdict of a number: class of the style, symbol, meaning; in the order of the bar
 _NUMBERS = {

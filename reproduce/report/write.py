@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.files import write_text
+from reproduce.config.schema import Config
+from reproduce.core.files import write_text
+from reproduce.experiments import paths
 from reproduce.report.build import build_report
 from reproduce.report.page import render
 

@@ -9,17 +9,16 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from reproduce import paths
-from reproduce.cells import Cell, parse_cell
-from reproduce.config import Config
-from reproduce.errors import HarnessError
-from reproduce.experiments import Evaluation, planned_evaluations
-from reproduce.files import exclusive, is_sealed, read_json, sha256_of_file, write_atomically
-from reproduce.records import is_current, read_record
-from reproduce.runs import RunInfo, damaged_file, problem_with, read_run
-from reproduce.saved import state_file
-from reproduce.specs import TrainingSpec, evaluation_spec, training_spec
-from reproduce.superseded import how_to_restore, move_run_aside
+from reproduce.cell import Cell, parse_cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import exclusive, is_sealed, read_json, sha256_of_file, write_atomically
+from reproduce.evaluation.records import is_current, read_record
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, planned_evaluations
+from reproduce.experiments.runs import RunInfo, damaged_file, problem_with, read_run, state_file
+from reproduce.experiments.spec import TrainingSpec, evaluation_spec, training_spec
+from reproduce.experiments.superseded import how_to_restore, move_run_aside
 
 
 class Imported(NamedTuple):

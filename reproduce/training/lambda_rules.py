@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from reproduce.objectives import Terms
+from reproduce.objectives.base import Terms
 
 
 class LambdaRule(Protocol):

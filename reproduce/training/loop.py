@@ -1,33 +1,106 @@
-"""The training loop: epochs of steps, metrics after those measured, the best checkpoints kept."""
+"""When a run must end before it is finished: its time is over, or someone asks it to."""
 
+import os
+import signal
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import torch
 from rich.console import Console
 from torch import nn
 
-from reproduce.config import Checkpoint
-from reproduce.data import BatchSource, EvaluationStore, decoder_lost
-from reproduce.distributed import LostProcessError
-from reproduce.errors import CONTINUES, HarnessError, Stopped
-from reproduce.graphs import Graphs
-from reproduce.models import compiling
-from reproduce.progress import ProgressBar
-from reproduce.rng import generator
-from reproduce.saved import TRACE_COLUMNS
-from reproduce.schedules import learning_rate, measured_epochs
-from reproduce.specs import TrainingSpec
+from reproduce.compute.compilation import Graphs, compiling
+from reproduce.compute.distributed import ALONE, Group, LostProcessError
+from reproduce.config.fields import Checkpoint
+from reproduce.core.errors import CONTINUES, HarnessError, Stopped
+from reproduce.core.progress import ProgressBar
+from reproduce.core.rng import generator
+from reproduce.data.batches import BatchSource
+from reproduce.data.imagenet import EvaluationStore, decoder_lost
+from reproduce.experiments.runs import TRACE_COLUMNS
+from reproduce.experiments.schedules import learning_rate, measured_epochs
+from reproduce.experiments.spec import TrainingSpec
 from reproduce.training.images import Stores
-from reproduce.training.pace import Pace
-from reproduce.training.recipe import Recipe
 from reproduce.training.state import Best, RunState, save_state
-from reproduce.training.step import StepResult, compiled_calls, plain_calls, train_step
+from reproduce.training.step import Recipe, StepResult, compiled_calls, plain_calls, train_step
 from reproduce.training.trace import NonFiniteLossError
 from reproduce.training.validation import Measured, measure
+
+# Why to stop now, or None to go on; asked once an iteration
+StopReason = Callable[[], str | None]
+
+
+@contextmanager
+def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
+    """Watch the clock and the signals that ask a process to end.
+
+    SIGTERM (a scheduler), SIGHUP (a lost connection) and SIGINT (Ctrl-C) then no longer
+    kill at once: the current iteration is finished and the state saved.  The second
+    signal of a kind does kill.
+
+    Parameters
+    ----------
+    max_minutes : float or None
+        Minutes from now after which to stop.
+    """
+    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    received: list[str] = []
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        received.append(name)
+        signal.signal(number, before[signal.Signals(number)])
+        # what is under way can take a minute, compiling; print is not safe in a handler
+        line = f"\n{name}: ending once what is under way is done; a second {name} ends at once\n"
+        with suppress(OSError):
+            os.write(2, line.encode())
+
+    def reason() -> str | None:
+        if received:
+            return f"stopped by {received[0]}"
+        if deadline is not None and time.monotonic() >= deadline:
+            return f"stopped after {max_minutes:g} minutes"
+        return None
+
+    watched = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.signal(number, receive) for number in watched}
+    try:
+        yield reason
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a run is cut into pieces and batches, and how and by how many processes it is done.
+
+    Attributes
+    ----------
+    eval_batch : int
+        Images at once when the network is measured.
+    save_minutes : float
+        After how long the state is saved within an epoch.
+    stop : callable
+        Gives a reason to stop, or None.
+    group : Group
+        The processes.
+    compiled : bool
+        Whether the network is compiled.
+    graphs : bool
+        Whether steps and validation are recorded as CUDA graphs.
+    """
+
+    eval_batch: int
+    save_minutes: float
+    stop: StopReason
+    group: Group = ALONE
+    compiled: bool = False
+    graphs: bool = False
 
 
 class TrainingLoop:

@@ -5,16 +5,15 @@ import time
 
 import torch
 
-from reproduce.catalogue import dataset_facts
-from reproduce.config import Machine
-from reproduce.costs import step_passes
-from reproduce.graphs import Graphs, wants_graphs
-from reproduce.models import build_model
-from reproduce.precision import default_dtype
-from reproduce.rng import generator
-from reproduce.specs import TrainingSpec
-from reproduce.training.recipe import build_recipe
-from reproduce.training.step import train_step
+from reproduce.compute.compilation import Graphs, wants_graphs
+from reproduce.compute.device import default_dtype
+from reproduce.config.schema import Machine
+from reproduce.core.rng import generator
+from reproduce.experiments.cost import step_passes
+from reproduce.experiments.spec import TrainingSpec
+from reproduce.models.load import build_model
+from reproduce.registry import dataset_facts
+from reproduce.training.step import build_recipe, train_step
 
 # on a processor the batch is cut so that a step takes about this long
 _STEP_SECONDS = 4.0

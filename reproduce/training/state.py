@@ -13,10 +13,10 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reproduce.config import Checkpoint
-from reproduce.errors import HarnessError
-from reproduce.files import write_atomically
-from reproduce.saved import (
+from reproduce.config.fields import Checkpoint
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import write_atomically
+from reproduce.experiments.runs import (
     DAMAGED,
     checksum_of_rows,
     checksum_of_tensors,

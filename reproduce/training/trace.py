@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from reproduce.saved import TRACE_COLUMNS
+from reproduce.experiments.runs import TRACE_COLUMNS
 from reproduce.training.step import StepResult
 
 # rows sent for at once, and taken in when as many more are there: no step waits for one

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reproduce.config import Validation
-from reproduce.data import EvaluationStore, FolderStore, StorePart
-from reproduce.distributed import Group
-from reproduce.evaluation import attack_images, predict_images
-from reproduce.graphs import Graphs
-from reproduce.records import compute_metrics
-from reproduce.rng import derive, generator, uniform_per_image
+from reproduce.compute.compilation import Graphs
+from reproduce.compute.distributed import Group
+from reproduce.config.schema import Validation
+from reproduce.core.rng import derive, generator, uniform_per_image
+from reproduce.data.imagenet import EvaluationStore, FolderStore, StorePart
+from reproduce.evaluation.predictions import attack_images, predict_images
+from reproduce.evaluation.records import compute_metrics
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from reproduce.cells import parse_cell
-from reproduce.config import Config
+from reproduce.cell import parse_cell
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
 from reproduce.evaluation.shards import ARRAYS
+from reproduce.experiments.runs import PROGRESS, TRACE_COLUMNS, checksum_of_tensors, header
+from reproduce.experiments.spec import lemma_digest
 from reproduce.lemma.results import COLUMNS, WAYS
-from reproduce.saved import PROGRESS, TRACE_COLUMNS, checksum_of_tensors, header
-from reproduce.settings import load_config
-from reproduce.specs import lemma_digest
 
 CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
 

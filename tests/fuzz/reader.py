@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reproduce.errors import LONGEST, HarnessError
+from reproduce.core.errors import LONGEST, HarnessError
 
 
 @dataclass(frozen=True)

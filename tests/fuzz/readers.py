@@ -44,30 +44,25 @@ from fuzz.contents import (
 from fuzz.reader import Reader
 from torch import nn
 
-from reproduce import paths
-from reproduce.config import Config
-from reproduce.data.decoding import Decoder
-from reproduce.data.extra import load_extra
-from reproduce.data.load import load_prepared
-from reproduce.data.pickled import read_pickled_arrays
-from reproduce.data.prepared import checksum
-from reproduce.errors import HarnessError
+from reproduce.config.load import load_config
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, read_npz, read_tensors, sha256_of_file
+from reproduce.data.dataset import checksum
+from reproduce.data.extra import load_extra, read_pickled_arrays
+from reproduce.data.imagenet import Decoder
+from reproduce.data.sources import load_prepared
+from reproduce.evaluation.records import read_record
 from reproduce.evaluation.shards import read_shard
 from reproduce.examples.files import read_files
-from reproduce.files import read_json, read_npz, sha256_of_file
+from reproduce.experiments import paths
+from reproduce.experiments.history import read_epochs, read_trace
+from reproduce.experiments.runs import TRACE_COLUMNS, check_state, read_rows, read_run
 from reproduce.lemma.results import read_examination
-from reproduce.models.weights import load_weights, read_weights
-from reproduce.outcomes import PublishedAttack
-from reproduce.planning import load_speeds
-from reproduce.records import read_record
-from reproduce.runs import read_run
-from reproduce.saved import TRACE_COLUMNS, check_state, read_rows
-from reproduce.settings import load_config
-from reproduce.tensors import read_tensors
-from reproduce.traces import read_epochs, read_trace
-from reproduce.verification.formats import check_npz, check_weights, read_frame
-from reproduce.zoo import ZooCheckpoint
-from reproduce.zoo.cards import zoo_facts
+from reproduce.models.load import load_weights, read_weights
+from reproduce.results.plan import load_speeds
+from reproduce.share.verification_formats import check_npz, check_weights, read_frame
+from reproduce.zoo.checkpoints import PublishedAttack, ZooCheckpoint, zoo_facts
 
 
 def _plain(name: str) -> Callable[[bytes, Path], Path]:

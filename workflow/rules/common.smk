@@ -1,9 +1,9 @@
 # The configuration, checked once, and what every rule shares.
 from shlex import quote
 
-from reproduce import paths
-from reproduce.catalogue import ZOO_ID
-from reproduce.workflow import CELL, Harness, workflow_settings
+from reproduce.experiments import paths
+from reproduce.registry import ZOO_ID
+from reproduce.workflow.harness import CELL, Harness, workflow_settings
 
 HARNESS = Harness(workflow_settings(workflow), remote=workflow.remote_exec)
 # used only with --sdm conda, else jobs run in the environment of Snakemake itself

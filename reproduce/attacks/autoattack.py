@@ -1,0 +1,144 @@
+"""FAB, Square and APGD of AutoAttack's package, driven one batch at a time.
+
+The package's own runner is not used: it seeds once, resumes from a file that cannot be
+read back, and knows no shards.  Its attack classes are.
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reproduce.config.schema import AutoAttack, FABAttack, SquareAttack
+from reproduce.core.errors import HarnessError
+
+# (images, their labels, seed) -> images that the attack found, in the ball
+PackageAttack = Callable[[Tensor, Tensor, int], Tensor]
+
+_SOURCE = {
+    "pyautoattack": "pip install pyautoattack",
+    "autoattack": "pip install git+https://github.com/fra31/auto-attack",
+}
+# the package logs of gradients that are zero; `evaluation.checks` looks for them itself
+_LOGGER = logging.getLogger("reproduce.attacks.package")
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
+
+
+def package_attacks(
+    attack: FABAttack | SquareAttack | AutoAttack,
+    network: nn.Module,
+    *,
+    package: str,
+    epsilon: float,
+    classes: int,
+    device: torch.device,
+) -> dict[str, PackageAttack]:
+    """Return the parts of an attack by name, in the order in which they run.
+
+    Parameters
+    ----------
+    attack : FABAttack, SquareAttack or AutoAttack
+        What to run, with its budget.
+    network : torch.nn.Module
+        The network they attack.
+    package : {"pyautoattack", "autoattack"}
+        Where the attacks come from.
+    epsilon : float
+        Radius of the l_inf ball, pixels in [0, 1].
+    classes : int
+        Number of classes; no more other classes than there are become targets.
+    device : torch.device
+        Where the network is.
+
+    Raises
+    ------
+    HarnessError
+        If the package is not installed, or there are too few classes for its losses.
+
+    Source: Croce and Hein 2020a (FAB), 2020b (AutoAttack); Andriushchenko et al. 2020.
+    """
+    modules = _modules(package)
+    shared = {"norm": "Linf", "eps": epsilon, "verbose": False, "device": device}
+    made: dict[str, Any] = {}
+    match attack:
+        case FABAttack():
+            targets = None if attack.targets is None else min(attack.targets, classes - 1)
+            (name,) = attack.parts
+            made[name] = _fab(modules, network, attack.steps, attack.restarts, targets, shared)
+        case SquareAttack():
+            made["square"] = _square(modules, network, attack.queries, attack.restarts, shared)
+        case AutoAttack():
+            made = _autoattack(modules, attack, network, classes, shared)
+    return {name: _seeded(made[name]) for name in attack.parts}
+
+
+def _autoattack(
+    modules: Mapping[str, Any],
+    attack: AutoAttack,
+    network: nn.Module,
+    classes: int,
+    shared: dict[str, Any],
+) -> dict[str, Any]:
+    """Make the four attacks as the package's standard version sets them."""
+    if classes < 4:
+        raise HarnessError(f"AutoAttack's losses need four classes, there are {classes}")
+    targets = min(attack.targets, classes - 1)
+    apgd = {"n_restarts": 1, "n_iter": attack.steps, "eot_iter": 1, "rho": 0.75, "logger": _LOGGER}
+    base = modules["autopgd_base"]
+    return {
+        "apgd-ce": base.APGDAttack(network, loss="ce", **apgd, **shared),
+        "apgd-t": base.APGDAttack_targeted(network, n_target_classes=targets, **apgd, **shared),
+        "fab-t": _fab(modules, network, attack.steps, 1, targets, shared),
+        "square": _square(modules, network, attack.queries, 1, shared),
+    }
+
+
+def _fab(
+    modules: Mapping[str, Any],
+    network: nn.Module,
+    steps: int,
+    restarts: int,
+    targets: int | None,
+    shared: dict[str, Any],
+) -> Any:
+    targeted = {} if targets is None else {"targeted": True, "n_target_classes": targets}
+    return modules["fab_pt"].FABAttack_PT(
+        network, n_iter=steps, n_restarts=restarts, **targeted, **shared
+    )
+
+
+def _square(
+    modules: Mapping[str, Any],
+    network: nn.Module,
+    queries: int,
+    restarts: int,
+    shared: dict[str, Any],
+) -> Any:
+    return modules["square"].SquareAttack(
+        network, p_init=0.8, n_queries=queries, n_restarts=restarts, resc_schedule=False, **shared
+    )
+
+
+def _modules(package: str) -> dict[str, Any]:
+    names = ("autopgd_base", "fab_pt", "square")
+    try:
+        return {name: importlib.import_module(f"{package}.{name}") for name in names}
+    except ModuleNotFoundError as error:
+        raise HarnessError(
+            f"eval.autoattack_package is {package!r}, which is not installed ({error}); "
+            f"{_SOURCE[package]}"
+        ) from error
+
+
+def _seeded(attack: Any) -> PackageAttack:
+    def run(images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        attack.seed = seed
+        # the package takes views that channels-last tensors do not have
+        found: Tensor = attack.perturb(images.contiguous(), labels)
+        return found.detach()
+
+    return run

@@ -1,0 +1,86 @@
+"""A cell: one training run, named by what it is."""
+
+import re
+from dataclasses import dataclass
+
+from reproduce.core.errors import HarnessError
+from reproduce.registry import check_lambda, dataset_facts, find_method, parse_architecture
+
+FORM = "DATASET/ARCHITECTURE/METHOD/lam-LAMBDA/seed-SEED"
+EXAMPLE = "cifar10/wrn-34-5/trades/lam-12/seed-0"
+
+_ID = re.compile(
+    r"(?P<dataset>[^/]+)/(?P<architecture>[^/]+)/(?P<method>[^/]+)"
+    r"/lam-(?P<lam>\d{1,6}(\.\d{1,4})?)/seed-(?P<seed>\d{1,6})"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One training run.
+
+    Attributes
+    ----------
+    dataset, architecture, method : str
+        Names from the catalogue.
+    lam : float
+        The robust regularisation parameter lambda; where the method adapts it, as WAR
+        does, the value it starts from.
+    seed : int
+        Seed of initialisation, order of the images, augmentation and attack noise.
+    """
+
+    dataset: str
+    architecture: str
+    method: str
+    lam: float
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """The name of the run and its path under ``results/<preset>/cells``."""
+        run = f"lam-{self.lam:.10g}/seed-{self.seed}"
+        return f"{self.dataset}/{self.architecture}/{self.method}/{run}"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+def check_cell(cell: Cell) -> None:
+    """Refuse a run whose parts do not go together.
+
+    Raises
+    ------
+    HarnessError
+        If the network is not made for such images, or the method has another lambda.
+    """
+    dataset_facts(cell.dataset).check_architecture(parse_architecture(cell.architecture))
+    check_lambda(cell.method, cell.lam)
+
+
+def parse_cell(cell_id: str) -> Cell:
+    """Read a cell id such as ``cifar10/wrn-34-5/trades/lam-12/seed-0``.
+
+    Raises
+    ------
+    HarnessError
+        If the form or one of the names in it is unknown, the network is not made for
+        such images, or it is not the one spelling of its cell.
+    """
+    match = _ID.fullmatch(cell_id)
+    if match is None:
+        raise HarnessError(
+            f"unknown cell id {cell_id!r}; expected {FORM}, for example {EXAMPLE} "
+            "(`reproduce status` lists the planned ones)"
+        )
+    cell = Cell(
+        dataset_facts(match["dataset"]).name,
+        str(parse_architecture(match["architecture"])),
+        find_method(match["method"]).name,
+        float(match["lam"]),
+        int(match["seed"]),
+    )
+    check_cell(cell)
+    if cell.id != cell_id:
+        raise HarnessError(f"unknown cell id {cell_id!r}; that cell is spelt {cell.id!r}")
+    return cell

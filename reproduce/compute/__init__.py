@@ -1,0 +1,1 @@
+"""How a machine computes: devices, precision, compilation, CUDA graphs, several GPUs."""

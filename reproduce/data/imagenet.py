@@ -1,0 +1,428 @@
+"""From an image file to pixels: read whole, resized, cut to one size."""
+
+import os
+import signal
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
+from itertools import accumulate
+from multiprocessing import active_children
+from multiprocessing.queues import Queue
+from pathlib import Path
+from traceback import clear_frames
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reproduce.compute.distributed import ALONE, Group
+from reproduce.config.schema import Phase
+from reproduce.core.errors import HarnessError
+from reproduce.core.rng import derive, generator, own_random_numbers
+from reproduce.core.vision import torchvision
+from reproduce.data.batches import ImageStore, to_float
+from reproduce.data.dataset import FileSplit, Split
+from reproduce.registry import DatasetFacts
+
+# others would be opened by readers that nobody looks at, EPS by another program
+FORMATS = ("JPEG", "PNG")
+# what PIL raises on bytes that are no image, or not a whole one
+UNREADABLE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
+
+
+class Decoder:
+    """Reads images and cuts them to one size.
+
+    Parameters
+    ----------
+    crop : int
+        Height and width of what is cut, in pixels.
+    resize : int, optional
+        First resize the shorter side to this many pixels, bicubic.
+    flip : bool
+        Whether random cuts are mirrored left to right half the time.
+    """
+
+    def __init__(self, crop: int, resize: int | None = None, *, flip: bool = False) -> None:
+        transforms = torchvision("torchvision.transforms")
+        before = []
+        if resize is not None:
+            bicubic = transforms.InterpolationMode.BICUBIC
+            before.append(transforms.Resize(resize, interpolation=bicubic))
+        mirror = [transforms.RandomHorizontalFlip()] if flip else []
+        # an image smaller than the cut is laid on black
+        self._middle = transforms.Compose([*before, transforms.CenterCrop(crop)])
+        self._part = transforms.Compose([*before, transforms.RandomResizedCrop(crop), *mirror])
+
+    def middle(self, path: Path) -> NDArray[np.uint8]:
+        """Return the middle of an image, uint8 of shape (crop, crop, 3).
+
+        Raises
+        ------
+        HarnessError
+            If the file cannot be read.
+        """
+        return np.asarray(self._middle(_read(path)))
+
+    def random_part(self, path: Path, seed: int) -> NDArray[np.uint8]:
+        """Return a random part of an image, of random size and shape before it is resized.
+
+        Parameters
+        ----------
+        path : Path
+            The image.
+        seed : int
+            Decides which part, and whether it is mirrored.
+
+        Returns
+        -------
+        ndarray
+            uint8, shape (crop, crop, 3).
+
+        Raises
+        ------
+        HarnessError
+            If the file cannot be read.
+        """
+        image = _read(path)
+        # torchvision draws from the global generator
+        with own_random_numbers(torch.device("cpu"), seed):
+            return np.asarray(self._part(image))
+
+
+def _read(path: Path) -> Image.Image:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.convert("RGB")
+    except UNREADABLE as error:
+        raise HarnessError(f"image {path} cannot be read: {error}") from error
+
+
+_ADVICE = (
+    "such processes need memory, room in /dev/shm, open files (`ulimit -n`) and processes "
+    "(`ulimit -u`): raise what there is too little of, or set machine.loaders to fewer"
+)
+# batches that each process is ahead
+_AHEAD = 2
+
+
+def decoder_lost(error: Exception) -> str:
+    """Say that there is one process less that decodes, what PyTorch says of it, and what helps."""
+    said = (str(error).strip() or repr(error)).splitlines()[-1]
+    return f"a process that decodes images was lost: {said}; {_ADVICE}; the same command continues"
+
+
+class FolderBatches:
+    """The training batches of a run, by epoch and step.
+
+    What a batch holds is a function of seed, epoch and step alone: neither the number
+    of processes nor what was asked for before has a say.  Asked in order, batches
+    are decoded ahead.
+
+    Parameters
+    ----------
+    split : FileSplit
+        The training images.
+    facts : DatasetFacts
+        Says whether they are mirrored.
+    phases : sequence of Phase
+        Sizes of images and batches, phase after phase.
+    seed : int
+        Decides order and augmentation.
+    device : torch.device
+        Where the batches go.
+    loaders : int
+        Processes that decode; 0 for this one.
+    group : Group
+        The processes that share every batch, and which of them this is.
+
+    Raises
+    ------
+    HarnessError
+        If a batch has fewer images than there are processes to share it.
+    """
+
+    def __init__(
+        self,
+        split: FileSplit,
+        facts: DatasetFacts,
+        phases: Sequence[Phase],
+        seed: int,
+        device: torch.device,
+        loaders: int,
+        group: Group = ALONE,
+    ) -> None:
+        self._split, self._facts, self._phases = split, facts, phases
+        self._seed, self._device, self._loaders, self._group = seed, device, loaders, group
+        self._ends = list(accumulate(phase.epochs for phase in phases))
+        # the batches that are decoded ahead, and the epoch and step of the next of them
+        self._coming: Iterator[Any] = iter(())
+        self._next: tuple[int, int] | None = None
+        for phase in phases:
+            last = len(split) % phase.batch_size or phase.batch_size
+            if last < group.count:
+                raise HarnessError(
+                    f"the last of the batches of {phase.batch_size} has {last} of {len(split)} "
+                    f"training images, too few for {group.count} processes"
+                )
+
+    def phase(self, epoch: int) -> Phase:
+        """Return the phase of an epoch, from 1."""
+        return next(p for p, end in zip(self._phases, self._ends, strict=True) if epoch <= end)
+
+    def steps(self, epoch: int) -> int:
+        """Return the number of batches of an epoch; the last may be smaller."""
+        return -(-len(self._split) // self.phase(epoch).batch_size)
+
+    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return this process's share of one batch.
+
+        Parameters
+        ----------
+        epoch : int
+            From 1.
+        step : int
+            From 0.
+
+        Returns
+        -------
+        images : Tensor
+            float32 in [0, 1], shape (B, 3, crop, crop), channels-last, on the device.
+        labels : Tensor
+            int64, shape (B,).
+
+        Raises
+        ------
+        HarnessError
+            If an image cannot be read, or a process that decodes was killed.
+        """
+        if self._next != (epoch, step):
+            self._coming = self._begin(epoch, step)
+        self._next = None
+        try:
+            found = next(self._coming)
+        except (OSError, RuntimeError) as error:
+            raise HarnessError(decoder_lost(error)) from error
+        if isinstance(found, str):
+            raise HarnessError(found)
+        self._next = (epoch, step + 1)
+        pixels, labels = (part.to(self._device, non_blocking=True) for part in found)
+        return to_float(pixels), labels
+
+    def close(self) -> None:
+        """End the processes that decode ahead."""
+        self._coming, self._next = iter(()), None
+
+    def _begin(self, epoch: int, step: int) -> Iterator[Any]:
+        """Start to decode, or leave no process behind."""
+        others = set(active_children())
+        try:
+            return iter(self._loader(epoch, step))
+        except BaseException as error:
+            # they ignore what Python would end them with, and wait for it
+            for child in set(active_children()) - others:
+                child.kill()
+            # the loader that was not made whole ends with an error of its own
+            with redirect_stderr(None):
+                clear_frames(error.__traceback__)
+            if not isinstance(error, (OSError, RuntimeError)):
+                raise
+            raise HarnessError(
+                f"the processes that decode images cannot be started: {error}; {_ADVICE}"
+            ) from error
+
+    def _loader(self, epoch: int, step: int) -> "DataLoader[Any]":
+        """Return what decodes the batches of an epoch from a step on."""
+        phase = self.phase(epoch)
+        order = torch.randperm(len(self._split), generator=generator(self._seed, "shuffle", epoch))
+        batches = order.split(phase.batch_size)[step:]
+        own = [rows[self._group.rank :: self._group.count].tolist() for rows in batches]
+        decoder = Decoder(phase.crop, phase.resize, flip=self._facts.flip)
+        return DataLoader(
+            _Images(self._split, decoder, self._seed, epoch),
+            batch_sampler=own,
+            collate_fn=_stack,
+            num_workers=self._loaders,
+            prefetch_factor=_AHEAD if self._loaders else None,
+            pin_memory=self._device.type == "cuda",
+            worker_init_fn=_begin_process,
+            # else it would draw from the global one
+            generator=torch.Generator(),
+        )
+
+
+class _Images(Dataset[Any]):
+    """Augmented images of one epoch, by row; in place of one that cannot be read, why."""
+
+    def __init__(self, split: FileSplit, decoder: Decoder, seed: int, epoch: int) -> None:
+        self._split, self._decoder = split, decoder
+        self._seed, self._epoch = seed, epoch
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int] | str:
+        # by the image, not its place in a batch: batches of any size augment it alike
+        seed = derive(self._seed, "augment", self._epoch, int(self._split.indices[row]))
+        try:
+            pixels = self._decoder.random_part(self._split.path(row), seed)
+        except HarnessError as error:
+            # as an exception it would come back wrapped in a traceback
+            return str(error)
+        return pixels, int(self._split.labels[row])
+
+
+def _stack(images: list[tuple[NDArray[np.uint8], int] | str]) -> tuple[Tensor, Tensor] | str:
+    """Put the images of a batch together, or say which cannot be read."""
+    pixels, labels = [], []
+    for image in images:
+        if isinstance(image, str):
+            return image
+        pixels.append(image[0])
+        labels.append(image[1])
+    return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
+
+
+def _begin_process(_: int) -> None:
+    """Leave it to the run to end on Ctrl-C and the like: it ends those that decode for it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # what cannot be sent would be left out, and waited for without end
+    Queue._on_queue_feeder_error = staticmethod(_end_process)  # type: ignore[attr-defined]
+
+
+def _end_process(error: Exception, _: object) -> None:
+    os.write(2, f"a process that decodes images ends: {error}\n".encode())
+    os._exit(1)
+
+
+class EvaluationStore(Protocol):
+    """Images that can be attacked."""
+
+    @property
+    def labels(self) -> Tensor:
+        """True classes, int64 on the device, shape (N,)."""
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Positions in the official split, shape (N,)."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (channels, height, width)."""
+
+    def __len__(self) -> int: ...
+
+    def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return images `start` to `stop`, unaugmented, with their labels.
+
+        Returns
+        -------
+        images : Tensor
+            float32 in [0, 1], shape (B, channels, height, width), channels-last.
+        labels : Tensor
+            int64, shape (B,).
+        """
+
+
+class FolderStore:
+    """A split of image files, cut from the middle and decoded on demand.
+
+    Parameters
+    ----------
+    split : FileSplit
+        Files and labels.
+    facts : DatasetFacts
+        Its size is what is cut, in pixels.
+    device : torch.device
+        Where the images go.
+    loaders : int
+        Threads that decode; 0 for none beside this one.
+    """
+
+    def __init__(
+        self,
+        split: FileSplit,
+        facts: DatasetFacts,
+        device: torch.device,
+        loaders: int,
+    ) -> None:
+        self.labels = torch.from_numpy(split.labels).to(device)
+        self.indices = split.indices
+        self._split, self._facts, self._device = split, facts, device
+        self._loaders = max(loaders, 1)
+        self._decoder = Decoder(facts.size)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (channels, height, width)."""
+        return self._facts.channels, self._facts.size, self._facts.size
+
+    def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return images `start` to `stop` and their labels, as `EvaluationStore.plain`.
+
+        Raises
+        ------
+        HarnessError
+            If an image cannot be read.
+        """
+        rows = range(len(self))[start:stop]
+        # PIL decodes without holding Python's lock
+        with ThreadPoolExecutor(self._loaders) as pool:
+            pixels = list(pool.map(lambda row: self._decoder.middle(self._split.path(row)), rows))
+        together = torch.from_numpy(np.stack(pixels)).to(self._device)
+        return to_float(together), self.labels[start:stop]
+
+
+class StorePart:
+    """Some images of a store that lie side by side, as a store.
+
+    Parameters
+    ----------
+    store : EvaluationStore
+        All images.
+    start, stop : int
+        Where the part begins and ends.
+    """
+
+    def __init__(self, store: EvaluationStore, start: int, stop: int) -> None:
+        self.labels = store.labels[start:stop]
+        self.indices = store.indices[start:stop]
+        self.image_shape = store.image_shape
+        self._store, self._start = store, start
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return images `start` to `stop` of the part, unaugmented, with their labels."""
+        return self._store.plain(self._start + start, self._start + min(stop, len(self)))
+
+
+def open_store(
+    split: Split | FileSplit, facts: DatasetFacts, device: torch.device, loaders: int
+) -> EvaluationStore:
+    """Return a split as evaluation takes it, whatever its form.
+
+    `loaders` threads decode files; images in memory need none.
+    """
+    if isinstance(split, FileSplit):
+        return FolderStore(split, facts, device, loaders)
+    return ImageStore(split, facts, device)

@@ -1,0 +1,291 @@
+"""The paper's three metrics, computed from predictions and from nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
+
+METRICS = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
+# and what only records of data sets with many classes hold
+ALL_METRICS = (*METRICS, "top5_natural_accuracy")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Three percentages over one set of images (equation 3.1 of the paper).
+
+    Attributes
+    ----------
+    robust_accuracy : float
+        Images correct on x and on x'.
+    natural_accuracy : float
+        Images correct on x.
+    perturbation_stability : float or None
+        Images predicted alike on x and x'; labels play no part.  None where the attack
+        left alone the images that x itself gets wrong: it cannot tell.
+    recovered : int
+        Images wrong on x and right on x'.  x lies in the ball, so they are not
+        robust; published codes that look at x' alone count them as robust.
+    images : int
+        Number of images.
+    top5_natural_accuracy : float, optional
+        Images whose true class is among the five most likely ones of x; only of data
+        sets with many classes.
+    """
+
+    robust_accuracy: float
+    natural_accuracy: float
+    perturbation_stability: float | None
+    recovered: int
+    images: int
+    top5_natural_accuracy: float | None = None
+
+    def as_dict(self) -> dict[str, float | int]:
+        """Return the fields as a plain mapping, without top-5 accuracy where there is none."""
+        fields = asdict(self)
+        if self.top5_natural_accuracy is None:
+            del fields["top5_natural_accuracy"]
+        return fields
+
+    def __str__(self) -> str:
+        text = f"robust {self.robust_accuracy:.2f}  natural {self.natural_accuracy:.2f}"
+        if self.perturbation_stability is None:
+            return text
+        return f"{text}  stability {self.perturbation_stability:.2f}"
+
+
+def compute_metrics(
+    labels: NDArray[np.integer],
+    clean: NDArray[np.integer],
+    adversarial: NDArray[np.integer],
+    *,
+    every_image: bool = True,
+    top5: NDArray[np.bool_] | None = None,
+) -> Metrics:
+    """Compute the metrics of predictions, each an integer array of shape (N,).
+
+    `every_image` says whether images wrong on x were attacked too, and `top5`, where
+    known, which true classes are among the five most likely ones of x.
+
+    The identity robust = correct and stable is checked image by image.  It fails
+    exactly where an attack turned a wrong prediction into a right one; there x is
+    the worst case, the image counts as not robust, and `recovered` counts it.
+
+    Raises
+    ------
+    HarnessError
+        If there are no images.
+    """
+    if not len(labels):
+        raise HarnessError("a record without images has no metrics")
+    correct = clean == labels
+    stable = clean == adversarial
+    right_under_attack = adversarial == labels
+    exceptions = right_under_attack != (correct & stable)
+    robust = right_under_attack & ~exceptions
+
+    def percent(members: NDArray[np.bool_]) -> float:
+        return float(100 * members.mean())
+
+    return Metrics(
+        percent(robust),
+        percent(correct),
+        percent(stable) if every_image else None,
+        recovered=int(exceptions.sum()),
+        images=len(labels),
+        top5_natural_accuracy=None if top5 is None else percent(top5),
+    )
+
+
+def worst_case(
+    held: Sequence[tuple[NDArray[np.integer], NDArray[np.bool_]]],
+) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+    """Return which images hold under every attack: the minimum per example.
+
+    Parameters
+    ----------
+    held : sequence of (index, robust)
+        For each attack the positions of its images in the data set and whether each
+        was robust; both of shape (N,).
+
+    Returns
+    -------
+    index, robust : ndarray
+        The same for all attacks together, on the images that all of them saw, in
+        rising order.
+
+    Raises
+    ------
+    HarnessError
+        If no image was seen by all attacks.
+    """
+    common = reduce(np.intersect1d, [index for index, _ in held]) if held else np.array([])
+    if not len(common):
+        raise HarnessError("no image was seen by all attacks: there is no worst case")
+    robust = [flags[np.isin(index, common)] for index, flags in held]
+    return common, np.logical_and.reduce(robust)
+
+
+# images below which accuracy says nothing about chance
+_ENOUGH = 30
+# points by which a black-box attack may beat the white-box ones
+SQUARE_MARGIN = 0.2
+
+
+def check_black_box(white: float, black: float) -> list[str]:
+    """Compare the robust accuracy (%) under white-box attacks with that after a black-box one."""
+    if black < white - SQUARE_MARGIN:
+        return [
+            f"the black-box attack Square lowers robust accuracy from {white:.2f} to {black:.2f} "
+            "%, below all white-box attacks: their gradients may mislead"
+        ]
+    return []
+
+
+def check_accuracy(correct: int, images: int, classes: int) -> list[str]:
+    """Ask whether a network that is right on `correct` of `images` sees what it expects."""
+    if images < _ENOUGH:
+        return []
+    chance = 1 / classes
+    # three standard deviations of guessing above chance
+    if correct / images <= chance + 3 * (chance * (1 - chance) / images) ** 0.5:
+        return [
+            f"natural accuracy is {100 * correct / images:.2f} % on {images} images, no better "
+            "than chance: the network may expect other pixels than [0, 1], or other labels"
+        ]
+    return []
+
+
+_KEYS = ("index", "label", "clean", "adversarial", "broken_by")
+_OPTIONAL = ("top5",)
+
+
+class _Known(BaseModel):
+    """What every summary says, as far as anything reads it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    digest: str
+    model_sha256: str
+    parts: list[str]
+    every_image: bool
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One attack's outcome per image, and what it was.
+
+    Attributes
+    ----------
+    index : ndarray
+        int32, shape (N,): positions of the images in the official test split.
+    label, clean, adversarial : ndarray
+        int16, shape (N,): true class, prediction on x, prediction on x'.
+    broken_by : ndarray
+        int8, shape (N,): which of ``info["parts"]`` turned a right prediction into a
+        wrong one, -1 where none did.
+    info : dict
+        Summary: the resolved spec and its digest, checksums, hardware, seconds.
+    top5 : ndarray, optional
+        bool, shape (N,): whether the true class is among the five most likely ones of
+        x; only of data sets with many classes.
+    """
+
+    index: NDArray[np.integer]
+    label: NDArray[np.integer]
+    clean: NDArray[np.integer]
+    adversarial: NDArray[np.integer]
+    broken_by: NDArray[np.integer]
+    info: dict[str, Any]
+    top5: NDArray[np.bool_] | None = None
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics over all images of the record."""
+        return compute_metrics(
+            self.label,
+            self.clean,
+            self.adversarial,
+            every_image=self.info["every_image"],
+            top5=self.top5,
+        )
+
+    @property
+    def robust(self) -> NDArray[np.bool_]:
+        """Whether each image is right on x and on x', shape (N,)."""
+        held: NDArray[np.bool_] = (self.clean == self.label) & (self.adversarial == self.label)
+        return held
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write the arrays as `path` (.npz), then the summary with their checksum as .json."""
+    arrays: dict[str, NDArray[Any]] = {
+        "index": record.index.astype(np.int32),
+        "label": record.label.astype(np.int16),
+        "clean": record.clean.astype(np.int16),
+        "adversarial": record.adversarial.astype(np.int16),
+        "broken_by": record.broken_by.astype(np.int8),
+    }
+    if record.top5 is not None:
+        arrays["top5"] = record.top5.astype(np.bool_)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as handle:
+            np.savez_compressed(handle, allow_pickle=False, **arrays)
+
+    write_atomically(path, write)
+    summary = {
+        **record.info,
+        "metrics": record.metrics.as_dict(),
+        "record_sha256": sha256_of_file(path),
+    }
+    write_json(path.with_suffix(".json"), summary)
+
+
+def read_record(path: Path) -> Record:
+    """Read a record and check it against its summary.
+
+    Raises
+    ------
+    HarnessError
+        If a file is missing, damaged, or the two do not belong together.
+    """
+    if not path.is_file():
+        raise HarnessError(f"record {path} does not exist")
+    info = read_json(path.with_suffix(".json"))
+    if info.get("record_sha256") != sha256_of_file(path):
+        raise HarnessError(f"record {path} does not match its checksum; delete it and run again")
+    arrays = read_npz(path, (*_KEYS, *_OPTIONAL))
+    missing = [key for key in _KEYS if key not in arrays]
+    if missing:
+        raise HarnessError(f"record {path} lacks {', '.join(missing)}")
+    if len({array.shape for array in arrays.values()}) != 1 or arrays["index"].ndim != 1:
+        raise HarnessError(f"record {path} holds arrays of different lengths")
+    if any(arrays[key].dtype.kind not in "iu" for key in _KEYS) or (
+        "top5" in arrays and arrays["top5"].dtype != np.bool_
+    ):
+        raise HarnessError(f"record {path} holds other values than whole numbers; delete it")
+    try:
+        _Known.model_validate(info)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise HarnessError(f"the summary of {path} is damaged at {key!r}; delete it") from error
+    return Record(**arrays, info=info)
+
+
+def is_current(record: Path, info: Mapping[str, Any], digest: str, weights: str) -> bool:
+    """Say whether a record is whole, and of these settings and weights, by its summary."""
+    return (
+        info.get("digest") == digest
+        and info.get("model_sha256") == weights
+        and info.get("record_sha256") == sha256_of_file(record)
+    )

@@ -1,0 +1,195 @@
+"""Where every file of a results folder lies; the Snakefile and the commands agree here."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from reproduce.cell import Cell
+from reproduce.config.fields import Checkpoint
+from reproduce.config.schema import Config, Data
+from reproduce.registry import extra_facts
+
+# best-test is the paper's checkpoint and goes by the plain name
+_SUFFIX: dict[Checkpoint, str] = {"best-test": "", "last": "-last", "best-val": "-best-val"}
+
+CHECKPOINTS: tuple[Checkpoint, ...] = tuple(_SUFFIX)
+
+
+def root(config: Config) -> Path:
+    """Return the folder of one preset's results."""
+    return config.results / config.preset
+
+
+def shortened(config: Config, text: str) -> str:
+    """Return a message with the files of runs named from their cells on."""
+    return text.replace(f"{root(config) / 'cells'}/", "")
+
+
+def cell_folder(config: Config, cell: Cell) -> Path:
+    """Return the folder of one training run."""
+    return root(config) / "cells" / cell.id
+
+
+def superseded_folder(root: Path) -> Path:
+    """Return where finished runs and records of a preset go that others replace."""
+    return root / "superseded"
+
+
+def checkpoint_of(suffix: str) -> Checkpoint:
+    """Return the checkpoint that a suffix in a file's name stands for."""
+    return {known: checkpoint for checkpoint, known in _SUFFIX.items()}[suffix]
+
+
+def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Return the weights of one checkpoint of a run."""
+    return folder / f"model{_SUFFIX[checkpoint]}.safetensors"
+
+
+def trace_file(folder: Path) -> Path:
+    """Return the trace of a run: a row an iteration."""
+    return folder / "trace.parquet"
+
+
+def epochs_file(folder: Path) -> Path:
+    """Return the metrics of a run: a row an epoch that was measured."""
+    return folder / "epochs.csv"
+
+
+def run_file(folder: Path) -> Path:
+    """Return the description of a finished run."""
+    return folder / "run.json"
+
+
+def run_files(folder: Path, checkpoints: Iterable[Checkpoint]) -> list[Path]:
+    """Return every file of a finished run."""
+    models = [model_file(folder, choice) for choice in checkpoints]
+    return [*models, trace_file(folder), epochs_file(folder), run_file(folder)]
+
+
+def training_lock(folder: Path) -> Path:
+    """Return the file that a process holds while it trains in `folder`."""
+    return folder / ".lock"
+
+
+def evaluation_lock(record: Path) -> Path:
+    """Return the file that a process holds while it makes a record."""
+    return record.with_name(f".{record.stem}.lock")
+
+
+def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> Path:
+    """Return the record of one attack on one checkpoint; its summary is the .json beside it.
+
+    The attack goes by its label, which tells partial evaluations from full ones.
+    """
+    return folder / f"records{_SUFFIX[checkpoint]}" / f"{label}-seed{seed}.npz"
+
+
+def shards_folder(record: Path, digest: str) -> Path:
+    """Return where the shards of an unfinished record lie, by its settings and network."""
+    return record.with_name(f"{record.stem}-{digest}.shards")
+
+
+def foreign_folder(config: Config, dataset: str, name: str) -> Path:
+    """Return the folder of a network that is no cell's."""
+    return root(config) / "models" / dataset / name
+
+
+def table_file(config: Config, name: str, suffix: str) -> Path:
+    """Return one form (csv, md, tex) of a table."""
+    return root(config) / "tables" / f"{name}.{suffix}"
+
+
+def diff_file(config: Config, name: str) -> Path:
+    """Return the comparison of a table with the paper's."""
+    return root(config) / "diff" / f"{name}.csv"
+
+
+def claims_file(config: Config) -> Path:
+    """Return the verdicts on the paper's claims."""
+    return root(config) / "claims.json"
+
+
+def figure_file(config: Config, name: str, suffix: str) -> Path:
+    """Return one form (svg, png, csv) of a figure."""
+    return root(config) / "figures" / f"{name}.{suffix}"
+
+
+def examples_file(config: Config, dataset: str) -> Path:
+    """Return the adversarial examples of a data set; the .json beside them says what they are."""
+    return root(config) / "examples" / f"{dataset}.npz"
+
+
+def lemma_file(config: Config) -> Path:
+    """Return what was found when Lemma 4.2 was examined."""
+    return root(config) / "lemma.json"
+
+
+def results_file(config: Config) -> Path:
+    """Return the table of every number there is."""
+    return root(config) / "results.parquet"
+
+
+def tensorboard_folder(config: Config) -> Path:
+    """Return where event files go unless another folder is given."""
+    return root(config) / "tensorboard"
+
+
+def log_file(config: Config, job: str, name: str) -> Path:
+    """Return the log of a job of the workflow, such as train or evaluate."""
+    return root(config) / "logs" / job / f"{name}.log"
+
+
+def report_file(config: Config) -> Path:
+    """Return the page that shows everything."""
+    return root(config) / "report.html"
+
+
+def prepared_file(config: Config, dataset: str) -> Path:
+    """Return the prepared images of a data set; the .json beside them says what they are."""
+    return config.data.folder / "prepared" / f"{dataset}.npz"
+
+
+def extra_source(data: Data, name: str) -> Path:
+    """Return where the published file of extra images is looked for."""
+    extra = extra_facts(name)
+    given: Path | None = getattr(data, extra.setting)
+    return data.folder / extra.file if given is None else given
+
+
+def zoo_file(zoo: Path, dataset: str, name: str) -> Path:
+    """Return where RobustBench's layout has a published checkpoint in a zoo."""
+    return zoo / dataset / "Linf" / f"{name}.pt"
+
+
+def zoo_files(zoo: Path, dataset: str, name: str) -> list[Path]:
+    """Return the files of a published checkpoint that are there: one, or an ensemble's."""
+    single = zoo_file(zoo, dataset, name)
+    if single.is_file():
+        return [single]
+    members = list(single.parent.glob(f"{single.name}_m*.pt"))
+    return sorted(members, key=lambda path: (len(path.name), path.name))
+
+
+def zoo_card(zoo: Path, dataset: str, name: str) -> Path:
+    """Return where the model card of an exported checkpoint lies, as RobustBench's do."""
+    return zoo / "model_info" / dataset / "Linf" / f"{name}.json"
+
+
+def published_outcome(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
+    """Return the small file that says what came of attacking a published checkpoint."""
+    return foreign_folder(config, dataset, name) / f"{label}-seed{seed}.json"
+
+
+def published_record(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
+    """Return the record of an attack on a published checkpoint."""
+    folder = foreign_folder(config, dataset, name)
+    return record_file(folder, "best-test", label, seed)
+
+
+def zoo_folder(data: Data) -> Path:
+    """Return the folder of published checkpoints."""
+    return data.folder / "zoo" if data.zoo is None else data.zoo
+
+
+def throughput_file(config: Config) -> Path:
+    """Return where `reproduce plan --measure` keeps what it found."""
+    return root(config) / "throughput.json"

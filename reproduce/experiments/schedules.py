@@ -1,0 +1,113 @@
+"""What changes over a run: learning rates, and after which epochs the network is measured.
+
+Rates go by epoch, where one holds for a whole epoch, or by iteration between points.  Epochs
+count from 1.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from reproduce.config.schema import Train
+
+
+def learning_rate(train: Train, epoch: int, step: int = 0, of: int = 1) -> float:
+    """Return the learning rate of an iteration.
+
+    Parameters
+    ----------
+    train : Train
+        Schedule, initial rate, number of epochs, milestones.  ``exp``: the paper's,
+        halved every epoch once three quarters are over; ``step``: divided by 10 at every
+        milestone (at 0.75 and 0.9 it is TRADES' and the paper's Figure 3, at 0.5 and
+        0.75 AWP's); ``cosine``: half a cosine (Table 4).  These hold for a whole epoch;
+        ``linear`` goes on by iterations (`piecewise_rate`).
+    epoch : int
+        The epoch, from 1.
+    step, of : int
+        The step in it, from 0, and how many it has.
+
+    Examples
+    --------
+    >>> attack = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
+    >>> train = Train(epochs=100, attack=attack)
+    >>> [learning_rate(train, epoch) for epoch in (74, 75, 76)]
+    [0.1, 0.05, 0.025]
+    """
+    base, epochs = train.learning_rate, train.epochs
+    if not 1 <= epoch <= epochs:
+        raise ValueError(f"epoch {epoch} is not between 1 and {epochs}")
+    if train.schedule == "linear":
+        return piecewise_rate(train.rates, epoch, step, of)
+    if train.schedule == "cosine":
+        return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+    if train.schedule == "step":
+        passed = sum(epoch >= _late(share, epochs) for share in train.milestones)
+        return base / float(10**passed)
+    late = _late(0.75, epochs)
+    return base * 0.5 ** (_halvings(epoch, epochs, late) if epoch >= late else 0)
+
+
+def _late(share: float, epochs: int) -> int:
+    """Return the first epoch after a share of a run: never the first, however short the run."""
+    return max(2, _over(share, epochs))
+
+
+def _over(share: float, epochs: int) -> int:
+    """Return how many whole epochs lie in a share of a run."""
+    # a product such as 0.29 * 100 lies a little below its whole number
+    return int(share * epochs + 1e-9)
+
+
+def _halvings(epoch: int, epochs: int, first: int) -> int:
+    """Count the halvings up to an epoch, from the `first` epoch that is late on.
+
+    The authors' code has int((epoch - 0.74 E) / int(E / 100)), which divides by zero
+    below a hundred epochs; there the rate is halved once an epoch, as it is at a
+    hundred.
+    """
+    if epochs < 100:
+        return epoch - first + 1
+    # in hundredths, so that 0.74 E is exact
+    return (100 * epoch - 74 * epochs) // (100 * (epochs // 100))
+
+
+def measured_epochs(train: Train) -> range:
+    """Return the epochs after which the network is measured, in order; the last is among them.
+
+    Examples
+    --------
+    >>> attack = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
+    >>> measured_epochs(Train(epochs=100, attack=attack, validation={"start": 0.75}))
+    range(76, 101)
+    """
+    first = _over(train.validation.start, train.epochs) + 1
+    return range(min(first, train.epochs), train.epochs + 1)
+
+
+def piecewise_rate(points: Sequence[tuple[float, float]], epoch: int, step: int, of: int) -> float:
+    """Return the learning rate of one iteration, on straight lines between points.
+
+    Parameters
+    ----------
+    points : sequence of (float, float)
+        Epochs that are over and the rate then, in rising order; before the first and
+        after the last the rate stays what it is there.
+    epoch, step : int
+        The epoch, from 1, and the step in it, from 0.
+    of : int
+        Steps of this epoch.  Like Fast-AT's code the rate is that of the end of the
+        step, so the first step of a ramp from 0 does move.
+
+    Examples
+    --------
+    >>> piecewise_rate([(0, 0.0), (1, 0.4), (6, 0.04)], epoch=1, step=0, of=4)
+    0.1
+    """
+    over = epoch - 1 + (step + 1) / of
+    if over <= points[0][0]:
+        return points[0][1]
+    for (begin, low), (end, high) in pairwise(points):
+        if over <= end:
+            return low + (high - low) * (over - begin) / (end - begin)
+    return points[-1][1]

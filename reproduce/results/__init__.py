@@ -1,0 +1,1 @@
+"""From records and runs to tidy frames, and the statistics on them."""
