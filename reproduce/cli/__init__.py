@@ -1,7 +1,6 @@
 """The command ``reproduce``."""
 
 from reproduce.cli.app import app, main
-from reproduce.cli.bench import bench
 from reproduce.cli.run import doctor, evaluate, examples, export, lemma, prepare, restore, train
 from reproduce.cli.share import import_published, publish, verify
 from reproduce.cli.show import (
@@ -31,7 +30,6 @@ for command in (
     examples,
     report,
     export,
-    bench,
     doctor,
     verify,
     publish,
