@@ -52,19 +52,7 @@ _ARCHITECTURE, _BATCH = "wrn-10-1", 16
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
-
-    Attributes
-    ----------
-    name : str
-        What was looked at.
-    verdict : {"ok", "warning", "error"}
-        A run may be started unless one is "error".
-    text : str
-        What was found and, unless it is ok, what to do.
-    seconds : float
-        How long the check took.
-    """
+    """What one check found, what to do unless it is ok, and the seconds it took."""
 
     name: str
     verdict: Verdict
@@ -79,13 +67,6 @@ def examine(config: Config) -> Iterator[Finding]:
     """Make every check, one after the other, and give what each found.
 
     A check that fails in a way of its own is an error finding; the others are made all the same.
-
-    Examples
-    --------
-    >>> from reproduce.settings import load_config
-    >>> names = [finding.name for finding in examine(load_config("{}", "demo"))]
-    >>> names[0]
-    'versions'
     """
     for name, check in _CHECKS.items():
         began = time.monotonic()
