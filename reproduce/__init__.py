@@ -6,4 +6,4 @@ stability of its predictions hang together.  ``docs/design.md`` says how this
 package is laid out; ``reproduce --help`` lists what it can do.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
