@@ -155,7 +155,9 @@ def test_a_large_batch_in_parts_is_the_same_function() -> None:
 
 
 def test_a_compiled_network_is_the_same_function() -> None:
-    model, images, labels = _setting()
+    _, images, labels = _setting()
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    model = model.append(nn.Linear(4 * 14 * 14, 10)).to(torch.float64)
     plain, compiled = AttackedNetwork(model, 10), AttackedNetwork(model, 10, compiled=True)
     for size in (12, 7):
         gradients = []

@@ -143,19 +143,8 @@ class MixedBatches:
     shuffles them anew and takes the front of that order: within an epoch no labelled
     image comes twice.  Extra images are drawn with replacement, every batch anew, and
     fill the batch where labelled ones run out.  The two kinds are shuffled together
-    within a batch.  That is what the official sampler does.
-
-    Parameters
-    ----------
-    labelled, extra : ImageStore
-        The two sources, on one device.
-    batch_size : int
-        Images a step.
-    seed : int
-        Picks all random choices.
-    extra_fraction : float
-        Part of a batch that comes from `extra`, rounded down to whole images; above
-        0 and below 1.
+    within a batch.  That is what the official sampler does.  `extra_fraction` of a batch,
+    rounded down to whole images, comes from `extra`.
 
     Source: Carmon et al. 2019 and their code (`SemiSupervisedSampler`).
     """

@@ -205,12 +205,9 @@ def write_prepared(
 def read_prepared(
     path: Path, keys: Iterable[str], origin: Iterable[str] = ()
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what `write_prepared` wrote; returns the arrays, `origin` among them, and the manifest.
+    """Return the arrays that `write_prepared` wrote, `origin` among them, and the manifest.
 
-    Raises
-    ------
-    HarnessError
-        If the file is missing, damaged or does not match its manifest.
+    Every byte of the arrays is checked against the manifest's checksum.
     """
     if not path.exists():
         raise HarnessError(f"{path} is missing; run `reproduce prepare {path.stem}` first")
@@ -234,13 +231,7 @@ def save_prepared(
     source: str,
     official: bool,
 ) -> None:
-    """Check the four arrays of a data set in memory and write its prepared form.
-
-    Raises
-    ------
-    HarnessError
-        If the arrays do not fit the data set, or cannot be written.
-    """
+    """Check the four arrays of a data set, named as `KEYS`, and write its prepared form."""
     for key in KEYS:
         if key not in arrays:
             raise HarnessError(f"{source}: key {key!r} is missing; needed are {', '.join(KEYS)}")

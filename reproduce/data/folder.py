@@ -33,11 +33,6 @@ def prepare_folder(
 
     Its checksum covers names, labels and sizes of the files.  Pixels are read when they are
     needed; now every file's header is.
-
-    Raises
-    ------
-    HarnessError
-        If the folder or a class is missing, or a file is no image.
     """
     if folder is None:
         raise HarnessError(
@@ -115,13 +110,7 @@ def _check_headers(folder: Path, files: Sequence[str]) -> NDArray[np.int64]:
 
 
 def load_folder(path: Path, facts: DatasetFacts) -> Dataset:
-    """Read an index that `prepare_folder` wrote; its facts have the folder's own classes.
-
-    Raises
-    ------
-    HarnessError
-        If it is damaged, or the folder is not where it was.
-    """
+    """Read an index that `prepare_folder` wrote; its facts have the folder's own classes."""
     arrays, manifest = read_prepared(path, _KEYS, ("folder",))
     root = Path(str(arrays["folder"]))
     if not root.is_dir():

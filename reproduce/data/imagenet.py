@@ -129,24 +129,8 @@ class FolderBatches:
     """The training batches of a run, decoded ahead by processes where they are asked in order.
 
     What a batch holds is a function of seed, epoch and step alone: neither the number
-    of processes nor what was asked for before has a say.
-
-    Parameters
-    ----------
-    split : FileSplit
-        The training images.
-    facts : DatasetFacts
-        Says whether they are mirrored.
-    phases : sequence of Phase
-        Sizes of images and batches, phase after phase.
-    seed : int
-        Decides order and augmentation.
-    device : torch.device
-        Where the batches go.
-    loaders : int
-        Processes that decode; 0 for this one.
-    group : Group
-        The processes that share every batch, and which of them this is.
+    of processes that decode (`loaders`, 0 for this one) nor what was asked for before has
+    a say.  Each process of a `group` gets its share of every batch.
     """
 
     def __init__(
@@ -182,13 +166,7 @@ class FolderBatches:
         return -(-len(self._split) // self.phase(epoch).batch_size)
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return this process's share of one batch, as `BatchSource.batch`.
-
-        Raises
-        ------
-        HarnessError
-            If an image cannot be read, or a process that decodes was killed.
-        """
+        """Return this process's share of one batch, as `BatchSource.batch`."""
         if self._next != (epoch, step):
             self._coming = self._begin(epoch, step)
         self._next = None

@@ -51,19 +51,10 @@ Reader = Callable[[str, Data, Callable[[str], None]], Source]
 
 
 def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = print) -> None:
-    """Read a data set from its configured source and write its prepared form.
+    """Read a data set, or extra images such as ``cifar10-extra``, and write the prepared form.
 
-    Parameters
-    ----------
-    data : Data
-        The configuration's data section.
-    dataset : str
-        Name of the data set, or of extra images such as ``cifar10-extra``.
-    path : Path
-        The .npz to write, of a folder its index; a manifest with the checksum is put
-        beside it.
-    say : callable
-        Called with a line about each download that failed, and what takes long.
+    `path` is the .npz to write, of a folder its index; a manifest with the checksum is put
+    beside it.  `say` gets a line about each download that failed, and what takes long.
 
     Raises
     ------

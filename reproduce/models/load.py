@@ -174,8 +174,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(fitting[chosen[0]])
     except RuntimeError as error:  # quantised, sparse or without values
-        reason = " ".join(str(error).split())
-        raise HarnessError(f"checkpoint {path} cannot be loaded: {reason}") from error
+        raise HarnessError(f"checkpoint {path} cannot be loaded: {error}") from error
 
 
 def _state_dicts(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -277,12 +276,6 @@ class ModelSource:
 
         `facts` are those of the data set as it was prepared: a folder says itself how many
         classes it has.
-
-        Raises
-        ------
-        HarnessError
-            If the checkpoint cannot be read or is of another architecture, or the
-            import path leads to no network.
         """
         if self.zoo is not None:
             return self.zoo.load()
