@@ -11,7 +11,7 @@ from reproduce.compute.compilation import Graphs
 from reproduce.compute.distributed import Group
 from reproduce.config.schema import Validation
 from reproduce.core.rng import derive, generator, uniform_per_image
-from reproduce.data.imagenet import EvaluationStore, FolderStore, StorePart
+from reproduce.data.imagenet import EvaluationStore, FolderStore
 from reproduce.evaluation.predictions import attack_images, predict_images
 from reproduce.evaluation.records import compute_metrics
 
@@ -79,7 +79,7 @@ def measure(
         If the network answers with NaN or infinity, or an image cannot be read.
     """
     start, stop = group.part(len(store))
-    part = StorePart(store, start, stop)
+    part = store.part(start, stop)
     if how is None:
         clean = predict_images(model, part, batch_size, advance)
         seen = group.gathered((clean.labels, clean.clean, clean.top5))
