@@ -1,9 +1,6 @@
 # From traces, epochs and records to verdicts on the paper's claims.
-localrules:
-    claims,
-
-
 rule claims:
+    localrule: True
     input:
         lambda _: HARNESS.judged_from(),
     output:
@@ -13,7 +10,7 @@ rule claims:
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         digest=lambda _: HARNESS.claims_digest(),
     shell:
         "python -m reproduce claims --preset {params.preset} > {log:q} 2>&1"

@@ -1,9 +1,6 @@
 # From the configured source to the prepared images.  A local rule: it may need the network.
-localrules:
-    prepare,
-
-
 rule prepare:
+    localrule: True
     output:
         images=HARNESS.prepared / "{source}.npz",
         # small, so that Snakemake compares its content: the same images again change nothing

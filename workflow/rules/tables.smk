@@ -1,12 +1,6 @@
 # From records to tables, to a comparison with the paper's, and to one table of every number.
-localrules:
-    table,
-    compare,
-    checkpoints,
-    results,
-
-
 rule table:
+    localrule: True
     input:
         lambda wildcards: HARNESS.records(wildcards.table),
     output:
@@ -22,13 +16,14 @@ rule table:
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
-        digest=lambda wildcards: HARNESS.table_digest(wildcards.table),
+        preset=PRESET,
+        digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.table),
     shell:
         "python -m reproduce table {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
 
 rule compare:
+    localrule: True
     input:
         lambda wildcards: HARNESS.records(wildcards.table),
     output:
@@ -43,14 +38,15 @@ rule compare:
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
-        digest=lambda wildcards: HARNESS.table_digest(wildcards.table),
+        preset=PRESET,
+        digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.table),
         runs=lambda wildcards: HARNESS.compared_runs(wildcards.table),
     shell:
         "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
 
 rule checkpoints:
+    localrule: True
     input:
         lambda _: HARNESS.epochs(),
     output:
@@ -60,14 +56,15 @@ rule checkpoints:
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
-        digest=HARNESS.table_digest("checkpoints"),
+        preset=PRESET,
+        digest=protocol_digest(HARNESS.config, "checkpoints"),
     shell:
         "python -m reproduce table checkpoints --preset {params.preset} > {log:q} 2>&1"
 
 
 # also of records that no experiment asks for; `reproduce results` takes in what came by hand
 rule results:
+    localrule: True
     input:
         lambda _: HARNESS.all_records(),
     output:
@@ -77,8 +74,8 @@ rule results:
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         # the settings of every attack and training, as those of a table are
-        digest=lambda _: HARNESS.table_digest("results"),
+        digest=lambda _: protocol_digest(HARNESS.config, "results"),
     shell:
         "python -m reproduce results --preset {params.preset} > {log:q} 2>&1"
