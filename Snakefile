@@ -36,19 +36,21 @@ rule all:
 for number in range(1, 7):
 
     rule:
-        name: f"table{number}"
-        localrule: True
+        name:
+            f"table{number}"
         input:
             lambda _, name=f"table{number}": HARNESS.outputs(name),
+        localrule: True
 
 
 for target in (*(f"figure{number}" for number in range(1, 10)), "figure_war"):
 
     rule:
-        name: target
-        localrule: True
+        name:
+            target
         input:
             lambda _, name=target.removeprefix("figure_"): HARNESS.picture(name),
+        localrule: True
 
 
 rule lemma:

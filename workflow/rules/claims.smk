@@ -1,12 +1,12 @@
 # From traces, epochs and records to verdicts on the paper's claims.
 rule claims:
-    localrule: True
     input:
         lambda _: HARNESS.judged_from(),
     output:
         HARNESS.claims,
     log:
         HARNESS.logs / "claims.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:

@@ -1,12 +1,12 @@
 # From the configured source to the prepared images.  A local rule: it may need the network.
 rule prepare:
-    localrule: True
     output:
         images=HARNESS.prepared / "{source}.npz",
         # small, so that Snakemake compares its content: the same images again change nothing
         manifest=HARNESS.prepared / "{source}.json",
     log:
         HARNESS.logs / "prepare" / "{source}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:

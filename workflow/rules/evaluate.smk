@@ -65,9 +65,9 @@ rule evaluate_published:
         runtime=lambda wildcards, attempt: HARNESS.published_request(
             **wildcards
         ).runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.published_request(**wildcards).mem_mb(
-            attempt
-        ),
+        mem_mb=lambda wildcards, attempt: HARNESS.published_request(
+            **wildcards
+        ).mem_mb(attempt),
     params:
         preset=PRESET,
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),

@@ -1,6 +1,5 @@
 # From traces, epochs and records to figures.
 rule figure:
-    localrule: True
     input:
         lambda wildcards: HARNESS.drawn_from(wildcards.figure),
     output:
@@ -13,6 +12,7 @@ rule figure:
         HARNESS.figure("{figure}")[1:],
     log:
         HARNESS.logs / "figures" / "{figure}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:

@@ -2,13 +2,13 @@
 # figures are; these are declared as its inputs because whatever changes a table, a figure or the
 # claims changes the page, so they trigger the job, and nothing reads them.
 rule report:
-    localrule: True
     input:
         HARNESS.report_inputs(),
     output:
         report(HARNESS.report, caption="../report/page.rst", category="Report"),
     log:
         HARNESS.logs / "report.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:

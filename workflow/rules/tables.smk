@@ -1,6 +1,5 @@
 # From records to tables, to a comparison with the paper's, and to one table of every number.
 rule table:
-    localrule: True
     input:
         lambda wildcards: HARNESS.records(wildcards.table),
     output:
@@ -13,6 +12,7 @@ rule table:
         HARNESS.table("{table}")[1:],
     log:
         HARNESS.logs / "tables" / "{table}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -23,7 +23,6 @@ rule table:
 
 
 rule compare:
-    localrule: True
     input:
         lambda wildcards: HARNESS.records(wildcards.table),
     output:
@@ -35,6 +34,7 @@ rule compare:
         ),
     log:
         HARNESS.logs / "diff" / "{table}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -46,13 +46,13 @@ rule compare:
 
 
 rule checkpoints:
-    localrule: True
     input:
         lambda _: HARNESS.epochs(),
     output:
         HARNESS.table("checkpoints"),
     log:
         HARNESS.logs / "tables" / "checkpoints.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -64,13 +64,13 @@ rule checkpoints:
 
 # also of records that no experiment asks for; `reproduce results` takes in what came by hand
 rule results:
-    localrule: True
     input:
         lambda _: HARNESS.all_records(),
     output:
         HARNESS.results,
     log:
         HARNESS.logs / "results.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
