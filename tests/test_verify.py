@@ -1,4 +1,4 @@
-"""`reproduce verify`: what was made here is ok, and whatever is changed in it is found and named."""
+"""`reproduce verify`: what was made here is ok, and whatever is changed in it is found."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ from reproduce.share.verify import Finding, Sample, compare_predictions, exit_st
 CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
 WIDE = parse_cell("digits/wrn-10-0.5/trades/lam-2/seed-0")
 RUN, RECORD = f"cells/{CELL}", f"cells/{CELL}/records/pgd20-seed0.npz"
-AGAIN = Sample(records=3, images=8)
+AGAIN, NOTHING_AGAIN = Sample(records=3, images=8), Sample(records=0)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def config(results_of_every_kind: Config, tmp_path: Path) -> Config:
     return made.model_copy(update={"results": tmp_path / "results"})
 
 
-def verified(config: Config, sample: Sample = Sample(records=0)) -> dict[str, Finding]:
+def verified(config: Config, sample: Sample = NOTHING_AGAIN) -> dict[str, Finding]:
     """Verify a configuration's own folder; return the findings by path."""
     found = list(verify_folder(config, paths.root(config), sample, quiet))
     assert len({finding.path for finding in found}) == len(found)
@@ -357,7 +357,9 @@ def test_a_folder_without_results(config: Config, name: str) -> None:
         list(verify_folder(config, config.results / name, Sample(0), quiet))
 
 
-@pytest.mark.parametrize(("preset", "count"), [("mini", 31), ("paper", 11)])
+@pytest.mark.parametrize(
+    ("preset", "count"), [pytest.param("mini", 31, marks=pytest.mark.slow), ("paper", 11)]
+)
 def test_the_reference_results_of_this_repository(preset: str, count: int, tmp_path: Path) -> None:
     """Every file that is committed, without images."""
     folder = ROOT / "results" / "reference" / "cpu" / preset
