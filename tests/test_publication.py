@@ -1,6 +1,7 @@
 """What is written when results are published, and whether it stands."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from reproduce.results.frames import collect
 from reproduce.share.imports import import_runs
 from reproduce.share.publish import publish
 from reproduce.share.verify import Sample, verify_folder
+from reproduce.workflow.harness import Harness
 
 
 def test_all_that_is_published_is_ok(tiny: Callable[..., Config], reference: Path) -> None:
@@ -173,3 +175,17 @@ def test_imported_runs_of_other_images_are_trained(
     assert len(found.frame) == 0
     assert all("was trained with other images" in problem for problem in found.problems)
     assert workflow.planned("table1")["train"] == len(CELLS)
+
+
+def test_planning_names_finished_runs_of_other_settings(
+    tiny: Callable[..., Config],
+    attacked: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    for epochs, count in ((3, 0), (4, 1)):
+        config = tiny(f"results={attacked}", f"train.epochs={epochs}")
+        monkeypatch.setenv("REPRODUCE_CONFIG", "")
+        Harness(config.model_dump(mode="json"))
+        assert capsys.readouterr().err.count("--forcerun train evaluate") == count

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,6 +80,7 @@ def test_what_tables_of_the_paper_plan(
     assert (planned["train"], planned["evaluate"]) == (train, evaluate)
 
 
+@pytest.mark.slow
 def test_a_run_of_war_plans_its_thin_network(tmp_path: Path) -> None:
     workflow = Workflow(copy(tmp_path), {})
     run = "results/paper/cells/cifar10/wrn-34-1/war/lam-0/seed-2/run.json"
@@ -168,8 +168,12 @@ def test_a_bad_configuration_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json", "6n \\+ 4"),
-        ("tables/table9.csv", "unknown experiment"),
+        pytest.param(
+            "cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json",
+            "6n \\+ 4",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("tables/table9.csv", "unknown experiment", marks=pytest.mark.slow),
         ("tables/table2.csv", r"table2 is left out \(experiments.table2 is null\)"),
     ],
 )
@@ -189,19 +193,6 @@ def test_planning_says_once_which_methods_keep_their_own_value(
     said = capsys.readouterr().err
     assert said.count("train.epochs=3 is not for rst (200)") == 1
     assert len(said.splitlines()) == 1
-
-
-def test_planning_names_finished_runs_of_other_settings(
-    tiny: Callable[..., Config],
-    attacked: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-) -> None:
-    for epochs, count in ((3, 0), (4, 1)):
-        config = tiny(f"results={attacked}", f"train.epochs={epochs}")
-        monkeypatch.setenv("REPRODUCE_CONFIG", "")
-        Harness(config.model_dump(mode="json"))
-        assert capsys.readouterr().err.count("--forcerun train evaluate") == count
 
 
 def test_jobs_get_the_paths_that_were_planned(
