@@ -44,13 +44,13 @@ rule evaluate:
 
 # One attack on a published checkpoint.  The job succeeds also where the checkpoint cannot be
 # had: its output says whether it could, and why not, and the table says it too.  So neither
-# records nor checkpoints are declared.  The job needs the outcome of the one before: update().
+# records nor checkpoints are declared: to try again delete the output.
 rule evaluate_published:
     input:
         images=ancient(HARNESS.prepared / "{dataset}.npz"),
         manifest=HARNESS.prepared / "{dataset}.json",
     output:
-        update(HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json"),
+        HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json",
     log:
         HARNESS.logs
         / "evaluate-published"
@@ -72,7 +72,6 @@ rule evaluate_published:
         preset=PRESET,
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.published_attack(**wildcards).spec.digest,
-        attempt=lambda wildcards: HARNESS.published_attack(**wildcards).attempt(),
         limit=lambda wildcards, resources: HARNESS.limit(
             HARNESS.published_request(**wildcards), resources.runtime
         ),
