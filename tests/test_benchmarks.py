@@ -17,7 +17,7 @@ from reproduce.experiments.cost import forward_operations
 from reproduce.objectives.base import Objective
 from reproduce.registry import dataset_facts
 from reproduce.results.plan import PAPER_SPEEDS
-from reproduce.training.step import Calls, plain_calls
+from reproduce.training.step import StepModules, plain_modules
 
 CPU = torch.device("cpu")
 TINY = Case(method="trades", architecture="wrn-10-0.5", batch=8)
@@ -177,11 +177,11 @@ def test_steps_are_compiled_as_asked(
 ) -> None:
     compiled: list[set[int]] = []
 
-    def calls(model: torch.nn.Module, objective: Objective, sizes: set[int]) -> Calls:
+    def calls(model: torch.nn.Module, objective: Objective, sizes: set[int]) -> StepModules:
         compiled.append(sizes)
-        return plain_calls(model, objective)
+        return plain_modules(model, objective)
 
-    monkeypatch.setattr(cases, "compiled_calls", calls)
+    monkeypatch.setattr(cases, "compiled_modules", calls)
     forms = ["eager", "graph", "compiled-graph"]
     asked = [TINY.model_copy(update={"form": form}) for form in forms]
     found = steps.measure_steps(tiny(), asked, 1, PEAKS, CPU, Budget(60.0), lambda _: None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import EPOCHS, STEPS, never, quiet, results, stop_at
-from step_cases import LAM_TENSOR, batch, network, recipe_of
+from step_cases import LAM_TENSOR, algorithm_of, batch, network
 
 from reproduce.cell import Cell, parse_cell
 from reproduce.compute import compilation
@@ -26,7 +26,7 @@ from reproduce.training import loop
 from reproduce.training import step as step_module
 from reproduce.training import trace as trace_module
 from reproduce.training import train as run
-from reproduce.training.step import BySize, StepResult, compiled_calls, plain_calls, train_step
+from reproduce.training.step import BySize, StepResult, compiled_modules, plain_modules, train_step
 from reproduce.training.trace import NonFiniteLossError, Trace
 from reproduce.training.train import train_cell
 
@@ -39,11 +39,11 @@ def test_a_compiled_step_leaves_the_same_weights() -> None:
     for is_compiled in (False, True):
         model = copy.deepcopy(network(torch.float64))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        recipe = recipe_of("trades", "acc", 0.01)
-        calls = compiled_calls(model, recipe.objective, {8}) if is_compiled else None
+        algorithm = algorithm_of("trades", "acc", 0.01)
+        calls = compiled_modules(model, algorithm.objective, {8}) if is_compiled else None
         for index in range(2):
             stream = generator(0, "attack", 1, index)
-            train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream, calls)
+            train_step(model, optimizer, algorithm, images, labels, LAM_TENSOR, stream, calls)
         states.append(model.state_dict())
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-10, atol=1e-12, msg=name)
@@ -54,11 +54,11 @@ def test_a_compiled_step_leaves_the_same_weights() -> None:
 )
 def test_both_terms_are_one_graph(method: str, order: str) -> None:
     images, labels = batch(torch.float32)
-    objective = recipe_of(method, order).objective
-    terms = plain_calls(network(torch.float32).train(), objective).terms
+    objective = algorithm_of(method, order).objective
+    terms = plain_modules(network(torch.float32).train(), objective).terms
     whole = torch.compile(terms, backend="eager", fullgraph=True)
     found = whole(images, images + 0.01, labels)
-    again = plain_calls(network(torch.float32).train(), objective).terms
+    again = plain_modules(network(torch.float32).train(), objective).terms
     torch.testing.assert_close(found, again(images, images + 0.01, labels))
 
 
@@ -104,7 +104,7 @@ def test_a_run_that_goes_on_uncompiled_says_so(
     said: list[str] = []
     # what it would compile is not the question here
     monkeypatch.setattr(
-        loop, "compiled_calls", lambda model, objective, *_: loop.plain_calls(model, objective)
+        loop, "compiled_modules", lambda model, objective, *_: loop.plain_modules(model, objective)
     )
     train_cell(tiny("machine.compile=always"), cell, said.append, never)
     assert any("begun not compiled, now compiled" in line for line in said)
@@ -216,10 +216,10 @@ def test_bf16_keeps_the_loss_in_float32() -> None:
     """The processor's autocast would take it in bfloat16."""
     images, labels = batch(torch.float32)
     model = network(torch.float32)
-    recipe = recipe_of("trades", "ca")
+    algorithm = algorithm_of("trades", "ca")
     with forward_in("bf16", images.device):
         assert model(images).dtype == torch.bfloat16
-        calls = plain_calls(model, recipe.objective)
+        calls = plain_modules(model, algorithm.objective)
         assert calls.network(images).dtype == torch.float32
         terms = calls.terms(images, images + 0.01, labels)
     assert [term.dtype for term in terms] == [torch.float32, torch.float32]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import never, quiet, results, stop_at
-from step_cases import KINDS, LAM_TENSOR, batch, network, recipe_of
+from step_cases import KINDS, LAM_TENSOR, algorithm_of, batch, network
 
 from reproduce.cell import parse_cell
 from reproduce.compute.compilation import Graphs, wants_graphs
@@ -28,11 +28,11 @@ def _state_after(graphs_of: Callable[[torch.nn.Module], Graphs | None], *kind: o
     """Take steps on batches of 8, 8, 5 (the end of an epoch) and 8 images."""
     model = copy.deepcopy(network(torch.float64))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
-    recipe, graphs, lam, seen = recipe_of(*kind), graphs_of(model), LAM_TENSOR, []
+    algorithm, graphs, lam, seen = algorithm_of(*kind), graphs_of(model), LAM_TENSOR, []
     for index, size in enumerate((8, 8, 5, 8)):
         images, labels = (part[:size] for part in batch(torch.float64, seed=index))
         stream = generator(0, "attack", 1, index)
-        result = train_step(model, optimizer, recipe, images, labels, lam, stream, graphs=graphs)
+        result = train_step(model, optimizer, algorithm, images, labels, lam, stream, graphs=graphs)
         lam = result.lam
         seen.append(result)
     return [*(v for step in seen for v in step), *model.state_dict().values()]

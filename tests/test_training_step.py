@@ -11,11 +11,11 @@ from step_cases import (
     LAM,
     LAM_TENSOR,
     RATE,
+    algorithm_of,
     batch,
     network,
     noise_of,
     our_step,
-    recipe_of,
     reference_step,
 )
 from torch import Tensor, nn
@@ -143,7 +143,7 @@ def test_number_of_forward_passes(method: str, forwards: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     images, labels = batch(torch.float32)
     train_step(
-        model, optimizer, recipe_of(method, "ca"), images, labels, LAM_TENSOR, generator(0, "a")
+        model, optimizer, algorithm_of(method, "ca"), images, labels, LAM_TENSOR, generator(0, "a")
     )
     assert model.images == forwards * len(images)
 

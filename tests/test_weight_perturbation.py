@@ -13,7 +13,7 @@ from reproduce.cell import parse_cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import Stopped
 from reproduce.training.train import train_cell
-from reproduce.training.weight_perturbation import perturb_weights, take_back
+from reproduce.training.weight_perturbation import perturb_weights, restore_weights
 
 GAMMA = 0.005
 CELL = parse_cell("digits/wrn-10-0.25/awp-trades/lam-2/seed-0")
@@ -56,7 +56,7 @@ def test_the_perturbation_is_as_long_as_it_says_and_climbs() -> None:
         statistics, before["block1.layer.0.bn1.running_mean"], rtol=0, atol=0
     )
     assert loss() > low
-    take_back(model, moves)
+    restore_weights(model, moves)
     for name, weight in model.named_parameters():
         torch.testing.assert_close(weight, before[name], rtol=1e-12, atol=1e-14)
 

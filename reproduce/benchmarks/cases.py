@@ -19,10 +19,10 @@ from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.models.load import build_model
 from reproduce.registry import dataset_facts
 from reproduce.training.step import (
+    build_algorithm,
     build_optimizer,
-    build_recipe,
-    compiled_calls,
-    plain_calls,
+    compiled_modules,
+    plain_modules,
     train_step,
 )
 
@@ -57,22 +57,22 @@ def our_step(config: Config, case: Case, device: torch.device) -> Step:
     This is the only place where the benchmarks know how a step is taken.
     """
     spec = spec_of(config, case)
-    recipe = replace(build_recipe(spec, zeta=None), precision=case.precision)
+    algorithm = replace(build_algorithm(spec, zeta=None), precision=case.precision)
     model = build_model(case.architecture, dataset_facts(DATASET))
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, _idle(spec.train))
     images, labels = _batch(case, device, torch.channels_last)
     lam = torch.tensor(LAM, dtype=torch.float64, device=device)
-    calls = plain_calls(model, recipe.objective)
+    calls = plain_modules(model, algorithm.objective)
     if case.form.startswith("compiled"):
-        calls = compiled_calls(model, recipe.objective, {case.batch})
+        calls = compiled_modules(model, algorithm.objective, {case.batch})
     graphs = Graphs(model, {case.batch}) if case.form.endswith("graph") else None
 
     def step(batch: int) -> object:
         stream = generator(0, "benchmark", device=device)
         some = images[:batch], labels[:batch]
         with compiling():
-            return train_step(model, optimizer, recipe, *some, lam, stream, calls, graphs=graphs)
+            return train_step(model, optimizer, algorithm, *some, lam, stream, calls, graphs=graphs)
 
     return step
 

@@ -10,7 +10,7 @@ from reproduce.config.fields import Checkpoint
 from reproduce.config.grids import AttackTable, ComparisonTable, Curves, Grid, TuningTable
 from reproduce.config.schema import Config, PGDAttack
 from reproduce.core.errors import HarnessError
-from reproduce.experiments.spec import thin_cell
+from reproduce.experiments.spec import zeta_source
 from reproduce.paper.published import published
 from reproduce.registry import parse_architecture
 
@@ -65,7 +65,7 @@ def training_runs(config: Config, cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Return cells and the runs they need trained first, each once, those first."""
     found: dict[Cell, None] = {}
     for cell in cells:
-        thin = thin_cell(config, cell)
+        thin = zeta_source(config, cell)
         found |= {run: None for run in (thin, cell) if run is not None}
     return tuple(found)
 

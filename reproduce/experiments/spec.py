@@ -135,7 +135,7 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
         **_crop(config, cell.dataset),
     }
     if method.lambda_rule == "war":
-        thin = thin_cell(config, cell)
+        thin = zeta_source(config, cell)
         # with a zeta that is given the thin network plays no part
         read = {"zeta", "alpha"} if thin is None else None
         settings["war"] = config.war.model_dump(include=read)
@@ -155,7 +155,7 @@ def _crop(config: Config, dataset: str) -> dict[str, int]:
     return {"crop": config.data.imagenet_crop} if folder else {}
 
 
-def thin_cell(config: Config, cell: Cell) -> Cell | None:
+def zeta_source(config: Config, cell: Cell) -> Cell | None:
     """Return the run that a cell's zeta is measured from; None if it needs none."""
     war = config.war
     if METHODS[cell.method].lambda_rule != "war" or war.zeta != "measured":

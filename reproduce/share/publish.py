@@ -28,7 +28,7 @@ from reproduce.core.files import (
 from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_table, planned_evaluations, planned_runs, table_names
-from reproduce.experiments.history import read_trace, thinned, write_trace
+from reproduce.experiments.history import read_trace, subsampled, write_trace
 from reproduce.experiments.runs import Published, RunInfo, damaged_file, problem_with, read_run
 from reproduce.experiments.spec import training_spec
 from reproduce.figures import available_figures, make
@@ -116,7 +116,7 @@ without prepared images or weights). The second copies these runs and records as
 def _facts(config: Config, runs: Iterable[RunInfo]) -> str:
     """Return a table of what all runs ran on."""
     runs = list(runs)
-    pieces = [piece for run in runs for piece in run.pieces]
+    pieces = [piece for run in runs for piece in run.sessions]
     versions = [
         ", ".join(f"{name} {number}" for name, number in piece.versions.items()) for piece in pieces
     ]
@@ -225,7 +225,7 @@ def publish(
 ) -> About:
     """Write the finished runs of a configuration where others can take them from.
 
-    Into ``<folder>/<preset>`` go run.json, epochs, thinned trace and records of every run
+    Into ``<folder>/<preset>`` go run.json, epochs, subsampled trace and records of every run
     that was trained to its end; tables, comparisons, figures and claims, made from what is
     published; the configuration; and a README.md that says of all that what it is.
 
@@ -374,7 +374,7 @@ def _publish_run(
         if every == 1:
             _copy(paths.trace_file(source), trace)
         else:
-            write_trace(trace, thinned(read_trace(paths.trace_file(source), cell), every))
+            write_trace(trace, subsampled(read_trace(paths.trace_file(source), cell), every))
     told["trace"] = sha256_of_file(trace)
     about = Published(name=name, weights=weights, every=every)
     told["published"] = about.model_dump(mode="json")

@@ -13,7 +13,7 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import is_sealed, read_json, read_npz
 from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments.paths import checkpoint_of
-from reproduce.experiments.runs import ImagesInfo, Piece
+from reproduce.experiments.runs import ImagesInfo, Session
 from reproduce.experiments.spec import AttackSpec, EvaluationSpec, attack_spec, evaluation_spec
 from reproduce.registry import DatasetFacts, dataset_facts
 from reproduce.share.verification_finding import OTHER_SETTINGS, UNEXPECTED, Finding, unexpected
@@ -57,7 +57,7 @@ class _Summary(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     data: ImagesInfo
-    pieces: list[Piece]
+    pieces: list[Session]
     seconds: float
 
 

@@ -18,7 +18,7 @@ from reproduce.experiments import paths
 from reproduce.experiments.cost import parameters
 from reproduce.experiments.history import read_epochs
 from reproduce.experiments.paths import checkpoint_of
-from reproduce.experiments.runs import RunInfo, check_state
+from reproduce.experiments.runs import RunInfo, read_rows
 from reproduce.experiments.schedules import measured_epochs
 from reproduce.experiments.spec import TrainingSpec, checkpoints, training_spec
 from reproduce.registry import dataset_facts
@@ -170,12 +170,12 @@ def _check_state(found: CheckedRun, name: str, path: Path) -> None:
         found.add("damaged", name, str(error))
         return
     try:
-        progress = check_state(path)
+        saved = read_rows(path)
     except (HarnessError, *UNEXPECTED):
         found.add("damaged", name, "its tensors or its progress do not match their checksum")
         return
     of = "of a run that is not finished" if found.run is None else "and left over by a finished run"
-    found.add("stands", name, f"saved in epoch {progress['epoch']} {of}")
+    found.add("stands", name, f"saved in epoch {saved.progress['epoch'] if saved else '?'} {of}")
 
 
 def _check_told(found: CheckedRun, cell_id: str, path: Path) -> None:
@@ -203,10 +203,10 @@ def _check_told(found: CheckedRun, cell_id: str, path: Path) -> None:
     if not set(told.models) == set(checkpoints(train)) == set(told.checkpoint_epochs):
         raise HarnessError("it names other checkpoints than its settings keep")
     # seconds of the pieces are rounded, and so is their sum
-    seconds = math.fsum(piece.seconds for piece in told.pieces)
+    seconds = math.fsum(piece.seconds for piece in told.sessions)
     if not math.isclose(seconds, told.seconds, rel_tol=_ROUNDING, abs_tol=0.01):
         raise HarnessError(f"its pieces took {seconds:g} seconds together, it says {told.seconds}")
-    if set(told.hardware) != {piece.name for piece in told.pieces}:
+    if set(told.hardware) != {piece.name for piece in told.sessions}:
         raise HarnessError("it names other hardware than its pieces do")
     found.run, found.spec = told, spec
 

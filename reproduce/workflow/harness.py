@@ -48,8 +48,8 @@ from reproduce.experiments.spec import (
     evaluation_spec,
     lemma_digest,
     protocol_digest,
-    thin_cell,
     training_spec,
+    zeta_source,
 )
 from reproduce.figures import available_figures
 from reproduce.registry import EXTRA, dataset_facts
@@ -307,7 +307,7 @@ class Jobs(Configured):
     @for_rules
     def trained_first(self, cell: str) -> list[Path]:
         """Return the traces of the runs that a cell's training measures something from."""
-        thin = thin_cell(self.config, parse_cell(cell))
+        thin = zeta_source(self.config, parse_cell(cell))
         return [] if thin is None else [paths.trace_file(self.cells / thin.id)]
 
     @for_rules
