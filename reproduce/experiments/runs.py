@@ -133,13 +133,7 @@ class RunInfo(_Part):
 
 
 def read_run(folder: Path) -> RunInfo | None:
-    """Read a run's run.json; None if there is none.
-
-    Raises
-    ------
-    HarnessError
-        If it is damaged.
-    """
+    """Read a run's run.json; None if there is none, HarnessError if it is damaged."""
     path = paths.run_file(folder)
     if not path.is_file():
         return None
@@ -155,18 +149,8 @@ def problem_with(
 ) -> str | None:
     """Say why a run does not serve as the one that `spec` asks for; None if it does.
 
-    Looks at settings, images and presence of the files, not at their bytes.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    spec : TrainingSpec
-        What is asked for.
-    run : RunInfo or None
-        What run.json says; None where there is none.
-    folder : Path, optional
-        Where its files lie, if not in the cell's own folder.
+    Looks at settings, images and presence of the files, not at their bytes.  The files lie in
+    the cell's own folder unless another is given.
     """
     if run is None:
         return "is not trained"
@@ -207,36 +191,22 @@ def state_file(folder: Path, digest: str) -> Path:
 
 
 class SavedTrace(NamedTuple):
-    """Progress and trace of a run that has not ended, and when they were saved.
-
-    Attributes
-    ----------
-    progress : dict
-        Epoch (from 1), step, and what else the state's header says.
-    iterations : int
-        Number of iterations done.
-    rows : ndarray
-        float64, shape (rows, columns): `TRACE_COLUMNS` of all iterations, or of the last ones.
-    written : float
-        Time of the file, in seconds since 1970.
-    """
+    """Progress and trace of a run that has not ended, and when they were saved."""
 
     progress: dict[str, Any]
+    """Epoch (from 1), step, and what else the state's header says."""
     iterations: int
     rows: NDArray[np.float64]
+    """`TRACE_COLUMNS` of all iterations, or of the last ones; shape (rows, columns)."""
     written: float
+    """Time of the file, in seconds since 1970."""
 
 
 def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
     """Read the progress of a saved state and its trace, or the last rows of that; None if absent.
 
     A run that ends removes its state at any moment, so whether one is there is known only
-    from opening it.
-
-    Raises
-    ------
-    HarnessError
-        If the file is cut short or no saved state.
+    from opening it.  HarnessError if it is damaged.
     """
     try:
         written = path.stat().st_mtime
@@ -255,24 +225,16 @@ def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
 
 
 class Found(NamedTuple):
-    """How far the run with certain settings is, by its files.
-
-    Attributes
-    ----------
-    run : RunInfo or None
-        What run.json says, of whatever settings it is.
-    problem : str or None
-        Why that does not serve as the finished run; None if it does.
-    saved : SavedTrace or None
-        What an unfinished run has saved.
-    damage : str or None
-        What is damaged, if that keeps one from telling.
-    """
+    """How far the run with certain settings is, by its files."""
 
     run: RunInfo | None
+    """What run.json says, of whatever settings it is."""
     problem: str | None
+    """Why that does not serve as the finished run; None if it does."""
     saved: SavedTrace | None = None
+    """What an unfinished run has saved."""
     damage: str | None = None
+    """What is damaged, if that keeps one from telling."""
 
     @property
     def finished(self) -> RunInfo | None:

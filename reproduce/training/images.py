@@ -19,28 +19,17 @@ from reproduce.registry import DatasetFacts
 
 @dataclass(frozen=True)
 class RunImages:
-    """What a run is trained on and measured on, on its device.
-
-    Attributes
-    ----------
-    facts : DatasetFacts
-        Of the data set.
-    batches : BatchSource
-        What the network is trained on.
-    test, val : EvaluationStore
-        What it is measured on; no `val` where no images are held out.
-    checksum : str
-        Of the data set, and after a blank of the extra images.
-    about : dict
-        What run.json says of them.
-    """
+    """What a run is trained on (`batches`) and measured on (`test`, `val`), on its device."""
 
     facts: DatasetFacts
     batches: BatchSource
     test: EvaluationStore
     val: EvaluationStore | None
+    """None where no images are held out."""
     checksum: str
+    """Of the data set, and after a blank of the extra images."""
     about: dict[str, Any]
+    """What run.json says of them."""
 
 
 def open_images(
@@ -48,10 +37,7 @@ def open_images(
 ) -> RunImages:
     """Put the images of a run on its device; those of a folder are decoded on demand.
 
-    Raises
-    ------
-    HarnessError
-        If images are not prepared, damaged, or fewer than the settings ask for.
+    HarnessError if they are not prepared, damaged, or fewer than the settings ask for.
     """
     dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
     splits, loaders = split_dataset(spec, dataset), config.machine.loaders
@@ -93,11 +79,7 @@ def build_batches(
 ) -> tuple[BatchSource, dict[str, Any] | None]:
     """Return the batches of a run (of files: this process's share), and what its extra images are.
 
-    Raises
-    ------
-    HarnessError
-        If extra images are needed and not prepared, or fewer than the settings ask for,
-        or a batch has too few images for the group.
+    HarnessError if extra images are not prepared or too few, or a batch is too small for the group.
     """
     size, seed = spec.train.batch_size, spec.parsed.seed
     if isinstance(train, FileSplit):

@@ -77,35 +77,7 @@ def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
 
 @dataclass
 class TrainingLoop:
-    """Trains one network from where its state is.
-
-    Attributes
-    ----------
-    spec : TrainingSpec
-        What to compute.
-    model, optimizer
-        Already in the condition that `state` describes.
-    algorithm : Algorithm
-        How a step is taken.
-    images : RunImages
-        What the network is trained on and measured on.
-    state : RunState
-        Where to begin; updated in place.
-    state_path : Path
-        File of the saved state.
-    eval_batch : int
-        Images at once when the network is measured.
-    save_minutes : float
-        After how long the state is saved within an epoch.
-    stop : callable
-        Gives a reason to stop, or None.
-    group : Group
-        The processes that train the network together.
-    compiled : bool
-        Whether the network is compiled.
-    graphs : bool
-        Whether steps and validation are recorded as CUDA graphs.
-    """
+    """Trains one network from where `state` is, which it updates; model and optimizer match it."""
 
     spec: TrainingSpec
     model: nn.Module
@@ -115,11 +87,15 @@ class TrainingLoop:
     state: RunState
     state_path: Path
     eval_batch: int
+    """Images at once when the network is measured."""
     save_minutes: float
+    """After how long the state is saved within an epoch."""
     stop: StopReason
     group: Group = ALONE
+    """The processes that train the network together."""
     compiled: bool = False
     graphs: bool = False
+    """Whether steps and validation are recorded as CUDA graphs."""
 
     def __post_init__(self) -> None:
         self.cell, rows = self.spec.parsed, self.state.trace.rows

@@ -19,17 +19,7 @@ from reproduce.training.trace import Trace
 
 @dataclass
 class Best:
-    """The best checkpoint so far by one measure.
-
-    Attributes
-    ----------
-    epoch : int
-        Its epoch, from 1.
-    accuracy : float
-        The measure, in percent: robust accuracy, or natural where nothing is attacked.
-    weights : dict of str to Tensor
-        A copy of the network's state, on the CPU.
-    """
+    """The best checkpoint so far by one measure, with a copy of its weights on the CPU."""
 
     epoch: int
     accuracy: float
@@ -38,31 +28,18 @@ class Best:
 
 @dataclass
 class RunState:
-    """How far a run is.
-
-    Attributes
-    ----------
-    epoch, step : int
-        The current epoch, from 1, and the steps done in it.
-    trace : Trace
-        Rows of all iterations done.
-    epochs : list of dict
-        Metrics after every finished epoch that was measured.
-    best : dict
-        Best checkpoints by name.
-    sessions : list of dict
-        Seconds and hardware of every process that worked on the run.
-    zeta : float or None
-        The ratio that WAR steers to, the same in all sessions; None for other methods.
-    """
+    """How far a run is: the current epoch, from 1, the steps done in it, and what came before."""
 
     epoch: int = 1
     step: int = 0
     trace: Trace = field(default_factory=Trace)
     epochs: list[dict[str, float]] = field(default_factory=list)
+    """Metrics after every finished epoch that was measured."""
     best: dict[Checkpoint, Best] = field(default_factory=dict)
     sessions: list[dict[str, Any]] = field(default_factory=list)
+    """Seconds, hardware and software of every process that worked on the run."""
     zeta: float | None = None
+    """The ratio that WAR steers to, the same in all sessions; None for other methods."""
 
 
 def save_state(

@@ -13,13 +13,7 @@ _FETCHED_TOGETHER = {"cpu": 1, "cuda": 50}
 
 
 class NonFiniteLossError(Exception):
-    """A loss became NaN or infinite, or a step made the weights so.
-
-    Attributes
-    ----------
-    iteration, epoch : int
-        Where, both from 1.
-    """
+    """A loss became NaN or infinite, or a step made the weights so; both places from 1."""
 
     def __init__(self, iteration: int, epoch: int) -> None:
         super().__init__(
@@ -30,7 +24,7 @@ class NonFiniteLossError(Exception):
 
 
 class Trace:
-    """Rows of `TRACE_COLUMNS`, one an iteration; `rows` are those of earlier sessions."""
+    """Rows of `TRACE_COLUMNS`, one an iteration; it begins with those of earlier sessions."""
 
     def __init__(self, rows: list[list[float]] | None = None) -> None:
         self.rows = rows or []
@@ -42,13 +36,7 @@ class Trace:
         self._arrived: torch.cuda.Event | None = None
 
     def add(self, epoch: int, rate: float, step: StepResult) -> None:
-        """Add a row, and check the loss of what has been added every few iterations.
-
-        Raises
-        ------
-        NonFiniteLossError
-            Naming the first iteration whose terms are not finite.
-        """
+        """Add a row; every few iterations fetch them and refuse losses that are not finite."""
         self._pending.append((epoch, rate, step))
         count = _FETCHED_TOGETHER[step.natural.device.type]
         if count == 1:

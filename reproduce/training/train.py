@@ -92,13 +92,7 @@ def train_cell(
 
 
 def check_sharing(spec: TrainingSpec, group: Group) -> None:
-    """Refuse to train a network by several processes where that would change what is computed.
-
-    Raises
-    ------
-    HarnessError
-        If the images are not files, or a step needs more of the others than gradients.
-    """
+    """Refuse several processes where they would have to share more than gradients."""
     if group.count == 1:
         return
     if dataset_facts(spec.parsed.dataset).storage == "arrays" or spec.war or spec.awp:
@@ -297,13 +291,7 @@ def _write_results(
 def _wants_compiling(
     machine: Machine, spec: TrainingSpec, passes: float, device: torch.device, group: Group
 ) -> bool:
-    """Return whether a run goes on compiled that has so many passes left.
-
-    Raises
-    ------
-    HarnessError
-        If the configuration demands it, and several processes train the run.
-    """
+    """Return whether a run that has so many forward passes left goes on compiled."""
     if group.count > 1:
         if machine.compile == "always":
             raise HarnessError(

@@ -18,19 +18,11 @@ from reproduce.evaluation.records import compute_metrics
 
 @dataclass(frozen=True)
 class Measured:
-    """What an epoch's network reached on some images.
-
-    Attributes
-    ----------
-    metrics : dict
-        Percentages by name.
-    chooses : float
-        The one by which the best epoch is chosen: robust accuracy, or natural accuracy
-        where nothing is attacked.
-    """
+    """What an epoch's network reached on some images, in percent by the metrics' names."""
 
     metrics: dict[str, float]
     chooses: float
+    """The best epoch has the most of this: robust accuracy, or natural where nothing attacks."""
 
     def columns(self, split: str) -> dict[str, float]:
         """Return the metrics under their names in epochs.csv."""
@@ -54,29 +46,10 @@ def measure(
 ) -> Measured:
     """Measure a network on a split; each process of a group takes a part of it.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The same in all processes.
-    store : EvaluationStore
-        The images.
-    how : Validation or None
-        The attack; None to measure natural accuracy alone.
-    place : (int, str, int)
-        Seed, purpose and epoch, which decide the attack's random starts.
-    batch_size : int
-        Images a batch; has no influence on the random starts.
-    group : Group
-        The processes.
-    advance : callable
-        Called after each batch with the number of images done.
-    graphs : Graphs, optional
-        Records the attack on a whole batch.
-
-    Raises
-    ------
-    HarnessError
-        If the network answers with NaN or infinity, or an image cannot be read.
+    Without `how` nothing is attacked.  The random starts of the attack depend on `place` (seed,
+    purpose, epoch) and not on the batch size.  `advance` is called after each batch with the
+    number of images done, `graphs` records the attack on a whole batch.  HarnessError if the
+    network answers with NaN or infinity, or an image cannot be read.
     """
     start, stop = group.part(len(store))
     part = StorePart(store, start, stop)
