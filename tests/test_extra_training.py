@@ -18,7 +18,7 @@ from reproduce.experiments import paths
 from reproduce.experiments.runs import problem_with, read_run
 from reproduce.experiments.spec import training_spec
 from reproduce.results.protocol import deviations
-from reproduce.training.images import build_batches, cut
+from reproduce.training.images import build_batches, split_dataset
 from reproduce.training.train import train_cell
 
 RST = parse_cell("cifar10/wrn-10-0.5/rst/lam-6/seed-0")
@@ -63,7 +63,7 @@ def test_batches_are_half_extra_images(config: Config) -> None:
     from reproduce.data.sources import load_prepared
 
     dataset = load_prepared(paths.prepared_file(config, "cifar10"))
-    train, cpu = cut(spec, dataset).train, torch.device("cpu")
+    train, cpu = split_dataset(spec, dataset).train, torch.device("cpu")
     batches, _ = build_batches(config, spec, train, dataset.facts, cpu)
     assert batches.steps(1) == IMAGES // 8
     assert len(batches.batch(1, 0)[1]) == 8
