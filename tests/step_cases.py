@@ -1,6 +1,7 @@
 """One step of each method on a small network and batch, ours and the reference's."""
 
 import copy
+from functools import partial
 
 import reference_steps
 import torch
@@ -85,29 +86,12 @@ def our_step(
     return step, model
 
 
-def reference_step(
-    model: nn.Module,
-    method: str,
-    order: str,
-    images: Tensor,
-    labels: Tensor,
-    noise: Tensor,
-    gamma: float = 0.0,
-    zeta: float | None = None,
-) -> reference_steps.Step:
-    return reference_steps.training_step(
-        model,
-        method,
-        images,
-        labels,
-        noise,
-        lam=LAM,
-        order=order,
-        epsilon=ATTACK.epsilon,
-        step_size=ATTACK.step_size,
-        steps=ATTACK.steps,
-        rate=RATE,
-        weight_decay=DECAY,
-        gamma=gamma,
-        zeta=zeta,
-    )
+reference_step = partial(
+    reference_steps.training_step,
+    lam=LAM,
+    epsilon=ATTACK.epsilon,
+    step_size=ATTACK.step_size,
+    steps=ATTACK.steps,
+    rate=RATE,
+    weight_decay=DECAY,
+)

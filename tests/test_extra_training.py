@@ -115,12 +115,6 @@ def test_settings_of_extra_images_concern_the_methods_that_use_them() -> None:
     assert training_spec(moved, RST) == training_spec(paper, RST)
 
 
-@pytest.mark.parametrize("fraction", [0, -0.5, 1])
-def test_a_part_of_a_batch_is_neither_none_nor_all(fraction: float) -> None:
-    with pytest.raises(HarnessError, match=r"mixed\.extra_fraction"):
-        build_config({"preset": "paper", "mixed": {"extra_fraction": fraction}})
-
-
 # run to its end in test_table4.py
 def test_snakemake_prepares_the_extra_images_first(config: Config, tmp_path: Path) -> None:
     tree = json.loads(config.model_dump_json(exclude={"results"}))

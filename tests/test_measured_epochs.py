@@ -14,7 +14,6 @@ from reproduce.cell import Cell, parse_cell
 from reproduce.claims.statements import judge_claims
 from reproduce.config.load import load_config
 from reproduce.config.schema import Config, Train
-from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
 from reproduce.experiments.cost import attack_passes, training_passes, validation_passes
 from reproduce.experiments.grids import curve_cells
@@ -22,7 +21,7 @@ from reproduce.experiments.runs import read_run
 from reproduce.experiments.schedules import measured_epochs
 from reproduce.experiments.spec import training_spec
 from reproduce.figures import draw
-from reproduce.registry import METHODS, dataset_facts
+from reproduce.registry import dataset_facts
 from reproduce.results.frames import read_histories
 from reproduce.tables.checkpoints import read_choices
 from reproduce.training.train import train_cell
@@ -40,21 +39,6 @@ def test_which_epochs_are_measured(share: str, epochs: int) -> None:
     later = [epoch for epoch in range(1, epochs + 1) if epoch > Fraction(share) * epochs]
     assert list(measured_epochs(train)) == later
     assert epochs in measured_epochs(train)
-
-
-@pytest.mark.parametrize("preset", ["mini", "paper"])
-def test_presets_measure_every_epoch(preset: str) -> None:
-    config = load_config("{}", preset)
-    assert {config.train_of(method).validation.start for method in METHODS} == {0}
-
-
-@pytest.mark.parametrize("value", ["1", "-0.1", "late"])
-@pytest.mark.parametrize("place", ["train", "train_for.trades"])
-def test_a_start_that_is_no_share_is_refused(place: str, value: str) -> None:
-    with pytest.raises(HarnessError) as caught:
-        load_config("{}", "paper", [f"{place}.validation.start={value}"])
-    assert f"{place}.validation.start" in str(caught.value)
-    assert value in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["wrn-34-1/trades/lam-6", "wrn-34-10/at/lam-1"])

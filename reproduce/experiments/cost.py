@@ -85,8 +85,8 @@ def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float
         return 1.0
     crops = [phase.crop for phase in phases for _ in range(phase.epochs)]
     name = spec.parsed.architecture
-    cut = replace(facts, size=crops[epoch - 1])
-    return forward_operations(name, cut) / forward_operations(name, facts)
+    cropped = replace(facts, size=crops[epoch - 1])
+    return forward_operations(name, cropped) / forward_operations(name, facts)
 
 
 def step_passes(spec: TrainingSpec, epoch: int) -> int:
