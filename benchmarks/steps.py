@@ -34,10 +34,10 @@ from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.models.load import build_model
 from reproduce.registry import dataset_facts
 from reproduce.training.step import (
+    build_algorithm,
     build_optimizer,
-    build_recipe,
-    compiled_calls,
-    plain_calls,
+    compiled_modules,
+    plain_modules,
     train_step,
 )
 
@@ -83,23 +83,23 @@ class Timing:
 def our_step(config: Config, case: Case, device: torch.device) -> Step:
     """Return a call that takes one step of ours."""
     spec = _spec(config, case)
-    recipe = replace(build_recipe(spec, zeta=None), precision=case.precision)
+    algorithm = replace(build_algorithm(spec, zeta=None), precision=case.precision)
     model = build_model(case.architecture, _CIFAR)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     idle = spec.train.model_copy(update={"learning_rate": _IDLE_RATE})
     optimizer = build_optimizer(model, idle)
     images, labels = _batch(case, device, torch.channels_last)
     lam = torch.tensor(_LAM, dtype=torch.float64, device=device)
-    calls = plain_calls(model, recipe.objective)
+    calls = plain_modules(model, algorithm.objective)
     if case.form.startswith("compiled"):
-        calls = compiled_calls(model, recipe.objective, {case.batch})
+        calls = compiled_modules(model, algorithm.objective, {case.batch})
     graphs = Graphs(model, {case.batch}) if case.form.endswith("graph") else None
 
     def step() -> object:
         stream = generator(0, "benchmark", device=device)
         with compiling():
             return train_step(
-                model, optimizer, recipe, images, labels, lam, stream, calls, graphs=graphs
+                model, optimizer, algorithm, images, labels, lam, stream, calls, graphs=graphs
             )
 
     return step

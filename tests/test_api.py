@@ -64,8 +64,6 @@ def test_a_network_object(tiny: Callable[..., Config]) -> None:
         ({"network": "no-cell"}, "unknown cell id"),
     ],
 )
-def test_one_line_for_bad_input(
-    tiny: Callable[..., Config], arguments: dict, message: str
-) -> None:
+def test_one_line_for_bad_input(tiny: Callable[..., Config], arguments: dict, message: str) -> None:
     with pytest.raises(HarnessError, match=message):
         reproduce.evaluate(tiny(), **arguments)

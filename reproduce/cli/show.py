@@ -95,7 +95,7 @@ def _measure(config: Config, names: list[str]) -> None:
     from reproduce.compute.device import claimed, describe
     from reproduce.core.files import write_json
     from reproduce.experiments.spec import training_spec
-    from reproduce.training.measure import seconds_per_pass
+    from reproduce.training.train import seconds_per_pass
 
     found = {}
     with claimed(config.machine) as device:
