@@ -14,12 +14,10 @@ from faults import run
 from small_runs import SMALL_ATTACKS
 
 from reproduce.config.schema import Config
-from reproduce.core.files import SEAL
 from reproduce.experiments import paths
 
-# of run.json and a record's summary what says when, how fast and in how many pieces, not what;
-# and the checksum over that
-_HOW = ("pieces", "seconds", "gpu_hours", SEAL)
+# of run.json and a record's summary what says when, how fast and in how many pieces, not what
+_HOW = ("pieces", "seconds", "gpu_hours")
 
 
 def contents(folder: Path) -> dict[str, Any]:

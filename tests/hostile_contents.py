@@ -68,12 +68,6 @@ def _nan(config: Config) -> str:
     return f"cells/{CELL}/run.json"
 
 
-def _a_seal_of_null(config: Config) -> str:
-    told = read_json(run_of(config)) | {"json_sha256": None}
-    run_of(config).write_text(json.dumps(told))
-    return f"cells/{CELL}/run.json"
-
-
 def _seconds_beyond_all_numbers(config: Config) -> str:
     told = read_json(run_of(config))
     told["pieces"] = [told["pieces"][0] | {"seconds": 1e308}] * 2
@@ -135,7 +129,6 @@ CONTENTS = (
     _a_cell_of_a_monstrous_network,
     _a_cell_of_no_name,
     _nan,
-    _a_seal_of_null,
     _seconds_beyond_all_numbers,
     _places_that_wrap_around,
     _nan_weights,

@@ -179,7 +179,7 @@ def test_other_images_are_refused(
     shutil.copytree(digits_folder, folder)
     here = config.model_copy(update={"data": config.data.model_copy(update={"folder": folder})})
     manifest = paths.prepared_file(here, "digits").with_suffix(".json")
-    write_json(manifest, read_json(manifest) | {"sha256": "0" * 64}, sealed=False)
+    write_json(manifest, read_json(manifest) | {"sha256": "0" * 64})
     found = _imported(here, reference)
     assert all("trained with other images" in run.reason for run in found.values())
     # without prepared images nothing speaks against them
@@ -240,8 +240,8 @@ def test_only_published_runs_are_imported(config: Config, attacked: Path) -> Non
     assert "was not published" in found[0].reason
 
 
-def _edited(path: Path, sealed: bool = True, **values: object) -> None:
-    write_json(path, read_json(path) | values, sealed=sealed)
+def _edited(path: Path, **values: object) -> None:
+    write_json(path, read_json(path) | values)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,6 @@ def test_hostile_words_in_run_json(config: Config, reference: Path, published: o
     [
         ({"models": {"last": "0" * 64}}, "run.json is damaged"),
         ({"epochs": None}, "older than the checksums"),
-        ({"sealed": False}, "older than the checksums"),
         ({"spec": {}}, "otherwise than in their digest"),
     ],
 )

@@ -301,8 +301,8 @@ def save_manifest(path: Path, facts: DatasetFacts, train: int, test: int, sha256
         "test_images": test,
         "sha256": sha256,
     }
-    # unsealed: its checksum is of the images, and Snakemake compares its content
-    write_json(path.with_suffix(".json"), manifest, sealed=False)
+    # Snakemake compares its content
+    write_json(path.with_suffix(".json"), manifest)
 
 
 def load_arrays(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) -> Dataset:

@@ -413,7 +413,7 @@ def prepare_extra(name: str, source: Path, path: Path) -> None:
 
     write_atomically(path, write)
     manifest = {"extra": name, "images": len(labels), "sha256": checksum(arrays, _KEYS)}
-    write_json(path.with_suffix(".json"), manifest, sealed=False)
+    write_json(path.with_suffix(".json"), manifest)
 
 
 def load_extra(path: Path) -> ExtraImages:

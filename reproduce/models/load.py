@@ -17,15 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from reproduce.core.errors import HarnessError, brief
-from reproduce.core.files import (
-    SAVE_WEIGHTS,
-    StandIn,
-    expect_file,
-    read_tensors,
-    sha256_of_file,
-    write_atomically,
-)
+from reproduce.core.files import sha256_of_file, write_atomically
 from reproduce.core.rng import seeded
+from reproduce.core.tensors import SAVE_WEIGHTS, StandIn, expect_file, read_tensors
 from reproduce.models.densenet import DenseNetBC
 from reproduce.models.resnet50 import ResNet50
 from reproduce.models.wide_resnet import WideResNet

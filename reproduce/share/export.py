@@ -83,7 +83,7 @@ def export_cell(
     write_atomically(
         target.path,
         lambda part: torch.save(model.state_dict(), part),
-        before=lambda: write_json(target.card, card, sealed=False),
+        before=lambda: write_json(target.card, card),
     )
     say(f"Written: {target.path}")
     say(f"Written: {target.card}")

@@ -10,10 +10,6 @@ from reproduce.core.errors import one_line
 Verdict = Literal["stands", "damaged", "differs", "not checked"]
 VERDICTS: tuple[Verdict, ...] = ("stands", "damaged", "differs", "not checked")
 
-# characters of a line of text that a folder may decide
-_LONGEST = 400
-
-
 # why what is whole is not checked further
 OTHER_SETTINGS = "of other settings than this configuration's"
 # what counting with a stranger's values, or looking something up by them, may raise
@@ -42,7 +38,7 @@ class Finding:
 
     def __str__(self) -> str:
         parts = (self.verdict, self.path, self.reason)
-        return one_line(": ".join(part for part in parts if part), _LONGEST)
+        return one_line(": ".join(part for part in parts if part))
 
 
 @dataclass

@@ -1,7 +1,10 @@
 """Whether a file can be read at all: what its header promises, before anything is unpacked."""
 
 import json
+import tokenize
+import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -14,7 +17,6 @@ import pyarrow.parquet
 from safetensors import SafetensorError, safe_open
 
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import DAMAGED_FILE, check_head
 
 # an .npz of ours has six arrays or so; the largest has the images of a few examples
 _MOST_MEMBERS = 16
@@ -29,6 +31,55 @@ _MOST_ELEMENTS = 2**26
 _AT_ONCE = 65_536
 # of a type that numpy lacks: a KeyError or a TypeError
 _NO_TENSORS = (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError)
+
+
+# what zipfile, zlib and numpy's header reader raise on bytes that are not theirs
+DAMAGED_FILE = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def check_head(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> None:
+    """Refuse an array whose size is not the one that its head tells, before it is read.
+
+    Parameters
+    ----------
+    archive : ZipFile
+        The archive.
+    member : ZipInfo
+        The array in it.
+    kinds : str
+        Kinds of dtype that it may have, as numpy abbreviates them.
+
+    Raises
+    ------
+    ValueError
+        Saying what it is.  Of what is no array at all, as of `DAMAGED_FILE`.
+    """
+    name, found = member.filename, member.file_size
+    with archive.open(member) as content, warnings.catch_warnings():
+        # of what is written in the header, and of headers of Python 2: damaged ones have it
+        warnings.simplefilter("ignore")
+        version = np.lib.format.read_magic(content)
+        head = {(1, 0): np.lib.format.read_array_header_1_0}
+        head[2, 0] = np.lib.format.read_array_header_2_0
+        if version not in head:
+            raise ValueError(f"{name!r} is of version {version} of numpy's format")
+        shape, _, kind = head[version](content)
+        told = prod(shape) * kind.itemsize
+        # of elements without a byte, any number would fit
+        plain = kind.kind in kinds and not kind.hasobject and kind.itemsize
+        if not plain or min(shape, default=0) < 0 or told != found - content.tell():
+            raise ValueError(f"{name!r} has {found} bytes, not an array {shape} of {kind}")
 
 
 def check_npz(path: Path) -> None:

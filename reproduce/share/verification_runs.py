@@ -13,7 +13,7 @@ from reproduce.cell import Cell, parse_cell
 from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import is_sealed, read_json, sha256_of_file
+from reproduce.core.files import read_json, sha256_of_file
 from reproduce.experiments import paths
 from reproduce.experiments.cost import parameters
 from reproduce.experiments.history import read_epochs
@@ -130,18 +130,16 @@ def _check_finished(
         if name not in refused:
             found.add("damaged", name, why)
     if not found.findings and not refused:
-        _stands(config, found, files["run.json"].path)
+        _stands(config, found)
 
 
-def _stands(config: Config, found: CheckedRun, path: Path) -> None:
+def _stands(config: Config, found: CheckedRun) -> None:
     run = _known(found.run)
     kept = f"{len(found.weights)} checkpoints, {run.checkpoint_epochs['last']} epochs"
     if run.published is not None:
         kept += f"; published, with {len(run.kept)} of {len(run.models)} checkpoints"
-    missing = [] if is_sealed(path) else ["run.json"]
-    missing += [] if run.epochs is not None else ["epochs.csv"]
-    older = f"; no checksum of {' and '.join(missing)}, made before there was one"
-    reason = kept + (older if missing else "")
+    older = "; no checksum of epochs.csv, made before there was one"
+    reason = kept + (older if run.epochs is None else "")
     if _known(found.run).digest == _asked_for(config, found.cell):
         found.findings.append(Finding("stands", found.name, reason))
     else:
