@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from reproduce.compute.compilation import Graphs, compiling
-from reproduce.compute.distributed import ALONE, Group, LostProcessError
+from reproduce.compute.distributed import ALONE, Group
 from reproduce.config.fields import Checkpoint
 from reproduce.core.errors import CONTINUES, HarnessError, Stopped
 from reproduce.core.progress import ProgressBar
@@ -293,7 +293,7 @@ class TrainingLoop:
                 (lambda _: self._stop_or_save()) if stops else (lambda _: None),
                 self._graphs,
             )
-        except (Stopped, LostProcessError):
+        except Stopped:
             raise
         except HarnessError as error:
             raise HarnessError(
