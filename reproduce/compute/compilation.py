@@ -28,16 +28,10 @@ _VARIANTS = 64
 
 
 def wants_compiling(machine: Machine, passes: float, seconds: float = 0.0) -> bool:
-    """Say whether a network is compiled for some work.
+    """Say whether a network is compiled for some work; auto does so only where there is a compiler.
 
-    Parameters
-    ----------
-    machine : Machine
-        Its `device` and `compile`; auto compiles only where there is a compiler.
-    passes : float
-        Forward passes of images that are left to do; they decide on a CPU.
-    seconds : float
-        How long they take uncompiled, if that was measured; it decides on a GPU.
+    On a CPU the forward passes of images that are left decide, on a GPU the seconds that they take
+    uncompiled, if these were measured.
     """
     if machine.compile != "auto":
         return machine.compile == "always"
@@ -104,15 +98,11 @@ class Graphs:
     BatchNorm's statistics) must stay where it is.
 
     On a CPU there are no graphs: there the function is called again on copies of its inputs, and
-    its results are copied to where the first ones lie.  So whoever keeps a result that will be
-    overwritten is found out on a CPU as well.
+    its results are copied to where the first ones lie.  So code that keeps a result which will be
+    overwritten fails on a CPU as well.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The network; recording leaves its weights and statistics as they were.
-    sizes : collection of int
-        Batch sizes that are recorded; batches of another size are computed kernel by kernel.
+    Only batches of `sizes` images are recorded; others are computed kernel by kernel.  Recording
+    leaves weights and statistics of the model as they were.
     """
 
     def __init__(self, model: nn.Module, sizes: Collection[int]) -> None:
@@ -124,19 +114,8 @@ class Graphs:
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return function(*inputs), from its recording if there is one.
 
-        Parameters
-        ----------
-        key : hashable
-            Names the function: the same key must mean the same computation.
-        function : callable
-            Takes the inputs and returns tensors.
-        *inputs : Tensor
-            The first has the batch as its first dimension.
-
-        Raises
-        ------
-        HarnessError
-            If it cannot be recorded, naming the setting that does without.
+        The same `key` must mean the same computation; the first of the inputs has the batch as its
+        first dimension.
         """
         if len(inputs[0]) not in self._sizes:
             return function(*inputs)

@@ -31,11 +31,6 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
     `machine.jobs_per_gpu` to each, and both wait while all are taken: that is how
     several GPU jobs of one machine spread over its GPUs.  Every process of a `group`
     has a GPU of its own; they are taken together, or none is held.
-
-    Raises
-    ------
-    HarnessError
-        If a GPU is asked for where there is none, or a group for more than there are.
     """
     prepare_process(machine)
     if machine.device == "cpu":
@@ -124,30 +119,11 @@ def slots_folder() -> Path:
 def take_slots(
     held: ExitStack, folder: Path, cards: Sequence[str], wanted: int, slots: int, poll: float = 1.0
 ) -> list[int]:
-    """Wait until as many cards as wanted have a free slot each, and hold those.
+    """Wait until as many cards as wanted have a free slot each, and hold those until `held` closes.
 
-    The slots of a process that ends, however it ends, are free at once; whoever waits sees
-    it at the next look.
-
-    Parameters
-    ----------
-    held : ExitStack
-        Lets go of the slots when it is closed.
-    folder : Path
-        Where the locks lie.
-    cards : sequence of str
-        The cards, by names that are the same in every process.
-    wanted : int
-        How many cards, all at once: none is held while there are fewer.
-    slots : int
-        How many jobs may share a card.
-    poll : float
-        Seconds between two looks.
-
-    Returns
-    -------
-    list of int
-        Places in `cards`, all different.
+    Cards go by names that are the same in every process, and have `slots` slots each.  None is
+    held while there are fewer free ones than wanted.  The slots of a process that ends, however it
+    ends, are free at once; whoever waits looks every `poll` seconds.  Returns places in `cards`.
     """
     waiting = False
     while True:
@@ -243,12 +219,6 @@ def images_at_once(machine: Machine, device: torch.device, size: int) -> int:
     they keep for a gradient grows with the width of the images rather than their area:
     WideResNet-34-10 keeps 22 MiB an image of 32 pixels; ResNet-50 and Wide-ResNet-50-2
     keep 135 and 177 MiB an image of 288 pixels, of which nine times fewer go at once.
-
-    Examples
-    --------
-    >>> machine, cpu = Machine(eval_batch=500), torch.device("cpu")
-    >>> [images_at_once(machine, cpu, size) for size in (8, 32, 288)]
-    [500, 500, 55]
     """
     most = machine.eval_batch or _suited(machine, device)
     return max(1, most * _SIZE // max(size, _SIZE))

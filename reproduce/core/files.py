@@ -33,21 +33,9 @@ def write_atomically(
     """Have `write` fill a temporary file, and put that in the place of `path` in one step.
 
     A reader sees the old file or the new one, never a part; whatever goes wrong (full disk,
-    kill, exception), the old file stays as it was.
-
-    Parameters
-    ----------
-    path : Path
-        The file to write; missing folders are made.
-    write : callable
-        Called with the temporary path, of the same name in a folder beside `path`.
-    before : callable
-        Called once the new file is on the disk, right before it takes its place.
-
-    Raises
-    ------
-    HarnessError
-        If the disk is full or the folder cannot be written.
+    kill, exception), the old file stays as it was.  `write` gets the temporary path, of the same
+    name in a folder beside `path`; `before` is called once that is on the disk, right before it
+    takes its place.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,13 +139,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises
-    ------
-    HarnessError
-        If the file is missing, unreadable or no JSON object.
-    """
+    """Read a JSON file that holds an object, or say in one line what is wrong with it."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -203,13 +185,7 @@ def other_kind(path: Path) -> str | None:
 
 
 def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Read arrays of an .npz, without pickled objects; those that the file lacks are left out.
-
-    Raises
-    ------
-    HarnessError
-        If the file is missing, cut short or not an .npz of plain arrays.
-    """
+    """Read arrays of an .npz, without pickled objects; those that the file lacks are left out."""
     try:
         # opened here: of some damaged files numpy leaves its own handle open
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
@@ -233,11 +209,6 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path`, or fail if another process holds it for longer than a moment.
 
     The operating system drops the lock when the holder ends, however it ends.
-
-    Raises
-    ------
-    HarnessError
-        If another process holds the lock; the message names `what`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = lock_file(path)

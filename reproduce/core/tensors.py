@@ -23,19 +23,8 @@ _ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x3a]")
 def read_tensors(path: Path, *, stand_ins: bool = False) -> Any:
     """Read a file of `torch.save`: mappings and lists of tensors, numbers and strings.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    stand_ins : bool
-        Whether other objects in it, such as an argparse.Namespace beside the weights, are read as
-        a `StandIn`, and not refused.
-
-    Raises
-    ------
-    HarnessError
-        If the file is missing, something else (a web page, an archive ...), cut short, or asks for
-        anything that could run code; none of it is run.
+    What could run code is refused, and none of it is run.  With `stand_ins` other objects, such as
+    an argparse.Namespace beside the weights, are read as a `StandIn`, and not refused.
     """
     expect_file(path)
     try:
@@ -94,18 +83,10 @@ def numpy_numbers() -> AbstractContextManager[None]:
 
 
 class StandIn:
-    """Takes the place of an object that a checkpoint holds beside tensors; does nothing.
+    """Takes the place of an object that a checkpoint holds beside tensors; does nothing."""
 
-    Attributes
-    ----------
-    name : str
-        The class or function that the file names.
-    network : bool
-        Whether the object is a pickled `torch.nn.Module`.
-    """
-
-    name = ""
-    network = False
+    name = ""  # of the class or function that the file names
+    network = False  # whether the object is a pickled torch.nn.Module
 
     def __new__(cls, *_: object, **__: object) -> "StandIn":
         """Make one, whatever the object was to be made of."""
