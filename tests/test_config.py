@@ -102,7 +102,7 @@ WRONG = [
     ("train_for.rst.attack.steps=0", "'train_for.rst.attack.steps'"),
     ("train.epochs=[", "not a YAML value"),
     ("train.epochs=2001-99-99", "not a YAML value"),
-    ("train={epochs: 1, epochs: 2}", "stands twice"),
+    ("train={epochs: 1, epochs: 2}", "is written twice"),
     ("train..epochs=1", "unknown key 'train.'"),
     ("results=$NOT_SET_ANYWHERE/x", "'results': not a path: $NOT_SET_ANYWHERE is not set"),
     ("data.zoo=~nobodyhasthisname/zoo", "there is no such user's home"),
@@ -132,7 +132,10 @@ def test_bad_settings_name_the_key(override: str, message: str) -> None:
         ("- a\n- b", "must be a mapping"),
         ("a: [", "is not YAML"),
         ("1: 2", "must be a mapping of names"),
-        ("train: {epochs: 3}\ntrain: {batch_size: 9}", "key 'train' stands twice, again in line 2"),
+        (
+            "train: {epochs: 3}\ntrain: {batch_size: 9}",
+            "key 'train' is written twice, again in line 2",
+        ),
         ("train.epochs: 3", "unknown key 'train.epochs'.*write mappings: train: {epochs: 3}"),
     ],
 )

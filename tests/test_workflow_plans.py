@@ -139,7 +139,7 @@ def test_a_key_that_stands_twice(tmp_path: Path, name: str) -> None:
     workflow = Workflow(copy(tmp_path), {"preset": "demo"})
     (workflow.folder / name).write_text("preset: demo\ntrain: {epochs: 3}\ntrain: {epochs: 4}\n")
     process = workflow.run("-n", "--configfile", name, check=False)
-    assert f"{name} is not YAML: key 'train' stands twice" in process.stdout
+    assert f"{name} is not YAML: key 'train' is written twice" in process.stdout
     assert "Traceback" not in process.stdout
 
 

@@ -41,8 +41,8 @@ class PGD(Section):
     step_size: Positive = 0.007
     """Step, pixels in [0, 1]."""
     clamp_start: bool = False
-    """Whether the start is cut to [0, 1], as the official Fast-AT code does; the authors' PGD-20
-    cuts only what its steps lead to."""
+    """Whether the start is clipped to [0, 1], as in the official Fast-AT code; the authors' PGD-20
+    clips only what its steps lead to."""
 
     @property
     def idle(self) -> set[str]:

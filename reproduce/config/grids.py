@@ -60,7 +60,7 @@ class TuningTable(Section):
     architectures: Axis[ArchitectureName]
     """Networks, in the order of the rows."""
     untuned: Lambda
-    """Lambda tuned on the thin network and taken over as it is."""
+    """Lambda tuned on the thin network, used on the others as it is."""
     lambdas: Axis[Lambda]
     """Lambdas that the search by hand tries on every network."""
     seeds: Axis[Seed]
@@ -121,7 +121,7 @@ class Experiments(Section):
     table3: TuningTable | None = None
     """Three ways to choose lambda, and what they cost; null to leave it out."""
     table4: ComparisonTable | None = None
-    """AutoAttack on published checkpoints and on runs beside them; null to leave it out."""
+    """AutoAttack on published checkpoints and on own runs; null to leave it out."""
     table5: Grid | None = None
     """Fast-AT on ImageNet by width, with top-5 natural accuracy; null to leave it out."""
     table6: Grid | None = None

@@ -86,7 +86,7 @@ def _short(value: Any) -> str:
 
 
 def from_snakefile() -> bool:
-    """Say whether a Snakefile, which has said what there is to say, hands on the configuration."""
+    """Say whether a Snakefile hands on the configuration, and so has printed its warnings."""
     return os.environ.get(CONFIG_VARIABLE, "").lstrip().startswith("{")
 
 
@@ -143,7 +143,9 @@ class _Loader(yaml.SafeLoader):
                 continue  # the constructor says that it is no key
             if written.value in keys:
                 line = written.start_mark.line + 1
-                raise yaml.YAMLError(f"key {written.value!r} stands twice, again in line {line}")
+                raise yaml.YAMLError(
+                    f"key {written.value!r} is written twice, again in line {line}"
+                )
             keys.add(written.value)
         return node
 

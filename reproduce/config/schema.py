@@ -90,8 +90,8 @@ class Data(Section):
     imagenet: PlaceName | None = None
     """Folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG; ImageNet cannot be downloaded."""
     imagenet_crop: Count = 288
-    """Height and width of what is cut from the middle of ImageNet's images for evaluation, in
-    pixels; nothing is resized before. Fast-AT: 288."""
+    """Height and width in pixels of the centre crop of ImageNet's images in evaluation; nothing is
+    resized before. Fast-AT: 288."""
     train_images: Count | None = None
     """Use only this many training images, every class in its proportion; null for all."""
     test_images: Count | None = None
@@ -111,9 +111,9 @@ class Machine(Section):
     jobs_per_gpu: Count = 1
     """How many jobs may share one GPU."""
     mps: Literal["auto", "never"] = "auto"
-    """auto has the jobs that share a GPU compute at the same time through NVIDIA's MPS, where its
-    daemon can be started, which stays afterwards; else, in Slurm's jobs, and with never, they take
-    turns."""
+    """auto lets the jobs that share a GPU compute at the same time through NVIDIA's MPS, if its
+    daemon can be started; it stays afterwards. Otherwise, in Slurm's jobs, and with never, they
+    take turns."""
     threads: Count = 1
     """CPU threads a job computes with."""
     processes: Count = 1
@@ -131,16 +131,14 @@ class Machine(Section):
     and APGD need a whole shard at once: a smaller batch then costs them a second forward pass a
     gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """Compile the network, for training and for evaluation; auto does it where the minutes it takes
-    are won back and there are a compiler and Python's headers. On a CPU that is known from more
-    than a million forward passes of images; on a GPU a training of more than ten minutes is
-    compiled, by the time its first steps take, and an evaluation is not. An evaluation counts the
-    passes of its first shard before it decides for the others. It rounds otherwise in the last
-    bits; run.json and the records say of every piece how it was done."""
+    """Compile the network, for training and for evaluation. auto does so where the minutes it costs
+    are won back and there are a compiler and Python's headers: on a CPU above a million forward
+    passes of images, of which an evaluation counts those of its first shard; on a GPU for a
+    training that takes more than ten minutes by its first steps, and for no evaluation. Results
+    differ in the last bits; run.json and the records note which was done."""
     graphs: Literal["auto", "never"] = "auto"
-    """auto records training steps and validation as CUDA graphs on a GPU, which then launches all
-    kernels of a step as one; never launches them one by one. run.json says of every piece how it
-    was done."""
+    """auto records training steps and validation as CUDA graphs on a GPU, which launches all
+    kernels of a step as one; never launches them one by one. run.json notes which was done."""
     save_minutes: Positive = 10.0
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None
@@ -191,7 +189,7 @@ class Lemma(Section):
     wide_epsilon: Positive = 0.5
     """Radius of a wider ball around x, outside the lemma's condition; x has norm 1."""
     wide_radius: Positive = 0.1
-    """How far the weights of a layer may move beside that, Frobenius norm, outside it as well."""
+    """How far the weights of a layer may move, Frobenius norm, also outside the condition."""
 
     @model_validator(mode="after")
     def _in_the_lemma(self) -> "Lemma":

@@ -1,4 +1,4 @@
-"""How networks are trained: the section `train`, and what single methods read beside it."""
+"""How networks are trained: the section `train`, and the sections of single methods."""
 
 from itertools import pairwise
 from typing import Annotated, Literal
