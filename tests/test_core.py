@@ -31,6 +31,7 @@ from reproduce.core.files import (
 )
 from reproduce.core.progress import ProgressBar
 from reproduce.core.provenance import provenance
+from reproduce.core.tensors import StandIn, read_tensors
 from reproduce.core.vision import torchvision
 
 # --- errors
@@ -236,6 +237,36 @@ def test_checksums_depend_on_content_alone(tmp_path: Path) -> None:
 def test_torchvision_imports_beside_any_torch() -> None:
     assert torchvision() is torchvision("torchvision")
     assert hasattr(torchvision("torchvision.datasets"), "CIFAR100")
+
+
+# --- checkpoints
+
+
+class _Evil:
+    def __init__(self, run: object) -> None:
+        self.run = run
+
+    def __reduce__(self) -> tuple:
+        return (self.run, ("echo code of a checkpoint was run > ran",))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("stand_ins", [True, False])
+@pytest.mark.parametrize("run", [exec, os.system])
+def test_a_checkpoint_runs_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: object, stand_ins: bool, zipped: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = {"evil": _Evil(run), "weight": torch.ones(2)}
+    torch.save(content, "w.pt", _use_new_zipfile_serialization=zipped)
+    if stand_ins and run is os.system:
+        read = read_tensors(Path("w.pt"), stand_ins=True)
+        assert isinstance(read["evil"], StandIn)
+        assert torch.equal(read["weight"], torch.ones(2))
+    else:
+        with pytest.raises(HarnessError, match=r"w\.pt asks for .*: only tensors are read"):
+            read_tensors(Path("w.pt"), stand_ins=stand_ins)
+    assert not Path("ran").exists()
 
 
 # --- progress and provenance
