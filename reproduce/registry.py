@@ -128,16 +128,13 @@ class DatasetFacts:
         The name in cell ids and the one in tables.
     classes : int
         Labels run from 0 to classes - 1.
-    size : int
-        Height and width in pixels; of a folder's images those of the centre crop in evaluation.
-    channels : int
+    size, channels : int
+        Height and width in pixels (of a folder's images those of the centre crop in evaluation);
         1 for grey images, 3 for colour.
     train, test : int
         Number of images in the official splits.
-    padding : int
-        Zero padding of the random crop in training, in pixels.
-    flip : bool
-        Whether training flips images left to right.
+    padding, flip : int, bool
+        Training pads with so many zeros before its random crop, and may flip left to right.
     epsilon : float
         Radius of the l_inf ball that is usual for it, pixels in [0, 1].
     storage : {"arrays", "folder"}
@@ -295,32 +292,26 @@ class Method:
 
     Attributes
     ----------
-    name, title : str
-        The name in cell ids and the one in tables.
-    source : str
-        Where the method was published.
+    name, title, source : str
+        The name in cell ids, the one in tables, and where the method was published.
     objective : str
         The module of ``reproduce.objectives`` that gives its two terms and its attack.
     target_passes : int
-        Forward passes an image that the attack takes once, beside two for every step.
+        Forward passes an image that the attack takes once; every step takes two more.
     terms_passes : int
-        Cost of the two terms and their gradient per image in forward passes: a full
-        backward is two.
+        Forward passes an image that the terms and their gradient cost; a backward counts two.
     lambda_rule : {"constant", "war"}
-        Whether lambda stays as the cell names it, or starts there and follows the
-        ratio of the two terms (width adjusted regularisation).
+        Whether lambda stays as the cell names it, or starts there and is adapted.
     weight_perturbation : {"none", "awp"}
         Whether a step is taken at adversarially perturbed weights.
     batches : {"labelled", "mixed"}
         The data set, or the data set and pseudo-labelled extra images, both in every batch.
     validation : {"attack", "natural"}
-        Whether the epoch with the highest robust accuracy is reported, or the one with the
-        highest natural accuracy, for which none is attacked.
+        Whether the epoch with the highest robust accuracy is reported, or natural accuracy.
     only_lambda : float, optional
         The one lambda there is, for a method without a second term to weigh.
     unused : tuple of str
-        Settings of the configuration's ``train`` section that this method never reads,
-        such as ``attack.start_sigma``: changing one changes no result of it.
+        Settings of ``train`` that this method never reads, such as ``attack.start_sigma``.
     """
 
     name: str
