@@ -54,6 +54,11 @@ def parse_cell(cell_id: str) -> Cell:
     HarnessError
         If the form or one of the names in it is unknown, the network is not made for
         such images, or it is not the one spelling of its cell.
+
+    Examples
+    --------
+    >>> parse_cell("cifar10/wrn-34-5/trades/lam-12/seed-0").lam
+    12.0
     """
     match = _ID.fullmatch(cell_id)
     if match is None:

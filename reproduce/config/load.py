@@ -10,11 +10,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from reproduce.config.fields import PRESETS, flatten, merge
+from reproduce.config.fields import PRESETS, Tree, flatten, merge
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, brief
-
-Tree = Mapping[str, Any]
 
 # the Snakefile hands its jobs the configuration in this environment variable
 CONFIG_VARIABLE = "REPRODUCE_CONFIG"
@@ -37,6 +35,11 @@ def load_config(source: Path | str, preset: str | None = None, sets: Sequence[st
     ------
     HarnessError
         Naming the key, the value and what is allowed, if anything does not fit.
+
+    Examples
+    --------
+    >>> load_config("{}", "mini", ["train.epochs=3"]).train.epochs
+    3
     """
     return build_config(read_settings(source, preset, sets))
 
