@@ -31,7 +31,7 @@ CELL = "imagenet/wrn-50-0.125/fast-at/lam-1/seed-0"
 # 48 images: 4 steps on 24 pixels, then 6 on 32
 SMALL = [
     "data.imagenet_crop=32",
-    "machine={device: cpu, loaders: 0}",
+    "machine={device: cpu, loaders: 0, compile: never}",
     "train_for.fast-at.epochs=2",
     "train_for.fast-at.rates=[[0, 0], [1, 0.05], [2, 0.01]]",
     "train_for.fast-at.phases=[{epochs: 1, batch_size: 12, crop: 24, resize: 32}, "
