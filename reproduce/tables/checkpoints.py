@@ -23,7 +23,7 @@ from reproduce.experiments.grids import planned_runs
 from reproduce.experiments.runs import RunInfo
 from reproduce.experiments.spec import TrainingSpec, checkpoints, training_spec
 from reproduce.registry import METHODS
-from reproduce.results.frames import UsableRun, usable_run
+from reproduce.results.reader import LoadedRun, load_run
 from reproduce.results.statistics import Interval, sample
 
 # what an epoch is measured by, first the one that chooses
@@ -172,7 +172,7 @@ def _read_run(config: Config, cell: Cell) -> pd.DataFrame | None:
     HarnessError
         If the run, or its epochs.csv, cannot be used.
     """
-    run = usable_run(config, cell)
+    run = load_run(config, cell)
     finished = run.finished
     if finished is None:
         if run.found.run is None and run.found.damage is None:
@@ -192,7 +192,7 @@ def _names(cell: Cell) -> Kind:
     return cell.dataset, cell.architecture, cell.method, cell.lam
 
 
-def _measured_epochs(run: UsableRun, finished: RunInfo) -> pd.DataFrame:
+def _measured_epochs(run: LoadedRun, finished: RunInfo) -> pd.DataFrame:
     """Return the metrics of a finished run by measured epoch, held against what was chosen by them.
 
     Raises

@@ -113,7 +113,7 @@ def diff_notes(config: Config, experiment: Experiment, results: Results) -> list
 
 def diff_caveats(results: Results) -> list[str]:
     """Say what a reader of the verdicts must know; empty if there is nothing."""
-    seen = set(_seen(results.frame, "dataset", "official", "train_images", "test_images"))
+    seen = set(_seen(results.frame, "dataset", "official_data", "train_images", "test_images"))
     for item, record in results.published.items():
         data = record.info["data"]
         seen.add((item.dataset, data["official"], data["train"], data["test"]))
@@ -124,16 +124,15 @@ def diff_caveats(results: Results) -> list[str]:
             caveats.append(f"the {name} images are not ILSVRC2012 by names and numbers ({held})")
         elif not official:
             caveats.append(f"the {name} images were given as an .npz: not verified by md5")
-    named = ("dataset", "architecture", "method", "lambda", "training_seed")
-    runs = _seen(results.frame, *named, "precision")
-    count = sum("tf32" in run[-1] for run in runs)
+    runs = results.frame.drop_duplicates("model")
+    count = int(runs["training_precision"].str.contains("tf32").sum())
     if count:
         caveats.append(
             f"{count} of {len(runs)} training runs computed in TF32, which the paper's V100 lacks"
         )
-    runs = _seen(results.frame, *named, "imported_from")
-    for name in sorted({run[-1] for run in runs} - {""}):
-        count = sum(run[-1] == name for run in runs)
+    for name, count in sorted(
+        runs["imported_from"].value_counts().drop("", errors="ignore").items()
+    ):
         caveats.append(f"{count} of {len(runs)} training runs are those of the publication {name}")
     return list(dict.fromkeys(caveats))
 

@@ -145,28 +145,6 @@ def mark(config: Config, names: Sequence[str]) -> str:
     return f" ({', '.join(marks)})" if marks else ""
 
 
-def partial_notes(config: Config, attacks: Sequence[str], results: Results) -> list[str]:
-    """Say which attacks ran in part, or saw a part of the images, and what that leaves."""
-    notes = []
-    for name in attacks:
-        attack = config.eval.attacks[name]
-        if isinstance(attack, AutoAttack) and attack.version == "preview":
-            notes.append(f"{name} is a preview: the two APGD attacks, an upper bound.")
-    seen: dict[tuple[int, int], tuple[dict[str, None], dict[str, None]]] = {}
-    for dataset, attack_name, images, total in results.attacked():
-        names, titles = seen.setdefault((images, total), ({}, {}))
-        names[attack_name] = titles[dataset_facts(dataset).title] = None
-    for (images, total), (names, titles) in seen.items():
-        interval = subset_interval(50.0, images, total)
-        if interval is not None:
-            notes.append(
-                f"{', '.join(names)} on {', '.join(titles)}: {images} of {total} test images, "
-                "every class in its proportion; the 95 % interval of a number for all is up to "
-                f"± {(interval.high - interval.low) / 2:.1f} points (each in the csv)."
-            )
-    return notes
-
-
 def grid_layout(config: Config, grid: Grid, metrics: Sequence[str], results: Results) -> Layout:
     """Sections by method, rows by lambda, columns by metric and width."""
     total = dataset_facts(grid.dataset).test
@@ -318,7 +296,7 @@ def _paper(grid: TuningTable, found: Strategy) -> list[Sample]:
 
 
 def _notes(grid: TuningTable, results: Results, strategies: list[Strategy]) -> list[str]:
-    hardware = " and ".join(dict.fromkeys(results.frame["hardware"])) or "its hardware"
+    hardware = " and ".join(dict.fromkeys(results.frame["training_hardware"])) or "its hardware"
     tried = ", ".join(f"{lam:g}" for lam in grid.lambdas)
     notes = [
         f"untuned: λ = {grid.untuned:g}, tuned on the thin network; manual: the best of λ = "

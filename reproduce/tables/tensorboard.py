@@ -15,7 +15,7 @@ from reproduce.core.files import write_atomically
 from reproduce.core.progress import ProgressBar
 from reproduce.experiments.grids import find_experiment
 from reproduce.experiments.runs import TRACE_COLUMNS
-from reproduce.results.frames import UsableRun, usable_run
+from reproduce.results.reader import LoadedRun, load_run
 
 # One fixed name: TensorBoard takes every file with "tfevents" in its name, the next call puts
 # another in its place, and nothing else in the folder is ever touched.
@@ -88,7 +88,7 @@ def write_events(
     problems: list[str] = []
     with ProgressBar("tensorboard", len(cells), "runs") as bar:
         for number, cell in enumerate(cells, start=1):
-            run, path = usable_run(config, cell), out / cell.id / FILE
+            run, path = load_run(config, cell), out / cell.id / FILE
             history = _read(run, every, problems)
             if history is None:
                 absent += run.found.damage is None and run.problem is not None
@@ -123,7 +123,7 @@ def _package() -> tuple[Any, Any, Any]:
     return RecordWriter, Event, Summary
 
 
-def _read(run: UsableRun, every: int | None, problems: list[str]) -> _History | None:
+def _read(run: LoadedRun, every: int | None, problems: list[str]) -> _History | None:
     """Return what is shown of a run, None for nothing; what is damaged is named."""
     if run.found.damage is not None:
         problems.append(f"{run.cell}: {run.found.damage}")

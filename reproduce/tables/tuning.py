@@ -113,7 +113,7 @@ def _hours(frame: pd.DataFrame, cells: Sequence[Cell]) -> float:
     """Return the mean hours of a run; 0 for no cells, NaN where none is there yet."""
     if not cells:
         return 0.0
-    hours = _of(frame, cells)["hours"]
+    hours = _of(frame, cells)["device_hours"]
     return float(hours.mean()) if len(hours) else math.nan
 
 

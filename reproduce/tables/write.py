@@ -4,19 +4,22 @@ import math
 from collections.abc import Callable
 from itertools import groupby
 
+import numpy as np
 import pandas as pd
 
-from reproduce.config.schema import Config
+from reproduce.config.schema import AutoAttack, Config
 from reproduce.core.files import write_text
+from reproduce.evaluation.records import check_black_box, worst_case
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Experiment
 from reproduce.experiments.schedules import measured_epochs
-from reproduce.registry import METHODS, parse_architecture
-from reproduce.results.frames import Results, black_box_warnings
+from reproduce.registry import METHODS, dataset_facts, parse_architecture
+from reproduce.results.frames import Results
 from reproduce.results.protocol import deviations, table_deviations
+from reproduce.results.statistics import subset_interval
 from reproduce.tables.checkpoints import Choices, read_choices
 from reproduce.tables.diff import diff_caveats
-from reproduce.tables.layouts import Entry, Layout, checkpoints_layout, lay_out, partial_notes
+from reproduce.tables.layouts import Entry, Layout, checkpoints_layout, lay_out
 
 _MISSING = "–"
 # lines of one kind under a table; the records hold them all
@@ -84,7 +87,7 @@ def table_notes(
         *(f"{name}: {_budget(config, name)}." for name in attacks),
         *layout.notes,
         *_measured(config, _choosing(experiment)),
-        *partial_notes(config, attacks, results),
+        *_partial(config, attacks, results),
     ]
     datasets = {item.cell.dataset for item in experiment.evaluations}
     datasets |= {item.dataset for item in experiment.published}
@@ -98,7 +101,7 @@ def table_notes(
             f"{results.missing} of {results.planned} evaluations have no result yet ({_MISSING}; "
             "n/N: results there and planned)."
         )
-    notes += _shortened("Warning", [*black_box_warnings(config, results), *results.warnings])
+    notes += _shortened("Warning", [*_black_box(config, results), *results.warnings])
     notes += [f"Left out: {problem}" for problem in results.problems]
     return notes
 
@@ -157,6 +160,55 @@ def _budget(config: Config, name: str) -> str:
     ]
     words += ["start cut to [0, 1]"] * getattr(attack, "clamp_start", False)
     return f"{attack.kind} with {', '.join(words)}"
+
+
+def _partial(config: Config, attacks: list[str], results: Results) -> list[str]:
+    """Say which attacks ran in part, or saw a part of the images, and what that leaves."""
+    notes = []
+    for name in attacks:
+        attack = config.eval.attacks[name]
+        if isinstance(attack, AutoAttack) and attack.version == "preview":
+            notes.append(f"{name} is a preview: the two APGD attacks, an upper bound.")
+    columns = ["dataset", "attack", "images", "test_images"]
+    seen = list(results.frame[columns].itertuples(index=False, name=None))
+    seen += [
+        (item.dataset, item.attack, len(record.index), record.info["data"]["test"])
+        for item, record in results.published.items()
+    ]
+    subsets = pd.DataFrame(seen, columns=columns)
+    subsets["dataset"] = [dataset_facts(name).title for name in subsets["dataset"]]
+    for _, group in subsets.groupby(["images", "test_images"], sort=False):
+        images, total = group.iloc[0][["images", "test_images"]]
+        interval = subset_interval(50.0, images, total)
+        if interval is not None:
+            notes.append(
+                f"{', '.join(group['attack'].unique())} on {', '.join(group['dataset'].unique())}: "
+                f"{images} of {total} test images, every class in its proportion; the 95 % "
+                "interval of a number for all is up to "
+                f"± {(interval.high - interval.low) / 2:.1f} points (each in the csv)."
+            )
+    return notes
+
+
+def _black_box(config: Config, results: Results) -> list[str]:
+    """Name the networks on which Square, without gradients, beats every white-box attack.
+
+    Robust accuracies are means over the attacks' seeds, on the images all of them saw.
+    """
+    found = []
+    for cell in dict.fromkeys(item.cell for item in results.held):
+        items = results.of_cell(cell)
+        common, _ = worst_case(list(items.values()))
+        accuracy: dict[str, list[float]] = {}
+        for item, (index, robust) in items.items():
+            share = 100 * float(robust[np.isin(index, common)].mean())
+            accuracy.setdefault(item.attack, []).append(share)
+        means = {name: float(np.mean(values)) for name, values in accuracy.items()}
+        black = [m for name, m in means.items() if config.eval.attacks[name].kind == "square"]
+        white = [m for name, m in means.items() if config.eval.attacks[name].kind != "square"]
+        if black and white:
+            found += [f"{cell}: {line}" for line in check_black_box(min(white), min(black))]
+    return found
 
 
 def _shortened(kind: str, lines: list[str]) -> list[str]:
