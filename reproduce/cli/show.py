@@ -1,5 +1,6 @@
 """Commands that look: plan, status."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -121,11 +122,11 @@ def status(
     frame = status_frame(settings, names)
     runs, evaluations = (frame[frame["kind"] == kind] for kind in ("run", "evaluation"))
     texts = dict(zip(runs["model"], runs["text"], strict=True))
-    done = (evaluations["state"] == "done").groupby(evaluations["model"])
-    counts = {model: f"{states.sum()}/{len(states)}" for model, states in done}
+    asked = Counter(evaluations["model"])
+    done = Counter(evaluations.loc[evaluations["state"] == "done", "model"])
     table = Table("cell", "training", "evaluations")
     for model in dict.fromkeys(frame["model"]):
-        table.add_row(model, texts.get(model, "published"), counts.get(model, "0/0"))
+        table.add_row(model, texts.get(model, "published"), f"{done[model]}/{asked[model]}")
     console().print(table)
     aside = count_superseded(settings)
     if any(aside):

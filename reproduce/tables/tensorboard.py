@@ -80,7 +80,7 @@ def _charts(run: LoadedRun, every: int | None, problems: list[str]) -> dict[str,
         return {}
     trace, epochs = _read(run, run.trace, problems), _read(run, run.epochs, problems)
     step = max(1, math.ceil(len(trace) / MOST)) if every is None else every
-    charts = {}
+    charts: dict[str, pd.Series] = {}
     if len(trace):
         rows = trace.iloc[::step].set_index("iteration")
         charts |= {f"trace/{name}": rows[name] for name in TRACE_COLUMNS if name != "epoch"}
@@ -102,5 +102,5 @@ def _read(run: LoadedRun, read: Callable[[], pd.DataFrame], problems: list[str])
 def _write(writer: Any, charts: dict[str, pd.Series], time: float) -> None:
     """Write the points of charts; all have the time of the file that they are from."""
     for tag, values in charts.items():
-        for step, value in values.dropna().items():
+        for step, value in values.dropna().to_dict().items():
             writer.add_scalar(tag, value, int(step), walltime=time)
