@@ -83,7 +83,7 @@ def fill_tuning(
 
 
 # made-up results need not outlive a power cut
-_unsynced = mock.patch("os.fsync", new=lambda _: None)
+_unsynced = mock.patch("os.fsync", new=int)
 
 
 @_unsynced

@@ -5,7 +5,7 @@ run's other checkpoints would have scored is known without another attack.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
 from reproduce.cell import Cell
@@ -100,7 +100,7 @@ def _read_run(config: Config, cell: Cell) -> dict[tuple[str, Checkpoint], tuple[
             return {}
         raise HarnessError(run.problem or f"{cell} {run.found.problem}")
     chosen = run.finished.checkpoint_epochs
-    epochs: dict[str, dict[int, float]] = run.epochs().set_index("epoch").to_dict()
+    epochs: Mapping[Hashable, dict[int, float]] = run.epochs().set_index("epoch").to_dict()
     try:
         return {
             (metric, name): (chosen[name], epochs[f"test_{metric}"][chosen[name]])
