@@ -239,18 +239,9 @@ def _joined(values: Iterable[str | None]) -> str | None:
 
 @dataclass(frozen=True)
 class Tidy:
-    """All results in one table.
+    """All results in one table, how many records are behind it, and those that do not count."""
 
-    Attributes
-    ----------
-    frame : pandas.DataFrame
-        A row for each checkpoint, attack, attack seed and metric, with `COLUMNS`.
-    records : int
-        Number of records behind it.
-    left_out : tuple of str
-        Records that exist and are damaged, outdated or of no attack of the configuration.
-    """
-
+    # a row for each checkpoint, attack, attack seed and metric, with `COLUMNS`
     frame: pd.DataFrame
     records: int
     left_out: tuple[str, ...]
@@ -332,20 +323,11 @@ EPOCH_COLUMNS = [*_RUN, "epoch", *METRIC_COLUMNS]
 
 @dataclass(frozen=True)
 class Histories:
-    """How several runs went.
+    """How several runs went, and what is not there: runs not finished, files damaged or lost."""
 
-    Attributes
-    ----------
-    traces : pandas.DataFrame
-        Columns `TRACE_COLUMNS`: a row an iteration.  `lambda` is the one that names the
-        run, `lambda_t` the one of the step.
-    epochs : pandas.DataFrame
-        Columns `EPOCH_COLUMNS`: a row an epoch that was measured, percent of the test images.
-    missing : tuple of str
-        What is not there: runs not begun or not finished, files damaged or lost.
-    """
-
+    # `TRACE_COLUMNS`, a row an iteration; `lambda` names the run, `lambda_t` is that of the step
     traces: pd.DataFrame
+    # `EPOCH_COLUMNS`, a row an epoch that was measured, percent of the test images
     epochs: pd.DataFrame
     missing: tuple[str, ...]
 

@@ -26,29 +26,19 @@ from reproduce.results.reader import Item, find_record
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds of one forward pass of one image, by data set and architecture.
+    """Seconds of one forward pass of one image, and the hardware they are of."""
 
-    Attributes
-    ----------
-    measured : dict
-        Seconds by "dataset/architecture", from `reproduce plan --measure`.
-    stated : str
-        The hardware the speeds are of, in words.
-    line : costs.Speed
-        What those that were not measured are estimated by.
-    """
-
+    # by "dataset/architecture", from `reproduce plan --measure`
     measured: dict[str, float]
     stated: str
-    line: costs.Speed = costs.PAPER_V100
 
     def seconds(self, dataset: str, architecture: str) -> float:
-        """Return the seconds of a pass, by the line where none was measured."""
+        """Return the seconds of a pass, as on the paper's V100 where none was measured."""
         key = f"{dataset}/{architecture}"
         if key in self.measured:
             return self.measured[key]
-        facts = dataset_facts(dataset)
-        return self.line.seconds(costs.forward_operations(architecture, facts))
+        operations = costs.forward_operations(architecture, dataset_facts(dataset))
+        return costs.PAPER_V100.seconds(operations)
 
 
 PAPER_SPEEDS = Speeds({}, "the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)")
@@ -72,25 +62,14 @@ def load_speeds(config: Config) -> Speeds:
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts and costs of one experiment; hours and bytes of all its parts, done or not.
-
-    Attributes
-    ----------
-    cells, trained : int
-        Training runs, and how many of them are finished.
-    evaluations, evaluated : int
-        Attacked checkpoints, and how many of them have a record.
-    hours, hours_left : float
-        Estimated device hours in all and of what is not done.
-    size : int
-        Bytes of the finished results.
-    """
+    """Counts and costs of one experiment."""
 
     name: str
     cells: int
     trained: int
     evaluations: int
     evaluated: int
+    # device hours in all and of what is not done, and bytes of the finished results
     hours: float
     hours_left: float
     size: int

@@ -31,19 +31,9 @@ RecordStatus = Literal["ok", "missing", "unusable", "unavailable"]
 class FoundRecord:
     """What there is of one evaluation.
 
-    Attributes
-    ----------
-    item : Evaluation or PublishedEvaluation
-        The evaluation.
-    status : str
-        ok; missing; unusable: damaged, or of other settings or weights; unavailable: the
-        published checkpoint could not be had.
-    reason : str
-        Why it is unusable or unavailable.
-    record : Record or None
-        The record, if its status is ok.
-    run : RunInfo or None
-        The run that was attacked, if its status is ok and it is a run of this harness.
+    A record is unusable if it is damaged, or of other settings or weights; it is unavailable if a
+    published checkpoint could not be had.  `reason` says why.  If it is ok, `record` is there, and
+    `run` unless the network is from elsewhere.
     """
 
     item: Item
@@ -169,17 +159,7 @@ def _read(path: Path) -> Record:
 class LoadedRun:
     """What can be used of one run; its large files are read when they are asked for.
 
-    Of a finished run all its files are used.  Of one that has not ended with these settings it
-    is what its saved state holds.
-
-    Attributes
-    ----------
-    config : Config
-        The configuration.
-    cell : Cell
-        The run.
-    found : Found
-        How far it is.
+    Of a finished run all its files are used, of one that has not ended what its saved state holds.
     """
 
     config: Config
@@ -208,9 +188,7 @@ class LoadedRun:
         return paths.trace_file(paths.cell_folder(self.config, self.cell)).stat().st_mtime
 
     def trace(self) -> pd.DataFrame:
-        """Read its trace, a row an iteration, with the columns of `history.as_frame`.
-
-        Of an imported run it holds every so many iterations.
+        """Read its trace, a row an iteration, or every so many of an imported run.
 
         Raises
         ------
@@ -226,13 +204,7 @@ class LoadedRun:
         return trace if run.published is None else evenly(trace, run.published.every)
 
     def epochs(self) -> pd.DataFrame:
-        """Read the metrics of epochs.csv, a row for each epoch that was measured.
-
-        Raises
-        ------
-        HarnessError
-            As `trace`.
-        """
+        """Read the metrics of epochs.csv, a row for each epoch that was measured; as `trace`."""
         run = self._usable()
         if isinstance(run, SavedTrace):
             return pd.DataFrame(run.progress["epochs"])

@@ -184,30 +184,24 @@ def failure(log: Path, since: float = 0.0) -> str | None:
 
 @dataclass(frozen=True)
 class Forecast:
-    """How long the rest of some experiments takes, by what is done of them.
+    """How long the rest of some experiments takes, by what is done of them."""
 
-    Attributes
-    ----------
-    training, attacks : float or None
-        Measured hours over planned ones, of what was done here; None while nothing is.
-    epochs_an_hour : float or None
-        Of all running training runs together; None while none can be timed.
-    hours_left : float
-        Planned device hours of the rest, times those ratios: attacks go by that of training until
-        one is done, and both as planned until anything is.
-    jobs : int
-        Number of jobs at work.
-    """
-
+    # measured hours over planned ones, of what was done here; None while nothing is
     training: float | None
     attacks: float | None
+    # of all running training runs together; None while none can be timed
     epochs_an_hour: float | None
+    # planned hours of the rest, times those ratios
     hours_left: float
+    # jobs at work
     jobs: int
 
 
 def forecast(frame: pd.DataFrame) -> Forecast:
-    """Estimate what is left of the experiments of a `status_frame`."""
+    """Estimate what is left of the experiments of a `status_frame`.
+
+    Attacks go by the ratio of training until one is done, and both as planned until anything is.
+    """
     running = frame["state"] == "running"
     # an imported run was timed on other hardware
     timed = (frame["seconds"] > 0) & (frame["hours_done"] > 0) & ~frame["imported"]

@@ -31,24 +31,16 @@ Key = tuple[Cell, str, Checkpoint]
 
 @dataclass(frozen=True)
 class CheckpointMetrics:
-    """What is known of the checkpoints of a configuration's runs.
+    """What is known of the checkpoints of a configuration's runs."""
 
-    Attributes
-    ----------
-    percent, epoch : mapping
-        By `Key` the metric on the test images and the epoch (from 1) of each seed that is there.
-    found : int
-        Number of runs behind them.
-    cells : tuple of Cell
-        Every run of the configuration, whether it is there or not.
-    problems : tuple of str
-        Runs that exist and could not be used, with the reason.
-    """
-
+    # the metric on the test images and the epoch (from 1) of each seed that is there
     percent: Mapping[Key, Mapping[str, float]]
     epoch: Mapping[Key, Mapping[str, float]]
+    # number of runs behind them
     found: int
+    # every run of the configuration, whether it is there or not
     cells: tuple[Cell, ...]
+    # runs that exist and could not be used, with the reason
     problems: tuple[str, ...]
 
     def planned(self) -> dict[Cell, int]:

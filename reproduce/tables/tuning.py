@@ -19,31 +19,19 @@ STRATEGIES = {"untuned": "untuned", "manual": "manual", "war": "WAR"}
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way to choose lambda for one network, and what came of it.
-
-    Attributes
-    ----------
-    architecture : str
-        The network.
-    name : str
-        A key of `STRATEGIES`.
-    lambdas, accuracies : dict
-        The lambda it ended with (mean over the last epoch) and robust accuracy in percent, by
-        training seed ("seed 0" and so on).
-    images : int
-        Test images attacked; 0 where nothing is there.
-    run_hours : float
-        Hours of one run of this network; for the search by hand of all its trials.
-    thin_hours : float
-        Hours of tuning the thin network, which this strategy also needs.
-    """
+    """One way to choose lambda for one network, and what came of it."""
 
     architecture: str
+    # a key of `STRATEGIES`
     name: str
+    # the lambda it ended with (mean over the last epoch) and robust accuracy in percent, by seed
     lambdas: dict[str, float]
     accuracies: dict[str, float]
+    # test images attacked; 0 where nothing is there
     images: int
+    # of one run of this network; for the search by hand of all its trials
     run_hours: float
+    # of tuning the thin network, which this strategy also needs
     thin_hours: float
 
     @property
