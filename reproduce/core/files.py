@@ -27,15 +27,12 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HOST, _PART = f".{socket.gethostname()}-", ".part"
 
 
-def write_atomically(
-    path: Path, write: Callable[[Path], object], before: Callable[[], object] = lambda: None
-) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` fill a temporary file, and put that in the place of `path` in one step.
 
     A reader sees the old file or the new one, never a part; whatever goes wrong (full disk,
     kill, exception), the old file stays as it was.  `write` gets the temporary path, of the same
-    name in a folder beside `path`; `before` is called once that is on the disk, right before it
-    takes its place.
+    name in a folder beside `path`.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +49,6 @@ def write_atomically(
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
             _give_usual_mode(temporary)
-            before()
             temporary.replace(path)
     except Exception as error:
         # safetensors and pyarrow wrap the system's error; its text is all that is left of it
