@@ -102,7 +102,7 @@ def _loaded(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.module.", "model._orig_mod.", "net."])
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.module.", "net."])
 def test_names_that_wrappers_give(tmp_path: Path, prefix: str, form: str) -> None:
     state, path = _under(prefix), tmp_path / "w.pt"
     if form == "safetensors":
@@ -110,12 +110,6 @@ def test_names_that_wrappers_give(tmp_path: Path, prefix: str, form: str) -> Non
     else:
         torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
     assert _loaded(path)
-
-
-def test_a_part_that_was_compiled_alone(tmp_path: Path) -> None:
-    state = {k.replace("block1.", "block1._orig_mod."): v for k, v in _digits().items()}
-    torch.save(state, tmp_path / "w.pt")
-    assert _loaded(tmp_path / "w.pt")
 
 
 def test_averaged_weights(tmp_path: Path) -> None:
