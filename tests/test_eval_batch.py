@@ -23,7 +23,9 @@ CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")
 
 def test_small_images_are_no_more_and_one_always_goes() -> None:
     sizes = {8: 10, 32: 10, 33: 9, 64: 5, 320: 1, 3200: 1}
-    assert {size: images_at_once(Machine(eval_batch=10), CPU, size) for size in sizes} == sizes
+    assert {
+        size: images_at_once(Machine(eval_batch=10), torch.device("cpu"), size) for size in sizes
+    } == sizes
 
 
 class _Card:

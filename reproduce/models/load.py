@@ -116,8 +116,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, st
 def read_weights(path: Path) -> Any:
     """Read what a file holds, ours (.safetensors) or a published one (.pt, .pth).
 
-    Which it is, its content says.  A file that would run code is refused; objects beside
-    the tensors are passed over.
+    Which it is, its content says.  A file that would run code is refused; objects that
+    are no tensors are passed over.
     """
     expect_file(path)
     with path.open("rb") as handle:
@@ -140,8 +140,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises
     ------
     HarnessError
-        If the file cannot be read, holds weights that belong to another architecture or
-        stand beside layers of their own, or several that fit.
+        If the file cannot be read, holds weights of another architecture or of further
+        layers, or several networks' weights.
     """
     expected = model.state_dict()
     content = read_weights(path)
@@ -319,7 +319,7 @@ def _import_model(path: str) -> nn.Module:
     name, _, attribute = path.partition(":")
     if not (name and attribute):
         raise HarnessError(f"model {path!r}: expected package.module:attribute")
-    # as `python -m` does: code beside the user is found
+    # as `python -m` does: modules in the working folder are found
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
