@@ -15,7 +15,7 @@ from reproduce.core.errors import HarnessError
 from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
 from reproduce.registry import dataset_facts
-from reproduce.training.step import Recipe, build_optimizer, train_step
+from reproduce.training.step import Algorithm, build_optimizer, train_step
 
 
 def _setting(dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tensor, Tensor]:
@@ -289,10 +289,10 @@ def test_a_step_of_fast_at_in_float64() -> None:
         images = images.roll(index, 0)
         stream = torch.Generator().manual_seed(index)
         noise = torch.empty_like(images).uniform_(-EPSILON, EPSILON, generator=stream)
-        recipe = Recipe(build_objective("fast", SETTINGS), SETTINGS.attack)
+        algorithm = Algorithm(build_objective("fast", SETTINGS), SETTINGS.attack)
         lam = torch.tensor(1.0, dtype=torch.float64)
         result = train_step(
-            model, optimizer, recipe, images, labels, lam, stream.manual_seed(index)
+            model, optimizer, algorithm, images, labels, lam, stream.manual_seed(index)
         )
         expected = reference.step(images, labels, noise, EPSILON, STEP, rate=0.1)
         assert result.natural == 0

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
 from reproduce.core.errors import HarnessError
-from reproduce.models.load import ModelSource, build_model, load_weights, read_weights, save_weights
+from reproduce.models.load import ModelSource, build_model
+from reproduce.models.weights import load_weights, read_weights, save_weights
 from reproduce.registry import dataset_facts
 
 CIFAR = dataset_facts("cifar10")
