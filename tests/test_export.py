@@ -21,7 +21,8 @@ from reproduce.core.files import read_json, sha256_of_file, write_json
 from reproduce.evaluation.evaluate import evaluate_cell, evaluate_model
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation
-from reproduce.models.load import ModelSource, build_model, save_weights
+from reproduce.models.load import ModelSource, build_model
+from reproduce.models.weights import save_weights
 from reproduce.registry import dataset_facts
 from reproduce.share.export import export_cell
 from reproduce.training.train import train_cell
