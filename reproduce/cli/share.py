@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from reproduce.cell import parse_cell
-from reproduce.cli.app import ConfigOption, DeviceOption, PresetOption, SetOption
+from reproduce.cli.app import ConfigOption, DeviceOption, PresetOption, SetOption, app
 from reproduce.cli.app import configure as _configure
 from reproduce.config.fields import PRESETS
 from reproduce.experiments import paths
 
 
+@app.command()
 def publish(
     folder: Annotated[
         Path, typer.Argument(help="Where to, such as results/reference/h200; the preset is added.")
@@ -49,6 +50,7 @@ def publish(
     print(f"Written: {folder / settings.preset}")
 
 
+@app.command("import")
 def import_published(
     folder: Annotated[
         Path, typer.Argument(help="Published results, such as results/reference/cpu/mini.")
@@ -80,6 +82,7 @@ def import_published(
     sys.exit("refused" in outcomes if cells else outcomes.count("refused") == len(outcomes))
 
 
+@app.command()
 def verify(
     folder: Annotated[
         Path | None,

@@ -28,7 +28,7 @@ from reproduce.core.files import (
 from reproduce.evaluation.records import METRICS, read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_table, planned_evaluations, planned_runs, table_names
-from reproduce.experiments.history import read_trace, thinned, write_trace
+from reproduce.experiments.history import read_trace, subsampled, write_trace
 from reproduce.experiments.runs import Published, RunInfo, damaged_file, problem_with, read_run
 from reproduce.experiments.spec import training_spec
 from reproduce.figures import available_figures, make
@@ -140,7 +140,7 @@ def _publish_run(source: Path, target: Path, cell: Cell, published: Published) -
             write_atomically(trace, partial(shutil.copyfile, paths.trace_file(source)))
         else:
             rows = read_trace(paths.trace_file(source), cell)
-            write_trace(trace, thinned(rows, published.every))
+            write_trace(trace, subsampled(rows, published.every))
     told |= {"trace": sha256_of_file(trace), "published": published.model_dump(mode="json")}
     write_json(paths.run_file(target), told)
     return RunInfo.model_validate(told)
@@ -221,7 +221,7 @@ is missing.""",
 
 def _facts(config: Config, runs: Collection[RunInfo]) -> str:
     """Return a table of what all runs ran on."""
-    parts = [part for run in runs for part in run.pieces]
+    parts = [part for run in runs for part in run.sessions]
     dates = sorted(part.began[:10] for part in parts if part.began)
     versions = [", ".join(f"{k} {number}" for k, number in part.versions.items()) for part in parts]
     data = [

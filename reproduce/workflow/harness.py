@@ -44,8 +44,8 @@ from reproduce.experiments.spec import (
     evaluation_spec,
     lemma_digest,
     protocol_digest,
-    thin_cell,
     training_spec,
+    zeta_source,
 )
 from reproduce.figures import available_figures
 from reproduce.registry import EXTRA, dataset_facts
@@ -159,7 +159,7 @@ class Harness:
 
     def trained_first(self, cell: str) -> list[Path]:
         """Return the trace of the run that a cell's zeta is measured from, if there is one."""
-        first = thin_cell(self.config, parse_cell(cell))
+        first = zeta_source(self.config, parse_cell(cell))
         return [] if first is None else [paths.trace_file(self.cells / first.id)]
 
     def run_files(self, cell: str) -> list[Path]:
