@@ -18,7 +18,7 @@ from reproduce.core.files import exclusive
 from reproduce.core.provenance import provenance
 from reproduce.data.imagenet import EvaluationStore
 from reproduce.data.sources import load_prepared
-from reproduce.evaluation.evaluate import usable_run
+from reproduce.evaluation.evaluate import require_checkpoint
 from reproduce.evaluation.predictions import check_ball
 from reproduce.evaluation.records import Record, read_record
 from reproduce.evaluation.shards import Job, Worker
@@ -123,7 +123,7 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
 
 def _network(config: Config, item: Evaluation) -> _Network:
     """Return a network's record, checked as tables check it."""
-    run = usable_run(config, item.cell, item.checkpoint)
+    run = require_checkpoint(config, item.cell, item.checkpoint)
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
     folder, label = paths.cell_folder(config, item.cell), config.eval.label(item.attack)
     path = paths.record_file(folder, item.checkpoint, label, item.seed)

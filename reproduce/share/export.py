@@ -12,7 +12,7 @@ from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import AutoAttack, Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, write_atomically, write_json
-from reproduce.evaluation.evaluate import usable_run
+from reproduce.evaluation.evaluate import require_checkpoint
 from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import paths
 from reproduce.experiments.runs import RunInfo
@@ -71,7 +71,7 @@ def export_cell(
     shape = _exportable(cell)
     target = ZooCheckpoint(name, cell.dataset, folder)
     _check_free(target, cell, checkpoint)
-    run = usable_run(config, cell, checkpoint)
+    run = require_checkpoint(config, cell, checkpoint)
     weights = paths.model_file(paths.cell_folder(config, cell), checkpoint)
     model = ModelSource(cell.dataset, cell.architecture, weights).load()
     facts = dataset_facts(cell.dataset)

@@ -335,11 +335,6 @@ class Jobs(Configured):
         return self.published_attack(**wildcards).spec.digest
 
     @for_rules
-    def published_attempt(self, **wildcards: str) -> int:
-        """Return what changes when attacking a published checkpoint is worth another try."""
-        return self.published_attack(**wildcards).attempt()
-
-    @for_rules
     def training_digest(self, cell: str) -> str:
         """Return what changes exactly when a setting that touches this cell does."""
         return training_spec(self.config, parse_cell(cell)).digest

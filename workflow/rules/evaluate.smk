@@ -48,14 +48,13 @@ rule evaluate:
 
 # One attack on a published checkpoint.  The job succeeds also where the checkpoint cannot be
 # had: its output says whether it could, and why not, and the table says it too.  Records are no
-# declared outputs for that reason, and checkpoints no inputs: a lost record and a checkpoint that
-# is another one now change `attempt`.  The job needs the outcome of the one before, so update().
+# declared outputs for that reason, and checkpoints no inputs: to try again delete the output.
 rule evaluate_published:
     input:
         images=ancient(HARNESS.prepared / "{dataset}.npz"),
         manifest=HARNESS.prepared / "{dataset}.json",
     output:
-        update(HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json"),
+        HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json",
     log:
         HARNESS.logs
         / "evaluate-published"
@@ -77,7 +76,6 @@ rule evaluate_published:
         preset=HARNESS.config.preset,
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
         digest=lambda wildcards: HARNESS.published_digest(**wildcards),
-        attempt=lambda wildcards: HARNESS.published_attempt(**wildcards),
         limit=lambda wildcards, resources: HARNESS.time_limit(
             HARNESS.published_work(**wildcards), resources.runtime
         ),
