@@ -45,20 +45,7 @@ def evaluate_cell(
 ) -> Record:
     """Attack a checkpoint of a trained cell and write the record, or return the one there is.
 
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    cell : Cell
-        The training run.
-    attack : str
-        Name of an attack of the configuration.
-    seed : int
-        Seed of the attack's random start.
-    checkpoint : {"best-test", "last", "best-val"}
-        Which weights of the run.
-    say : callable
-        Called with each line of what happens.
+    `attack` is a name in the configuration, `seed` that of its random start.
 
     Raises
     ------
@@ -129,14 +116,7 @@ def evaluate_published(
 
 
 def require_checkpoint(config: Config, cell: Cell, checkpoint: Checkpoint) -> RunInfo:
-    """Return the finished run of a cell, with the weights of this checkpoint.
-
-    Raises
-    ------
-    HarnessError
-        If the cell is not trained, or with other settings or images, or the checkpoint
-        is damaged.
-    """
+    """Return the finished run of a cell, checked with the weights of this checkpoint."""
     folder = paths.cell_folder(config, cell)
     run = read_run(folder)
     problem = problem_with(config, training_spec(config, cell), run)

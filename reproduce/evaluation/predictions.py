@@ -54,7 +54,7 @@ def predict_images(
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> CleanPredictions:
-    """Classify every image of a split; parameters and errors as in `attack_images`."""
+    """Classify every image of a split, unattacked; errors as in `attack_images`."""
     labels, clean, top5 = [], [], []
     with frozen(model), torch.no_grad():
         for first in range(0, len(store), batch_size):
@@ -80,26 +80,10 @@ def attack_images(
     advance: Callable[[int], object] = lambda _: None,
     graphs: Graphs | None = None,
 ) -> Predictions:
-    """Attack every image of a split once, from a uniform start in the ball.
+    """Attack every image of a split once, from a uniform start in the ball, for validation.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Maps images to logits; left in the mode it came in.
-    store : EvaluationStore
-        The images.
-    attack : PGD
-        Loss, number of steps and step size.
-    epsilon : float
-        Radius of the l_inf ball, pixels in [0, 1].
-    noise : callable
-        Gives the start of a batch, in units of epsilon.
-    batch_size : int
-        Images a batch.
-    advance : callable
-        Called after each batch with the number of its images.
-    graphs : Graphs, optional
-        Records the attack on a whole batch.
+    `noise` gives the start of a batch in units of epsilon, `advance` gets the number of
+    images after each batch, and `graphs`, if given, records the attack on a whole batch.
 
     Raises
     ------
@@ -163,9 +147,7 @@ def attack_batch(
     batch : Batch
         Images, labels and indices.
     parts : list of Part
-        What to run.
-    epsilon : float
-        Radius of the ball; what a part found must lie in it.
+        What to run; whatever a part finds must lie in the ball of radius `epsilon`.
     seed : int
         Seed of all random numbers but the starts of PGD, which are each image's own.
     done : callable
@@ -178,8 +160,7 @@ def attack_batch(
     Returns
     -------
     dict of Tensor
-        The arrays of a `Record`, shape (B,): index, label, clean, adversarial, broken_by
-        and, if asked for, top5.
+        The arrays of a `Record`, shape (B,).
 
     Raises
     ------
@@ -219,13 +200,7 @@ def attack_batch(
 
 
 def check_ball(name: str, images: Tensor, found: Tensor, epsilon: float) -> None:
-    """Refuse x' outside the l_inf ball around x or outside [0, 1]: it would count as an attack.
-
-    Raises
-    ------
-    HarnessError
-        Saying how far the attack went.
-    """
+    """Refuse x' outside the l_inf ball around x or outside [0, 1]: it would count as an attack."""
     far = (found - images).abs().max().item()
     if not far <= epsilon + _SLACK or found.min() < 0 or found.max() > 1:
         raise HarnessError(

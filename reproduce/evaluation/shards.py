@@ -102,24 +102,7 @@ def read_shard(path: Path, made_for: str, images: int, say: Callable[[str], None
 class Job:
     """One evaluation, as every process that works on it gets it.
 
-    Attributes
-    ----------
-    title : str
-        What is evaluated.
-    spec : AttackSpec
-        The attack.
-    source : ModelSource
-        The network.
-    model_sha256, data_sha256 : str
-        Checksums of the network and of the images.
-    prepared : Path
-        The prepared images.
-    folder : Path
-        Where shards are kept until the record is written.
-    shard : int
-        Images a shard.
-    machine : Machine
-        What to run on.
+    `shard` is the number of images a shard, `folder` keeps shards until the record is written.
     """
 
     title: str
@@ -152,13 +135,7 @@ class Job:
 
 
 class Worker:
-    """Attacks shards of one job on one device.
-
-    Raises
-    ------
-    HarnessError
-        If the network or the images cannot be loaded.
-    """
+    """Attacks shards of one job on one device."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.device = job, device
@@ -194,15 +171,8 @@ class Worker:
     ) -> Shard:
         """Attack one shard and write its file.
 
-        Parameters
-        ----------
-        number : int
-            Which.
-        compiled : bool
-            Whether to compile the network.
-        report : callable
-            Called after each part with its share of the work, in images, and the number of
-            images that still hold.
+        `report` is called after each part of the attack with its share of the work, in images,
+        and with the number of images that still hold.
         """
         job, began = self.job, time.monotonic()
         self.network.use_compiled(compiled)

@@ -126,13 +126,7 @@ def write_examples(path: Path, arrays: dict[str, NDArray[Any]], info: dict[str, 
 
 
 def read_files(path: Path) -> tuple[ExamplesInfo, dict[str, NDArray[Any]]]:
-    """Read examples and check arrays and description against each other.
-
-    Raises
-    ------
-    HarnessError
-        If a file is missing or damaged, or the two do not belong together.
-    """
+    """Read examples and check arrays and description against each other."""
     about = path.with_suffix(".json")
     if not path.is_file() or not about.is_file():
         raise HarnessError(f"examples {about if path.is_file() else path} does not exist; {_MEND}")
@@ -153,13 +147,10 @@ def read_files(path: Path) -> tuple[ExamplesInfo, dict[str, NDArray[Any]]]:
 
 
 def read_examples(config: Config) -> list[Example]:
-    """Read the adversarial examples of a configuration.
+    """Read the adversarial examples of a configuration; none if none are made yet.
 
-    Returns
-    -------
-    list of Example
-        Those that both networks hold first, then the narrow one alone, the wide one alone,
-        neither; none if none are made yet.
+    Those that both networks hold come first, then the narrow one alone, the wide one alone,
+    neither.
 
     Raises
     ------

@@ -62,18 +62,8 @@ class _Network(NamedTuple):
 def choose_images(narrow: Record, wide: Record, each: int = _EACH) -> list[tuple[int, Holder]]:
     """Choose images that both networks classify rightly, and that show who holds under attack.
 
-    Parameters
-    ----------
-    narrow, wide : Record
-        The same attack on both networks.
-    each : int
-        Most images of each of the four combinations.
-
-    Returns
-    -------
-    list of (int, str)
-        Position in the official test split, and "both", "narrow", "wide" or "neither", in
-        this order; within each the first ones of the test set.
+    Returns positions in the official test split with "both", "narrow", "wide" or "neither",
+    in this order: of each combination the first `each` of the test set.
     """
     index, at_narrow, at_wide = np.intersect1d(narrow.index, wide.index, return_indices=True)
     right = (narrow.clean == narrow.label)[at_narrow] & (wide.clean == wide.label)[at_wide]

@@ -79,24 +79,10 @@ def return_records(aside: Path, folder: Path, models: Mapping[Checkpoint, str]) 
 
 
 def restore(path: Path) -> tuple[Path, Path | None]:
-    """Bring a run or record back; what lies in its place now goes aside in turn.
+    """Bring a run or record back from under ``superseded``: its folder, or its .npz.
 
-    Parameters
-    ----------
-    path : Path
-        The run's folder, or the record's .npz, under ``superseded``.
-
-    Returns
-    -------
-    place : Path
-        Where it lies now.
-    aside : Path or None
-        Where what was there lies now.
-
-    Raises
-    ------
-    HarnessError
-        If it is no such path or not whole, or a process works on that cell or record.
+    What lies in its place goes aside in turn.  Returns where it lies now, and where what
+    was there does.
     """
     place = path.absolute()
     above = next((parent for parent in place.parents if parent.name == "superseded"), place)

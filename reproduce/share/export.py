@@ -42,24 +42,10 @@ def export_cell(
 ) -> ZooCheckpoint:
     """Write a checkpoint of a cell as RobustBench keeps its models, and check that it loads.
 
-    The weights are a plain state dict for RobustBench's own WideResNet class.  The card
-    beside them has the fields of its ``model_info``, null where nothing is known, and then
-    the cell and the checkpoint.  Exporting these once more replaces both files.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    cell : Cell
-        A trained cell.
-    checkpoint : {"best-test", "last", "best-val"}
-        Which of its weights.
-    name : str
-        Id of the model, by RobustBench's custom author, year and first word of the title.
-    folder : Path
-        Where to write ``<data set>/Linf/<name>.pt`` and ``model_info/...``; a zoo.
-    say : callable
-        Called with what was written and what the card lacks.
+    The weights are a plain state dict for RobustBench's own WideResNet class, in
+    ``<data set>/Linf/<name>.pt`` under `folder`, a zoo.  The card in ``model_info/...`` has the
+    fields of RobustBench's, null where nothing is known, and then the cell and the
+    checkpoint.  Exporting these once more replaces both files.
 
     Raises
     ------

@@ -45,13 +45,7 @@ _WIDE = re.compile(r"WideResNet-(\d+)-(\d+)")
 
 
 def robustbench(module: str = "robustbench") -> Any:
-    """Import RobustBench or one of its modules.
-
-    Raises
-    ------
-    HarnessError
-        If it, or something it needs, is not installed.
-    """
+    """Import RobustBench or one of its modules; an error says how to install it."""
     if sys.modules.get(module) is not None:
         return sys.modules[module]
     torchvision()
@@ -94,21 +88,9 @@ def _stand_ins() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ZooCheckpoint:
-    """A checkpoint of RobustBench's l_inf zoo, or one exported by this harness.
+    """A checkpoint of RobustBench's l_inf zoo by its id, or one exported by this harness.
 
-    Attributes
-    ----------
-    name : str
-        RobustBench's id, such as ``Zhang2019Theoretically``.
-    dataset : str
-        Data set it was trained on.
-    folder : Path
-        The zoo: RobustBench's ``model_dir``, with ``<data set>/Linf/<id>.pt`` inside.
-
-    Raises
-    ------
-    HarnessError
-        If the name is no id.
+    `folder` is the zoo: RobustBench's ``model_dir``, with ``<data set>/Linf/<id>.pt`` inside.
     """
 
     name: str
@@ -134,13 +116,7 @@ class ZooCheckpoint:
         return paths.zoo_file(self.folder, self.dataset, self.name)
 
     def files(self) -> dict[Path, str]:
-        """Return the file, or the files of an ensemble, each with its id at the file host.
-
-        Raises
-        ------
-        HarnessError
-            If RobustBench has no such id, or no file of its own for it.
-        """
+        """Return the file, or the files of an ensemble, each with its id at the file host."""
         if self.exported:
             return {self.path: ""}
         known = _known(self.dataset)
@@ -159,13 +135,7 @@ class ZooCheckpoint:
         return {Path(f"{self.path}_m{number}.pt"): one for number, one in enumerate(hosted)}
 
     def obtain(self, *, download: bool, say: Callable[[str], None] = print) -> None:
-        """Check that every file is there and is a checkpoint; download what is missing if allowed.
-
-        Raises
-        ------
-        HarnessError
-            If a file is missing and may not be or could not be downloaded, or is none.
-        """
+        """Check that every file is there and is a checkpoint; may download what is missing."""
         for path, hosted in self.files().items():
             if path.is_file():
                 read_tensors(path)
@@ -180,13 +150,7 @@ class ZooCheckpoint:
                 write_atomically(path, partial(self._download, hosted))
 
     def load(self) -> "nn.Module":
-        """Return the network, on the CPU, built and filled by RobustBench's code.
-
-        Raises
-        ------
-        HarnessError
-            If a file is missing, is no checkpoint, or belongs to another network.
-        """
+        """Return the network, on the CPU, built and filled by RobustBench's code."""
         for path in self.files():
             # RobustBench reads it once more; what could run code does not get that far
             read_tensors(path)
@@ -205,13 +169,7 @@ class ZooCheckpoint:
             ) from error
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the id and the bytes of every file that is there.
-
-        Raises
-        ------
-        HarnessError
-            If there is none.
-        """
+        """Return a SHA-256 over the id and the bytes of every file that is there."""
         state = hashlib.sha256(f"{self.dataset}/{self.name}".encode())
         files = paths.zoo_files(self.folder, self.dataset, self.name)
         if not files:
@@ -325,13 +283,7 @@ class ZooFacts(BaseModel):
 
 
 def zoo_facts(checkpoint: ZooCheckpoint) -> ZooFacts:
-    """Look up what a checkpoint is: in zoo.csv, else in its model card in the zoo.
-
-    Raises
-    ------
-    HarnessError
-        If the card is damaged, or one of its fields is not what RobustBench writes.
-    """
+    """Look up what a checkpoint is: in zoo.csv, else in its model card in the zoo."""
     model = published_models().get(checkpoint.name)
     if model is not None and model.dataset == checkpoint.dataset:
         return ZooFacts(
