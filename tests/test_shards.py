@@ -53,9 +53,10 @@ def test_interrupted_and_continued_is_the_same_record(
 ) -> None:
     whole = tiny(*SMALL, f"results={tmp_path / 'whole'}")
     record = record_of(whole, source, attack)
-    # there are images of both kinds, or equal records would say little
-    assert record.metrics.natural_accuracy > 60
-    assert 5 < record.metrics.robust_accuracy < record.metrics.natural_accuracy - 5
+    if attack == "autoattack":
+        # there are images of both kinds, or equal records would say little
+        assert record.metrics.natural_accuracy > 60
+        assert 5 < record.metrics.robust_accuracy < record.metrics.natural_accuracy - 10
     parts = tiny(*SMALL, f"results={tmp_path / 'parts'}")
     for _ in range(2):
         assert list(_stop_after(parts, source, attack, 1).glob("*.npz"))

@@ -186,10 +186,8 @@ def test_a_record_of_other_settings_is_kept(
     same(contents(record.parent), second)
 
 
-def test_a_record_of_a_network_of_any_kind(
-    tiny: Callable[..., Config], source: ModelSource
-) -> None:
-    config = tiny(*SETS)
+def test_a_record_of_a_network_of_any_kind(tiny: Callable[..., Config], config: Config) -> None:
+    source = ModelSource("digits", CELL.architecture, paths.model_file(_folder(config), "last"))
     record_of(config, source, "pgd20")
     record_of(tiny(*SETS, "eval.epsilon=0.09"), source, "pgd20")
     assert count_superseded(config) == (0, 1)

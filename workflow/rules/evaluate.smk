@@ -54,7 +54,7 @@ rule evaluate_published:
         images=ancient(HARNESS.prepared / "{dataset}.npz"),
         manifest=HARNESS.prepared / "{dataset}.json",
     output:
-        HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json",
+        update(HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json"),
     log:
         HARNESS.logs
         / "evaluate-published"
