@@ -71,7 +71,7 @@ def evaluate_model(
     """Attack any network and write the record, or return the one there is.
 
     It lies under ``results/<preset>/models``, by data set, name and fingerprint of
-    the network; one of the zoo by its id.  Parameters and errors as in `evaluate_cell`.
+    the network; one of the zoo by its id.  Errors as in `evaluate_cell`.
     """
     spec, sha256 = attack_spec(config, attack, seed, source.dataset), source.fingerprint()
     name = source.name
@@ -95,8 +95,8 @@ def evaluate_published(
     """Attack a published checkpoint; download it where the configuration allows that.
 
     A small file beside the records says whether there is one, or why not.  If the
-    checkpoint cannot be had that is an error, or None if `optional`.  Other parameters and
-    errors as in `evaluate_cell`.
+    checkpoint cannot be had that is an error, or None if `optional`.  Other errors as in
+    `evaluate_cell`.
     """
     published = PublishedAttack(config, checkpoint.dataset, checkpoint.name, attack, seed)
     source = ModelSource(checkpoint.dataset, zoo=checkpoint)
