@@ -120,7 +120,7 @@ def test_evaluations_fail_and_checkpoints_cannot_be_had(paper: Config) -> None:
         work.log.write_text("reproduce: the disk is full\n")
     item = theirs[1].item
     attack = PublishedAttack(paper, item.dataset, item.name, item.attack, item.seed)
-    attack.keep_failure(1, "the host is down", missing=True)
+    attack.write("the host is down")
     damaged = theirs[2].item
     outcome = PublishedAttack(paper, damaged.dataset, damaged.name, damaged.attack, 0).outcome
     outcome.parent.mkdir(parents=True)
