@@ -147,7 +147,10 @@ def test_the_network_s_own_weights_come_first(tmp_path: Path) -> None:
         (lambda: {k: v.to(torch.int8) for k, v in _digits().items()}, "is torch.int8, expected"),
         (lambda: {k: v.to("meta") for k, v in _digits().items()}, "cannot be loaded: .* no data"),
         (lambda: _digits() | {"epoch": 3}, "no state dict of tensors alone but .* Tensor"),
-        (lambda: {"model": torch.nn.ReLU(), "epoch": 3}, "tensors alone but model ReLU, epoch int; save"),
+        (
+            lambda: {"model": torch.nn.ReLU(), "epoch": 3},
+            "tensors alone but model ReLU, epoch int; save",
+        ),
         (lambda: [1, 2, 3], "no state dict of tensors alone but list; save the weights alone"),
     ],
 )
