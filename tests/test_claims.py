@@ -240,15 +240,6 @@ def test_many_comparisons_one_verdict(
     assert len(claim.missing) == len(lost)
 
 
-def test_networks_of_one_width_are_told_apart() -> None:
-    networks = "[wrn-28-5, wrn-28-10, wrn-34-5, wrn-34-10]"
-    config = paper(table1=f"{{architectures: {networks}, methods: {{trades: [6, 12]}}}}")
-    for name in ("wider-natural", "wider-stability", "lambda-stability"):
-        lines = [e.what for e in judged(MadeUp(config, as_the_paper_says), name).effects]
-        assert len(set(lines)) == len(lines) == 1 + 4
-        assert sum("WideResNet-28" in line for line in lines) == 2
-
-
 @pytest.mark.parametrize(
     ("natural", "verdict"), [({1: 50, 5: 55}, "holds"), ({1: 55, 5: 50}, "fails")]
 )
@@ -298,35 +289,26 @@ def test_the_ends_decide_and_neighbours_can_contradict(config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "verdict"),
-    [(0.0, "holds"), (0.2, "holds"), (-1.0, "holds"), (0.5, "too little data"), (0.8, "fails")],
-)
-@pytest.mark.parametrize("name", ["wider-robust", "wider-robust-untuned"])
-def test_width_alone_need_not_raise_robust_accuracy(
-    config: Config, name: str, gain: float, verdict: str
-) -> None:
-    """Half a point counts as none; what the thinnest has plays no part."""
-    level = {1: 0.0, 5: 50.0, 10: 50.0 + gain}
-    world: World = lambda _, key, seed: level[int(width_of(key))] + seed / 20  # noqa: E731
-    assert judged(MadeUp(config, world), name).verdict == verdict
-
-
-@pytest.mark.parametrize(
-    ("gain", "better", "not_worse"),
+    ("name", "gain", "verdict"),
     [
-        (0.2, "holds", "holds"),
-        (-0.2, "fails", "holds"),
-        (0.0, "too little data", "holds"),
-        (-1.0, "fails", "fails"),
+        *((name, 0.2, "holds") for name in ("wider-robust", "wider-robust-untuned")),
+        *((name, 0.5, "too little data") for name in ("wider-robust", "wider-robust-untuned")),
+        *((name, 0.8, "fails") for name in ("wider-robust", "wider-robust-untuned")),
+        ("war-robustness", 0.2, "holds"),
+        ("war-robustness", 0.0, "too little data"),
+        ("war-robustness", -0.2, "fails"),
+        ("war-not-worse", -0.2, "holds"),
+        ("war-not-worse", -1.0, "fails"),
     ],
 )
-def test_war_is_slightly_better_or_not_worse(
-    config: Config, gain: float, better: str, not_worse: str
-) -> None:
-    world: World = lambda _, key, s: 50 + (gain if key.method == "war" else 0) + s / 20  # noqa: E731
-    evidence = MadeUp(config, world)
-    assert judged(evidence, "war-robustness").verdict == better
-    assert judged(evidence, "war-not-worse").verdict == not_worse
+def test_half_a_point_counts_as_none(config: Config, name: str, gain: float, verdict: str) -> None:
+    """What the widest network has above the next, or WAR above the search."""
+
+    def world(_: str, key: Key, seed: int) -> float:
+        better = key.method == "war" if name.startswith("war") else width_of(key) == 10
+        return (50 if width_of(key) > 1 else 10) + gain * better + seed / 20
+
+    assert judged(MadeUp(config, world), name).verdict == verdict
 
 
 def test_a_larger_lambda_is_chosen_beforehand() -> None:
@@ -377,7 +359,7 @@ BEST = "{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 9
         ((18, 18, 9), "fails", "share an end of the grid"),
     ],
 )
-@pytest.mark.parametrize("images", [0, 10_000])
+@pytest.mark.parametrize("images", [0, 4000])
 def test_best_lambda(images: int, best: tuple[int, ...], verdict: str, words: str) -> None:
     """Over seeds, and of one seed over images."""
     seeds = "seeds: [0]" if images else "seeds: [0, 1, 2]"
@@ -454,23 +436,19 @@ def test_war_ends_near_the_best_lambda(
     assert "(95 % interval −" in claim.summary
 
 
-def test_a_part_of_the_search_has_no_best_lambda() -> None:
-    """The best so far, 9, is near WAR's; the run that is not there is the best."""
+def test_war_waits_for_all_of_the_search_and_every_network() -> None:
     config = paper(table3=TUNED)
 
-    def world(metric: str, key: Key, seed: int) -> float | None:
+    def part(metric: str, key: Key, seed: int) -> float | None:
+        """The best so far, 9, is near WAR's; the run that is not there is the best."""
         if metric == "final_lambda":
             return 9 + seed / 10
         lost = key.method == "trades" and key.lam == 12 and seed == 2
         return None if lost else {"war": 60}.get(key.method, 40 + key.lam) + seed / 10
 
     for name in ("war-lambda", "war-robustness", "terms-ratio"):
-        claim = judged(MadeUp(config, world), name)
+        claim = judged(MadeUp(config, part), name)
         assert (claim.verdict, claim.effects) == ("too little data", ())
-
-
-def test_war_waits_for_every_network() -> None:
-    config = paper(table3=TUNED)
 
     def world(metric: str, key: Key, seed: int) -> float | None:
         lost = key.method == "war" and width_of(key) == 5
@@ -527,8 +505,6 @@ def test_the_ratio_of_the_two_terms(config: Config, ratio: float, verdict: str) 
 def test_schedules_take_the_same_networks(config: Config) -> None:
     world: World = lambda _, key, seed: seed / 100 + 0.1 * (key.method == "trades-step")  # noqa: E731
     claim = judged(MadeUp(config, world), "exp-schedule")
-    assert claim.verdict == "holds"
-    assert len(claim.effects) == 1 + 3
     assert claim.effects[1].what == "λ=6, w=1: TRADES, step schedule − TRADES"
     # where TRADES has another schedule there is nothing to hold it against
     other = load_config("{}", "paper", ["train.schedule=cosine"])
