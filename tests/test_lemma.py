@@ -194,10 +194,11 @@ def test_other_settings_and_damaged_files_are_computed_again(tiny: Callable[...,
     examine(other, said.append)
     assert said == []
     assert json.loads(path.read_text())["settings"]["wide_epsilon"] == 0.2
-    path.write_text("{")
-    examine(config, said.append)
-    assert "is damaged" in said.pop()
-    assert json.loads(path.read_text())["rows"] == whole["rows"]
+    for damage in ("{", json.dumps({**whole, "rows": [{"m": 20}]})):
+        path.write_text(damage)
+        examine(config, said.append)
+        assert "is damaged" in said.pop()
+        assert json.loads(path.read_text())["rows"] == whole["rows"]
 
 
 def test_the_figure(tiny: Callable[..., Config]) -> None:

@@ -12,7 +12,7 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import Stopped
 from reproduce.core.files import read_json, write_json
 from reproduce.experiments import paths, runs
-from reproduce.experiments.runs import RunPiece, read_rows, state_file
+from reproduce.experiments.runs import RunSession, read_rows, state_file
 from reproduce.experiments.spec import training_spec
 from reproduce.results.frames import read_histories
 from reproduce.results.status import read_status, run_work
@@ -111,4 +111,4 @@ def test_all_readers_refuse_the_same_runs(
     ("device", "processes", "hours"), [("cuda", 1, 1.0), ("cuda", 4, 4.0), ("cpu", 2, 1.0)]
 )
 def test_hours_are_those_of_the_devices_held(device: str, processes: int, hours: float) -> None:
-    assert RunPiece(device=device, processes=processes, seconds=3600.0).hours == hours
+    assert RunSession(device=device, processes=processes, seconds=3600.0).hours == hours

@@ -17,16 +17,12 @@ from rich.text import Text
 
 from reproduce.cell import Cell
 from reproduce.cli.app import (
-    ConfigOption,
-    DeviceOption,
     ExperimentArgument,
     ExperimentsArgument,
-    PresetOption,
-    SetOption,
     chosen_experiments,
+    command,
     console,
 )
-from reproduce.cli.app import configure as _configure
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
@@ -52,21 +48,18 @@ from reproduce.results.status import (
 )
 
 
+@command(device=True)
 def plan(
+    settings: Config,
     experiments: ExperimentsArgument = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="First time a training step of every network here.")
     ] = False,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
-    device: DeviceOption = None,
 ) -> None:
     """Count the cells and evaluations of experiments and estimate hours and disk.
 
     Example: reproduce plan table1 --preset paper
     """
-    settings = _configure(config, preset, sets, device)
     names = chosen_experiments(settings, experiments)
     if measure:
         _measure(settings, names)
@@ -102,7 +95,7 @@ def _measure(config: Config, names: list[str]) -> None:
     from reproduce.compute.device import claimed, describe
     from reproduce.core.files import write_json
     from reproduce.experiments.spec import training_spec
-    from reproduce.training.measure import seconds_per_pass
+    from reproduce.training.train import seconds_per_pass
 
     found = {}
     with claimed(config.machine) as device:
@@ -114,7 +107,9 @@ def _measure(config: Config, names: list[str]) -> None:
     write_json(paths.throughput_file(config), {"hardware": hardware, "seconds_per_pass": found})
 
 
+@command()
 def status(
+    settings: Config,
     experiments: ExperimentsArgument = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again and again, until all is done or Ctrl-C.")
@@ -122,9 +117,6 @@ def status(
     every: Annotated[
         float | None, typer.Option(help="With --watch: seconds between two looks; 5 if not given.")
     ] = None,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """List the cells of experiments and how far each is; or watch a running campaign.
 
@@ -132,7 +124,6 @@ def status(
 
     Example: reproduce status --watch --every 30
     """
-    settings = _configure(config, preset, sets)
     names = chosen_experiments(settings, experiments)
     if watch:
         watch_live(settings, names, check_every(EVERY if every is None else every))
@@ -394,11 +385,10 @@ def _age(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.0f} h"
 
 
+@command()
 def table(
+    settings: Config,
     experiment: ExperimentArgument,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Write a table from whatever records exist, in CSV, Markdown and LaTeX.
 
@@ -409,7 +399,6 @@ def table(
     from reproduce.results.frames import collect
     from reproduce.tables.write import write_checkpoints, write_table
 
-    settings = _configure(config, preset, sets)
     if experiment == "checkpoints":
         print(write_checkpoints(settings))
     else:
@@ -418,11 +407,10 @@ def table(
     print(f"Written: {paths.table_file(settings, experiment, 'csv')}, .md and .tex")
 
 
+@command()
 def diff(
+    settings: Config,
     experiment: ExperimentArgument,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Put a regenerated table beside the paper's, number by number.
 
@@ -431,7 +419,6 @@ def diff(
     from reproduce.results.frames import collect
     from reproduce.tables.diff import build_diff, diff_caveats, diff_notes, write_diff
 
-    settings = _configure(config, preset, sets)
     chosen = find_table(settings, experiment)
     results = collect(settings, chosen)
     frame = build_diff(settings, chosen, results)
@@ -465,13 +452,12 @@ def diff(
     print(f"Written: {paths.diff_file(settings, chosen.name)}")
 
 
+@command()
 def figure(
+    settings: Config,
     name: Annotated[
         str, typer.Argument(metavar="FIGURE", help="Name of a figure, such as figure3.")
     ],
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Draw a figure from whatever runs are finished: SVG, PNG and the numbers as CSV.
 
@@ -479,7 +465,6 @@ def figure(
     """
     from reproduce.figures import draw
 
-    settings = _configure(config, preset, sets)
     for line in draw(settings, name).missing:
         print(f"Missing or unfinished: {line}")
     print(f"Written: {paths.figure_file(settings, name, 'svg')}, .png and .csv")
@@ -496,10 +481,9 @@ def _number(mean: float, std: float) -> str:
     return f"{mean:.2f}" if std != std else f"{mean:.2f} ± {std:.2f}"
 
 
+@command("results")
 def write_results(
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
+    settings: Config,
 ) -> None:
     """Write every number there is as one tidy table, results.parquet.
 
@@ -507,7 +491,6 @@ def write_results(
     """
     from reproduce.results.frames import write_results as write
 
-    settings = _configure(config, preset, sets)
     tidy = write(settings)
     for line in tidy.left_out:
         print(f"Left out: {line}")
@@ -515,7 +498,9 @@ def write_results(
     print(f"Written: {paths.results_file(settings)}")
 
 
+@command()
 def tensorboard(
+    settings: Config,
     experiments: ExperimentsArgument = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; tensorboard under the results if none.")
@@ -524,9 +509,6 @@ def tensorboard(
         int | None,
         typer.Option(min=1, help="Iterations between two points; at most 2,000 a run if none."),
     ] = None,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Write the traces of runs as TensorBoard event files, a folder a cell.
 
@@ -534,7 +516,6 @@ def tensorboard(
     """
     from reproduce.tables.tensorboard import write_events
 
-    settings = _configure(config, preset, sets)
     folder = paths.tensorboard_folder(settings) if out is None else out
     names = chosen_experiments(settings, experiments)
     outcome = write_events(settings, names, folder, every)
@@ -553,10 +534,9 @@ _SHOWN_claims = 10
 _COLOURS = {"holds": "green", "fails": "red", "too little data": "yellow"}
 
 
+@command()
 def claims(
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
+    settings: Config,
 ) -> None:
     """Test the paper's claims on whatever results exist: holds, fails, or too little data.
 
@@ -564,7 +544,6 @@ def claims(
     """
     from reproduce.claims.statements import context, judge_claims, write_claims
 
-    settings = _configure(config, preset, sets)
     judged_on = context(settings)
     found = judge_claims(settings)
     write_claims(settings, found)
@@ -589,10 +568,9 @@ def claims(
     print(f"Written: {paths.claims_file(settings)}")
 
 
+@command()
 def report(
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
+    settings: Config,
 ) -> None:
     """Write report.html, one file with every table, figure and claim from whatever results exist.
 
@@ -600,4 +578,4 @@ def report(
     """
     from reproduce.report.write import write_report
 
-    print(f"Written: {write_report(_configure(config, preset, sets))}")
+    print(f"Written: {write_report(settings)}")

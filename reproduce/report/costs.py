@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from reproduce.cell import Cell as Run
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import Experiment, PublishedEvaluation
-from reproduce.experiments.runs import Piece
+from reproduce.experiments.runs import Session
 from reproduce.experiments.spec import training_spec
 from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.summaries import Item, Summaries, items_of
@@ -96,7 +96,7 @@ class _Hours:
 
 def _kind(found: Summaries) -> str:
     """Say what the hours are of, from what the runs and records say that they held."""
-    pieces: list[Piece] = [piece for run in found.runs.values() for piece in run.pieces]
+    pieces: list[Session] = [piece for run in found.runs.values() for piece in run.sessions]
     pieces += [piece for record in found.records.values() for piece in record.pieces]
     devices = {piece.device for piece in pieces if piece.device}
     if devices == {"cuda"}:

@@ -7,7 +7,7 @@ import yaml
 from reproduce.config.load import resolved
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import PublishedEvaluation
-from reproduce.experiments.runs import Piece
+from reproduce.experiments.runs import Session
 from reproduce.registry import dataset_facts
 from reproduce.report.exhibits import Cell, Plain
 from reproduce.report.summaries import Images, Summaries
@@ -17,7 +17,7 @@ from reproduce.report.words import count
 
 def provenance_view(config: Config, found: Summaries) -> Provenance:
     """Gather what run.json and the summaries of records say of how they were made."""
-    pieces: list[Piece] = [piece for run in found.runs.values() for piece in run.pieces]
+    pieces: list[Session] = [piece for run in found.runs.values() for piece in run.sessions]
     pieces += [piece for record in found.records.values() for piece in record.pieces]
     commits = Counter(piece.commit or "not a checkout" for piece in pieces)
     dates = sorted(piece.began for piece in pieces if piece.began)
@@ -45,12 +45,12 @@ def _commit(name: str, number: int) -> str:
     return f"{plain}{changed} ({count(number, 'piece')} of work)"
 
 
-def _hardware(piece: Piece) -> str:
+def _hardware(piece: Session) -> str:
     several = f"{piece.processes} × " if piece.processes > 1 else ""
     return f"{several}{piece.name} ({piece.device})"
 
 
-def _versions(pieces: list[Piece]) -> Plain:
+def _versions(pieces: list[Session]) -> Plain:
     """Return a row a library: the versions that computed something."""
     seen: dict[str, dict[str, None]] = {}
     for piece in pieces:
@@ -94,7 +94,7 @@ def _models(found: Summaries) -> Plain:
     return Plain("models", "Checkpoints", ("Cell", "Checkpoint", "SHA-256"), rows)
 
 
-def _commands(commits: list[str], pieces: list[Piece]) -> str:
+def _commands(commits: list[str], pieces: list[Session]) -> str:
     """Return what makes these results again, line by line."""
     checkout = [f"git checkout {name.removesuffix('-dirty')}" for name in commits[:1]]
     if commits[:1] == ["not a checkout"]:

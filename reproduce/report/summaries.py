@@ -13,7 +13,7 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, Experiment, PublishedEvaluation
-from reproduce.experiments.runs import Piece, RunInfo, problem_with, read_run
+from reproduce.experiments.runs import RunInfo, Session, problem_with, read_run
 from reproduce.experiments.spec import evaluation_spec, training_spec
 from reproduce.zoo.checkpoints import PublishedAttack
 
@@ -51,7 +51,7 @@ class RecordSummary(_Part):
     record_sha256: str
     seconds: float = 0.0
     data: Images | None = None
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[Session, ...] = ()
 
     @property
     def hours(self) -> float:

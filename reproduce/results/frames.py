@@ -520,7 +520,7 @@ def rows_of_cell(
         "training_seconds": run.seconds,
         "training_hardware": _joined_tidy_rows(run.hardware),
         "training_precision": _joined_tidy_rows(run.precisions),
-        "training_commit": _joined_tidy_rows(piece.commit for piece in run.pieces),
+        "training_commit": _joined_tidy_rows(piece.commit for piece in run.sessions),
         "training_digest": training_spec(config, cell).digest,
         "official_data": run.data.official,
     }

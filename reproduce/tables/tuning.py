@@ -10,7 +10,7 @@ from reproduce.cell import Cell
 from reproduce.config.grids import TuningTable
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import searched_cells, untuned_cells, war_cells
-from reproduce.experiments.spec import thin_cell
+from reproduce.experiments.spec import zeta_source
 from reproduce.results.frames import Results
 from reproduce.results.statistics import Sample, sample
 
@@ -96,7 +96,7 @@ def compare_strategies(config: Config, grid: TuningTable, results: Results) -> l
 
 def _thin_cells(config: Config, grid: TuningTable) -> list[Cell]:
     """Return the thin network that zeta is measured from; none where zeta is given."""
-    thin = thin_cell(config, war_cells(grid, grid.architectures[0])[0])
+    thin = zeta_source(config, war_cells(grid, grid.architectures[0])[0])
     return [] if thin is None else [thin]
 
 
