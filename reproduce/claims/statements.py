@@ -35,20 +35,9 @@ Special = Callable[[Evidence, str], Finding]
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement of the paper.
+    """A statement of the paper: its name, where it stands, what it is tested on and how.
 
-    Attributes
-    ----------
-    name : str
-        What it goes by.
-    source : str
-        Where the paper says it.
-    experiment : str
-        The table or figure of the configuration that it is tested on; "" for every record.
-    test : Contrast or callable
-        How.
-    says : str
-        What the paper says, in other words.
+    `experiment` is the table or figure of the configuration; "" for every record.
     """
 
     name: str
