@@ -127,6 +127,8 @@ def test_what_is_missing_is_not_guessed(paper: Callable[..., Config]) -> None:
     text = _table(config)
     assert "2 of 64 evaluations have no result yet" in text
     assert "times WAR's hours" not in text
+    # hours are compared, though the search has not chosen a network yet
+    assert (_diff(config).set_index("metric").loc["gpu_hours", "ours"] > 0).sum() == 3
 
 
 def test_nothing_yet(paper: Callable[..., Config]) -> None:

@@ -208,7 +208,8 @@ def _half_width(row: Any) -> float:
 
 def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
     """Return the half width of the interval around a difference, and the verdict."""
-    left = subset_interval(row.ours, row.images, dataset_facts(row.dataset).test)
+    total = dataset_facts(row.dataset).test
+    left = subset_interval(row.ours, row.images, total) if row.images else None
     half = row.interval if left is None else (left.high - left.low) / 2
     if math.isnan(row.mean):
         verdict = "no paper value"
