@@ -1,7 +1,7 @@
 """A table before it is written: rows, columns, and the numbers where they meet."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from reproduce.paper.published import PublishedModel, published, published_model
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import Results
 from reproduce.results.statistics import Interval, Sample, sample, subset_interval
-from reproduce.tables.checkpoints import Choices, measured_metrics, optimism, paired_differences
+from reproduce.tables.checkpoints import Choices, measured_metrics, optimism
 from reproduce.tables.tuning import STRATEGIES, Strategy, compare_strategies
 from reproduce.zoo.checkpoints import UNKNOWN, ZooCheckpoint, ZooFacts, zoo_facts
 
@@ -68,6 +68,10 @@ class Column:
     ranked: bool = True
 
 
+# data set, architecture, method, lambda, attack and metric of a row of `tables.diff`
+DiffKey = tuple[str, str, str, float | None, str, str]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One number: the sample behind it, how many values were planned, what a subset leaves."""
@@ -77,6 +81,10 @@ class Entry:
     interval: Interval | None = None
     # decimals in which it is written
     digits: int = 2
+    # which row of the comparison with the paper it is; None for what is only ours
+    key: DiffKey | None = None
+    # the single values behind a mean: "seed 0" or "start 0" and the value
+    values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -107,23 +115,21 @@ class Layout:
         return ranked and entry.complete and entry.sample.mean == max(known)
 
 
-def metric_entry(frame: pd.DataFrame, metric: str, planned: int, total: int) -> Entry:
-    """Return the entry of a metric from the evaluations of one cell of a table.
+def metric_entry(
+    frame: pd.DataFrame, planned: int, total: int, key: DiffKey, by: str = "training_seed"
+) -> Entry:
+    """Return the entry of the metric that `key` ends with from rows of `Results.frame`.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Rows of `Results.frame`.
-    metric : str
-        Name of the metric.
-    planned : int
-        How many evaluations there are to be.
-    total : int
-        Images of the whole test set.
+    `planned` is how many there are to be, `total` the images of the whole test set, `by` the
+    column of the seed that the mean is over.
     """
-    found = sample(frame[metric].tolist())
+    values = frame[key[-1]].tolist()
+    found = sample(values)
     images = int(frame["images"].min()) if len(frame) else total
-    return Entry(found, planned, subset_interval(found.mean, images, total))
+    word = "seed" if by == "training_seed" else "start"
+    by_seed = {f"{word} {seed}": value for seed, value in zip(frame[by], values, strict=True)}
+    interval = subset_interval(found.mean, images, total)
+    return Entry(found, planned, interval, key=key, values=by_seed)
 
 
 def attack_title(config: Config, name: str) -> str:
@@ -192,7 +198,10 @@ def grid_layout(config: Config, grid: Grid, metrics: Sequence[str], results: Res
             entries.append(
                 [
                     metric_entry(
-                        chosen[chosen["architecture"] == name], metric, len(grid.seeds), total
+                        chosen[chosen["architecture"] == name],
+                        len(grid.seeds),
+                        total,
+                        (grid.dataset, name, method, lam, grid.attack, metric),
                     )
                     for metric in metrics
                     for name in grid.architectures
@@ -228,8 +237,15 @@ def attacks_layout(config: Config, grid: AttackTable, results: Results) -> Layou
             & (results.frame["lambda"] == cell.lam)
         ]
         seeds = len(grid.attack_seeds)
+        named = cell.dataset, cell.architecture, cell.method, cell.lam
         line = [
-            metric_entry(frame[frame["attack"] == name], "robust_accuracy", seeds, facts.test)
+            metric_entry(
+                frame[frame["attack"] == name],
+                seeds,
+                facts.test,
+                (*named, name, "robust_accuracy"),
+                "attack_seed",
+            )
             for name in grid.attacks
         ]
         planned = seeds * len(grid.attacks)
@@ -284,11 +300,17 @@ def tuning_layout(config: Config, grid: TuningTable, results: Results) -> Layout
         rows.append(Row(shape.title, labels, keys, found.architecture))
         seeds = found.planned
         interval = subset_interval(found.robust.mean, found.images or total, total)
-        costs = (found.run_hours, found.thin_hours, found.hours)
+        digits = _digits(strategies)
+
+        def key(metric: str, found: Strategy = found) -> DiffKey:
+            return grid.dataset, found.architecture, found.name, None, "pgd20", metric
+
         line = [
-            Entry(found.lam, seeds),
-            Entry(found.robust, seeds, interval),
-            *(Entry(_single(hours), 1, digits=_digits(strategies)) for hours in costs),
+            Entry(found.lam, seeds, key=key("lambda"), values=found.lambdas),
+            Entry(found.robust, seeds, interval, 2, key("robust_accuracy"), found.accuracies),
+            Entry(_single(found.run_hours), 1, digits=digits),
+            Entry(_single(found.thin_hours), 1, digits=digits),
+            Entry(_single(found.hours), 1, digits=digits, key=key("gpu_hours")),
             *(Entry(number, 1) for number in numbers),
         ]
         entries.append(line[: len(columns)])
@@ -394,8 +416,9 @@ def _published(
     metrics = None if record is None else record.metrics
     reported = () if card is None else (card.autoattack, card.reported)
     paper = _paper_comparison(grid.dataset, item.name, None)
+    key = (grid.dataset, about.network or UNKNOWN, item.name, None, item.attack, "robust_accuracy")
     entries = [
-        *_measured(metrics, grid.dataset),
+        *_measured(metrics, key),
         *(Entry(sample([value]), 1) for value in (paper, *reported)),
     ]
     return Row(section, (title, network), keys, section), _filled(entries)
@@ -431,29 +454,31 @@ def _trained(item: Evaluation, results: Results) -> tuple[Row, list[Entry]]:
             found["robust_accuracy"], found["natural_accuracy"], None, 0, int(found["images"])
         )
     paper = _paper_comparison(cell.dataset, cell.method, cell.architecture)
-    entries = [*_measured(metrics, cell.dataset), Entry(sample([paper]), 1)]
+    named = cell.dataset, cell.architecture, cell.method, cell.lam
+    key = (*named, item.attack, "robust_accuracy")
+    entries = [*_measured(metrics, key), Entry(sample([paper]), 1)]
     return Row(section, labels, keys, section), _filled(entries)
 
 
-def _measured(metrics: Metrics | None, dataset: str) -> list[Entry]:
+def _measured(metrics: Metrics | None, key: DiffKey) -> list[Entry]:
     """Return natural accuracy and accuracy under attack; empty where nothing is measured."""
     if metrics is None:
-        return [_empty(), _empty()]
-    total = dataset_facts(dataset).test
+        return [_empty(), _empty(key)]
+    total = dataset_facts(key[0]).test
     return [
-        Entry(sample([value]), 1, subset_interval(value, metrics.images, total))
-        for value in (metrics.natural_accuracy, metrics.robust_accuracy)
+        Entry(sample([value]), 1, subset_interval(value, metrics.images, total), key=compared)
+        for value, compared in ((metrics.natural_accuracy, None), (metrics.robust_accuracy, key))
     ]
 
 
 def _filled(entries: list[Entry]) -> list[Entry]:
     """Put empty entries where a row has no number, and behind the last it has."""
-    known = [_empty() if math.isnan(entry.sample.mean) else entry for entry in entries]
+    known = [_empty(entry.key) if math.isnan(entry.sample.mean) else entry for entry in entries]
     return known + [_empty() for _ in range(5 - len(known))]
 
 
-def _empty() -> Entry:
-    return Entry(Sample(math.nan, math.nan, 0), 1)
+def _empty(key: DiffKey | None = None) -> Entry:
+    return Entry(Sample(math.nan, math.nan, 0), 1, key=key)
 
 
 def _paper_comparison(dataset: str, method: str, architecture: str | None) -> float:
@@ -564,20 +589,19 @@ def _entries(
     choices: Choices, kind: Cell, metric: str, kept: tuple[Checkpoint, ...], planned: int
 ) -> list[Entry]:
     found = choices.of(kind, metric)
-    line = [Entry(sample(_values(found, "percent", name)), planned) for name in kept]
-    line += [
-        Entry(sample(paired_differences(choices, kind, metric, name)), planned) for name in kept[1:]
-    ]
-    line += [
-        Entry(sample(_values(found, "epoch", name)), planned, digits=1)
-        for name in kept
-        if name != "last"
-    ]
-    return line
+    if not len(found):
+        return [Entry(sample([]), planned) for _ in range(3 * len(kept) - 2)]
+    percent, epoch = found["percent"], found["epoch"]
+    columns = [percent[name] for name in kept]
+    columns += [percent["best-test"] - percent[name] for name in kept[1:]]
+    line = [_over_seeds(values, planned, 2) for values in columns]
+    return line + [_over_seeds(epoch[name], planned, 1) for name in kept if name != "last"]
 
 
-def _values(found: pd.DataFrame, what: str, checkpoint: Checkpoint) -> list[float]:
-    return [float(value) for value in found[what][checkpoint]] if len(found) else []
+def _over_seeds(values: "pd.Series[float]", planned: int, digits: int) -> Entry:
+    """Return the entry of one value a seed, which is the index."""
+    by_seed = {f"seed {seed}": float(value) for seed, value in values.items()}
+    return Entry(sample([*by_seed.values()]), planned, digits=digits, values=by_seed)
 
 
 def _notes_choices(config: Config, choices: Choices, others: tuple[Checkpoint, ...]) -> list[str]:

@@ -38,6 +38,8 @@ class Strategy:
         Hours of one run of this network; for the search by hand of all its trials.
     thin_hours : float
         Hours of tuning the thin network, which this strategy also needs.
+    lambdas, accuracies : dict
+        The values behind `lam` and `robust`, by "seed 0" and so on.
     """
 
     architecture: str
@@ -48,6 +50,8 @@ class Strategy:
     images: int
     run_hours: float
     thin_hours: float
+    lambdas: dict[str, float]
+    accuracies: dict[str, float]
 
     @property
     def hours(self) -> float:
@@ -79,16 +83,20 @@ def compare_strategies(config: Config, grid: TuningTable, results: Results) -> l
         )
         for name, cells, run_hours, thin_hours in found:
             rows = _of(frame, cells)
+            seeds = [f"seed {seed}" for seed in rows["training_seed"]]
+            lambdas, accuracies = rows["final_lambda"].tolist(), rows["robust_accuracy"].tolist()
             strategies.append(
                 Strategy(
                     architecture,
                     name,
-                    sample(rows["final_lambda"].tolist()),
-                    sample(rows["robust_accuracy"].tolist()),
+                    sample(lambdas),
+                    sample(accuracies),
                     len(grid.seeds),
                     int(rows["images"].min()) if len(rows) else 0,
                     run_hours,
                     thin_hours,
+                    dict(zip(seeds, lambdas, strict=True)),
+                    dict(zip(seeds, accuracies, strict=True)),
                 )
             )
     return strategies
