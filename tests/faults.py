@@ -36,7 +36,7 @@ _IMPORTED = [
     "reproduce.claims.statements",
     "reproduce.figures",
     "reproduce.figures.style",
-    "reproduce.report.write",
+    "reproduce.report.build",
     "pyarrow.parquet",
     # an optimizer imports it when it is made
     "torch._dynamo",

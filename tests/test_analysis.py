@@ -16,8 +16,8 @@ from reproduce.core.files import read_json, write_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_experiment
 from reproduce.paper.published import published
-from reproduce.report.numbers import each_once
-from reproduce.report.tables import collect_table, table_view
+from reproduce.report.summary import each_number_once
+from reproduce.report.tables import table_section
 from reproduce.results.frames import collect
 from reproduce.results.plan import is_evaluated, plan
 from reproduce.results.statistics import Sample, difference_interval, sample
@@ -220,16 +220,19 @@ def test_a_number_with_two_readings_stands_beside_both(tmp_path: Path) -> None:
     assert chosen.loc["perturbation_stability", "paper"].tolist() == [70.10, 66.67]
     assert set(chosen.drop("robust_accuracy")["verdict"]) == {"not judged"}
     assert chosen.loc["robust_accuracy", "verdict"] == "agrees"
-    view = collect_table(config, experiment)
-    shown = [
-        (number.paper, number.difference, number.verdict)
-        for row in table_view(config, view).sections[0].rows
-        for number in row.numbers
-    ]
-    assert ("66.67 or 70.10", "", "not judged") in shown
-    assert ("70.10 or 66.67", "", "not judged") in shown
-    assert ("51.65", "0.00", "agrees") in shown
-    summed = each_once(config, [view])
+    section = table_section(config, experiment, [])
+    shown = {
+        entry.key[-1]: section["compared"][entry.key]
+        for entries in section["layout"].entries
+        for entry in entries
+        if entry.key[1] == "wrn-50-2"
+    }
+    natural, robust = shown["top5_natural_accuracy"], shown["robust_accuracy"]
+    assert (natural["printed"], natural["verdict"]) == ("66.67 or 70.10", "not judged")
+    assert math.isnan(natural["difference"])
+    assert shown["perturbation_stability"]["printed"] == "70.10 or 66.67"
+    assert (robust["printed"], robust["verdict"]) == ("51.65", "agrees")
+    summed = each_number_once(config, {"table5": section["diff"]})
     assert (summed["verdict"] == "not judged").sum() == 2
 
 

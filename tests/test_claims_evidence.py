@@ -25,8 +25,6 @@ from reproduce.experiments.history import as_frame
 from reproduce.experiments.schedules import learning_rate
 from reproduce.experiments.spec import attack_spec
 from reproduce.registry import parse_architecture
-from reproduce.report.beside import Comparison, Place, seeds_behind
-from reproduce.results.frames import collect
 
 SMALL = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 12]}, seeds: [0, 1]}"
 
@@ -97,17 +95,6 @@ def test_the_best_of_the_search_is_found_exactly(paper: Callable[..., Config]) -
     assert judged(evidence, "war-robustness").effects[0].value == pytest.approx(1)
     hours = evidence.groups("table3", "hours")
     assert hours[Key("cifar10", "wrn-34-1", "war", 0.0, "pgd20")].by_seed == {0: 2, 1: 2, 2: 2}
-    # the report finds the seeds behind that mean as well
-    place = Place("cifar10", "wrn-34-1", "manual", None, "pgd20", "robust_accuracy")
-    results = collect(config, find_experiment(config, "table3"))
-    mean = float(np.mean([1.4] * 3))
-    behind = seeds_behind(evidence.grid("table3"), place, mean, results)
-    assert [name for name, _ in behind] == ["seed 0", "seed 1", "seed 2"]
-    # and the paper's number beside it
-    row = dict.fromkeys(("dataset", "architecture", "method", "attack", "metric"), "x")
-    printed = {"lambda": mean, "paper": 50.0, "paper_std": 0.1}
-    compared = Comparison(pd.DataFrame([row | printed]))
-    assert compared.of(Place("x", "x", "x", 1.4, "x", "x")) is not None
 
 
 def test_a_search_without_results_is_waited_for(paper: Callable[..., Config]) -> None:

@@ -1,4 +1,4 @@
-"""A figure before it is written."""
+"""How figures look, and how they are written."""
 
 import io
 import textwrap
@@ -21,19 +21,7 @@ from reproduce.registry import METHODS, dataset_facts, parse_architecture
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, the numbers behind it, and what is to be said about it.
-
-    Attributes
-    ----------
-    title, caption : str
-        What it shows, in a line; how to read it, in a sentence or two.
-    figure : matplotlib.figure.Figure
-        The picture.
-    numbers : pandas.DataFrame
-        Every number that is drawn.
-    missing : tuple of str
-        What belongs into it and is not there: runs not finished, files damaged.
-    """
+    """A figure, every number that is drawn in it, and the runs and files that it lacks."""
 
     title: str
     caption: str

@@ -21,7 +21,7 @@ from reproduce.experiments.spec import lemma_digest
 from reproduce.figures import draw
 from reproduce.lemma.results import read_examination, to_json
 from reproduce.registry import dataset_facts
-from reproduce.report.write import write_report
+from reproduce.report.build import write_report
 from reproduce.results.frames import COLUMNS, collect, write_results
 from reproduce.share.verification_finding import UNEXPECTED, Finding, first_difference
 from reproduce.share.verification_folder import Copied
