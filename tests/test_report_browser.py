@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -12,9 +11,7 @@ from report_cases import make_up, paper_config
 from reproduce.claims.evidence import Claim, Effect, Verdict
 from reproduce.core.files import write_text
 from reproduce.experiments import paths
-from reproduce.report.build import build_report
-from reproduce.report.claims import claim_view
-from reproduce.report.page import render
+from reproduce.report.build import build_report, render
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # nothing that would use the network by itself
@@ -27,7 +24,6 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-_SIZES = [(1280, 900), (380, 780)]
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +64,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("fails", -4.0, -2.0),
         ("too little data", -1.0, 9.0),
     ]
-    report = replace(
-        build_report(config), claims=tuple(claim_view(_claim(*case)) for case in cases)
-    )
+    report = build_report(config) | {"claims": [_claim(*case) for case in cases]}
     write_text(paths.report_file(config), render(report))
     return paths.report_file(config).as_uri()
 
@@ -183,8 +177,15 @@ def test_seeds_by_mouse_and_by_tap(page: Page, browser: Browser, address: str) -
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), _SIZES)
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [
+        (1280, 900, "light"),
+        pytest.param(1280, 900, "dark", marks=pytest.mark.slow),
+        pytest.param(380, 780, "light", marks=pytest.mark.slow),
+        pytest.param(380, 780, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_nothing(page: Page, width: int, height: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=scheme)
@@ -196,7 +197,7 @@ def test_axe_finds_nothing(page: Page, width: int, height: int, scheme: str) -> 
     assert results.violations_count == 0, results.generate_report()
 
 
-@pytest.mark.parametrize(("width", "height"), _SIZES)
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (380, 780)])
 def test_no_sideways_scrolling(page: Page, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": height})
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")

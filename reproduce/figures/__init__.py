@@ -58,9 +58,9 @@ def make(config: Config, name: str) -> "Drawing":
     if name not in known:
         what = f"{name} is left out" if name in FIGURES else f"unknown figure {name!r}"
         raise HarnessError(f"{what}; the configuration has: {', '.join(known)}")
-    from reproduce.figures.style import one_look
+    from reproduce.figures.style import figure_style
 
-    with one_look():
+    with figure_style():
         return _functions()[name](config, name)
 
 

@@ -23,11 +23,11 @@ from reproduce.figures.style import (
     MARKERS,
     Drawing,
     legend_above,
-    look,
+    line_style,
     models,
     new_figure,
+    note_missing,
     runs_of,
-    say_missing,
 )
 from reproduce.registry import dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import METRIC_COLUMNS, read_histories
@@ -95,7 +95,7 @@ def _positions(run: pd.DataFrame) -> pd.Series:
 
 
 def draw_lines(
-    axes: Axes, frame: pd.DataFrame, column: str, position: str, label: str, **look: Any
+    axes: Axes, frame: pd.DataFrame, column: str, position: str, label: str, **style: Any
 ) -> None:
     """Draw one column of several seeds of one network: mean and spread over faint raw points.
 
@@ -107,7 +107,7 @@ def draw_lines(
     smoothed = f"{column}_smooth"
     if smoothed in frame:
         dots: dict[str, Any] = {"linestyle": "none", "marker": ".", "markersize": 1.2}
-        dots |= {"markeredgewidth": 0, "alpha": 0.45, "color": look["color"]}
+        dots |= {"markeredgewidth": 0, "alpha": 0.45, "color": style["color"]}
         # thousands of points: a picture within the SVG
         axes.plot(frame[position], frame[column], rasterized=True, **dots)
     shown = smoothed if smoothed in frame else column
@@ -115,13 +115,13 @@ def draw_lines(
     seeds = frame.pivot(index=position, columns="seed", values=shown).sort_index()  # noqa: PD010
     mean, spread, there = seeds.mean(axis=1), seeds.std(axis=1, ddof=1), seeds.count(axis=1)
     axes.fill_between(
-        seeds.index, mean - spread, mean + spread, color=look["color"], alpha=0.18, linewidth=0
+        seeds.index, mean - spread, mean + spread, color=style["color"], alpha=0.18, linewidth=0
     )
     for count in sorted(there.unique(), reverse=True):
         whole = count == there.max()
         pale = {} if whole else {"alpha": 0.4}
         line = mean.where(there == count)
-        axes.plot(seeds.index, line, label=label if whole else "_", **{**look, **pale})
+        axes.plot(seeds.index, line, label=label if whole else "_", **{**style, **pale})
 
 
 def _line_a_width(
@@ -129,7 +129,7 @@ def _line_a_width(
 ) -> None:
     for place, architecture in enumerate(grid.architectures):
         runs = numbers[numbers["architecture"] == architecture]
-        draw_lines(axes, runs, column, position, width_label(architecture), **look(place))
+        draw_lines(axes, runs, column, position, width_label(architecture), **line_style(place))
 
 
 def loss_terms(config: Config, name: str) -> Drawing:
@@ -153,7 +153,7 @@ def loss_terms(config: Config, name: str) -> Drawing:
             axes.set_ylabel(f"λ = {lam:g}" if term == "natural_risk" else "")
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     legend_above(figure)
-    say_missing(figure, histories.missing, numbers.empty)
+    note_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}. Lines: mean over seeds of the batch means, smoothed over 3 % of the "
         "run, with one standard deviation of the seeds; dots: single iterations."
@@ -171,7 +171,7 @@ def lipschitz(config: Config, name: str) -> Drawing:
     _line_a_width(axes, grid, numbers, "lipschitz")
     axes.set(xlabel="epoch", ylabel="local Lipschitz constant", ylim=(0, None))
     legend_above(figure)
-    say_missing(figure, histories.missing, numbers.empty)
+    note_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}. For each image the largest l1 norm of the input gradient among the "
         "steps of the training attack, mean over the batch. Lines: mean over seeds, smoothed over "
@@ -196,7 +196,7 @@ def metrics(config: Config, name: str) -> Drawing:
     for axes in figure.axes[::2]:
         axes.set_ylabel("%")
     legend_above(figure)
-    say_missing(figure, histories.missing, numbers.empty)
+    note_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}, on the test images. Lines: mean over seeds with one standard "
         "deviation; (d): the epoch of each finished run with the highest robust accuracy."
@@ -225,7 +225,7 @@ def _at_the_best(axes: Axes, best: pd.DataFrame) -> None:
     for place, (metric, label) in enumerate(zip(METRIC_COLUMNS, labels, strict=True)):
         seeds = widths.groupby("width")[metric]
         mean, spread = seeds.mean(), seeds.std(ddof=1)
-        drawn = look(place) | {"marker": MARKERS[place], "markersize": 3.5}
+        drawn = line_style(place) | {"marker": MARKERS[place], "markersize": 3.5}
         axes.errorbar(mean.index, mean, yerr=spread, label=label, capsize=2, **drawn)
     axes.set_xticks(sorted(widths["width"].unique()))
     axes.legend()
@@ -242,7 +242,7 @@ def war(config: Config, _: str) -> Drawing:
     numbers = smooth(traces, columns, config.train_of("war").epochs)
     zeta = _zeta(config, cells)
     figure = _plot_war(grid, numbers, zeta)
-    say_missing(figure, histories.missing, numbers.empty)
+    note_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{models(grid.architectures)} on {dataset_facts(grid.dataset).title}. WAR raises lambda "
         "while the ratio lies above zeta, the thin network's, and lowers it below. Lines: mean "
@@ -269,12 +269,13 @@ def _plot_war(grid: TuningTable, numbers: pd.DataFrame, zeta: float) -> Figure:
     figure = new_figure(2, height=3.6)
     ratio, lam = figure.axes
     for place, name in enumerate(grid.architectures):
-        runs = numbers[numbers["architecture"] == name]
+        runs, width = numbers[numbers["architecture"] == name], width_label(name)
         adapted, constant = (runs[runs["method"] == method] for method in ("war", "trades"))
-        draw_lines(ratio, adapted, "ratio", "position", f"WAR, {width_label(name)}", **look(place))
-        draw_lines(lam, adapted, "lambda_t", "position", "_", **look(place))
-        label = f"λ = {grid.untuned:g}, {width_label(name)}"
-        draw_lines(ratio, constant, "ratio", "position", label, alpha=0.45, **look(place))
+        style = line_style(place)
+        draw_lines(ratio, adapted, "ratio", "position", f"WAR, {width}", **style)
+        draw_lines(lam, adapted, "lambda_t", "position", "_", **style)
+        label = f"λ = {grid.untuned:g}, {width}"
+        draw_lines(ratio, constant, "ratio", "position", label, alpha=0.45, **style)
     if not math.isnan(zeta):
         label = f"ζ = {zeta:.1f}"
         ratio.axhline(zeta, color="black", linestyle=":", linewidth=0.9, label=label)

@@ -24,10 +24,10 @@ from reproduce.figures.style import (
     MARKERS,
     Drawing,
     legend_above,
-    look,
+    line_style,
     new_figure,
+    note_missing,
     runs_of,
-    say_missing,
 )
 from reproduce.lemma.results import COLUMNS, WAYS, Examination, read_examination
 from reproduce.paper.published import published_models
@@ -71,7 +71,7 @@ def sets(config: Config, name: str) -> Drawing:
         title = f"{parse_architecture(network).title}, {width_label(network)}, seed {row['seed']}"
         axes.set_title(title)
         _two_circles(axes, *(row[size] for size in _SIZES))
-    say_missing(figure, tuple(missing), numbers.empty)
+    note_missing(figure, tuple(missing), numbers.empty)
     caption = (
         f"{runs_of(grid)}, under {attack_title(config, 'pgd20')}. Percent of the test images; "
         "areas of the circles and of their overlap are in proportion. The overlap is robust "
@@ -145,7 +145,7 @@ def schedules(config: Config, _: str) -> Drawing:
     axes = figure.axes[0]
     for place, (name, rates) in enumerate(numbers.groupby("schedule", sort=False)):
         rate = rates["learning_rate"]
-        axes.step(rates["epoch"], rate, where="mid", label=str(name), **look(place))
+        axes.step(rates["epoch"], rate, where="mid", label=str(name), **line_style(place))
     axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     legend_above(figure, columns=3)
     drops = " and ".join(f"{share:.0%}" for share in train.milestones)
@@ -178,7 +178,7 @@ def networks(config: Config, name: str) -> Drawing:
     numbers = numbers.astype(dict.fromkeys(_BALL, "float64"))
     missing = tuple(paths.shortened(config, line) for line in _not_drawn(experiment, results))
     figure = plot_networks(numbers)
-    say_missing(figure, missing, numbers.empty)
+    note_missing(figure, missing, numbers.empty)
     caption = (
         f"Networks on {dataset_facts(grid.dataset).title} under "
         f"{attack_title(config, grid.attack)}: the larger the ball, the higher the robust "
@@ -244,7 +244,7 @@ def lemma(config: Config, _: str) -> Drawing:
         missing = (str(error),)
     numbers = pd.DataFrame(columns=list(COLUMNS)) if found is None else found.rows
     figure = _plot_norms(numbers)
-    say_missing(figure, missing, numbers.empty)
+    note_missing(figure, missing, numbers.empty)
     caption = (
         "Random networks of input dimension fixed (left) and equal to the width m (right). "
         "Top: largest norm found within the lemma's condition on input and weights; bottom: within "
@@ -296,7 +296,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, norm: str) -> None:
     if rows.empty:
         return
     for place, (depth, deep) in enumerate(rows.groupby("H")):
-        line = look(place)
+        line = line_style(place)
         marker: dict[str, Any] = {"marker": MARKERS[place % len(MARKERS)], "markersize": 2.5}
         marker |= {"markeredgewidth": 0.4, "linestyle": "none", "alpha": 0.5}
         for fitted, dots in deep.groupby("fitted"):

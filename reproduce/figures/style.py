@@ -58,7 +58,7 @@ _STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def one_look() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Give the context in which figures are drawn and written, whatever the user's matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -66,7 +66,7 @@ def one_look() -> Iterator[None]:
         yield
 
 
-def look(place: int) -> dict[str, Any]:
+def line_style(place: int) -> dict[str, Any]:
     """Return colour and dashes of the line at a place, from 0."""
     return {
         "color": COLOURS[place % len(COLOURS)],
@@ -84,7 +84,7 @@ def new_figure(rows: int, height: float, columns: int = 1, **options: Any) -> Fi
     return figure
 
 
-def say_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
+def note_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
     """Write into a picture that it is not whole, or that there is nothing to show yet."""
     for axes in figure.axes if empty else []:
         axes.set(xticks=[], yticks=[])
@@ -111,7 +111,7 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
 
 def as_svg(figure: Figure) -> str:
     """Return a figure as SVG, without a date: it would make every file another."""
-    with one_look(), io.StringIO() as text:
+    with figure_style(), io.StringIO() as text:
         figure.savefig(text, format="svg", metadata={"Date": None})
         return text.getvalue()
 
@@ -123,7 +123,7 @@ def save(config: Config, name: str, drawing: Drawing) -> None:
     write_text(paths.figure_file(config, name, "svg"), as_svg(drawing.figure))
 
     def write(part: Path) -> None:
-        with one_look():
+        with figure_style():
             drawing.figure.savefig(part, format="png", dpi=200)
 
     write_atomically(paths.figure_file(config, name, "png"), write)

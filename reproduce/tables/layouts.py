@@ -84,7 +84,7 @@ class Entry:
     # which row of the comparison with the paper it is; None for what is only ours
     key: DiffKey | None = None
     # the single values behind a mean: "seed 0" or "start 0" and the value
-    values: Mapping[str, float] = field(default_factory=dict)
+    by_seed: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -129,7 +129,7 @@ def metric_entry(
     word = "seed" if by == "training_seed" else "start"
     by_seed = {f"{word} {seed}": value for seed, value in zip(frame[by], values, strict=True)}
     interval = subset_interval(found.mean, images, total)
-    return Entry(found, planned, interval, key=key, values=by_seed)
+    return Entry(found, planned, interval, key=key, by_seed=by_seed)
 
 
 def attack_title(config: Config, name: str) -> str:
@@ -306,7 +306,7 @@ def tuning_layout(config: Config, grid: TuningTable, results: Results) -> Layout
             return grid.dataset, found.architecture, found.name, None, "pgd20", metric
 
         line = [
-            Entry(found.lam, seeds, key=key("lambda"), values=found.lambdas),
+            Entry(found.lam, seeds, key=key("lambda"), by_seed=found.lambdas),
             Entry(found.robust, seeds, interval, 2, key("robust_accuracy"), found.accuracies),
             Entry(_single(found.run_hours), 1, digits=digits),
             Entry(_single(found.thin_hours), 1, digits=digits),
@@ -601,7 +601,7 @@ def _entries(
 def _over_seeds(values: "pd.Series[float]", planned: int, digits: int) -> Entry:
     """Return the entry of one value a seed, which is the index."""
     by_seed = {f"seed {seed}": float(value) for seed, value in values.items()}
-    return Entry(sample([*by_seed.values()]), planned, digits=digits, values=by_seed)
+    return Entry(sample([*by_seed.values()]), planned, digits=digits, by_seed=by_seed)
 
 
 def _notes_choices(config: Config, choices: Choices, others: tuple[Checkpoint, ...]) -> list[str]:
