@@ -84,7 +84,7 @@ class Entry:
     # which row of the comparison with the paper it is; None for what is only ours
     key: DiffKey | None = None
     # the single values behind a mean: "seed 0" or "start 0" and the value
-    by_seed: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -129,7 +129,7 @@ def metric_entry(
     word = "seed" if by == "training_seed" else "start"
     by_seed = {f"{word} {seed}": value for seed, value in zip(frame[by], values, strict=True)}
     interval = subset_interval(found.mean, images, total)
-    return Entry(found, planned, interval, key=key, by_seed=by_seed)
+    return Entry(found, planned, interval, key=key, values=by_seed)
 
 
 def attack_title(config: Config, name: str) -> str:
@@ -149,28 +149,6 @@ def mark(config: Config, names: Sequence[str]) -> str:
     images = min((a.images for a in attacks if a.images is not None), default=None)
     marks = ["preview"] * preview + ([] if images is None else [f"n={images}"])
     return f" ({', '.join(marks)})" if marks else ""
-
-
-def partial_notes(config: Config, attacks: Sequence[str], results: Results) -> list[str]:
-    """Say which attacks ran in part, or saw a part of the images, and what that leaves."""
-    notes = []
-    for name in attacks:
-        attack = config.eval.attacks[name]
-        if isinstance(attack, AutoAttack) and attack.version == "preview":
-            notes.append(f"{name} is a preview: the two APGD attacks, an upper bound.")
-    seen: dict[tuple[int, int], tuple[dict[str, None], dict[str, None]]] = {}
-    for dataset, attack_name, images, total in results.attacked():
-        names, titles = seen.setdefault((images, total), ({}, {}))
-        names[attack_name] = titles[dataset_facts(dataset).title] = None
-    for (images, total), (names, titles) in seen.items():
-        interval = subset_interval(50.0, images, total)
-        if interval is not None:
-            notes.append(
-                f"{', '.join(names)} on {', '.join(titles)}: {images} of {total} test images, "
-                "every class in its proportion; the 95 % interval of a number for all is up to "
-                f"± {(interval.high - interval.low) / 2:.1f} points (each in the csv)."
-            )
-    return notes
 
 
 def grid_layout(config: Config, grid: Grid, metrics: Sequence[str], results: Results) -> Layout:
@@ -306,7 +284,7 @@ def tuning_layout(config: Config, grid: TuningTable, results: Results) -> Layout
             return grid.dataset, found.architecture, found.name, None, "pgd20", metric
 
         line = [
-            Entry(found.lam, seeds, key=key("lambda"), by_seed=found.lambdas),
+            Entry(found.lam, seeds, key=key("lambda"), values=found.lambdas),
             Entry(found.robust, seeds, interval, 2, key("robust_accuracy"), found.accuracies),
             Entry(_single(found.run_hours), 1, digits=digits),
             Entry(_single(found.thin_hours), 1, digits=digits),
@@ -340,7 +318,7 @@ def _paper(grid: TuningTable, found: Strategy) -> list[Sample]:
 
 
 def _notes(grid: TuningTable, results: Results, strategies: list[Strategy]) -> list[str]:
-    hardware = " and ".join(dict.fromkeys(results.frame["hardware"])) or "its hardware"
+    hardware = " and ".join(dict.fromkeys(results.frame["training_hardware"])) or "its hardware"
     tried = ", ".join(f"{lam:g}" for lam in grid.lambdas)
     notes = [
         f"untuned: λ = {grid.untuned:g}, tuned on the thin network; manual: the best of λ = "
@@ -601,7 +579,7 @@ def _entries(
 def _over_seeds(values: "pd.Series[float]", planned: int, digits: int) -> Entry:
     """Return the entry of one value a seed, which is the index."""
     by_seed = {f"seed {seed}": float(value) for seed, value in values.items()}
-    return Entry(sample([*by_seed.values()]), planned, digits=digits, by_seed=by_seed)
+    return Entry(sample([*by_seed.values()]), planned, digits=digits, values=by_seed)
 
 
 def _notes_choices(config: Config, choices: Choices, others: tuple[Checkpoint, ...]) -> list[str]:
