@@ -58,10 +58,12 @@ def make(config: Config, name: str) -> "Drawing":
     if name not in known:
         what = f"{name} is left out" if name in FIGURES else f"unknown figure {name!r}"
         raise HarnessError(f"{what}; the configuration has: {', '.join(known)}")
-    from reproduce.figures.style import figure_style
+    from reproduce.figures.style import figure_style, note_missing
 
     with figure_style():
-        return _functions()[name](config, name)
+        drawing = _functions()[name](config, name)
+        note_missing(drawing)
+    return drawing
 
 
 def draw(config: Config, name: str) -> "Drawing":

@@ -13,12 +13,8 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullF
 from reproduce.cell import Cell
 from reproduce.config.grids import Curves, TuningTable
 from reproduce.config.schema import Config
-from reproduce.core.errors import HarnessError
-from reproduce.experiments import paths
 from reproduce.experiments.grids import curve_cells, find_experiment, traced_cells
-from reproduce.experiments.runs import problem_with, read_run
 from reproduce.experiments.schedules import measured_epochs
-from reproduce.experiments.spec import training_spec
 from reproduce.figures.style import (
     MARKERS,
     Drawing,
@@ -26,11 +22,11 @@ from reproduce.figures.style import (
     line_style,
     models,
     new_figure,
-    note_missing,
     runs_of,
 )
 from reproduce.registry import dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import METRIC_COLUMNS, read_histories
+from reproduce.results.reader import load_run
 
 # part of a whole run that one point of a smoothed line averages
 _WINDOW = 0.03
@@ -43,26 +39,11 @@ _WAR_TABLE = "table3"
 
 
 def smooth(traces: pd.DataFrame, columns: Sequence[str], epochs: int) -> pd.DataFrame:
-    """Return the rows of traces that are drawn, with smoothed columns beside.
+    """Return the rows of traces that are drawn, with their position in epochs.
 
-    Runs of one length are drawn at the same positions, however far each has come, so
-    that a mean over seeds is one over all that are there.
-
-    Parameters
-    ----------
-    traces : pandas.DataFrame
-        As of `Histories`.
-    columns : sequence of str
-        What is followed.
-    epochs : int
-        Length of a whole run.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns that name the run, iteration, position (in epochs), and for each
-        column its value at that iteration and, as ``<column>_smooth``, the mean of the
-        iterations around it, 3 % of a whole run.
+    ``<column>_smooth`` is the mean of the iterations around one, 3 % of a whole run of `epochs`.
+    Runs of one length are drawn at the same positions, however far each has come, so that a
+    mean over seeds is one over all that are there.
     """
     keep = [*_RUN, "iteration", "position", *columns, *(f"{name}_smooth" for name in columns)]
     if traces.empty:
@@ -153,7 +134,6 @@ def loss_terms(config: Config, name: str) -> Drawing:
             axes.set_ylabel(f"λ = {lam:g}" if term == "natural_risk" else "")
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     legend_above(figure)
-    note_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}. Lines: mean over seeds of the batch means, smoothed over 3 % of the "
         "run, with one standard deviation of the seeds; dots: single iterations."
@@ -171,7 +151,6 @@ def lipschitz(config: Config, name: str) -> Drawing:
     _line_a_width(axes, grid, numbers, "lipschitz")
     axes.set(xlabel="epoch", ylabel="local Lipschitz constant", ylim=(0, None))
     legend_above(figure)
-    note_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}. For each image the largest l1 norm of the input gradient among the "
         "steps of the training attack, mean over the batch. Lines: mean over seeds, smoothed over "
@@ -196,7 +175,6 @@ def metrics(config: Config, name: str) -> Drawing:
     for axes in figure.axes[::2]:
         axes.set_ylabel("%")
     legend_above(figure)
-    note_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{runs_of(grid)}, on the test images. Lines: mean over seeds with one standard "
         "deviation; (d): the epoch of each finished run with the highest robust accuracy."
@@ -242,7 +220,6 @@ def war(config: Config, _: str) -> Drawing:
     numbers = smooth(traces, columns, config.train_of("war").epochs)
     zeta = _zeta(config, cells)
     figure = _plot_war(grid, numbers, zeta)
-    note_missing(figure, histories.missing, numbers.empty)
     caption = (
         f"{models(grid.architectures)} on {dataset_facts(grid.dataset).title}. WAR raises lambda "
         "while the ratio lies above zeta, the thin network's, and lowers it below. Lines: mean "
@@ -254,15 +231,8 @@ def war(config: Config, _: str) -> Drawing:
 
 def _zeta(config: Config, cells: list[Cell]) -> float:
     """Return the ratio that WAR steered to, by the first finished run; NaN before there is one."""
-    for cell in cells:
-        try:
-            run = read_run(paths.cell_folder(config, cell))
-            problem = problem_with(config, training_spec(config, cell), run)
-        except HarnessError:  # the histories name it
-            continue
-        if run is not None and problem is None and run.zeta is not None:
-            return run.zeta
-    return math.nan
+    finished = (load_run(config, cell).finished for cell in cells)
+    return next((run.zeta for run in finished if run and run.zeta is not None), math.nan)
 
 
 def _plot_war(grid: TuningTable, numbers: pd.DataFrame, zeta: float) -> Figure:

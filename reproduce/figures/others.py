@@ -26,14 +26,13 @@ from reproduce.figures.style import (
     legend_above,
     line_style,
     new_figure,
-    note_missing,
     runs_of,
 )
 from reproduce.lemma.results import COLUMNS, WAYS, Examination, read_examination
 from reproduce.paper.published import published_models
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import Results, collect, read_evaluation
-from reproduce.tables.layouts import attack_title
+from reproduce.tables.layout import attack_title
 
 # half the sides of Figure 2's panels: any circle fits, as 1 % of the images has an area of 1
 _HALF_WIDTH, _HALF_HEIGHT = 13.0, 5.8
@@ -71,7 +70,6 @@ def sets(config: Config, name: str) -> Drawing:
         title = f"{parse_architecture(network).title}, {width_label(network)}, seed {row['seed']}"
         axes.set_title(title)
         _two_circles(axes, *(row[size] for size in _SIZES))
-    note_missing(figure, tuple(missing), numbers.empty)
     caption = (
         f"{runs_of(grid)}, under {attack_title(config, 'pgd20')}. Percent of the test images; "
         "areas of the circles and of their overlap are in proportion. The overlap is robust "
@@ -178,7 +176,6 @@ def networks(config: Config, name: str) -> Drawing:
     numbers = numbers.astype(dict.fromkeys(_BALL, "float64"))
     missing = tuple(paths.shortened(config, line) for line in _not_drawn(experiment, results))
     figure = plot_networks(numbers)
-    note_missing(figure, missing, numbers.empty)
     caption = (
         f"Networks on {dataset_facts(grid.dataset).title} under "
         f"{attack_title(config, grid.attack)}: the larger the ball, the higher the robust "
@@ -244,7 +241,6 @@ def lemma(config: Config, _: str) -> Drawing:
         missing = (str(error),)
     numbers = pd.DataFrame(columns=list(COLUMNS)) if found is None else found.rows
     figure = _plot_norms(numbers)
-    note_missing(figure, missing, numbers.empty)
     caption = (
         "Random networks of input dimension fixed (left) and equal to the width m (right). "
         "Top: largest norm found within the lemma's condition on input and weights; bottom: within "

@@ -84,9 +84,10 @@ def new_figure(rows: int, height: float, columns: int = 1, **options: Any) -> Fi
     return figure
 
 
-def note_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
-    """Write into a picture that it is not whole, or that there is nothing to show yet."""
-    for axes in figure.axes if empty else []:
+def note_missing(drawing: Drawing) -> None:
+    """Write into a figure that it is not whole, or that there is nothing to show yet."""
+    figure, missing = drawing.figure, drawing.missing
+    for axes in figure.axes if drawing.numbers.empty else []:
         axes.set(xticks=[], yticks=[])
         where: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
         axes.text(0.5, 0.5, "nothing to show yet", color="#555555", **where)

@@ -13,15 +13,14 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json
 from reproduce.experiments import paths
-from reproduce.experiments.grids import Evaluation, Experiment, PublishedEvaluation
+from reproduce.experiments.grids import Experiment, PublishedEvaluation
 from reproduce.experiments.runs import Piece, RunInfo, problem_with, read_run
-from reproduce.experiments.spec import evaluation_spec, training_spec
+from reproduce.experiments.spec import attack_spec, evaluation_spec, training_spec
 from reproduce.registry import dataset_facts
 from reproduce.report.format import Cell, count, hours, label
 from reproduce.results.plan import Speeds, evaluation_hours, training_hours
-from reproduce.zoo.checkpoints import PublishedAttack
+from reproduce.results.reader import Item, record_path
 
-Item = Evaluation | PublishedEvaluation
 _HOURS = ("Training planned", "Training spent", "Attacks planned", "Attacks spent", "Spent in all")
 # what the hours are of, and what was held for as long
 _DEVICES = {
@@ -44,7 +43,7 @@ class Images(BaseModel):
     test: int
 
 
-class RecordSummary(BaseModel):
+class RecordInfo(BaseModel):
     """The part of a record's summary that says how it was made."""
 
     digest: str
@@ -81,23 +80,21 @@ def read_runs(config: Config, cells: Iterable[Run], damaged: list[str]) -> dict[
 
 def read_records(
     config: Config, items: Iterable[Item], damaged: list[str]
-) -> dict[Item, RecordSummary]:
+) -> dict[Item, RecordInfo]:
     """Read the summary of every record of these settings; `damaged` takes what is wrong."""
     records = {}
     for item in items:
-        if isinstance(item, PublishedEvaluation):
-            attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
-            path, digest = attack.record, attack.spec.digest
-        else:
-            folder, name = paths.cell_folder(config, item.cell), config.eval.label(item.attack)
-            path = paths.record_file(folder, item.checkpoint, name, item.seed)
-            spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
-            digest = spec.digest
+        path = record_path(config, item)
         if not path.is_file():
             continue
+        if isinstance(item, PublishedEvaluation):
+            digest = attack_spec(config, item.attack, item.seed, item.dataset).digest
+        else:
+            spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+            digest = spec.digest
         summary = path.with_suffix(".json")
         try:
-            record = RecordSummary.model_validate(read_json(summary))
+            record = RecordInfo.model_validate(read_json(summary))
         except ValidationError as error:
             key = ".".join(map(str, error.errors()[0]["loc"]))
             damaged.append(f"{summary} is damaged at {key!r}; delete it and run again")
@@ -114,7 +111,7 @@ def costs_section(
     config: Config,
     experiments: Sequence[Experiment],
     runs: Mapping[Run, RunInfo],
-    records: Mapping[Item, RecordSummary],
+    records: Mapping[Item, RecordInfo],
     speeds: Speeds,
 ) -> dict[str, Any]:
     """Add up the hours planned and spent of every table and figure, of every cell, and of all."""
@@ -162,7 +159,7 @@ def costs_section(
 
 
 def provenance_section(
-    config: Config, runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordSummary]
+    config: Config, runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]
 ) -> dict[str, Any]:
     """Gather where the numbers come from: commits, versions, hardware, checksums, commands."""
     pieces = _pieces(runs, records)
@@ -195,7 +192,7 @@ def provenance_section(
     }
 
 
-def _pieces(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordSummary]) -> list[Piece]:
+def _pieces(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]) -> list[Piece]:
     """Return every part of the work that one process did at one go."""
     pieces: list[Piece] = [piece for run in runs.values() for piece in run.pieces]
     return pieces + [piece for record in records.values() for piece in record.pieces]
@@ -226,7 +223,7 @@ def _versions(pieces: Sequence[Piece]) -> dict[str, Any]:
     }
 
 
-def _images(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordSummary]) -> dict[str, Any]:
+def _images(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]) -> dict[str, Any]:
     """Return a row for every set of images that a run or a record is of."""
     seen = {
         (cell.dataset, Images.model_validate(run.data.model_dump())): None

@@ -39,20 +39,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Count what is there and what agrees.
 
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    plans : sequence of Plan
-        Its experiments; where there are several, the last is all of them.
-    diffs, figures : mapping
-        By name the comparison of each table, and what each figure lacks.
-    claims : sequence of Claim
-        All of them, judged.
-    has_examples : bool
-        Whether there are adversarial examples.
-    damaged : sequence of str
-        Files that could not be used.
+    `plans` ends with the sum of all experiments if there are several; `diffs` and `figures` have
+    by name the comparison of each table and what each figure lacks.
     """
     numbers = each_number_once(config, diffs)
     verdicts = numbers["verdict"].tolist()
@@ -175,23 +163,11 @@ def _missing(
 
 
 def each_number_once(config: Config, diffs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all comparisons in one, each number of the paper where it comes first.
+    """Return the rows of all tables' comparisons, each number of the paper where it comes first.
 
     A strategy of tuning in Table 3 ends with a lambda, and its networks are those that Table 1
     has at this lambda: where the paper prints the same number of both, it is one and counts
     once.  Numbers of other tables are over other seeds or of other checkpoints.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    diffs : mapping
-        The comparison of each table, by its name.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `DIFF_COLUMNS` and before them `table`, the name of the table.
     """
     rows: dict[Hashable, dict[Any, Any]] = {}
     for name, diff in diffs.items():

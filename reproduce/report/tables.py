@@ -16,8 +16,9 @@ from reproduce.report.format import count, label, with_std
 from reproduce.results.frames import collect
 from reproduce.tables.checkpoints import read_choices
 from reproduce.tables.diff import build_diff
-from reproduce.tables.layouts import DiffKey, Entry, Layout, checkpoints_layout, lay_out
-from reproduce.tables.write import checkpoints_notes, table_notes
+from reproduce.tables.layout import DiffKey, Entry, Layout
+from reproduce.tables.layouts import checkpoints_layout, lay_out
+from reproduce.tables.notes import checkpoints_notes, table_notes
 
 # characters from which a note is folded, and of the words it may be folded under
 _LONG, _HEAD = 320, 60
