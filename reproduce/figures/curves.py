@@ -53,7 +53,7 @@ def smooth(traces: pd.DataFrame, columns: Sequence[str], epochs: int) -> pd.Data
         run = trace.sort_values("iteration")
         run["position"] = _positions(run)
         whole = len(run) * epochs / run["position"].iloc[-1]
-        # odd, or the mean would lie half an iteration beside its middle
+        # odd, so that the mean lies at its middle iteration
         window = 2 * round(_WINDOW * whole / 2) + 1
         for name in columns:
             run[f"{name}_smooth"] = run[name].rolling(window, min_periods=1, center=True).mean()

@@ -30,8 +30,8 @@ class Drawing:
     missing: tuple[str, ...] = ()
 
 
-# Okabe and Ito's colours, told apart with any colour vision; in an order that darkness follows,
-# with dashes and markers of their own, so that grey print keeps them apart too
+# Okabe and Ito's colours: any colour vision keeps them apart.  Their order follows darkness, and
+# each has dashes and a marker of its own, so grey print keeps them apart too.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -140,7 +140,7 @@ def _environment() -> Environment:
 def _own(name: str) -> Markup:
     """Return a file of this package as it is: our own text, not a result's."""
     text = files("reproduce.report").joinpath(name).read_text(encoding="utf-8")
-    return Markup(text)  # noqa: S704, it lies beside this module
+    return Markup(text)  # noqa: S704, a file of this package
 
 
 def _exponents(found: Examination) -> dict[str, Any]:

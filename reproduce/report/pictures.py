@@ -93,17 +93,17 @@ def pictures(example: Example, attacked: AttackedImage) -> Iterator[dict[str, An
 
     `right` is None for the perturbation, which is of no class.
     """
-    for what, image, taken in (
+    for what, image, prediction in (
         ("Clean image of", example.image, attacked.on_image),
         ("Magnified perturbation of", attacked.perturbation, attacked.on_perturbation),
         ("Adversarial image of", attacked.adversarial, attacked.on_adversarial),
     ):
-        seen = f"{network_title(attacked)} takes it for “{taken.name}”"
+        seen = f"{network_title(attacked)} takes it for “{prediction.name}”"
         yield {
             "source": _png(image),
             "alt": f"{what} “{example.name}”; {seen}",
-            "prediction": taken,
-            "right": None if what.startswith("Magnified") else taken.label == example.label,
+            "prediction": prediction,
+            "right": None if what.startswith("Magnified") else prediction.label == example.label,
         }
 
 

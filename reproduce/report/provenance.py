@@ -22,7 +22,7 @@ from reproduce.results.plan import Speeds, evaluation_hours, training_hours
 from reproduce.results.reader import Item, record_path
 
 _HOURS = ("Training planned", "Training spent", "Attacks planned", "Attacks spent", "Spent in all")
-# what the hours are of, and what was held for as long
+# the name of the hours, and the devices that were held for as long
 _DEVICES = {
     "GPU-hours": "GPUs, several at once counted each",
     "Hours of a processor": "processor",

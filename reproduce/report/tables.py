@@ -100,7 +100,7 @@ def _section(
 ) -> dict[str, Any]:
     """Return what the template needs of any table."""
     numbered = groupby(range(len(layout.rows)), key=lambda number: layout.rows[number].section)
-    # the paper's own columns are left out: its numbers stand in the entries
+    # without the paper's own columns: the entries show its numbers
     shown = [
         number
         for number, column in enumerate(layout.columns)
