@@ -20,7 +20,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 # Snakemake wants the user's name, which a container may not have
 export USER ?= nobody
 
-.PHONY: demo test test-gpu environment lint fuzz audit docs lock clean
+.PHONY: demo test test-gpu environment lint audit docs lock clean
 
 demo: environment
 	@echo "Training, attacking and drawing: about 75 jobs, ten minutes on two cores; each says when it is done."
@@ -41,15 +41,6 @@ lint: environment
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --config preset=demo
-
-# Every reader of files from outside on damaged files, a few seconds each, led by coverage where
-# there is a wheel of atheris; `make fuzz FUZZ_SECONDS=600 READERS=pickles` is a search.
-FUZZ_SECONDS ?= 2
-READERS ?= all
-fuzz: environment
-	@$(PIP) install --no-deps --require-hashes --only-binary :all: --requirement envs/fuzz.lock
-	@$(BIN)/python tests/fuzz/run.py $(READERS) --seconds $(FUZZ_SECONDS) 2>.venv/fuzz.log || \
-	  { tail -n 40 .venv/fuzz.log; exit 1; }
 
 # Known vulnerabilities of what is pinned; it asks pypi.org, so it needs the network.  torch has no
 # line in the lock (docs/dependencies.md).  strict: a package that could not be looked up fails.

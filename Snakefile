@@ -15,22 +15,6 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
-    table1,
-    table2,
-    table3,
-    table4,
-    table5,
-    table6,
-    figure1,
-    figure2,
-    figure3,
-    figure4,
-    figure5,
-    figure6,
-    figure7,
-    figure8,
-    figure9,
-    figure_war,
     lemma,
     diff,
 
@@ -48,84 +32,25 @@ rule all:
         HARNESS.report,
 
 
-rule table1:
-    input:
-        lambda _: HARNESS.outputs("table1"),
+# table1 to table6, figure1 to figure9 and figure_war: also those that the configuration leaves out
+for number in range(1, 7):
+
+    rule:
+        name:
+            f"table{number}"
+        input:
+            lambda _, name=f"table{number}": HARNESS.outputs(name),
+        localrule: True
 
 
-rule table2:
-    input:
-        lambda _: HARNESS.outputs("table2"),
+for target in (*(f"figure{number}" for number in range(1, 10)), "figure_war"):
 
-
-rule table3:
-    input:
-        lambda _: HARNESS.outputs("table3"),
-
-
-rule table4:
-    input:
-        lambda _: HARNESS.outputs("table4"),
-
-
-rule table5:
-    input:
-        lambda _: HARNESS.outputs("table5"),
-
-
-rule table6:
-    input:
-        lambda _: HARNESS.outputs("table6"),
-
-
-rule figure1:
-    input:
-        lambda _: HARNESS.picture("figure1"),
-
-
-rule figure2:
-    input:
-        lambda _: HARNESS.picture("figure2"),
-
-
-rule figure3:
-    input:
-        lambda _: HARNESS.picture("figure3"),
-
-
-rule figure4:
-    input:
-        lambda _: HARNESS.picture("figure4"),
-
-
-rule figure5:
-    input:
-        lambda _: HARNESS.picture("figure5"),
-
-
-rule figure6:
-    input:
-        lambda _: HARNESS.picture("figure6"),
-
-
-rule figure7:
-    input:
-        lambda _: HARNESS.picture("figure7"),
-
-
-rule figure8:
-    input:
-        lambda _: HARNESS.picture("figure8"),
-
-
-rule figure9:
-    input:
-        lambda _: HARNESS.picture("figure9"),
-
-
-rule figure_war:
-    input:
-        lambda _: HARNESS.picture("war"),
+    rule:
+        name:
+            target
+        input:
+            lambda _, name=target.removeprefix("figure_"): HARNESS.picture(name),
+        localrule: True
 
 
 rule lemma:

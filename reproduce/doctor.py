@@ -43,7 +43,7 @@ from reproduce.objectives import build_objective
 from reproduce.registry import dataset_facts
 from reproduce.results.plan import load_speeds
 from reproduce.results.plan import plan as make_plan
-from reproduce.training.step import Recipe, train_step
+from reproduce.training.step import Algorithm, train_step
 
 Verdict = Literal["ok", "warning", "error"]
 # a small network whose step is like those of the paper's
@@ -52,19 +52,7 @@ _ARCHITECTURE, _BATCH = "wrn-10-1", 16
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
-
-    Attributes
-    ----------
-    name : str
-        What was looked at.
-    verdict : {"ok", "warning", "error"}
-        A run may be started unless one is "error".
-    text : str
-        What was found and, unless it is ok, what to do.
-    seconds : float
-        How long the check took.
-    """
+    """What one check found, what to do unless it is ok, and the seconds it took."""
 
     name: str
     verdict: Verdict
@@ -79,13 +67,6 @@ def examine(config: Config) -> Iterator[Finding]:
     """Make every check, one after the other, and give what each found.
 
     A check that fails in a way of its own is an error finding; the others are made all the same.
-
-    Examples
-    --------
-    >>> from reproduce.settings import load_config
-    >>> names = [finding.name for finding in examine(load_config("{}", "demo"))]
-    >>> names[0]
-    'versions'
     """
     for name, check in _CHECKS.items():
         began = time.monotonic()
@@ -190,13 +171,13 @@ def _step(config: Config) -> Iterator[tuple[Verdict, str]]:
 
 def _taken(config: Config, device: torch.device, dtype: torch.dtype, *, graphs: bool) -> Tensor:
     """Return the update of all weights by a step on made-up images."""
-    recipe, model, images, labels = _case(config, device, dtype)
+    algorithm, model, images, labels = _case(config, device, dtype)
     before = _flat(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     lam = torch.tensor(1.0, dtype=torch.float64, device=device)
     recorded = Graphs(model, {len(images)}) if graphs else None
     stream = generator(0, "doctor", device=device)
-    train_step(model, optimizer, recipe, images, labels, lam, stream, graphs=recorded)
+    train_step(model, optimizer, algorithm, images, labels, lam, stream, graphs=recorded)
     return _flat(model) - before
 
 
@@ -206,20 +187,20 @@ def _flat(model: nn.Module) -> Tensor:
 
 def _case(
     config: Config, device: torch.device, dtype: torch.dtype
-) -> tuple[Recipe, nn.Module, Tensor, Tensor]:
+) -> tuple[Algorithm, nn.Module, Tensor, Tensor]:
     """Return how a small network is trained, the network, and a batch."""
     facts = dataset_facts("cifar10")
     train = training_spec(config, Cell("cifar10", _ARCHITECTURE, "at", 1.0, 0)).train
     # no noise at the start: a GPU draws other numbers from the same seed
     attack = train.attack.model_copy(update={"start_sigma": 0.0, "steps": 10})
-    recipe = Recipe(build_objective("adversarial_training", train), attack)
+    algorithm = Algorithm(build_objective("adversarial_training", train), attack)
     model = build_model(_ARCHITECTURE, facts, 0)
     model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stream = generator(0, "doctor images")
     images = torch.rand(_BATCH, facts.channels, facts.size, facts.size, generator=stream)
     labels = torch.randint(facts.classes, (_BATCH,), generator=stream)
     images = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
-    return recipe, model, images, labels.to(device)
+    return algorithm, model, images, labels.to(device)
 
 
 def _attack(config: Config) -> Iterator[tuple[Verdict, str]]:
@@ -232,8 +213,8 @@ def _attack(config: Config) -> Iterator[tuple[Verdict, str]]:
 
 
 def _attacked(config: Config, device: torch.device, dtype: torch.dtype) -> Tensor:
-    recipe, model, images, labels = _case(config, device, dtype)
-    attack = recipe.attack
+    algorithm, model, images, labels = _case(config, device, dtype)
+    attack = algorithm.attack
     sizes = {"epsilon": attack.epsilon, "step_size": attack.step_size, "steps": attack.steps}
     with frozen(model):
         found = pgd(model, images, cross_entropy(labels), images, **sizes)  # type: ignore[arg-type]

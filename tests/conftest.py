@@ -1,6 +1,7 @@
 """What tests share: tiny configurations, prepared digits, and real CIFAR where it is at hand."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,15 +205,25 @@ def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callab
     return make
 
 
-@pytest.fixture
-def reference(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def published(
+    attacked: Path, digits_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Published results: four runs with a record each, the first with its weights."""
     from faulty_work import CELLS, SETS
     from published_runs import EVERY
 
     from reproduce.share.publish import publish
 
-    folder = tmp_path / "reference"
-    trained = tiny(*SETS, f"results={attacked}")
-    publish(trained, folder / "here", {parse_cell(CELLS[0])}, EVERY, lambda _: None)
+    folder = tmp_path_factory.mktemp("published")
+    sets = [f"results={attacked}", f"data.folder={digits_folder}", *TINY, *SETS]
+    config = load_config("{}", "demo", sets)
+    publish(config, folder / "here", {parse_cell(CELLS[0])}, EVERY, lambda _: None)
     return folder
+
+
+@pytest.fixture
+def reference(published: Path, tmp_path: Path) -> Path:
+    """A copy of the published results."""
+    shutil.copytree(published, tmp_path / "reference")
+    return tmp_path / "reference"

@@ -1,11 +1,10 @@
 """Work that is broken off: what is done, on what, and what must be left of it.
 
-Whatever was injected into it, its results are compared with those of work that was not disturbed.
+Whatever was injected into it, its results are compared with those of undisturbed work.
 """
 
 import json
 import shutil
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,22 @@ from faults import run
 from small_runs import SMALL_ATTACKS
 
 from reproduce.config.schema import Config
-from reproduce.core.files import SEAL
 from reproduce.experiments import paths
 
-# of run.json and a record's summary what says when, how fast and in how many pieces, not what;
-# and the checksum over that
-_HOW = ("pieces", "seconds", "gpu_hours", SEAL)
+# of run.json and a record's summary what says when, how fast and in how many sessions, not what
+_HOW = ("pieces", "seconds", "gpu_hours", "json_sha256")
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Return every file below a folder: bytes, or a summary without what says how and when.
-
-    Locks are left out, which stay where they are, and logs.
-    """
+    """Return every file below a folder but locks: bytes, or a summary without how and when."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
         if path.is_dir() or path.name.endswith(".lock"):
             continue
         content: Any = path.read_bytes()
         if path.suffix == ".json" and isinstance(tree := json.loads(content), dict):
             content = {key: value for key, value in tree.items() if key not in _HOW}
-        found[name] = content
+        found[str(path.relative_to(folder))] = content
     return found
 
 
@@ -51,33 +44,16 @@ def leftovers(config: Config) -> list[str]:
     return [
         str(path.relative_to(root))
         for path in root.rglob("*")
-        if path.suffix in (".part", ".shards")
-        or path.name.startswith(("state-", "previous-", ".tmp"))
+        if path.suffix in (".part", ".shards") or path.name.startswith(("state-", ".tmp"))
     ]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of work.
-
-    Attributes
-    ----------
-    words : str
-        What follows ``reproduce``.
-    trained : bool
-        Whether it is done on four cells that are trained and attacked.
-    kinds : int
-        How many of the commands are of one kind, and share what is injected into it.
-    """
+    """A kind of work: what follows ``reproduce``, and whether four cells must be there for it."""
 
     words: str
     trained: bool = True
-    kinds: int = 1
-
-    @property
-    def seed(self) -> int:
-        """Of whatever is drawn for it."""
-        return zlib.crc32(self.words.encode())
 
 
 CELLS = [
@@ -85,30 +61,19 @@ CELLS = [
     for method in ("trades/lam-2", "at/lam-1")
     for seed in (0, 1)
 ]
-_AGGREGATIONS = ("table table1", "diff table1", "table checkpoints", "results", "figure figure5")
-_AGGREGATIONS += ("claims", "report")
 WORK = {
     "train": Kind(f"train {CELLS[0]}", trained=False),
     # several shards, and an attack that draws random numbers for a whole one
     "evaluate": Kind(f"evaluate {CELLS[0]} --attack autoattack --seed 3"),
-    **{words: Kind(words, kinds=len(_AGGREGATIONS)) for words in _AGGREGATIONS},
+    "table": Kind("table table1"),
+    "results": Kind("results"),
 }
 SETS = [*SMALL_ATTACKS, "eval.shard=8"]
 
 
 @dataclass(frozen=True)
 class Work:
-    """One command, and what it is done on.
-
-    Attributes
-    ----------
-    config : Config
-        Its configuration.
-    words : tuple of str
-        The command.
-    before : Path
-        Folder of results as it finds them.
-    """
+    """One command (`words`), and the folder of results as it finds them (`before`)."""
 
     config: Config
     words: tuple[str, ...]

@@ -15,7 +15,7 @@ def make_folder(root: Path, train: int = 8, val: int = 3, classes: int = 6) -> P
     for split, count in (("train", train), ("val", val)):
         for name, colour in zip(CLASSES[:classes], _COLOURS, strict=False):
             folder = root / split / name
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 height, width = stream.integers(40, 64, 2)
                 noise = stream.integers(-60, 60, (height, width, 3))

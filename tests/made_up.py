@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from reproduce.cell import Cell
 from reproduce.config.schema import Config
-from reproduce.core.files import write_json
+from reproduce.core.files import sha256_of_file, write_json
 from reproduce.evaluation.records import Record, write_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, find_experiment
@@ -85,6 +85,7 @@ def write_run(
     if epochs:
         rows = [{"epoch": number, **row} for number, row in enumerate(epochs, start=1)]
         write_epochs(paths.epochs_file(folder), rows)
+        run["epochs"] = sha256_of_file(paths.epochs_file(folder))
     write_json(paths.run_file(folder), run)
 
 

@@ -56,19 +56,19 @@ def terms(
 def training_step(
     model: nn.Module,
     method: str,
+    order: str,
     images: Tensor,
     labels: Tensor,
     noise: Tensor,
+    gamma: float = 0.0,
+    zeta: float | None = None,
     *,
     lam: float,
-    order: str,
     epsilon: float,
     step_size: float,
     steps: int,
     rate: float,
     weight_decay: float,
-    gamma: float = 0.0,
-    zeta: float | None = None,
 ) -> Step:
     """One step from rest.
 

@@ -1,6 +1,7 @@
 """One step of each method on a small network and batch, ours and the reference's."""
 
 import copy
+from functools import partial
 
 import reference_steps
 import torch
@@ -12,7 +13,7 @@ from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
 from reproduce.registry import METHODS, dataset_facts
 from reproduce.training.lambda_rules import WidthAdjusted, constant
-from reproduce.training.step import Recipe, train_step
+from reproduce.training.step import Algorithm, train_step
 
 ATTACK = TrainingAttack(epsilon=0.031, step_size=0.007, steps=10)
 LAM, RATE, DECAY = 6.0, 0.1, 2e-4
@@ -48,11 +49,13 @@ def noise_of(images: Tensor) -> Tensor:
     return torch.empty_like(images).normal_(generator=generator(0, "attack", 1, 0))
 
 
-def recipe_of(method: str, order: str, gamma: float = 0.0, zeta: float | None = None) -> Recipe:
+def algorithm_of(
+    method: str, order: str, gamma: float = 0.0, zeta: float | None = None
+) -> Algorithm:
     first = "clean" if order[0] == "c" else "adversarial"
     train = Train(epochs=1, attack=ATTACK, bn_forwards=len(order), bn_first=first)
     rule = constant if zeta is None else WidthAdjusted(zeta, 0.1)
-    return Recipe(build_objective(METHODS[method].objective, train), ATTACK, rule, gamma)
+    return Algorithm(build_objective(METHODS[method].objective, train), ATTACK, rule, gamma)
 
 
 def our_step(
@@ -67,8 +70,8 @@ def our_step(
     model = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
     stream = generator(0, "attack", 1, 0)
-    recipe = recipe_of(method, order, gamma, zeta)
-    result = train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream)
+    algorithm = algorithm_of(method, order, gamma, zeta)
+    result = train_step(model, optimizer, algorithm, images, labels, LAM_TENSOR, stream)
     named = dict(model.named_parameters())
     step = reference_steps.Step(
         result.natural,
@@ -83,29 +86,12 @@ def our_step(
     return step, model
 
 
-def reference_step(
-    model: nn.Module,
-    method: str,
-    order: str,
-    images: Tensor,
-    labels: Tensor,
-    noise: Tensor,
-    gamma: float = 0.0,
-    zeta: float | None = None,
-) -> reference_steps.Step:
-    return reference_steps.training_step(
-        model,
-        method,
-        images,
-        labels,
-        noise,
-        lam=LAM,
-        order=order,
-        epsilon=ATTACK.epsilon,
-        step_size=ATTACK.step_size,
-        steps=ATTACK.steps,
-        rate=RATE,
-        weight_decay=DECAY,
-        gamma=gamma,
-        zeta=zeta,
-    )
+reference_step = partial(
+    reference_steps.training_step,
+    lam=LAM,
+    epsilon=ATTACK.epsilon,
+    step_size=ATTACK.step_size,
+    steps=ATTACK.steps,
+    rate=RATE,
+    weight_decay=DECAY,
+)

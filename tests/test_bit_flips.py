@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reproduce.share.verification_derived import Rebuilt
+from reproduce.share.verification_folder import DERIVED, Copied
+from reproduce.share.verification_kinds import place_of
 from verify_cases import UNFINISHED, copied, verified, wrong
 
 from reproduce.cell import Cell, parse_cell
@@ -26,9 +29,6 @@ from reproduce.experiments.spec import training_spec
 from reproduce.figures import draw
 from reproduce.lemma.results import read_examination
 from reproduce.results.frames import UsableRun, collect, usable_run, write_results
-from reproduce.share.verification_derived import Rebuilt
-from reproduce.share.verification_folder import DERIVED, Copied
-from reproduce.share.verification_kinds import place_of
 from reproduce.tables.write import write_table
 
 CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import EPOCHS, STEPS, never, quiet, results, stop_at
-from step_cases import LAM_TENSOR, batch, network, recipe_of
+from small_runs import never, quiet, results, stop_at
+from step_cases import LAM_TENSOR, algorithm_of, batch, network
 
-from reproduce.cell import Cell, parse_cell
+from reproduce.cell import Cell
 from reproduce.compute import compilation
 from reproduce.compute.compilation import compiled, compiling, wants_compiling
 from reproduce.compute.device import computed_in, forward_in, products_in
@@ -22,15 +22,21 @@ from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.rng import generator
 from reproduce.experiments import paths
 from reproduce.experiments.spec import training_spec
-from reproduce.training import loop
 from reproduce.training import step as step_module
 from reproduce.training import trace as trace_module
-from reproduce.training import train as run
-from reproduce.training.step import BySize, StepResult, compiled_calls, plain_calls, train_step
+from reproduce.training import train
+from reproduce.training.step import (
+    CompiledForSizes,
+    StepResult,
+    compiled_modules,
+    plain_modules,
+    train_step,
+)
 from reproduce.training.trace import NonFiniteLossError, Trace
 from reproduce.training.train import train_cell
 
 
+@pytest.mark.slow
 def test_a_compiled_step_leaves_the_same_weights() -> None:
     """In float64 no sign of a gradient turns by rounding, so all must agree to the last bits."""
     images, labels = batch(torch.float64)
@@ -39,33 +45,29 @@ def test_a_compiled_step_leaves_the_same_weights() -> None:
     for is_compiled in (False, True):
         model = copy.deepcopy(network(torch.float64))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        recipe = recipe_of("trades", "acc", 0.01)
-        calls = compiled_calls(model, recipe.objective, {8}) if is_compiled else None
+        algorithm = algorithm_of("trades", "acc", 0.01)
+        modules = compiled_modules(model, algorithm.objective, {8}) if is_compiled else None
         for index in range(2):
             stream = generator(0, "attack", 1, index)
-            train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, stream, calls)
+            train_step(model, optimizer, algorithm, images, labels, LAM_TENSOR, stream, modules)
         states.append(model.state_dict())
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-10, atol=1e-12, msg=name)
 
 
-@pytest.mark.parametrize(
-    ("method", "order"), [("trades", "cac"), ("trades", "acc"), ("mart", "ca")]
-)
+@pytest.mark.parametrize(("method", "order"), [("trades", "acc"), ("mart", "ca")])
 def test_both_terms_are_one_graph(method: str, order: str) -> None:
     images, labels = batch(torch.float32)
-    objective = recipe_of(method, order).objective
-    terms = plain_calls(network(torch.float32).train(), objective).terms
-    whole = torch.compile(terms, backend="eager", fullgraph=True)
-    found = whole(images, images + 0.01, labels)
-    again = plain_calls(network(torch.float32).train(), objective).terms
+    objective = algorithm_of(method, order).objective
+    terms = plain_modules(network(torch.float32).train(), objective).terms
+    found = torch.compile(terms, backend="eager", fullgraph=True)(images, images + 0.01, labels)
+    again = plain_modules(network(torch.float32).train(), objective).terms
     torch.testing.assert_close(found, again(images, images + 0.01, labels))
 
 
-def test_other_sizes_are_taken_as_they_are() -> None:
+def test_batches_of_other_sizes_are_not_compiled() -> None:
     double, plain = torch.nn.Linear(3, 3), torch.nn.Identity()
-    either = BySize(double, plain, {4})
-    images = torch.ones(4, 3)
+    either, images = CompiledForSizes(double, plain, {4}), torch.ones(4, 3)
     assert torch.equal(either(images), double(images))
     for size in (1, 3, 5):
         assert torch.equal(either(torch.ones(size, 3)), torch.ones(size, 3))
@@ -74,40 +76,28 @@ def test_other_sizes_are_taken_as_they_are() -> None:
 def test_a_compiled_run_continues_with_the_same_bits(
     tiny: Callable[..., Config], cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in mid-epoch, before the smaller batch that ends an epoch, and after it.
+    """Begun uncompiled; stopped before the smaller batch that ends an epoch, and after it.
 
-    What kernels there are is another test's question: tracing the network takes seconds.
+    Traced, but without kernels of its own: so it is also the run that is not compiled.
     """
     monkeypatch.setattr(step_module, "compiled", partial(torch.compile, backend="eager"))
-    config = tiny("machine.compile=always")
-    train_cell(config, cell, quiet, never)
-    assert EPOCHS * STEPS == 9
-    other = tiny("machine.compile=always", f"results={tmp_path / 'other'}")
-    for iteration in (1, 1, 1, 3):
-        # none of what an earlier piece compiled is there in the next
-        torch.compiler.reset()
-        with pytest.raises(Stopped):
-            train_cell(other, cell, quiet, stop_at(iteration))
-    train_cell(other, cell, quiet, never)
-    assert results(other, cell) == results(config, cell)
-    about = json.loads(paths.run_file(paths.cell_folder(other, cell)).read_text())
-    assert [piece["compiled"] for piece in about["pieces"]] == [True] * 5
-    # not a setting of the network: the run counts for any
-    assert about["digest"] == training_spec(tiny("machine.compile=never"), cell).digest
-
-
-def test_a_run_that_goes_on_uncompiled_says_so(
-    tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    always, never_ = "machine.compile=always", "machine.compile=never"
+    train_cell(tiny(never_), cell, quiet, never)
+    place, said = f"results={tmp_path / 'other'}", list[str]()
     with pytest.raises(Stopped):
-        train_cell(tiny("machine.compile=never"), cell, quiet, stop_at(4))
-    said: list[str] = []
-    # what it would compile is not the question here
-    monkeypatch.setattr(
-        loop, "compiled_calls", lambda model, objective, *_: loop.plain_calls(model, objective)
-    )
-    train_cell(tiny("machine.compile=always"), cell, said.append, never)
+        train_cell(tiny(never_, place), cell, quiet, stop_at(1))
+    with pytest.raises(Stopped):
+        train_cell(tiny(always, place), cell, said.append, stop_at(4))
     assert any("begun not compiled, now compiled" in line for line in said)
+    # none of what an earlier session compiled is there in the next
+    torch.compiler.reset()
+    train_cell(tiny(always, place), cell, quiet, never)
+    other = tiny(place)
+    assert results(other, cell) == results(tiny(), cell)
+    about = json.loads(paths.run_file(paths.cell_folder(other, cell)).read_text())
+    assert [session["compiled"] for session in about["pieces"]] == [False, True, True]
+    # not a setting of the network: the run counts for any
+    assert about["digest"] == training_spec(tiny(never_), cell).digest
 
 
 @pytest.mark.parametrize(
@@ -147,23 +137,20 @@ def test_not_compiled_where_nothing_can(
 
 def test_without_a_compiler_one_line() -> None:
     none_there = {"cpp.cxx": ("/no/such/compiler",), "fx_graph_cache": False}
-    # a function that nothing compiled before, or its kernels would lie ready
+    # a function that nothing compiled before, or its kernels would be in the cache
     layer = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Softplus(beta=1.2345))
     refused = pytest.raises(HarnessError, match=r"machine\.compile=never")
-    # torch's own way: monkeypatch hides a setting of its instead of giving it back
     with torch._inductor.config.patch(none_there), refused as caught, compiling():
         compiled(layer)(torch.ones(3, 7))
     assert "\n" not in str(caught.value)
 
 
-def test_several_processes_do_not_compile(tiny: Callable[..., Config]) -> None:
-    config = tiny("machine.compile=always")
-    spec = training_spec(config, parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0"))
-    work = (spec, 1e12, torch.device("cpu"), Group(rank=0, count=2))
+def test_several_processes_do_not_compile(tiny: Callable[..., Config], cell: Cell) -> None:
+    always, auto = tiny("machine.compile=always"), tiny("machine.compile=auto")
+    work = (training_spec(always, cell), 1e12, torch.device("cpu"), Group(rank=0, count=2))
     with pytest.raises(HarnessError, match=r"2 processes train .* not done compiled"):
-        run._wants_compiling(config.machine, *work)
-    auto = tiny("machine.compile=auto")
-    assert not run._wants_compiling(auto.machine, *work)
+        train._wants_compiling(always.machine, *work)
+    assert not train._wants_compiling(auto.machine, *work)
 
 
 @pytest.mark.parametrize(
@@ -182,12 +169,12 @@ def test_tf32_is_float32_where_there_is_none(
 
 
 def test_rows_that_arrive_late_are_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: sent for three at a time, taken in when three more are there."""
+    """As on a GPU: fetched three at a time, read when three more are there."""
 
     def step(value: float) -> StepResult:
         return StepResult(*(torch.tensor(value + index) for index in range(4)))
 
-    monkeypatch.setitem(trace_module._AT_ONCE, "cpu", 3)
+    monkeypatch.setitem(trace_module._FETCHED_TOGETHER, "cpu", 3)
     trace, plain = Trace(), []
     for index in range(8):
         trace.add(1, 0.1, step(float(index)))
@@ -214,17 +201,14 @@ def test_products_are_rounded_for_the_step_alone(precision: str, rounds: bool) -
 
 def test_bf16_keeps_the_loss_in_float32() -> None:
     """The processor's autocast would take it in bfloat16."""
-    images, labels = batch(torch.float32)
-    model = network(torch.float32)
-    recipe = recipe_of("trades", "ca")
+    (images, labels), model = batch(torch.float32), network(torch.float32)
+    modules = plain_modules(model, algorithm_of("trades", "ca").objective)
     with forward_in("bf16", images.device):
         assert model(images).dtype == torch.bfloat16
-        calls = plain_calls(model, recipe.objective)
-        assert calls.network(images).dtype == torch.float32
-        terms = calls.terms(images, images + 0.01, labels)
+        assert modules.network(images).dtype == torch.float32
+        terms = modules.terms(images, images + 0.01, labels)
     assert [term.dtype for term in terms] == [torch.float32, torch.float32]
-    # two nearly equal predictions, whose divergence eight bits would lose
     with torch.no_grad():
-        exact = calls.terms(images, images + 0.01, labels)
+        exact = modules.terms(images, images + 0.01, labels)
     torch.testing.assert_close(terms.natural, exact.natural, rtol=0.02, atol=0)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())

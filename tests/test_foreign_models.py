@@ -59,11 +59,6 @@ def lazy() -> nn.Module:
     return nn.LazyLinear(10)
 
 
-@torch.inference_mode()
-def made_for_inference() -> nn.Module:
-    return nn.Linear(64, 10)
-
-
 class Stateful(nn.Flatten):
     """Has more in its state dict than tensors."""
 
@@ -83,34 +78,22 @@ def test_a_network_from_python_code(tiny: Callable[..., Config]) -> None:
     assert source.fingerprint() == source.fingerprint()
 
 
-def test_edited_code_is_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights are the same; what it does with them need not be."""
+@pytest.mark.parametrize("edited", ["whole", "part"])
+def test_edited_code_is_another_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    """Its weights are the same; what it does with them need not be.  Code of parts counts too."""
     monkeypatch.syspath_prepend(tmp_path)
     prints = []
-    for factor in (1, 2):
-        (tmp_path / "edited.py").write_text(
-            "from torch import nn\n"
-            "class Scaled(nn.Flatten):\n"
-            f"    def forward(self, x): return {factor} * super().forward(x)[:, :10]\n"
-        )
-        monkeypatch.delitem(sys.modules, "edited", raising=False)
-        prints.append(ModelSource("digits", import_path="edited:Scaled").fingerprint())
-    assert prints[0] != prints[1]
-
-
-def test_the_code_of_every_part_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A wrapper from another file, the most common way to normalise."""
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "whole.py").write_text(
-        "from torch import nn\nfrom part import Part\n"
-        "def make(): return nn.Sequential(Part(), nn.Flatten())\n"
-    )
-    prints = []
-    for number in (1, 2):
-        (tmp_path / "part.py").write_text(
-            f"from torch import nn\nclass Part(nn.Identity):\n    number = {number}\n"
-        )
-        for name in ("whole", "part"):
+    files = {
+        "part": "from torch import nn\nclass Part(nn.Identity): pass\n",
+        "whole": "from torch import nn\nfrom part import Part\n"
+        "def make(): return nn.Sequential(Part(), nn.Flatten())\n",
+    }
+    for comment in ("", "# edited\n"):
+        files[edited] += comment
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
             monkeypatch.delitem(sys.modules, name, raising=False)
         prints.append(ModelSource("digits", import_path="whole:make").fingerprint())
     assert prints[0] != prints[1]
@@ -175,11 +158,9 @@ class Random(Viewing):
 @pytest.mark.parametrize(
     ("name", "attack"),
     [
-        *product(
-            ["Viewing", "Halved", "Detached", "InPlace", "Random"],
-            ["pgd20", "cw20", "fab", "square", "autoattack"],
-        ),
-        *product(["Unused"], ["pgd20", "fab", "autoattack"]),
+        *product(["Viewing", "Halved", "Detached", "InPlace", "Random"], ["pgd20", "autoattack"]),
+        ("Viewing", "fab"),
+        ("Unused", "autoattack"),
         ("Summed", "pgd20"),
     ],
 )
@@ -246,9 +227,7 @@ def test_networks_that_fail(
         record_of(config, ModelSource("digits", import_path=f"test_foreign_models:{name}"), "fab")
 
 
-@pytest.mark.parametrize(
-    "text", ["import os os", "1 / 0", "nothing", "raise SystemExit(0)", "import os; os.nothing"]
-)
+@pytest.mark.parametrize("text", ["import os os", "1 / 0", "raise SystemExit(0)"])
 def test_modules_that_cannot_be_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
@@ -268,8 +247,7 @@ def test_modules_that_cannot_be_imported(
         ("test_foreign_models:NUMBER", "gives a int"),
         ("test_foreign_models:needs_arguments", "cannot be called without arguments"),
         ("test_foreign_models:Unrepeatable", "another network each time"),
-        ("test_foreign_models:lazy", "its weight is without values"),
-        ("test_foreign_models:made_for_inference", "its weight is an inference tensor"),
+        ("test_foreign_models:lazy", "its weight has no values yet"),
         ("test_foreign_models:Stateful", "its _extra_state is a dict, not a tensor"),
     ],
 )
@@ -307,10 +285,8 @@ def test_the_command_takes_a_checkpoint_file(
     said = command(config, *words, "--attack", "autoattack", "--preview", "--images", "20")
     assert "model-last-wrn-10-0.25  autoattack-preview-n20-seed0:  robust" in said
     assert "(broken by apgd-ce " in said
-    assert "already evaluated" in command(
-        config, *words, "--attack", "autoattack", "--preview", "--images", "20"
-    )
-    assert "stability" in command(config, *words, "--seed", "3", "--processes", "2")
+    assert "stability" in command(config, *words, "--seed", "3")
+    assert "already evaluated" in command(config, *words, "--seed", "3")
     late = command(config, *words, "--seed", "4", "--max-minutes", "1e-9", status=75)
     assert "run the same command again to continue" in late
 
@@ -326,19 +302,15 @@ def test_the_command_takes_an_import_path(
     ("words", "message"),
     [
         ([], "which network? Give a cell id, or --weights"),
-        (["--weights", "a", "--model", "b:c"], "which network?"),
         (["--weights", "a", "--architecture", "wrn-10-1"], "--dataset is missing"),
         (["--weights", "a", "--dataset", "digits"], "--weights needs --architecture"),
-        (["--weights", "a", "--architecture", "wrn-9-1", "--dataset", "digits"], "6n + 4"),
         (["--weights", "a", "--architecture", "wrn-10-1", "--dataset", "digits"], "not exist"),
         (["--model", "a:b", "--dataset", "digits", "--checkpoint", "last"], "--checkpoint picks"),
         (["--model", "a:b", "--dataset", "mnist"], "unknown data set 'mnist'"),
         (["--model", "a:b", "--dataset", "digits", "--architecture", "x"], "belongs to --weights"),
         (["--model", "a:b", "--dataset", "digits", "--attack", "x"], "unknown attack 'x'"),
-        (["--model", "a:b", "--dataset", "digits", "--images", "0"], "pgd20.images"),
         (["--model", "a:b", "--dataset", "digits", "--images", "9999"], "data.test_images is 40"),
         (["--model", "a:b", "--dataset", "digits", "--preview"], "--preview is for AutoAttack"),
-        (["--model", "a:b", "--dataset", "digits", "--set", "eval.epsilon=0"], "eval.epsilon"),
         (["--model", "a:b", "--dataset", "digits", "--set", "eval.epsilon=1.1"], "eval.epsilon"),
         (["digits/wrn-10-0.25/at/lam-1/seed-0", "--dataset", "digits"], "not several"),
         (["digits/wrn-10-0.25/at/lam-1/seed-0"], "is not trained"),

@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from small_runs import SMALL_ATTACKS, never, quiet, record_of, stop_at
-from step_cases import ATTACK, KINDS, LAM_TENSOR, batch, network, recipe_of
+from step_cases import ATTACK, KINDS, LAM_TENSOR, algorithm_of, batch, network
 
 from reproduce import doctor
 from reproduce.cell import Cell
@@ -34,11 +35,8 @@ from reproduce.experiments.spec import training_spec
 from reproduce.models.load import ModelSource, build_model, load_weights
 from reproduce.objectives.base import Objective
 from reproduce.registry import dataset_facts
-from reproduce.share.verification_again import Sample
-from reproduce.share.verification_verify import verify_folder
-from reproduce.training.measure import seconds_per_pass
-from reproduce.training.step import build_optimizer, compiled_calls, train_step
-from reproduce.training.train import train_cell
+from reproduce.training.step import build_optimizer, compiled_modules, train_step
+from reproduce.training.train import seconds_per_pass, train_cell
 
 pytestmark = pytest.mark.gpu
 NAME = os.environ.get("REPRODUCE_TEST_DEVICE", "cuda")
@@ -69,16 +67,16 @@ def _weights_after(
     model = copy.deepcopy(network(torch.float64))
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
     model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-    recipe, lam = recipe_of(*kind), LAM_TENSOR.to(device)
+    algorithm, lam = algorithm_of(*kind), LAM_TENSOR.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
     graphs = Graphs(model, {8}) if "graph" in form else None
-    calls = compiled_calls(model, recipe.objective, {8}) if "compiled" in form else None
+    modules = compiled_modules(model, algorithm.objective, {8}) if "compiled" in form else None
     for index, size in enumerate(sizes):
         images, labels = (part[:size].to(device) for part in batch(torch.float64, seed=index))
         images = images.to(dtype).contiguous(memory_format=torch.channels_last)
         stream = torch.Generator(device)
         result = train_step(
-            model, optimizer, recipe, images, labels, lam, stream, calls, graphs=graphs
+            model, optimizer, algorithm, images, labels, lam, stream, modules, graphs=graphs
         )
         lam = result.lam
     return torch.cat([p.detach().double().cpu().flatten() for p in model.parameters()]) - before
@@ -112,14 +110,13 @@ def test_a_bf16_step_is_near() -> None:
     """Its loss is float32 and its update near that of float64, for as few bits."""
     kind = KINDS[3]
     model = network(torch.float32).to(DEVICE)
-    recipe = recipe_of(*kind)
-    recipe = type(recipe)(recipe.objective, recipe.attack, recipe.rule, 0.0, "bf16")
+    algorithm = replace(algorithm_of(*kind), precision="bf16")
     images, labels = (part.to(DEVICE) for part in batch(torch.float32))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     graphs = Graphs(model, {8})
     seen = [
         train_step(
-            model, optimizer, recipe, images, labels, LAM_TENSOR.to(DEVICE),
+            model, optimizer, algorithm, images, labels, LAM_TENSOR.to(DEVICE),
             torch.Generator(DEVICE), graphs=graphs,
         )
         for _ in range(3)
@@ -131,10 +128,10 @@ def test_a_bf16_step_is_near() -> None:
 
 
 def _first_loss(kind: tuple) -> float:
-    model, recipe = network(torch.float64), recipe_of(*kind)
+    model, algorithm = network(torch.float64), algorithm_of(*kind)
     images, labels = batch(torch.float64)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    step = train_step(model, optimizer, recipe, images, labels, LAM_TENSOR, torch.Generator())
+    step = train_step(model, optimizer, algorithm, images, labels, LAM_TENSOR, torch.Generator())
     return step.robust.item()
 
 
@@ -165,17 +162,17 @@ def test_a_stopped_run_is_the_run(tiny: Callable[..., Config], cell: Cell, tmp_p
     torch.testing.assert_close(models[0], models[1], rtol=1e-5, atol=1e-7)
     run = read_run(paths.cell_folder(parts, cell))
     assert run is not None
-    assert len(run.pieces) == 3
+    assert len(run.sessions) == 3
 
 
-def test_a_run_of_a_card_is_verified_on_a_cpu(tiny: Callable[..., Config], cell: Cell) -> None:
+def test_a_run_of_a_card_is_verified_on_a_cpu(
+    tiny: Callable[..., Config], cell: Cell, run_command: Callable[..., str]
+) -> None:
     config = tiny(MACHINE)
     train_cell(config, cell, quiet, never)
     evaluate_cell(config, cell, "pgd20", 0, "best-test", quiet)
-    found = verify_folder(tiny(), paths.root(config), Sample(1, 40, 5, 0), quiet)
-    assert [f for f in found.findings if f.verdict in ("damaged", "differs")] == []
-    again = [f.path.split("/")[-1] for f in found.findings if f.verdict == "stands"]
-    assert again.count("pgd20-seed0.npz") == 2  # as a file, and attacked again
+    # a record that an attack made again contradicts is an error
+    run_command(tiny(), "verify", str(paths.root(config)), "--sample", "1")
 
 
 def test_two_jobs_share_a_card(tiny: Callable[..., Config], tmp_path: Path) -> None:
@@ -225,13 +222,13 @@ def test_the_widest_network_fits_16_gb(paper: Callable[..., Config]) -> None:
     spec = training_spec(paper(), Cell("cifar10", "wrn-34-10", "trades", 6.0, 0))
     model = build_model("wrn-34-10", dataset_facts("cifar10"), 0)
     model.to(device=DEVICE, memory_format=torch.channels_last)
-    optimizer, recipe = build_optimizer(model, spec.train), recipe_of("trades", "ca")
+    optimizer, algorithm = build_optimizer(model, spec.train), algorithm_of("trades", "ca")
     images = torch.rand(128, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(128, dtype=torch.int64, device=DEVICE)
     step = partial(train_step, graphs=Graphs(model, {128}))
     for _ in range(3):
         lam = LAM_TENSOR.to(DEVICE)
-        step(model, optimizer, recipe, images, labels, lam, torch.Generator(DEVICE))
+        step(model, optimizer, algorithm, images, labels, lam, torch.Generator(DEVICE))
     assert torch.cuda.max_memory_reserved(DEVICE) < 16e9
 
 

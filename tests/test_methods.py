@@ -14,30 +14,34 @@ from reproduce.config.schema import Config
 from reproduce.core.files import read_json
 from reproduce.experiments import paths
 from reproduce.experiments.cost import step_passes, training_passes
-from reproduce.experiments.spec import training_spec
+from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.registry import METHODS, dataset_facts
 from reproduce.training.train import train_cell
 
+# TRADES and AWP: test_training_run.py; those with extra images: test_extra_training.py
+TRAINED = [m.name for m in METHODS.values() if m.batches == "labelled"]
+TRAINED = [name for name in TRAINED if name not in ("trades", "awp-trades")]
 
-# those with extra images: test_extra_training.py
-@pytest.mark.parametrize("name", [m.name for m in METHODS.values() if m.batches == "labelled"])
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_method_trains(tiny: Callable[..., Config], name: str) -> None:
-    config = tiny("war.zeta=2000", "awp.first_epoch=2", "train_for.fast-at.attack={steps: 1}")
-    lam = METHODS[name].only_lambda or 2.0
+    sets = ("train.epochs=1", "war.zeta=2000", "train_for.fast-at.attack={steps: 1}")
+    config, lam = tiny(*sets), METHODS[name].only_lambda or 2.0
     cell = Cell("digits", "wrn-10-0.25", name, lam, 0)
     train_cell(config, cell, quiet, never)
     folder = paths.cell_folder(config, cell)
     run, trace = read_json(paths.run_file(folder)), pd.read_parquet(paths.trace_file(folder))
     assert run["method"] == METHODS[name].title
-    assert len(trace) == 9
+    assert len(trace) == 3
     adapts = METHODS[name].lambda_rule == "war"
     assert (trace["lambda"] == lam).all() != adapts
     assert (run["zeta"] == 2000) == adapts
 
 
-def _spec(method: str, *sets: str):
-    cell = Cell("cifar10", "wrn-34-10", method, 6.0, 0)
-    return training_spec(load_config("{}", "paper", list(sets)), cell)
+def _spec(method: str, *sets: str, cell: str = "cifar10/wrn-34-10") -> TrainingSpec:
+    dataset, architecture = cell.split("/")
+    run = Cell(dataset, architecture, method, METHODS[method].only_lambda or 6.0, 0)
+    return training_spec(load_config("{}", "paper", list(sets)), run)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +62,14 @@ def test_cost_of_a_step(method: str, epoch: int, passes: int) -> None:
     assert step_passes(_spec(method), epoch) == passes
 
 
+def test_cost_of_a_run_with_weight_perturbation() -> None:
+    facts = dataset_facts("cifar10")
+    plain = training_passes(_spec("awp-trades", "awp.first_epoch=201"), facts)
+    assert training_passes(_spec("awp-trades"), facts) - plain == 50_000 * 6 * 191
+
+
 def test_the_official_procedure_of_fast_at() -> None:
-    cell = Cell("imagenet", "wrn-50-1", "fast-at", 1.0, 0)
-    spec = training_spec(load_config("{}", "paper"), cell)
+    spec = _spec("fast-at", cell="imagenet/wrn-50-1")
     # forward and input gradient of the attack, forward and full backward under it
     assert step_passes(spec, 1) == 5
     train = spec.train
@@ -76,13 +85,6 @@ def test_the_official_procedure_of_fast_at() -> None:
     assert training_passes(spec, facts) < 15 * (facts.train * 5 + facts.test)
 
 
-def test_cost_of_a_run_with_weight_perturbation() -> None:
-    facts = dataset_facts("cifar10")
-    plain = training_passes(_spec("awp-trades", "awp.first_epoch=201"), facts)
-    whole = training_passes(_spec("awp-trades"), facts)
-    assert whole - plain == 50_000 * 6 * 191
-
-
 def test_the_official_procedure_of_awp() -> None:
     train = _spec("awp-trades").train
     assert (train.epochs, train.weight_decay, train.schedule) == (200, 5e-4, "step")
@@ -91,15 +93,23 @@ def test_the_official_procedure_of_awp() -> None:
     assert (train.batch_size, train.learning_rate, train.momentum) == (128, 0.1, 0.9)
 
 
+def test_the_official_procedure_of_rst() -> None:
+    spec = _spec("rst-war")
+    train = spec.train
+    assert (train.epochs, train.batch_size, train.weight_decay) == (200, 256, 5e-4)
+    assert (train.schedule, train.nesterov, train.bn_first) == ("cosine", True, "adversarial")
+    assert train.attack.epsilon == 0.031
+    assert (spec.mixed, spec.war) != (None, None)
+    assert spec.extra is not None
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_settings_that_a_method_does_not_read_change_no_digest(method: str) -> None:
     fast = method == "fast-at"
-    dataset, architecture = ("imagenet", "wrn-50-1") if fast else ("cifar10", "wrn-34-1")
-    cell = Cell(dataset, architecture, method, 1.0, 0)
+    cell = "imagenet/wrn-50-1" if fast else "cifar10/wrn-34-1"
 
     def changes(*sets: str) -> bool:
-        before, after = (load_config("{}", "paper", chosen) for chosen in ((), sets))
-        return training_spec(before, cell).digest != training_spec(after, cell).digest
+        return _spec(method, cell=cell).digest != _spec(method, *sets, cell=cell).digest
 
     own = f"train_for.{method}"
     assert changes(f"{own}.attack.start_sigma=0.01") != fast
@@ -116,11 +126,10 @@ def test_settings_that_a_method_does_not_read_change_no_digest(method: str) -> N
 
 
 def test_the_page_on_adding_a_method_speaks_of_the_code_as_it_is() -> None:
-    page = (ROOT / "docs" / "adding-a-method.md").read_text()
-    row = METHODS["mart"]
-    for words in (f'"{row.source}"', f"target_passes={row.target_passes},", "mart.py"):
-        assert words in page
-    assert f"terms_passes={row.terms_passes}," in page
+    page, row = (ROOT / "docs" / "adding-a-method.md").read_text(), METHODS["mart"]
+    passes = (f"target_passes={row.target_passes},", f"terms_passes={row.terms_passes},")
+    for text in (f'"{row.source}"', *passes, "mart.py"):
+        assert text in page
     for word in page.split("`"):
         if word.startswith(("reproduce/", "tests/")):
             assert (Path(ROOT) / word).exists(), word

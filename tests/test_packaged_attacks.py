@@ -12,7 +12,7 @@ from pyautoattack import AutoAttack as PlainAutoAttack
 from small_runs import SMALL_ATTACKS as SMALL
 from small_runs import record_of
 
-from reproduce.attacks import target as network_module
+from reproduce.attacks import target
 from reproduce.attacks.parts import Batch, attack_parts
 from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.compute import compilation
@@ -20,23 +20,29 @@ from reproduce.config.schema import AutoAttack, Config
 from reproduce.core.errors import HarnessError
 from reproduce.data.batches import ImageStore
 from reproduce.data.sources import load_prepared
-from reproduce.evaluation import shards as runner
-from reproduce.evaluation import shards as worker
+from reproduce.evaluation import shards
 from reproduce.evaluation.predictions import attack_batch
-from reproduce.experiments import cost as costs
+from reproduce.experiments import cost
 from reproduce.experiments.spec import SCHEMA, AttackSpec
 from reproduce.models.load import ModelSource
 
 ATTACKS = ("pgd20", "cw20", "fab", "square", "autoattack")
 
 
-@pytest.mark.parametrize("attack", ["fab", "square", "autoattack"])
-def test_the_batch_has_no_say_in_packaged_attacks(
-    tiny: Callable[..., Config], source: ModelSource, attack: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("attack", "setting"),
+    [
+        ("autoattack", "machine.eval_batch=6"),
+        # it goes backward several times through one forward pass
+        ("fab", "machine.compile=always"),
+    ],
+)
+def test_neither_batch_nor_compilation_has_a_say(
+    tiny: Callable[..., Config], source: ModelSource, attack: str, setting: str, tmp_path: Path
 ) -> None:
     records = []
-    for batch in (40, 6):
-        config = tiny(*SMALL, f"machine.eval_batch={batch}", f"results={tmp_path / str(batch)}")
+    for name, more in (("plain", "machine.compile=never"), ("other", setting)):
+        config = tiny(*SMALL, more, f"results={tmp_path / name}")
         records.append(record_of(config, source, attack))
     # a rounding may turn an image on the boundary
     assert (records[0].robust != records[1].robust).sum() <= 1
@@ -77,20 +83,15 @@ def test_autoattack_is_the_packages(source: ModelSource, digits_folder: Path) ->
     assert set(found["broken_by"].tolist()) >= {-1, 0}
 
 
-def test_the_package_leaves_the_global_generator_alone(
+def test_records_say_which_part_broke_an_image(
     tiny: Callable[..., Config], source: ModelSource
 ) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    record_of(tiny(*SMALL), source, "autoattack")
-    assert torch.equal(torch.rand(4), expected)
-
-
-def test_records_say_which_part_broke_an_image(
-    tiny: Callable[..., Config], source: ModelSource
-) -> None:
     record = record_of(tiny(*SMALL), source, "autoattack")
+    # the package leaves the global generator alone
+    assert torch.equal(torch.rand(4), expected)
     assert record.info["parts"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
     right = record.clean == record.label
     assert np.array_equal(record.broken_by >= 0, right & (record.adversarial != record.label))
@@ -106,7 +107,7 @@ def test_costs_are_counted(tiny: Callable[..., Config], source: ModelSource, att
     record = record_of(config, source, attack)
     held = int(record.robust.sum())
     assert held == (record.clean == record.label).sum()
-    passes = costs.attack_passes(config.eval.attacks[attack], 10)
+    passes = cost.attack_passes(config.eval.attacks[attack], 10)
     counted = record.info["forward_passes"] + record.info["backward_passes"]
     attacked = len(record.index) if record.info["every_image"] else held
     assert counted == len(record.index) + attacked * (passes - 1)
@@ -157,25 +158,14 @@ def test_compiled_where_it_pays(
     """The passes of the first shard decide for the others."""
     monkeypatch.setattr(compilation, "_WORTH_COMPILING", worth)
     # whether, not what
-    monkeypatch.setattr(network_module, "compile_network", lambda model, **_: model)
+    monkeypatch.setattr(target, "compile_network", lambda model, **_: model)
     seen = []
     monkeypatch.setattr(
-        worker, "write_shard", lambda _path, shard, _key: seen.append(shard.about["piece"])
+        shards, "write_shard", lambda _path, shard, _key: seen.append(shard.about["piece"])
     )
-    clocks, clock = [], runner._clock
-    monkeypatch.setattr(runner, "_clock", lambda job: clocks.append(job) or clock(job))
+    clocks, clock = [], shards._clock
+    monkeypatch.setattr(shards, "_clock", lambda job: clocks.append(job) or clock(job))
     sets = (*SMALL, "eval.shard=16", f"machine.compile={when}")
     record_of(tiny(*sets), source, "square")
     assert [piece["compiled"] for piece in seen] == compiled
     assert len(clocks) == 1  # max_minutes are those of all shards together
-
-
-@pytest.mark.parametrize("attack", ["fab", "autoattack"])
-def test_packaged_attacks_on_a_compiled_network(
-    tiny: Callable[..., Config], source: ModelSource, attack: str, tmp_path: Path
-) -> None:
-    records = []
-    for when in ("never", "always"):
-        config = tiny(*SMALL, f"machine.compile={when}", f"results={tmp_path / when}")
-        records.append(record_of(config, source, attack))
-    assert (records[0].robust != records[1].robust).sum() <= 1

@@ -64,7 +64,9 @@ def test_hours_count_every_run_and_every_device_once(campaign: Config) -> None:
     # everybody means the same hours
     frame = collect(campaign, find_experiment(campaign, "table1")).frame
     ours = (frame["architecture"] == "wrn-34-1") & (frame["lambda"] == 6)
-    assert frame[ours & (frame["training_seed"] == 0)]["device_hours"].tolist() == [pytest.approx(5)]
+    assert frame[ours & (frame["training_seed"] == 0)]["device_hours"].tolist() == [
+        pytest.approx(5)
+    ]
     tidy = tidy_results(campaign).frame
     assert tidy.loc[tidy["model"] == FIRST, "device_hours"].unique() == pytest.approx([5])
 

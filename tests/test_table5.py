@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT
 from image_folder import make_folder
 from safetensors.torch import load_file
-from small_runs import never, quiet, record_of, results, stop_at
+from small_runs import never, quiet, results, stop_at
 
 from reproduce.cell import Cell, parse_cell
 from reproduce.cli.app import main
@@ -23,10 +23,8 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, Stopped
 from reproduce.data.sources import prepare
 from reproduce.evaluation.evaluate import evaluate_cell
-from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
 from reproduce.experiments.spec import attack_spec
-from reproduce.models.load import ModelSource
 from reproduce.training.train import train_cell
 
 CELL = "imagenet/wrn-50-0.125/fast-at/lam-1/seed-0"
@@ -41,7 +39,6 @@ SMALL = [
     "eval.attacks.pgd50={steps: 3, restarts: 2}",
     "experiments.table5.architectures=[wrn-50-0.125, wrn-50-0.25]",
 ]
-LONG = "[{epochs: 5000, batch_size: 12, crop: 24}]"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +67,7 @@ def small(tmp_path: Path, folder: Path) -> Callable[..., Config]:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Config:
-    """The configuration of a run that was trained in one piece."""
+    """The configuration of a run that was trained in one session."""
     config = _config(folder, folder)
     train_cell(config, parse_cell(CELL), quiet, never)
     return config
@@ -92,14 +89,10 @@ def shell(
 
 
 def test_the_whole_table(trained: Config, shell) -> None:
-    config = trained
+    config, wide = trained, CELL.replace("0.125", "0.25")
     assert shell(config, "prepare", "imagenet")[0] == 0
-    for width in ("0.125", "0.25"):
-        cell = CELL.replace("0.125", width)
-        code, said = shell(config, "train", cell)
-        assert code == 0
-        assert ("epoch 2/2  natural" in said) == (width == "0.25")
-        assert ("already trained" in said) == (width == "0.125")
+    assert "epoch 2/2  natural" in shell(config, "train", wide)[1]
+    for cell in (CELL, wide):
         code, said = shell(config, "evaluate", cell, "--attack", "pgd50")
         assert code == 0
         assert "pgd50-seed0:  robust" in said
@@ -111,7 +104,6 @@ def test_the_whole_table(trained: Config, shell) -> None:
     code, said = shell(config, "diff", "table5")
     assert code == 0
     assert "imagenet has 48 training and 18 test images here, officially 1281167 and 50000" in said
-    assert "Not a reproduction of the paper" in said
     assert "are not ILSVRC2012 by names and numbers (48 training and 18 test images)" in said
     assert shell(config, "status", "table5")[1].count("trained") == 2
 
@@ -136,9 +128,8 @@ def test_what_a_run_leaves(trained: Config) -> None:
     assert run["checkpoint_epochs"] == {"best-test": best, "last": 2}
     assert load_file(folder / "model-last.safetensors")["fc.weight"].dtype == torch.float32
     record = evaluate_cell(config, cell, "pgd50", 0, "best-test", quiet)
-    again = read_record(paths.record_file(folder, "best-test", "pgd50", 0))
-    assert again.top5 is not None
-    assert record.metrics.top5_natural_accuracy == pytest.approx(100 * again.top5.mean())
+    assert record.top5 is not None
+    assert record.metrics.top5_natural_accuracy == pytest.approx(100 * record.top5.mean())
     # what chose the epoch is what the attack finds on clean images
     assert record.metrics.natural_accuracy == pytest.approx(epochs["test_natural_accuracy"].max())
     assert record.info["spec"]["epsilon"] == 4 / 255
@@ -148,30 +139,16 @@ def test_what_a_run_leaves(trained: Config) -> None:
 @pytest.mark.parametrize("asked", [2, 11])
 def test_a_stopped_run_continues_exactly(trained: Config, small, asked: int) -> None:
     """Within an epoch, and in the validation after the last."""
-    cell, pieces = parse_cell(CELL), small("machine.loaders=1")
+    cell, config = parse_cell(CELL), small("machine.loaders=1")
     with pytest.raises(Stopped):
-        train_cell(pieces, cell, quiet, stop_at(asked))
-    train_cell(pieces, cell, quiet, never)
-    assert results(trained, cell) == results(pieces, cell)
-
-
-def test_precision_is_a_setting_that_changes_the_result(trained: Config, small) -> None:
-    cell = parse_cell(CELL)
-    full = small("train_for.fast-at.precision=float32")
-    train_cell(full, cell, quiet, never)
-    folders = [paths.cell_folder(config, cell) for config in (trained, full)]
-    losses = [
-        pd.read_parquet(paths.trace_file(folder))["robust_regularization"] for folder in folders
-    ]
-    # eight bits of a mantissa in the first step, where signs of the attack flip as well: how many,
-    # the processor decides; later steps have other weights
-    assert 0 < abs(losses[0][0] - losses[1][0]) < 0.1 * losses[1][0]
+        train_cell(config, cell, quiet, stop_at(asked))
+    train_cell(config, cell, quiet, never)
+    assert results(trained, cell) == results(config, cell)
 
 
 def test_other_methods_train_on_a_folder(small) -> None:
     """On whole images in one phase, measured under attack from starts of each image's own."""
     config = small("train.epochs=1", "train.batch_size=16", "train.attack.steps=1")
-    config = config.model_copy(update={"eval": config.eval.model_copy(update={"epsilon": 4 / 255})})
     cell = Cell("imagenet", "wrn-50-0.0625", "at", 1.0, 0)
     train_cell(config, cell, quiet, never)
     epochs = pd.read_csv(paths.epochs_file(paths.cell_folder(config, cell)))
@@ -180,8 +157,8 @@ def test_other_methods_train_on_a_folder(small) -> None:
 
 def test_a_signal_to_all_processes_stops_the_run_cleanly(small) -> None:
     """Those that decode are not taken down before the state is saved, and do not stay."""
-    config = small("train_for.fast-at.epochs=5000", f"train_for.fast-at.phases={LONG}")
-    config = config.model_copy(update={"machine": config.machine.model_copy(update={"loaders": 2})})
+    phases = "train_for.fast-at.phases=[{epochs: 5000, batch_size: 12, crop: 24}]"
+    config = small("train_for.fast-at.epochs=5000", phases, "machine.loaders=2")
     process = subprocess.Popen(
         [sys.executable, "-m", "reproduce", "train", CELL, "--config", config.model_dump_json()],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -203,16 +180,12 @@ def test_a_signal_to_all_processes_stops_the_run_cleanly(small) -> None:
 
 def test_an_image_lost_after_preparation(tmp_path: Path) -> None:
     make_folder(tmp_path / "images", train=4)
-    config, cell = _config(tmp_path, tmp_path), parse_cell(CELL)
+    config = _config(tmp_path, tmp_path)
     prepare(config.data, "imagenet", paths.prepared_file(config, "imagenet"), quiet)
     lost = tmp_path / "images" / "train" / "n005" / "n005_2.JPEG"
-    whole = lost.read_bytes()
     lost.unlink()
     with pytest.raises(HarnessError, match=r"^image .*n005_2.JPEG cannot be read: .*No such file"):
-        train_cell(config, cell, quiet, never)
-    lost.write_bytes(whole)
-    train_cell(config, cell, quiet, never)
-    assert paths.run_file(paths.cell_folder(config, cell)).is_file()
+        train_cell(config, parse_cell(CELL), quiet, never)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +203,8 @@ def test_an_image_lost_after_preparation(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit(small, shell, cell: str, sets: tuple[str, ...], message: str) -> None:
     code, said = shell(small(*sets), "train", cell)
-    assert code == 1
+    assert (code, said.count("\n")) == (1, 1)
     assert message in said
-    assert "Traceback" not in said
 
 
 def test_another_crop_is_another_run_and_evaluation(trained: Config, folder: Path) -> None:
@@ -245,12 +217,3 @@ def test_another_crop_is_another_run_and_evaluation(trained: Config, folder: Pat
     # data sets of arrays know nothing of it
     plain = [attack_spec(config, "pgd50", 0, "cifar10").digest for config in (trained, other)]
     assert plain[0] == plain[1]
-
-
-def test_a_network_from_elsewhere_has_the_classes_of_the_folder(trained: Config) -> None:
-    weights = paths.model_file(paths.cell_folder(trained, parse_cell(CELL)), "last")
-    source = ModelSource("imagenet", "wrn-50-0.125", weights)
-    record = record_of(trained, source, "pgd50")
-    ours = evaluate_cell(trained, parse_cell(CELL), "pgd50", 0, "last", quiet)
-    assert record.metrics == ours.metrics
-    assert record.adversarial.tolist() == ours.adversarial.tolist()

@@ -1,8 +1,10 @@
 """Everything that can break a run: each ends in one clear line, and nothing is lost."""
 
 import json
-import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,50 +12,42 @@ import torch
 from small_runs import STEPS, never, quiet, results, stop_at, stopped
 
 from reproduce.cell import Cell
+from reproduce.compute.device import describe
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, Stopped
-from reproduce.core.files import exclusive
+from reproduce.core.files import exclusive, read_json
+from reproduce.core.provenance import provenance
 from reproduce.data.sources import load_prepared
 from reproduce.experiments import paths
-from reproduce.experiments.runs import previous_file, read_progress, state_file
+from reproduce.experiments.runs import read_rows, state_file
 from reproduce.experiments.spec import training_spec
 from reproduce.training import loop
 from reproduce.training.step import StepResult, train_step
-from reproduce.training.train import train_cell
-
-
-def _spoil(monkeypatch: pytest.MonkeyPatch, iteration: int, value: float) -> None:
-    """Make the natural risk of one iteration NaN or infinite."""
-    done: list[None] = []
-
-    def spoilt(*args: object) -> StepResult:
-        result = train_step(*args)
-        done.append(None)
-        if len(done) == iteration:
-            return result._replace(natural=torch.tensor(value))
-        return result
-
-    monkeypatch.setattr(loop, "train_step", spoilt)
+from reproduce.training.train import changes, train_cell
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_ends_the_run(
     tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    config = tiny()
-    _spoil(monkeypatch, 5, value)
+    config, done = tiny(), []
+
+    def spoilt(*args: object) -> StepResult:
+        done.append(train_step(*args))
+        spoilt = len(done) == STEPS + 2
+        return done[-1]._replace(natural=torch.tensor(value)) if spoilt else done[-1]
+
+    monkeypatch.setattr(loop, "train_step", spoilt)
     with pytest.raises(HarnessError) as caught:
         train_cell(config, cell, quiet, never)
     folder = paths.cell_folder(config, cell)
     state = state_file(folder, training_spec(config, cell).digest)
-    message = str(caught.value)
-    assert "NaN or infinite at iteration 5 (epoch 2)" in message
-    assert f"the last good checkpoint is {state}" in message
+    assert "NaN or infinite at iteration 5 (epoch 2)" in str(caught.value)
+    assert f"the last good checkpoint is {state}" in str(caught.value)
     assert not paths.run_file(folder).exists()
-    monkeypatch.undo()
-    said: list[str] = []
-    train_cell(config, cell, said.append, never)
-    assert "continuing in epoch 2 after step 0" in said[0]
+    saved = read_rows(state)
+    assert saved is not None
+    assert (saved.progress["epoch"], saved.progress["step"], saved.iterations) == (2, 0, STEPS)
 
 
 def test_a_learning_rate_that_explodes(tiny: Callable[..., Config], cell: Cell) -> None:
@@ -63,7 +57,7 @@ def test_a_learning_rate_that_explodes(tiny: Callable[..., Config], cell: Cell) 
     assert list(paths.cell_folder(config, cell).glob("*.safetensors")) == []
 
 
-def test_spoilt_weights_arenever_saved(
+def test_spoilt_weights_are_never_saved(
     tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A finite loss whose step ruins the weights, just before a stop."""
@@ -83,28 +77,11 @@ def test_spoilt_weights_arenever_saved(
 
 def test_two_runs_of_a_cell_at_once(tiny: Callable[..., Config], cell: Cell) -> None:
     config = tiny()
-    with (
-        exclusive(paths.cell_folder(config, cell) / ".lock", "the test"),
-        pytest.raises(HarnessError, match="is being worked on by another process"),
-    ):
-        # another thread has no part in this one's lock, as another process has none
-        _in_thread(lambda: train_cell(config, cell, quiet, never))
-
-
-def _in_thread(call: Callable[[], None]) -> None:
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except HarnessError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
+    # another thread has no part in this one's lock, as another process has none
+    with exclusive(paths.cell_folder(config, cell) / ".lock", "x"), ThreadPoolExecutor(1) as pool:
+        error = pool.submit(train_cell, config, cell, quiet, never).exception()
+    assert isinstance(error, HarnessError)
+    assert "is being worked on by another process" in str(error)
 
 
 def test_no_data(tiny: Callable[..., Config], cell: Cell, tmp_path: Path) -> None:
@@ -118,83 +95,116 @@ def test_a_gpu_where_there_is_none(tiny: Callable[..., Config], cell: Cell) -> N
         train_cell(tiny("machine.device=cuda"), cell, quiet, never)
 
 
-def test_a_damaged_state_is_named(tiny: Callable[..., Config], cell: Cell) -> None:
-    config = tiny()
-    with pytest.raises(Stopped):
-        train_cell(config, cell, quiet, stop_at(6))
-    state = state_file(paths.cell_folder(config, cell), training_spec(config, cell).digest)
-    whole = state.read_bytes()
-    flipped = bytearray(whole)
-    flipped[-1000] ^= 1
-    header = {"__metadata__": {"progress": "[]"}}
-    foreign = json.dumps(header).encode()
-    damaged = [
-        whole[: len(whole) // 2],
-        whole[:20],
-        b"not a state",
-        bytes(flipped),
-        len(foreign).to_bytes(8, "little") + foreign,
-    ]
-    for part in damaged:
-        state.write_bytes(part)
-        # the one before it is no better
-        previous_file(state).write_bytes(part)
-        with pytest.raises(HarnessError, match="is damaged; delete it"):
-            train_cell(config, cell, quiet, never)
-        assert state.read_bytes() == part
-        previous_file(state).unlink()
-        with pytest.raises(HarnessError, match="is damaged; delete it"):
-            train_cell(config, cell, quiet, never)
+def _foreign_state() -> bytes:
+    header = json.dumps({"__metadata__": {"progress": "[]"}}).encode()
+    return len(header).to_bytes(8, "little") + header
 
 
-def test_after_a_damaged_state_comes_the_one_before(
-    tiny: Callable[..., Config], cell: Cell, tmp_path: Path
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda _: b"not a state",
+        lambda _: _foreign_state(),
+    ],
+    ids=["truncated", "garbled", "foreign"],
+)
+def test_a_damaged_state_is_named(
+    tiny: Callable[..., Config], cell: Cell, damage: Callable[[bytes], bytes]
 ) -> None:
-    config, other = tiny(), tiny(f"results={tmp_path / 'other'}")
-    train_cell(other, cell, quiet, never)
-    state = stopped(config, cell, 2 * STEPS + 1)
-    previous = previous_file(state)
-    assert read_progress(previous) != read_progress(state)
-    good = previous.read_bytes()
-    state.write_bytes(state.read_bytes()[:-1])
-    said: list[str] = []
-    with pytest.raises(Stopped):
-        train_cell(config, cell, said.append, stop_at(1))
-    assert f"{state} is damaged: continuing from {previous.name}" in said[0]
-    # the damaged one did not take the place of the one that was good
-    assert previous.read_bytes() == good
-    train_cell(config, cell, quiet, never)
-    assert results(config, cell) == results(other, cell)
+    """The line says how to start over, and what it says works."""
+    config = tiny()
+    state = stopped(config, cell, 1)
+    state.write_bytes(damage(state.read_bytes()))
+    left = state.read_bytes()
+    with pytest.raises(HarnessError, match="is damaged; delete it to start this run again"):
+        train_cell(config, cell, quiet, never)
+    assert state.read_bytes() == left
+    state.unlink()
+    with pytest.raises(Stopped, match="in epoch 1"):
+        train_cell(config, cell, quiet, stop_at(1))
 
 
 def test_a_state_of_other_images_is_refused(
     tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny()
-    with pytest.raises(Stopped):
-        train_cell(config, cell, quiet, stop_at(6))
-    with monkeypatch.context() as patch:
-        original = load_prepared
+    stopped(config, cell, 1)
 
-        def other(path: Path) -> object:
-            dataset = original(path)
-            object.__setattr__(dataset, "sha256", "f" * 64)
-            return dataset
+    def other(path: Path) -> object:
+        dataset = load_prepared(path)
+        object.__setattr__(dataset, "sha256", "f" * 64)
+        return dataset
 
-        patch.setattr("reproduce.training.train.load_prepared", other)
-        with pytest.raises(HarnessError, match="was made with other images"):
-            train_cell(config, cell, quiet, never)
+    monkeypatch.setattr("reproduce.training.images.load_prepared", other)
+    with pytest.raises(HarnessError, match=r"was made with other images \(checksum .*, now ffff"):
+        train_cell(config, cell, quiet, never)
 
 
-def test_a_state_from_another_kind_of_device_is_said(
+def test_a_run_continued_otherwise_says_and_records_it(
     tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny()
-    with monkeypatch.context() as patch:
-        about = {"device": "cuda", "name": "a GPU"}
-        patch.setattr("reproduce.training.train.describe", lambda _: about)
-        with pytest.raises(Stopped):
-            train_cell(config, cell, quiet, stop_at(6))
-    said: list[str] = []
+    """Other threads, smaller batches in evaluation, other software."""
+    room = "reproduce.training.train"
+    ours = {**provenance(), "commit": "a" * 40}
+    theirs = {"versions": {**ours["versions"], "torch": "9.9.0"}, "commit": "f" * 40}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{room}.provenance", lambda: theirs)
+        patch.setattr(f"{room}.describe", lambda device: {**describe(device), "threads": 2})
+        stopped(tiny("machine.eval_batch=7"), cell, 4)
+    monkeypatch.setattr(f"{room}.provenance", lambda: ours)
+    config, said = tiny(), list[str]()
     train_cell(config, cell, said.append, never)
-    assert "begun on cuda; cpu draws other random numbers" in said[1]
+    bits = "the last bits round otherwise from here on"
+    assert said[1:] == [
+        f"{cell}: begun with 2 thread(s), now with 1 thread(s): {bits}",
+        f"{cell}: begun with 7 images at once in evaluation, now with 500 images at once in "
+        f"evaluation: {bits}",
+        f"{cell}: begun with torch 9.9.0, now torch {ours['versions']['torch']}: {bits}",
+        f"{cell}: begun by the code of commit {'f' * 40}, now of commit {'a' * 40}",
+    ]
+    first, second = read_json(paths.run_file(paths.cell_folder(config, cell)))["pieces"]
+    assert [session["threads"] for session in (first, second)] == [2, 1]
+    assert [session["eval_batch"] for session in (first, second)] == [7, 500]
+    assert (first["commit"], second["commit"]) == ("f" * 40, "a" * 40)
+
+
+def test_another_kind_of_device_and_number_of_processes_are_said() -> None:
+    before = {"device": "cpu", "processes": 2}
+    assert list(changes(before, before)) == []
+    device, processes = changes(before, {"device": "cuda", "processes": 1})
+    assert device == "begun on cpu; cuda draws other random numbers"
+    assert processes.startswith(
+        "begun by 2 process(es), now 1: each normalises and attacks its own"
+    )
+
+
+class _Clock:
+    """A clock that is set back by a year each time it is looked at."""
+
+    looks = 0
+
+    @classmethod
+    def now(cls, zone: object) -> datetime:
+        cls.looks += 1
+        return datetime.now(zone) - timedelta(days=365 * cls.looks)
+
+
+def test_a_clock_that_is_set_back_changes_nothing(
+    tiny: Callable[..., Config], cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions began in the wrong order; how long they took does not go by that clock."""
+    config, whole = tiny(), tiny(f"results={tmp_path / 'whole'}")
+    train_cell(whole, cell, quiet, never)
+    real, back = time.time, iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: real() - 3600 * next(back))
+    monkeypatch.setattr("reproduce.training.train.datetime", _Clock)
+    stopped(config, cell, 4)
+    train_cell(config, cell, quiet, never)
+    assert results(config, cell) == results(whole, cell)
+    run = read_json(paths.run_file(paths.cell_folder(config, cell)))
+    first, second = (datetime.fromisoformat(session["began"]) for session in run["pieces"])
+    assert second < first < datetime.now(UTC) - timedelta(days=300)
+    assert all(session["seconds"] >= 0 for session in run["pieces"])
+    seconds = sum(session["seconds"] for session in run["pieces"])
+    assert run["seconds"] == pytest.approx(seconds, abs=1e-3)

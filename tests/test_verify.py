@@ -1,255 +1,368 @@
-"""`reproduce verify`: a folder stands, and whatever is changed in it is found and named."""
+"""`reproduce verify`: what was made here is ok, and whatever is changed in it is found."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from spoilt_results import CELL, SPOILT, WIDE, folder_of, record_file_of, rewritten, wrong_metrics
-from verify_cases import NOTHING_AGAIN, UNFINISHED, copied, keep_only, verified, wrong
+from conftest import ROOT
+from small_runs import quiet
+from verify_cases import UNFINISHED
 
-from reproduce.config.load import override
+from reproduce.cell import parse_cell
+from reproduce.config.load import load_config, override
 from reproduce.config.schema import Config
-from reproduce.core.files import read_json, write_json
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json, sha256_of_file, write_json
 from reproduce.evaluation.records import Record, read_record, write_record
 from reproduce.experiments import paths
-from reproduce.experiments.schedules import learning_rate
-from reproduce.experiments.spec import AttackSpec, EvaluationSpec, TrainingSpec
-from reproduce.share.verification_again import Sample
-from reproduce.share.verification_trace import learning_rates
+from reproduce.experiments.spec import AttackSpec, EvaluationSpec
+from reproduce.share.verify import Finding, Sample, compare_predictions, exit_status, verify_folder
 
-AGAIN = Sample(records=3, images=8, minutes=10, seed=0)
+CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
+WIDE = parse_cell("digits/wrn-10-0.5/trades/lam-2/seed-0")
+RUN, RECORD = f"cells/{CELL}", f"cells/{CELL}/records/pgd20-seed0.npz"
+AGAIN, NOTHING_AGAIN = Sample(records=3, images=8), Sample(records=0)
 
 
 @pytest.fixture
 def config(results_of_every_kind: Config, tmp_path: Path) -> Config:
-    return copied(results_of_every_kind, tmp_path)
-
-
-def _tree(folder: Path) -> dict[str, tuple[int, bytes]]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
-
-
-def test_what_was_made_here_stands(results_of_every_kind: Config) -> None:
+    """A copy of the folder; the images are the same."""
     made = results_of_every_kind
-    before = _tree(paths.root(made))
-    found = verified(made, AGAIN)
-    assert [str(f) for f in found.findings if f.verdict != "stands"] == []
-    assert found.exit_status == 0
-    assert _tree(paths.root(made)) == before
-    text = "\n".join(map(str, found.findings))
-    for file in (
-        f"cells/{CELL}: 3 checkpoints, 3 epochs",
-        "records/pgd20-seed0.npz: robust",
-        "records-last/square-seed0.npz: robust",
-        "(again): all 8 images as recorded",
-        "(again): all 16 images as recorded",
-        f"cells/{UNFINISHED}/state-",
-        "lemma.json: 16 rows fitted again",
-        "examples/digits.npz: 1 images in the ball",
-        "report.html: made again",
-        "results.parquet: made again",
-        "claims.json: made again",
-        *(f"tables/table1.{suffix}: made again" for suffix in ("csv", "md", "tex")),
-        "diff/table1.csv: made again",
-        "figures/figure5.png: made again",
-    ):
-        assert file in text
-    # a checkpoint each before a second record of one
-    again = [f.path.split("/records")[0] for f in found.findings if "(again)" in f.path]
-    assert {f"cells/{CELL}", f"cells/{WIDE}"} <= set(again)
+    shutil.copytree(made.results, tmp_path / "results")
+    return made.model_copy(update={"results": tmp_path / "results"})
+
+
+def verified(config: Config, sample: Sample = NOTHING_AGAIN) -> dict[str, Finding]:
+    """Verify a configuration's own folder; return the findings by path."""
+    found = list(verify_folder(config, paths.root(config), sample, quiet))
+    assert len({finding.path for finding in found}) == len(found)
+    return {finding.path: finding for finding in found}
+
+
+def wrong(found: dict[str, Finding]) -> set[str]:
+    return {path for path, f in found.items() if f.verdict in ("mismatch", "corrupt")}
+
+
+def keep_only(config: Config, *names: str) -> None:
+    """Remove derived files but for some: making them again takes its time."""
+    root = paths.root(config)
+    for path in (*root.glob("*/*.*"), *root.glob("*.*")):
+        if path.is_file() and str(path.relative_to(root)) not in names:
+            path.unlink()
+
+
+def _json(config: Config, name: str, change: Callable[[dict], object]) -> None:
+    path = paths.root(config) / name
+    told = read_json(path)
+    change(told)
+    write_json(path, told)
+
+
+def _rewrite(config: Config, change: Callable[[Record], object]) -> None:
+    """Change a record and put its checksum and metrics right."""
+    path = paths.root(config) / RECORD
+    record = read_record(path)
+    change(record)
+    write_record(path, record)
+
+
+def test_what_was_made_here_is_ok(results_of_every_kind: Config) -> None:
+    root = paths.root(results_of_every_kind)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    found = verified(results_of_every_kind, AGAIN)
+    assert found.pop(f"cells/{UNFINISHED}").verdict == "skipped"
+    assert {finding.verdict for finding in found.values()} == {"ok"}
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert {
+        *(RUN, f"cells/{WIDE}", RECORD, f"{RUN}/records-last/square-seed0.npz"),
+        *("tables/table1.csv", "tables/table1.md", "tables/table1.tex", "tables/checkpoints.md"),
+        *("diff/table1.csv", "figures/figure5.csv", "claims.json", "results.parquet"),
+    } <= found.keys()
+    again = [path for path in found if path.endswith("(again)")]
+    assert len(again) == 3
+    # another checkpoint each, while there are any
+    assert f"{RUN}/records-last/square-seed0.npz (again)" in again
+    assert found[RECORD + " (again)"].reason == "all 8 images as recorded"
 
 
 @pytest.mark.parametrize(
-    ("verdict", "spoil"), [(verdict, spoil) for verdict in SPOILT for spoil in SPOILT[verdict]]
+    "name",
+    [
+        *(f"{RUN}/{file}" for file in ("model.safetensors", "model-last.safetensors")),
+        *(f"{RUN}/{file}" for file in ("trace.parquet", "epochs.csv")),
+        RECORD,
+    ],
 )
-def test_what_contradicts_itself(
-    config: Config, verdict: str, spoil: Callable[[Config], str]
-) -> None:
-    name = spoil(config)
+def test_one_byte(config: Config, name: str) -> None:
+    path = paths.root(config) / name
+    keep_only(config)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert name in wrong(verified(config))
+    path.unlink()
+    assert name in wrong(verified(config))
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        (f"{RUN}/run.json", RUN),
+        (RECORD.replace(".npz", ".json"), RECORD),
+        *((name, name) for name in ("tables/table1.csv", "results.parquet", "claims.json")),
+    ],
+)
+def test_a_truncated_file(config: Config, name: str, result: str) -> None:
     keep_only(config, name)
-    found = verified(config)
-    (finding,) = (f for f in found.findings if f.path == name)
-    assert finding.verdict == verdict, finding
-    assert found.exit_status == 1
+    path = paths.root(config) / name
+    path.write_bytes(path.read_bytes()[:-20])
+    assert result in wrong(verified(config))
 
 
-def test_a_record_made_up_throughout_differs_when_it_is_done_again(config: Config) -> None:
-    """All checksums, metrics and tables are put right: only the network says otherwise."""
+CONTRADICTIONS: dict[str, tuple[str, str, Callable[[Config], object]]] = {
+    "other settings than the digest": (
+        "corrupt",
+        RUN,
+        lambda c: _json(c, f"{RUN}/run.json", lambda t: t["spec"]["train"].update(momentum=0.2)),
+    ),
+    "another cell's run": (
+        "corrupt",
+        RUN,
+        lambda c: _json(c, f"{RUN}/run.json", lambda t: t["spec"].update(cell=WIDE.id)),
+    ),
+    "no settings": (
+        "corrupt",
+        RUN,
+        lambda c: _json(c, f"{RUN}/run.json", lambda t: t.pop("spec")),
+    ),
+    "other metrics": (
+        "corrupt",
+        RECORD,
+        lambda c: _json(c, RECORD[:-3] + "json", lambda t: t["metrics"].update(images=3)),
+    ),
+    "another name": (
+        "corrupt",
+        RECORD.replace("seed0", "seed1"),
+        lambda c: [
+            file.rename(file.with_stem("pgd20-seed1"))
+            for file in (paths.root(c) / RECORD).parent.glob("pgd20-seed0.*")
+        ],
+    ),
+    "other weights": (
+        "mismatch",
+        RECORD,
+        lambda c: _json(c, RECORD[:-3] + "json", lambda t: t.update(model_sha256="f" * 64)),
+    ),
+    "other labels": (
+        "mismatch",
+        RECORD,
+        lambda c: _rewrite(c, lambda r: np.copyto(r.label, np.roll(r.label, 1))),
+    ),
+    "another number": (
+        "mismatch",
+        "tables/table1.csv",
+        lambda c: _text(c, "tables/table1.csv", ",10.0,", ",11.0,"),
+    ),
+    "another word": (
+        "mismatch",
+        "tables/table1.md",
+        lambda c: _text(c, "tables/table1.md", "epochs", "epoch"),
+    ),
+    "a line less": (
+        "mismatch",
+        "diff/table1.csv",
+        lambda c: _text(c, "diff/table1.csv", "\n", ""),
+    ),
+    "another verdict": (
+        "mismatch",
+        "claims.json",
+        lambda c: _json(c, "claims.json", lambda t: t["claims"][0].update(verdict="holds")),
+    ),
+    "another row": ("mismatch", "results.parquet", lambda c: _row(c)),
+}
 
-    def better(record: Record) -> None:
+
+def _text(config: Config, name: str, old: str, new: str) -> None:
+    path = paths.root(config) / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def _row(config: Config) -> None:
+    path = paths.results_file(config)
+    frame = pd.read_parquet(path)
+    frame.loc[0, "value"] += 0.5
+    frame.to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_what_contradicts_the_rest(config: Config, name: str) -> None:
+    verdict, path, change = CONTRADICTIONS[name]
+    change(config)
+    keep_only(config, path)
+    assert verified(config)[path].verdict == verdict
+
+
+def test_a_forged_record_is_contradicted_when_it_is_attacked_again(config: Config) -> None:
+    """Checksums and metrics are put right: only the network says otherwise."""
+
+    def forge(record: Record) -> None:
         record.clean[:] = record.adversarial[:] = record.label
         record.broken_by[:] = -1
 
     keep_only(config)
-    name = rewritten(config, better)
-    assert not [f for f in verified(config).findings if f.path == name and f.verdict != "stands"]
-    sample = Sample(records=4, images=8, minutes=10, seed=0)
-    (again,) = (f for f in verified(config, sample).findings if f.path == f"{name} (again)")
-    assert again.verdict == "differs"
-    assert "of 8 images come out otherwise (image " in again.reason
-    assert "same processor and versions, where bits are equal" in again.reason
+    _rewrite(config, forge)
+    found = verified(config, Sample(records=4, images=8))
+    assert found[RECORD].verdict == "ok"
+    assert wrong(found) == {f"{RECORD} (again)"}
+    assert "same processor and versions" in found[f"{RECORD} (again)"].reason
 
 
-def test_what_is_damaged_is_in_no_table_made_again(config: Config) -> None:
-    """The record's number is in the sender's table and not in ours: the table differs too."""
-    wrong_metrics(config)
-    keep_only(config, "tables/table1.csv")
-    paths_of = {finding.path for finding in wrong(verified(config))}
-    assert "tables/table1.csv" in paths_of
-    assert f"cells/{WIDE}" not in paths_of
-
-
-def test_older_files_without_checksums_of_their_own_stand(config: Config) -> None:
-    for path in paths.root(config).rglob("*.json"):
-        told = read_json(path)
-        if path.name == "run.json":
-            del told["epochs"]
-        write_json(path, told, sealed=False)
-    found = verified(config)
-    assert wrong(found) == []
-    text = "\n".join(map(str, found.findings))
-    assert "no checksum of run.json and epochs.csv, made before there was one" in text
-    assert "no checksum of its summary, made before there was one" in text
-
-
-def test_line_ends_of_windows_are_no_damage(config: Config) -> None:
-    """As git or an archive may bring them; of pictures and arrays every byte counts."""
-    root = paths.root(config)
-    for path in root.rglob("*"):
-        if path.suffix in (".json", ".csv", ".md", ".tex", ".svg", ".html", ".png"):
+def test_line_ends_of_windows_are_ok(config: Config) -> None:
+    for path in paths.root(config).rglob("*"):
+        if path.suffix in (".json", ".csv", ".md", ".tex"):
             path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    found = verified(config)
-    assert [f.path for f in found.findings if f.verdict != "stands"] == ["figures/figure5.png"]
-    for name in (f"cells/{CELL}/epochs.csv", "tables/table1.md"):
-        path = root / name
-        path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n\r", 1))
-    assert {f.path for f in wrong(verified(config))} >= {
-        f"cells/{CELL}/epochs.csv",
-        "tables/table1.md",
-    }
+    assert wrong(verified(config)) == set()
 
 
 def test_without_the_images_the_rest_is_checked(config: Config, tmp_path: Path) -> None:
     keep_only(config)
     data = config.data.model_copy(update={"folder": tmp_path / "none"})
     found = verified(config.model_copy(update={"data": data}), AGAIN)
-    assert wrong(found) == []
-    assert found.exit_status == 3
-    reasons = [f.reason for f in found.findings if f.verdict == "not checked"]
-    # three records, and each of them again
-    assert len(reasons) == 6
-    assert all("digits is not prepared here" in reason for reason in reasons)
+    assert found[RUN].verdict == "ok"
+    assert "digits is not prepared" in found[RECORD].reason
+    assert found["attacks made again"].verdict == "skipped"
+    assert exit_status(list(found.values())) == 3
 
 
-def test_evaluations_that_take_too_long_are_named_and_left_out(config: Config) -> None:
+def test_what_would_take_too_long_is_skipped(config: Config) -> None:
     keep_only(config)
-    found = verified(config, Sample(records=2, images=8, minutes=1e-9, seed=0))
-    (finding,) = (f for f in found.findings if f.verdict == "not checked")
-    assert "3 of 3 evaluations would take" in finding.reason
-    assert "--max-minutes" in finding.reason
+    found = verified(config, Sample(records=2, minutes=1e-9))
+    assert "2 more would take longer" in found["attacks made again"].reason
+    assert not any("(again)" in path for path in found)
 
 
 def test_the_sample_is_the_seeds(config: Config) -> None:
     keep_only(config)
 
-    def drawn(seed: int) -> list[str]:
-        found = verified(config, Sample(records=1, images=8, minutes=10, seed=seed))
-        return [f.path for f in found.findings if "(again)" in f.path]
+    def drawn(seed: int) -> set[str]:
+        found = verified(config, Sample(records=1, images=8, seed=seed))
+        return {path for path in found if "(again)" in path}
 
     assert drawn(1) == drawn(1)
-    assert len({drawn(seed)[0] for seed in range(6)}) > 1
+    assert len(set.union(*map(drawn, range(5)))) > 1
 
 
-def test_a_state_left_over_hides_nothing_of_a_finished_run(config: Config) -> None:
-    keep_only(config)
-    (state,) = paths.cell_folder(config, UNFINISHED).glob("state-*")
-    shutil.copy(state, folder_of(config))
-    found = {finding.path: finding for finding in verified(config).findings}
-    assert "3 checkpoints, 3 epochs" in found[f"cells/{CELL}"].reason
-    assert "left over by a finished run" in found[f"cells/{CELL}/{state.name}"].reason
-    (folder_of(config) / state.name).write_bytes(b"damaged")
-    found = {finding.path: finding for finding in verified(config).findings}
-    assert found[f"cells/{CELL}"].verdict == "stands"
-    assert found[f"cells/{CELL}/{state.name}"].verdict == "damaged"
-
-
-def test_what_is_being_written_is_no_result(config: Config) -> None:
-    """A process that was killed leaves a part and its lock."""
-    keep_only(config)
-    part = folder_of(config) / ".xyz.part"
-    part.mkdir()
-    (part / "alive").touch()
-    (part / "trace.parquet").write_bytes(b"half")
-    found = verified(config)
-    assert found.exit_status == 0
-    assert not any(".part" in finding.path for finding in found.findings)
-
-
-def test_settings_of_others(config: Config) -> None:
-    """Results of other settings are whole, and not what these settings give; nor attacked again."""
+def test_results_of_other_settings(config: Config) -> None:
+    """They are whole, no table follows from them, and they are not attacked again."""
     keep_only(config, "tables/table1.csv")
     found = verified(override(config, {"train.validation.epsilon": 0.15}), AGAIN)
-    findings = {f.path: f for f in found.findings}
-    for name in (f"cells/{CELL}", f"cells/{CELL}/records/pgd20-seed0.npz"):
-        assert findings[name].verdict == "not checked"
-        assert "of other settings than this configuration's" in findings[name].reason
-    assert findings["tables/table1.csv"].verdict == "differs"
-    assert findings["re-evaluation"].verdict == "not checked"
-    assert not any("(again)" in name for name in findings)
+    for name in (RUN, RECORD):
+        assert found[name].verdict == "skipped"
+        assert "settings are not those" in found[name].reason
+    assert wrong(found) == {"tables/table1.csv"}
+    assert not any("(again)" in path for path in found)
 
 
-def test_a_record_of_an_easier_attack_than_its_name_says(config: Config) -> None:
+def test_an_easier_attack_than_the_configurations(config: Config) -> None:
     def easier(record: Record) -> None:
         record.info["spec"]["attack"]["steps"] = 1
         record.info["digest"] = EvaluationSpec.model_validate(record.info["spec"]).digest
 
     keep_only(config)
-    name = rewritten(config, easier)
-    (finding,) = (f for f in verified(config).findings if f.path == name)
-    assert finding.verdict == "not checked"
-    assert finding.reason == "whole, but of other settings than this configuration's"
+    _rewrite(config, easier)
+    assert verified(config)[RECORD].verdict == "skipped"
 
 
-def test_a_published_network_is_not_here(config: Config) -> None:
-    """Its record is whole and of these settings; that it is of the network nobody can say here."""
+def test_a_record_of_a_published_network(config: Config) -> None:
+    """Its weights are not in the folder."""
     keep_only(config)
-    record, folder = read_record(record_file_of(config)), paths.root(config) / "models/digits/x"
+    record = read_record(paths.root(config) / RECORD)
     for key in ("training", "checkpoint"):
         del record.info["spec"][key]
     record.info["digest"] = AttackSpec.model_validate(record.info["spec"]).digest
-    write_record(folder / "records" / "pgd20-seed0.npz", record)
-    outcome = {"evaluated": True, "model_sha256": record.info["model_sha256"]}
-    write_json(folder / "pgd20-seed0.json", outcome)
-    found = verified(config)
-    findings = {f.path: f for f in found.findings}
-    finding = findings["models/digits/x/records/pgd20-seed0.npz"]
-    assert (finding.verdict, finding.reason) == (
-        "not checked",
-        "whole, but its weights are not here",
-    )
-    assert findings["models/digits/x/pgd20-seed0.json"].verdict == "stands"
-    assert found.exit_status == 3
+    name = "models/digits/x/records/pgd20-seed0.npz"
+    write_record(paths.root(config) / name, record)
+    finding = verified(config)[name]
+    assert (finding.verdict, "is not in this folder" in finding.reason) == ("skipped", True)
 
 
-@pytest.mark.parametrize("schedule", ["exp", "step", "cosine", "linear"])
-def test_learning_rates_of_a_trace_are_the_schedules(config: Config, schedule: str) -> None:
-    rates = [(0.5, 0.01), (1.5, 0.2), (2.0, 0.1), (4.0, 0.0)]
-    train = config.train.model_copy(update={"epochs": 5, "schedule": schedule, "rates": rates})
-    steps = [3, 4, 1, 2, 5]
-    each = [
-        learning_rate(train, epoch, step, of)
-        for epoch, of in enumerate(steps, 1)
-        for step in range(of)
-    ]
-    epochs = np.repeat(np.arange(1, len(steps) + 1), steps)
-    within = np.concatenate([np.arange(1, of + 1) / of for of in steps])
-    assert np.allclose(learning_rates(train, epochs, within), each, rtol=1e-12, atol=1e-15)
+def test_a_checksum_that_was_put_right(config: Config) -> None:
+    """Another run's weights: no record is of them."""
+    keep_only(config)
+    other = paths.model_file(paths.cell_folder(config, WIDE), "best-test")
+    path = paths.model_file(paths.cell_folder(config, CELL), "best-test")
+    shutil.copy(other, path)
+    sha256 = sha256_of_file(path)
+    _json(config, f"{RUN}/run.json", lambda told: told["models"].update({"best-test": sha256}))
+    assert "of other weights" in verified(config)[RECORD].reason
 
 
-def test_specs_are_read_back_as_they_were(config: Config) -> None:
-    told = read_json(paths.run_file(folder_of(config)))
-    assert TrainingSpec.model_validate(told["spec"]).digest == told["digest"]
-    assert NOTHING_AGAIN.records == 0
+HERE = {"device": "cpu", "name": "one", "threads": 1, "compiled": False, "versions": {"torch": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "robust", "verdict"),
+    [
+        (HERE, 31, "mismatch"),
+        (HERE, 30, "ok"),
+        (HERE | {"name": "another"}, 31, "ok"),
+        (HERE | {"name": "another"}, 32, "mismatch"),
+        (HERE | {"device": "cuda"}, 40, "ok"),
+        (HERE | {"device": "cuda"}, 20, "ok"),
+        (HERE | {"device": "cuda"}, 41, "mismatch"),
+    ],
+)
+def test_how_much_other_hardware_explains(theirs: dict, robust: int, verdict: str) -> None:
+    """Of 64 images 30 are recorded as robust."""
+
+    def predictions(held: int) -> dict[str, np.ndarray]:
+        label, index = np.zeros(64, int), np.arange(64)
+        adversarial = (index >= held).astype(int)
+        return {"index": index, "label": label, "clean": label, "adversarial": adversarial}
+
+    found = compare_predictions(predictions(robust), predictions(30), HERE, [theirs])
+    assert found[0] == verdict, found
+
+
+def test_the_command(config: Config, run_command: Callable[..., str]) -> None:
+    keep_only(config, "tables/table1.csv")
+    shutil.rmtree(paths.cell_folder(config, UNFINISHED))
+    last = run_command(config, "verify", "--sample", "0").splitlines()[-1]
+    assert last.startswith("all results are ok: ")
+    assert last.endswith(" ok, 0 mismatch, 0 corrupt, 0 skipped (preset demo, --seed 0)")
+    told = json.loads(run_command(config, "verify", "--sample", "0", "--json", "--seed", "5"))
+    assert [verdict for verdict, count in told["counts"].items() if count] == ["ok"]
+    assert (told["seed"], told["status"], told["preset"]) == (5, 0, "demo")
+    assert told["findings"][0] == {
+        "verdict": "ok",
+        "path": RUN,
+        "reason": "3 of 3 checkpoints are here",
+    }
+    # a folder that is not the configuration's
+    folder = paths.root(config)
+    elsewhere = config.model_copy(update={"results": folder.parent / "none"})
+    assert run_command(elsewhere, "verify", "--sample", "0", str(folder)).splitlines()[-1] == last
+    (folder / RUN / "epochs.csv").unlink()
+    run_command(config, "verify", "--sample", "0", status=1)
+
+
+@pytest.mark.parametrize("name", [".", "demo/cells", "nothing"])
+def test_a_folder_without_results(config: Config, name: str) -> None:
+    with pytest.raises(HarnessError, match="holds no results"):
+        list(verify_folder(config, config.results / name, Sample(0), quiet))
+
+
+@pytest.mark.parametrize(
+    ("preset", "count"), [pytest.param("mini", 31, marks=pytest.mark.slow), ("paper", 11)]
+)
+def test_the_reference_results_of_this_repository(preset: str, count: int, tmp_path: Path) -> None:
+    """Every file that is committed, without images."""
+    folder = ROOT / "results" / "reference" / "cpu" / preset
+    config = load_config(folder / "config.yaml", None, [f"data.folder={tmp_path}"])
+    found = [finding.verdict for finding in verify_folder(config, folder, Sample(0), quiet)]
+    assert (found.count("ok"), {*found}) == (count, {"ok", "skipped"})

@@ -16,10 +16,10 @@ from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import read_json
 from reproduce.experiments import paths
 from reproduce.experiments.history import read_trace
-from reproduce.experiments.spec import thin_cell, training_spec
+from reproduce.experiments.spec import training_spec, zeta_source
 from reproduce.objectives.base import Terms
 from reproduce.training.lambda_rules import WidthAdjusted
-from reproduce.training.step import build_recipe
+from reproduce.training.step import build_algorithm
 from reproduce.training.train import train_cell
 
 CELL = parse_cell("digits/wrn-10-0.5/war/lam-0/seed-0")
@@ -85,9 +85,9 @@ def test_a_step_is_taken_with_the_new_lambda(
         torch.testing.assert_close(ours.state[name], value, **exact)
 
 
-def test_a_recipe_of_war_needs_its_zeta(tiny: Callable[..., Config]) -> None:
+def test_a_algorithm_of_war_needs_its_zeta(tiny: Callable[..., Config]) -> None:
     with pytest.raises(ValueError, match="zeta"):
-        build_recipe(training_spec(tiny("war.zeta=30"), CELL), zeta=None)
+        build_algorithm(training_spec(tiny("war.zeta=30"), CELL), zeta=None)
 
 
 def test_no_gradient_flows_through_lambda() -> None:
@@ -114,7 +114,7 @@ def test_a_run_follows_algorithm_1(tiny: Callable[..., Config]) -> None:
 
 def test_zeta_is_measured_from_the_thin_network(tiny: Callable[..., Config]) -> None:
     config = tiny(WAR)
-    assert thin_cell(config, CELL) == THIN
+    assert zeta_source(config, CELL) == THIN
     with pytest.raises(HarnessError, match=f"measured from {THIN}, which is not trained"):
         train_cell(config, CELL, quiet, never)
     train_cell(config, THIN, quiet, never)

@@ -3,13 +3,8 @@
 import argparse
 import gzip
 import pickle
-import tarfile
-import zipfile
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import partial
-from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
 
@@ -95,6 +90,10 @@ def _digits(seed: int = 1) -> dict[str, torch.Tensor]:
     return dict(build_model("wrn-10-0.25", DIGITS, seed).state_dict())
 
 
+def _under(prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in _digits().items()}
+
+
 def _loaded(path: Path) -> bool:
     """Load a checkpoint of `_digits` and say whether its weights arrived."""
     model = build_model("wrn-10-0.25", DIGITS, seed=9)
@@ -103,11 +102,9 @@ def _loaded(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
-@pytest.mark.parametrize(
-    "prefix", ["_orig_mod.", "module.module.", "model._orig_mod.", "net.", "backbone.", "_model."]
-)
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.module.", "model._orig_mod.", "net."])
 def test_names_that_wrappers_give(tmp_path: Path, prefix: str, form: str) -> None:
-    state, path = {prefix + k: v for k, v in _digits().items()}, tmp_path / "w.pt"
+    state, path = _under(prefix), tmp_path / "w.pt"
     if form == "safetensors":
         save_file(state, path)  # whatever the file is called
     else:
@@ -145,22 +142,18 @@ def test_the_network_s_own_weights_come_first(tmp_path: Path) -> None:
         _loaded(path)
 
 
-def _under(prefix: str) -> dict[str, torch.Tensor]:
-    return {prefix + key: value for key, value in _digits().items()}
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: _under("1."), r"begin with '1.' \(1.conv1.weight, expected conv1.weight\): if"),
-        (lambda: _under("encoder."), "begin with 'encoder.'"),
+        (lambda: _under("1."), "has 1.conv1.weight where conv1.weight is expected, in a layer"),
         (lambda: {"normalize.mean": torch.zeros(1)} | _under("model."), "has normalize.mean besi"),
-        (lambda: _under("net.") | _under("model."), "several times, as net.conv1.weight, model"),
-        (lambda: _under("net.") | _digits(), "has conv1.weight twice, also as net.conv1"),
+        (lambda: _under("net.") | _under("model."), "has net.conv1.weight where conv1.weight is"),
+        (lambda: _under("net.") | _digits(), "has net.conv1.weight beside the network's tensors"),
         (lambda: {k: v.to(torch.int8) for k, v in _digits().items()}, "is torch.int8, expected"),
         (lambda: {k: v.to("meta") for k, v in _digits().items()}, "cannot be loaded: .* no data"),
-        (lambda: _digits() | {"epoch": 3}, "no state dict of tensors alone; it has 'epoch' int"),
-        (lambda: {"model": torch.nn.ReLU(), "epoch": 3}, "holds a pickled network, torch.nn.*ReLU"),
+        (lambda: _digits() | {"epoch": 3}, "no state dict of tensors alone but .* Tensor"),
+        (lambda: {"model": torch.nn.ReLU(), "epoch": 3}, "alone but model torch.nn.*ReLU, epoch"),
+        (lambda: [1, 2, 3], "no state dict of tensors alone but list; save the weights alone"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
@@ -171,51 +164,19 @@ def test_weights_that_do_not_fit_are_named(
         _loaded(tmp_path / "w.pt")
 
 
-def test_a_mapping_that_holds_itself(tmp_path: Path) -> None:
-    content: dict[str, object] = {"epoch": 3, "net": _digits()}
-    content["again"] = [content["net"], content]
-    content["itself"] = content
-    torch.save(content, tmp_path / "w.pt")
-    assert _loaded(tmp_path / "w.pt")
-
-
-class _Told(dict):
-    """A mapping that says when code of its own runs."""
-
-    made = 0
-
-    def __init__(self, *_: object) -> None:
-        _Told.made += 1
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
     "beside",
-    [
-        argparse.Namespace(lr=0.1),
-        np.arange(3),
-        np.bool_(1),
-        Path("results"),
-        datetime(2021, 12, 6, tzinfo=UTC),
-        partial(Path, "results"),
-        defaultdict(list, a=[1]),
-        deque([1, 2]),
-        frozenset([1]),
-        HTTPStatus.OK,
-        _Told(),
-    ],
+    [argparse.Namespace(lr=0.1), np.float64(0.9), Path("results"), defaultdict(list, a=[1])],
     ids=lambda value: type(value).__name__,
 )
 def test_objects_beside_the_weights_are_passed_over(
     tmp_path: Path, beside: object, zipped: bool
 ) -> None:
     path = tmp_path / "w.pt"
-    torch.save(
-        {"state_dict": _digits(), "args": beside}, path, _use_new_zipfile_serialization=zipped
-    )
-    _Told.made = 0
+    content = {"state_dict": _digits(), "args": beside}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
     assert _loaded(path)
-    assert not _Told.made
 
 
 class _Evil:
@@ -230,25 +191,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
         read_weights(path)
 
 
-def _archive(name: str, pack: Callable[[BytesIO], object]) -> tuple[str, bytes]:
+def _bytes(pack: Callable[[BytesIO], object]) -> bytes:
     target = BytesIO()
     pack(target)
-    return name, target.getvalue()
-
-
-def _zip(target: BytesIO) -> None:
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr("wrn.pt", b"weights")
-
-
-def _tar(target: BytesIO) -> None:
-    with tarfile.open(fileobj=target, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("wrn.pt"))
-
-
-def _truncated(target: BytesIO) -> None:
-    torch.save(torch.zeros(9), target)
-    target.truncate(300)
+    return target.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -257,15 +203,9 @@ def _truncated(target: BytesIO) -> None:
         ("empty", b""),
         ("a Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"),
         ("a web page", b"\n<!DOCTYPE html><title>Quota exceeded</title>"),
-        ("a text, not a checkpoint; it begins with '.\"message", b'{"message": "Not Found"}'),
         ("compressed with gzip", gzip.compress(b"weights", mtime=0)),
-        ("an ONNX file", b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\x9f\x01"),
-        _archive("a tar archive", _tar),
-        _archive("a zip archive .* 'wrn.pt' in it", _zip),
-        _archive("a file of NumPy arrays", lambda target: np.savez(target, a=np.zeros(3))),
-        _archive("a TorchScript", lambda f: torch.jit.save(torch.jit.script(torch.nn.ReLU()), f)),
-        _archive("cut short or damaged, or .* .File is not a zip file", _truncated),
-        ("cut short or damaged, or torch.save did not write it", pickle.dumps({"a": 1}, 2)),
+        ("cut short or damaged", _bytes(lambda f: torch.save(torch.zeros(9), f))[:300]),
+        ("cut short or damaged", pickle.dumps({"a": 1}, 2)),
     ],
 )
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
@@ -281,10 +221,3 @@ def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
     for use in (source.fingerprint, source.load):
         with pytest.raises(HarnessError, match="is a folder; name the file in it"):
             use()
-
-
-def test_a_file_without_a_state_dict(tmp_path: Path) -> None:
-    path = tmp_path / "numbers.pt"
-    torch.save([1, 2, 3], path)
-    with pytest.raises(HarnessError, match="no state dict"):
-        _loaded(path)

@@ -39,45 +39,42 @@ def done(finished: Workflow) -> Callable[[], Workflow]:
 
 def test_nothing_runs_twice(done: Workflow) -> None:
     assert done.planned() == {}
-    assert done.planned("--", "table1") == {}
-    assert (done.folder / RESULTS / "tables/table1.md").exists()
-    assert (done.folder / RESULTS / "diff/table1.csv").exists()
-    everything = pd.read_parquet(done.folder / RESULTS / "results.parquet")
-    assert everything["model"].nunique() == 4
-    assert len(everything) == 4 * 3
+    root = done.folder / RESULTS
+    everything = pd.read_parquet(root / "results.parquet")
+    assert (everything["model"].nunique(), len(everything)) == (4, 4 * 3)
     # of all four cells, each with held-out images
-    chosen = (done.folder / RESULTS / "tables/checkpoints.md").read_text()
+    chosen = (root / "tables/checkpoints.md").read_text()
     assert "best-test − best-val" in chosen
     assert "no result yet" not in chosen
+    # whatever the terminal is, logs are UTF-8
+    assert "λ" in (root / "logs/diff/table1.log").read_text(encoding="utf-8")
 
 
-def test_logs_are_utf_8_whatever_the_terminal_is(done: Workflow) -> None:
-    log = done.folder / RESULTS / "logs/diff/table1.log"
-    assert "λ" in log.read_text(encoding="utf-8")
-
-
-def test_a_setting_that_changes_no_result_changes_nothing(done: Workflow) -> None:
-    config = json.loads((done.folder / "config.yaml").read_text())
-    done.set(machine={**config["machine"], "eval_batch": 7, "max_minutes": 60})
-    assert done.planned() == {}
+def _settings(done: Workflow) -> dict:
+    return json.loads((done.folder / "config.yaml").read_text())
 
 
 def test_a_changed_setting_reruns_the_cells_it_touches(done: Workflow) -> None:
-    config = json.loads((done.folder / "config.yaml").read_text())
+    config = _settings(done)
+    done.set(machine={**config["machine"], "eval_batch": 7, "max_minutes": 60})
+    assert done.planned() == {}
+    # two TRADES cells of four read it
     done.set(train={**config["train"], "bn_forwards": 3})
     planned = done.planned()
-    # two TRADES cells of four read it
     assert (planned["train"], planned["evaluate"]) == (2, 2)
-    done.set(train={**config["train"], "weight_decay": 0.001})
-    assert done.planned()["train"] == 4
+    # how results are attacked trains nothing again
+    done.set(train=config["train"], eval={**config["eval"], "epsilon": 0.1})
+    planned = done.planned()
+    assert (planned.get("train"), planned["evaluate"]) == (None, 4)
 
 
+@pytest.mark.slow
 def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
     """Without any run; its settings concern it and its figure alone."""
     root = done.folder / RESULTS
     assert (root / "lemma.json").exists()
     assert done.planned("--", "lemma") == {}
-    config = json.loads((done.folder / "config.yaml").read_text())
+    config = _settings(done)
     done.set(lemma={**config["lemma"], "seeds": [0, 1, 2]})
     assert done.planned() == {"all": 1, "examine_lemma": 1, "figure": 1, "report": 1}
     done.run("--", "lemma")
@@ -89,20 +86,13 @@ def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
     assert done.planned().keys() <= {"all", "report"}
 
 
+@pytest.mark.slow
 def test_another_seed_adds_its_cells(done: Workflow) -> None:
-    config = json.loads((done.folder / "config.yaml").read_text())
+    config = _settings(done)
     config["experiments"]["table1"]["seeds"] = [0, 1, 2]
     done.set(experiments=config["experiments"])
     planned = done.planned()
     assert (planned["train"], planned["evaluate"], planned["table"]) == (2, 2, 1)
-
-
-def test_another_attack_setting_reruns_evaluations(done: Workflow) -> None:
-    """How results are attacked trains nothing again."""
-    config = json.loads((done.folder / "config.yaml").read_text())
-    done.set(eval={**config["eval"], "epsilon": 0.1})
-    planned = done.planned()
-    assert (planned.get("train"), planned["evaluate"]) == (None, 4)
 
 
 def _kept(workflow: Workflow) -> dict[str, int]:
@@ -113,7 +103,7 @@ def _kept(workflow: Workflow) -> dict[str, int]:
 
 def test_moved_images_retrain_nothing(done: Workflow, tmp_path: Path) -> None:
     """Snakemake starts the jobs again, and they keep what is there."""
-    config = json.loads((done.folder / "config.yaml").read_text())
+    config = _settings(done)
     before = _kept(done)
     shutil.copytree(config["data"]["folder"], tmp_path / ODD)
     done.set(data={**config["data"], "folder": str(tmp_path / ODD)})
@@ -126,6 +116,7 @@ def test_moved_images_retrain_nothing(done: Workflow, tmp_path: Path) -> None:
     assert done.planned() == {}
 
 
+@pytest.mark.slow
 def test_a_rule_whose_text_changed_retrains_nothing(done: Workflow) -> None:
     path = done.folder / "workflow/rules/train.smk"
     text = path.read_text()
@@ -153,6 +144,7 @@ def test_losing_one_result_reruns_that_one(done: Workflow) -> None:
     assert done.planned() == {}
 
 
+@pytest.mark.slow
 def test_losing_a_checkpoint_trains_that_cell(done: Workflow) -> None:
     root = done.folder / RESULTS
     weights = next(root.glob("cells/*/*/at/*/seed-1/model.safetensors"))
@@ -166,7 +158,7 @@ def test_losing_a_checkpoint_trains_that_cell(done: Workflow) -> None:
 
 
 def test_a_stopped_job_continues_in_the_next_run(done: Workflow) -> None:
-    config = json.loads((done.folder / "config.yaml").read_text())
+    config = _settings(done)
     grid = config["experiments"]["table1"] | {"seeds": [7], "methods": {"trades": [2]}}
     done.set(experiments={"table1": grid}, machine={**config["machine"], "max_minutes": 0.000001})
     process = done.run("--", "table1", check=False)
@@ -180,9 +172,10 @@ def test_a_stopped_job_continues_in_the_next_run(done: Workflow) -> None:
     assert len(json.loads((cell / "run.json").read_text())["pieces"]) == 2
 
 
+@pytest.mark.slow
 def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
     """One subset, one full attack; then a changed shard concerns the packaged attack alone."""
-    config = json.loads((done.folder / "config.yaml").read_text())
+    config = _settings(done)
     grid = {
         "architectures": {"digits": ["wrn-10-0.25"]},
         "method": "trades",
@@ -213,9 +206,10 @@ def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
     assert done.planned("--", "table2")["evaluate"] == 2
 
 
+@pytest.mark.slow
 def test_war_and_weight_perturbation_share_what_is_there(done: Workflow) -> None:
     """Tables 3 and 6 add a run each; the thin network is a run of Table 1."""
-    config = json.loads((done.folder / "config.yaml").read_text())
+    config = _settings(done)
     tiny = {"dataset": "digits", "architectures": ["wrn-10-0.25"], "seeds": [0]}
     experiments = {
         **config["experiments"],
@@ -235,6 +229,7 @@ def test_war_and_weight_perturbation_share_what_is_there(done: Workflow) -> None
     assert done.planned("--", "table3", "table6", "figure_war") == {}
 
 
+@pytest.mark.slow
 def test_snakemake_s_own_report_has_tables_figures_and_the_page(done: Workflow) -> None:
     # what tests before this one left to be made
     done.run("--", "all")

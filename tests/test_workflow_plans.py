@@ -4,70 +4,83 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from conftest import ROOT
-from snakemake.exceptions import WorkflowError
 from workflow_copy import Workflow, copy
 
-from reproduce.config.load import load_config
+from reproduce.config.load import build_config, load_config
 from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
 from reproduce.experiments.grids import repeated_evaluations
 from reproduce.workflow.harness import Harness
+from reproduce.workflow.settings import workflow_settings
+
+FIGURES = 11
+REST = {"checkpoints": 1, "claims": 1, "results": 1, "report": 1, "examples": 1, "all": 1}
 
 
-def test_paper_plan(tmp_path: Path) -> None:
-    workflow = Workflow(copy(tmp_path), {})
-    planned = workflow.planned("--config", "preset=paper", "--", "table1")
-    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (99, 99, 1)
-    output = workflow.run("-n", "--config", "preset=paper", "--", "table1").stdout
-    cells = set(re.findall(r"wildcards: cell=(\S+?)(?:,|$)", output, re.MULTILINE))
-    assert sum("/trades/" in cell for cell in cells) == 54
-    assert sum("/at/" in cell for cell in cells) == 45
-    # a second target that shares every cell adds no work
-    both = workflow.planned("--config", "preset=paper", "--", "table1", "diff", "all")
-    # ... beside those of the other tables: 15 of Table 2, 9 WAR and their thin network, 3 with
-    # extra images, 2 on ImageNet, 3 AWP; and 9 of Figure 3
-    assert (both["train"], both["evaluate"]) == (99 + 15 + 10 + 3 + 2 + 3 + 9, 378 + 10 + 4 + 2 + 3)
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A harness sets what jobs inherit."""
+    monkeypatch.setenv("REPRODUCE_CONFIG", "")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
 
 
-def test_paper_plan_of_table2(tmp_path: Path) -> None:
-    workflow = Workflow(copy(tmp_path), {})
-    planned = workflow.planned("--config", "preset=paper", "--", "table2")
-    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (24, 288, 2)
-    # nine runs, and their first PGD-20, are Table 1's too
-    both = workflow.planned("--config", "preset=paper", "--", "table1", "table2")
-    assert (both["train"], both["evaluate"]) == (99 + 24 - 9, 99 + 288 - 9)
+@pytest.mark.parametrize(
+    ("preset", "counts"),
+    [
+        ("demo", {"train": 19, "evaluate": 29, "prepare": 1, "table": 4}),
+        pytest.param(
+            "mini",
+            {"train": 24, "evaluate": 76, "prepare": 2, "table": 4},
+            marks=pytest.mark.slow,
+        ),
+        (
+            "paper",
+            # Table 1 has 99 runs; 15 more are of Table 2, 9 are of WAR, and one of their thin
+            # network, 3 have extra images, 2 are on ImageNet, 3 of AWP, 9 of Figure 3
+            {
+                "train": 99 + 15 + 10 + 3 + 2 + 3 + 9,
+                "evaluate": 378 + 10 + 4 + 2 + 3,
+                "evaluate_published": 20,
+                "prepare": 4,
+                "table": 6,
+            },
+        ),
+    ],
+)
+def test_what_a_preset_plans(tmp_path: Path, preset: str, counts: dict[str, int]) -> None:
+    planned = Workflow(copy(tmp_path), {"preset": preset}).planned("--", "all")
+    others = {"figure": FIGURES, "examine_lemma": 1, "compare": counts["table"], **REST}
+    assert planned == counts | others
 
 
-def test_runs_of_table_1_bring_no_work_to_table_2_but_another_comparison(tmp_path: Path) -> None:
-    harness = Harness({"preset": "paper", "results": str(tmp_path)})
-    assert harness.compared_runs("table2") == []
-    assert len(repeated_evaluations(harness.config, "table2")) == 3 * 3 * 3
-    record = tmp_path / "paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-1/records/pgd20-seed0.json"
-    record.parent.mkdir(parents=True)
-    record.write_text("{}")
-    first = harness.compared_runs("table2")
-    record.write_text("[]")
-    assert len(first) == len(harness.compared_runs("table2")) == 1
-    assert first != harness.compared_runs("table2")
-    assert harness.compared_runs("table1") == harness.compared_runs("table4") == []
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("targets", "train", "evaluate"),
+    [
+        (("table1",), 99, 99),
+        (("table2",), 24, 288),
+        # nine runs, and their first PGD-20, are Table 1's too
+        (("table1", "table2"), 99 + 24 - 9, 99 + 288 - 9),
+        (("table3",), 54 + 9 + 1, 54 + 9 + 1),
+        # two WAR networks, RST and WAR of one width, and the thin network of their ratio
+        (("table4",), 5, 4),
+        (("table6",), 3, 3),
+    ],
+)
+def test_what_tables_of_the_paper_plan(
+    tmp_path: Path, targets: tuple[str, ...], train: int, evaluate: int
+) -> None:
+    planned = Workflow(copy(tmp_path), {}).planned("--", *targets)
+    assert (planned["train"], planned["evaluate"]) == (train, evaluate)
 
 
-def test_paper_plan_of_tables_3_and_6(tmp_path: Path) -> None:
-    workflow = Workflow(copy(tmp_path), {})
-    planned = workflow.planned("--config", "preset=paper", "--", "table3")
-    assert (planned["train"], planned["evaluate"]) == (54 + 9 + 1, 54 + 9 + 1)
-    planned = workflow.planned("--config", "preset=paper", "--", "table6")
-    assert (planned["train"], planned["evaluate"]) == (3, 3)
-    # all of Table 3 but WAR and its thin network is Table 1's
-    both = workflow.planned("--config", "preset=paper", "--", "table1", "table3")
-    assert (both["train"], both["evaluate"]) == (99 + 10, 99 + 10)
-
-
+@pytest.mark.slow
 def test_a_run_of_war_plans_its_thin_network(tmp_path: Path) -> None:
     workflow = Workflow(copy(tmp_path), {})
     run = "results/paper/cells/cifar10/wrn-34-1/war/lam-0/seed-2/run.json"
@@ -76,32 +89,19 @@ def test_a_run_of_war_plans_its_thin_network(tmp_path: Path) -> None:
     assert workflow.planned("--", run)["train"] == 1
 
 
-def test_paper_plan_of_table4(tmp_path: Path) -> None:
-    planned = Workflow(copy(tmp_path), {}).planned("--", "table4")
-    # two WAR networks, RST and WAR of one width, and the thin network of their ratio
-    assert (planned["train"], planned["evaluate"]) == (5, 4)
-    # CIFAR-10 and the extra images
-    assert (planned["evaluate_published"], planned["prepare"]) == (7, 2)
-
-
-def test_paper_plan_of_table5(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(("cores", "threads"), [(8, ("5", "3")), (4, ("4", "3"))])
+def test_threads_that_decode_files_are_counted(
+    tmp_path: Path, cores: int, threads: tuple[str, str]
+) -> None:
     config = {"data": {"imagenet": "images"}, "machine": {"threads": 2, "loaders": 3}}
     workflow = Workflow(copy(tmp_path), config)
-    planned = workflow.planned("--config", "preset=paper", "--", "table5")
-    assert (planned["train"], planned["evaluate"], planned["prepare"]) == (2, 2, 1)
-    # what decodes files is counted, as far as there are cores: training, then the attack
-    for cores, threads in ((8, ("5", "3")), (4, ("4", "3"))):
-        words = ("--cores", str(cores), "-n", "--config", "preset=paper", "--", "table5")
-        plan = workflow.run(*words).stdout
-        found = dict(re.findall(r"rule (train|evaluate):.*?threads: (\d+)", plan, re.DOTALL))
-        assert (found["train"], found["evaluate"]) == threads
+    plan = workflow.run("--cores", str(cores), "-n", "--", "table5").stdout
+    found = dict(re.findall(r"rule (train|evaluate):.*?threads: (\d+)", plan, re.DOTALL))
+    assert (found["train"], found["evaluate"]) == threads
 
 
-@pytest.mark.parametrize("preset", ["paper", "short", "mini", "demo"])
-def test_every_preset_plans(tmp_path: Path, preset: str) -> None:
-    assert Workflow(copy(tmp_path), {"preset": preset}).planned()["train"] > 0
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--workflow-profile", "profiles/slurm")])
 def test_one_profile_counts(tmp_path: Path, words: tuple[str, ...]) -> None:
     """Of one GPU by itself; of a cluster in its place."""
@@ -120,98 +120,73 @@ def test_the_default_profile_is_of_one_gpu() -> None:
     assert (profile["cores"], profile["resources"]) == (1, {"gpu": 1})
 
 
-def test_files_of_settings_lie_one_over_the_other(tmp_path: Path) -> None:
+def _settings(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, str], **given: object
+) -> Config:
+    """Return the configuration of config.yaml, other files and ``--config``."""
+    monkeypatch.chdir(folder)
+    for name, text in files.items():
+        Path(name).write_text(text)
+    others = [name for name in files if name != "config.yaml"]
+    settings = SimpleNamespace(replace_workflow_config=False, configfiles=others, config=given)
+    workflow = SimpleNamespace(remote_exec=False, config_settings=settings, configfiles=[*others])
+    return build_config(workflow_settings(workflow))
+
+
+def test_files_of_settings_lie_one_over_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in the commands: axes are replaced whole; Windows' mark and line ends do not matter."""
-    workflow = Workflow(copy(tmp_path), {})
-    path = workflow.folder / "config.yaml"
-    grid = b"experiments: {table1: {methods: {trades: [1, 6]}, seeds: [0]}}"
-    path.write_bytes(b"\xef\xbb\xbfpreset: demo\r\n" + grid + b"\r\n")
-    (workflow.folder / "other.yaml").write_text("experiments: {table1: {methods: {at: [1]}}}")
-    words = ("--configfile", "other.yaml", "--config", "experiments={table1: {seeds: [0, 1, 2]}}")
-    assert workflow.planned("--", "table1")["train"] == 2 * 2
-    assert workflow.planned(*words, "--", "table1")["train"] == 2 * 3
-    path.write_text("")
-    assert workflow.planned("--", "table6")["train"] == 3
+    first = (
+        "\ufeffpreset: demo\r\nexperiments: {table1: {methods: {trades: [1, 6]}, seeds: [0]}}\r\n"
+    )
+    files = {"config.yaml": first, "other.yaml": "experiments: {table1: {methods: {at: [1]}}}"}
+    # Snakemake leaves what stands inside a mapping as text
+    config = _settings(
+        monkeypatch,
+        tmp_path,
+        files,
+        train={"epochs": "2", "attack": {"epsilon": "4/255"}, "nesterov": "true"},
+        experiments={"table5": "null", "table1": {"seeds": ["0", "3"]}},
+    )
+    table1 = config.experiments.table1
+    assert table1 is not None
+    assert (list(table1.methods), list(table1.seeds)) == (["at"], [0, 3])
+    assert (config.train.epochs, config.train.nesterov) == (2, True)
+    assert config.train.attack.epsilon == 4 / 255
+    with pytest.raises(HarnessError, match=r"other\.yaml is not YAML: key 'train'"):
+        _settings(monkeypatch, tmp_path, {"other.yaml": "train: {}\ntrain: {}\n"})
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "other.yaml"])
-def test_a_key_that_stands_twice(tmp_path: Path, name: str) -> None:
-    workflow = Workflow(copy(tmp_path), {"preset": "demo"})
-    (workflow.folder / name).write_text("preset: demo\ntrain: {epochs: 3}\ntrain: {epochs: 4}\n")
-    process = workflow.run("-n", "--configfile", name, check=False)
-    assert f"{name} is not YAML: key 'train' stands twice" in process.stdout
-    assert "Traceback" not in process.stdout
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"preset": "papr"}, "unknown preset 'papr'"),
-        ({"train": {"epoch": 3}}, "unknown key 'train.epoch'"),
-        ({"train": {"attack": {"epsilon": -1}}}, "train.attack.epsilon"),
-        ({"experiments": {"table1": {"architectures": ["wrn-33-1"]}}}, "6n + 4"),
-    ],
-)
-def test_bad_configuration(tmp_path: Path, config: dict, message: str) -> None:
-    process = Workflow(copy(tmp_path), config).run("-n", check=False)
+def test_a_bad_configuration_is_one_line(tmp_path: Path) -> None:
+    process = Workflow(copy(tmp_path), {"train": {"epoch": 3}}).run("-n", check=False)
     assert process.returncode != 0
-    assert message in process.stdout + process.stderr
+    assert "unknown key 'train.epoch'" in process.stdout + process.stderr
     assert "Traceback" not in process.stdout + process.stderr
 
 
-def test_settings_on_snakemakes_command_line(tmp_path: Path) -> None:
-    """It leaves what stands inside a mapping as text."""
-    settings = [
-        "train={epochs: 2, attack: {epsilon: 4/255, steps: 3}, nesterov: true}",
-        "machine={max_minutes: 110}",
-        "experiments={table5: null, table1: {seeds: [0, 3]}}",
-    ]
-    workflow = Workflow(copy(tmp_path), {"preset": "demo"})
-    planned = workflow.planned("--config", *settings, "--", "table1")
-    # two widths and the two seeds of two lambdas of TRADES and one of adversarial training
-    assert planned["train"] == 2 * 2 * 3
-
-
-def test_a_table_may_be_left_out(tmp_path: Path) -> None:
-    workflow = Workflow(copy(tmp_path), {"preset": "demo", "experiments": {"table2": None}})
-    assert workflow.planned("--", "table1")["train"] == 12
-    process = workflow.run("-n", "--", "table2", check=False)
-    assert process.returncode != 0
-    assert "table2 is left out (experiments.table2 is null)" in process.stdout + process.stderr
-
-
-def test_claims_are_judged_on_everything(tmp_path: Path) -> None:
-    workflow = Workflow(copy(tmp_path), {"preset": "demo"})
-    planned = workflow.planned("--", "claims")
-    assert planned["claims"] == 1
-    everything = workflow.planned("--", "all")
-    assert everything["claims"] == 1
-    assert [planned[job] for job in ("train", "evaluate")] == [
-        everything[job] for job in ("train", "evaluate")
-    ]
-
-
 @pytest.mark.parametrize(
-    "target",
+    ("target", "message"),
     [
-        "results/paper/cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json",
-        "results/paper/cells/mnist/wrn-34-1/trades/lam-6/seed-0/run.json",
-        "results/paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-0/records/fab-n7-seed0.npz",
-        "results/paper/tables/table9.csv",
+        pytest.param(
+            "cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json",
+            "6n \\+ 4",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("tables/table9.csv", "unknown experiment", marks=pytest.mark.slow),
+        ("tables/table2.csv", r"table2 is left out \(experiments.table2 is null\)"),
     ],
 )
-def test_unknown_targets(tmp_path: Path, target: str) -> None:
-    process = Workflow(copy(tmp_path), {}).run("-n", "--", target, check=False)
+def test_unknown_targets(tmp_path: Path, target: str, message: str) -> None:
+    workflow = Workflow(copy(tmp_path), {"preset": "demo", "experiments": {"table2": None}})
+    process = workflow.run("-n", "--", f"results/demo/{target}", check=False)
     assert process.returncode != 0
-    said = process.stdout + process.stderr
-    assert re.search("unknown data set|6n \\+ 4|unknown attack|unknown experiment", said)
+    assert re.search(message, process.stdout + process.stderr)
 
 
 def test_planning_says_once_which_methods_keep_their_own_value(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setenv("REPRODUCE_CONFIG", "")
-    monkeypatch.setenv("PATH", os.environ["PATH"])
     settings = {"preset": "paper", "train": {"epochs": 3}}
     for _ in range(2):  # and a process that gets the configuration handed on
         Harness(settings)
@@ -220,26 +195,9 @@ def test_planning_says_once_which_methods_keep_their_own_value(
     assert len(said.splitlines()) == 1
 
 
-def test_planning_names_finished_runs_of_other_settings(
-    tiny: Callable[..., Config],
-    attacked: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-) -> None:
-    monkeypatch.setenv("REPRODUCE_CONFIG", "")
-    monkeypatch.setenv("PATH", os.environ["PATH"])
-    for epochs, count in ((3, 0), (4, 1)):
-        config = tiny(f"results={attacked}", f"train.epochs={epochs}")
-        monkeypatch.setenv("REPRODUCE_CONFIG", "")
-        Harness(config.model_dump(mode="json"))
-        assert capsys.readouterr().err.count("--forcerun train evaluate") == count
-
-
 def test_jobs_get_the_paths_that_were_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REPRODUCE_CONFIG", "")
-    monkeypatch.setenv("PATH", os.environ["PATH"])
     monkeypatch.setenv("SCRATCH", str(tmp_path))
     Harness({"preset": "demo", "results": "$SCRATCH/r", "data": {"folder": "$SCRATCH/d"}})
     monkeypatch.setenv("SCRATCH", "elsewhere")
@@ -247,28 +205,40 @@ def test_jobs_get_the_paths_that_were_planned(
     assert (config.results, config.data.folder) == (tmp_path / "r", tmp_path / "d")
 
 
-def test_harness_answers_for_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REPRODUCE_CONFIG", "")
-    monkeypatch.setenv("PATH", os.environ["PATH"])
+def test_runs_of_table_1_bring_no_work_to_table_2_but_another_comparison(tmp_path: Path) -> None:
+    harness = Harness({"preset": "paper", "results": str(tmp_path)})
+    assert harness.compared_runs("table2") == []
+    assert len(repeated_evaluations(harness.config, "table2")) == 3 * 3 * 3
+    record = tmp_path / "paper/cells/cifar10/wrn-34-1/trades/lam-6/seed-1/records/pgd20-seed0.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    first = harness.compared_runs("table2")
+    record.write_text("[]")
+    assert len(first) == len(harness.compared_runs("table2")) == 1
+    assert first != harness.compared_runs("table2")
+    assert harness.compared_runs("table1") == harness.compared_runs("table4") == []
+
+
+def test_harness_answers_for_the_rules(tmp_path: Path) -> None:
     harness = Harness({"preset": "mini", "results": str(tmp_path), "data": {"cifar100": "/x"}})
     cell = "cifar10/wrn-10-1/at/lam-2/seed-1"
     assert json.loads(os.environ["REPRODUCE_CONFIG"])["preset"] == "mini"
     assert os.environ["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
     assert harness.gpus == 0
     assert Harness({"preset": "paper"}).gpus == 1
-    assert harness.source("cifar100") == "/x"
-    assert harness.source("digits") == "embedded"
-    assert harness.manifest(cell).name == "cifar10.json"
+    assert [harness.source(name) for name in ("cifar100", "digits")] == ["/x", "embedded"]
+    assert [path.name for path in harness.manifests(cell)] == ["cifar10.json"]
+    extra = Harness({"preset": "paper"}).manifests("cifar10/wrn-34-1/rst/lam-6/seed-0")
+    assert [path.name for path in extra] == ["cifar10.json", "cifar10-extra.json"]
     assert len(harness.training_digest(cell)) == 12
-    seeds = [harness.evaluation_digest(cell, "-last", "pgd20", seed) for seed in ("0", "1")]
+    seeds = [harness.evaluation_spec(cell, "-last", "pgd20", seed).digest for seed in ("0", "1")]
     assert seeds[0] != seeds[1]
     outputs = harness.outputs("table1")
-    assert len(outputs) == len(set(outputs))
-    assert [harness.attack(name) for name in ("pgd20", "fab-n100")] == ["pgd20", "fab"]
-    with pytest.raises(WorkflowError, match="unknown attack 'fab'"):
-        harness.attack("fab")
     # three forms, a diff, two files a record, six files a run with held-out images
-    assert len(outputs) == 4 + 12 * (2 + 6)
-    assert harness.table_digest("table1") != harness.table_digest("table2")
-    with pytest.raises(WorkflowError, match="unknown preset"):
+    assert len(outputs) == len(set(outputs)) == 4 + 12 * (2 + 6)
+    assert [harness.attack(name) for name in ("pgd20", "fab-n100")] == ["pgd20", "fab"]
+    with pytest.raises(HarnessError, match="unknown attack 'fab'"):
+        harness.attack("fab")
+    with pytest.raises(HarnessError, match="unknown preset"):
         Harness({"preset": "x"})
+    assert len(harness.judged_from()) == len(set(harness.judged_from()))

@@ -1,6 +1,5 @@
-"""A small results folder with a file of every kind: how it is made, copied and verified."""
+"""A small results folder with a file of every kind."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,11 @@ from reproduce.figures import draw
 from reproduce.lemma.search import examine
 from reproduce.report.build import write_report
 from reproduce.results.frames import collect, write_results
-from reproduce.share.verification_again import Sample
-from reproduce.share.verification_finding import Finding, Verification
-from reproduce.share.verification_verify import verify_folder
 from reproduce.tables.diff import build_diff, write_diff
 from reproduce.tables.write import write_checkpoints, write_table
 from reproduce.training.train import train_cell
 
 UNFINISHED = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-7")
-NOTHING_AGAIN = Sample(records=0, images=8, minutes=10, seed=0)
 
 
 def settings(results: Path, *sets: str) -> Config:
@@ -66,28 +61,3 @@ def make(results: Path) -> Config:
     draw(config, "figure5")
     write_report(config)
     return config
-
-
-def copied(made: Config, folder: Path) -> Config:
-    """Copy the folder, and return the configuration of the copy; the images are the same."""
-    shutil.copytree(made.results, folder / "results")
-    return made.model_copy(update={"results": folder / "results"})
-
-
-def keep_only(config: Config, *names: str) -> None:
-    """Remove what is made from results but for some of it: making it again takes its time."""
-    root = paths.root(config)
-    made = [*root.glob("*/*.*"), *root.glob("*.*")]
-    for path in made:
-        if path.is_file() and str(path.relative_to(root)) not in names:
-            path.unlink()
-
-
-def verified(config: Config, sample: Sample = NOTHING_AGAIN) -> Verification:
-    """Verify a configuration's own folder."""
-    return verify_folder(config, paths.root(config), sample, quiet)
-
-
-def wrong(found: Verification) -> list[Finding]:
-    """Return what does not stand."""
-    return [finding for finding in found.findings if finding.verdict in ("damaged", "differs")]

@@ -31,10 +31,8 @@ check() {
   REPRODUCE_TEST_DEVICE=$DEVICE step tests $(($(left) * 2 / 3)) "$PY" -m pytest -m gpu -v &
   wait
   # how fast, alone on the card
-  local minutes
-  minutes=$(awk "BEGIN {print ($(left) - 15) / 60}")
-  step bench "$(left)" "$PY" -m reproduce bench --preset paper --device "$DEVICE" --minutes "$minutes" --json "$@"
-  sed -n '/^{/,$p' "$out/bench.log" >"$out/bench.json"
+  step steps "$(left)" "$PY" -m benchmarks.steps --device "$DEVICE" --methods trades,at,awp-trades \
+    --architectures wrn-34-1,wrn-34-10 --precisions tf32,bf16 --forms graph,eager --json "$out/steps.json"
 }
 
 train() {

@@ -1,1 +1,1 @@
-"""Attacks within an l_inf ball around images in [0, 1]."""
+"""Attacks on images: PGD and FGSM of ours, FAB, Square and AutoAttack of a package."""

@@ -6,7 +6,7 @@ read back, and knows no shards.  Its attack classes are.
 
 import importlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -63,64 +63,37 @@ def package_attacks(
     """
     modules = _modules(package)
     shared = {"norm": "Linf", "eps": epsilon, "verbose": False, "device": device}
-    made: dict[str, Any] = {}
+
+    def fab(steps: int, restarts: int, targets: int | None) -> Any:
+        settings = {"n_iter": steps, "n_restarts": restarts, **shared}
+        if targets is not None:
+            settings |= {"targeted": True, "n_target_classes": min(targets, classes - 1)}
+        return modules["fab_pt"].FABAttack_PT(network, **settings)
+
+    def square(queries: int, restarts: int) -> Any:
+        settings = {"p_init": 0.8, "n_queries": queries, "n_restarts": restarts, **shared}
+        return modules["square"].SquareAttack(network, resc_schedule=False, **settings)
+
     match attack:
         case FABAttack():
-            targets = None if attack.targets is None else min(attack.targets, classes - 1)
             (name,) = attack.parts
-            made[name] = _fab(modules, network, attack.steps, attack.restarts, targets, shared)
+            made = {name: fab(attack.steps, attack.restarts, attack.targets)}
         case SquareAttack():
-            made["square"] = _square(modules, network, attack.queries, attack.restarts, shared)
+            made = {"square": square(attack.queries, attack.restarts)}
         case AutoAttack():
-            made = _autoattack(modules, attack, network, classes, shared)
+            if classes < 4:
+                raise HarnessError(f"AutoAttack's losses need four classes, there are {classes}")
+            # as the package's standard version sets them
+            base, targets = modules["autopgd_base"], min(attack.targets, classes - 1)
+            apgd = {"n_restarts": 1, "n_iter": attack.steps, "eot_iter": 1, "rho": 0.75, **shared}
+            apgd["logger"] = _LOGGER
+            made = {
+                "apgd-ce": base.APGDAttack(network, loss="ce", **apgd),
+                "apgd-t": base.APGDAttack_targeted(network, n_target_classes=targets, **apgd),
+                "fab-t": fab(attack.steps, 1, targets),
+                "square": square(attack.queries, 1),
+            }
     return {name: _seeded(made[name]) for name in attack.parts}
-
-
-def _autoattack(
-    modules: Mapping[str, Any],
-    attack: AutoAttack,
-    network: nn.Module,
-    classes: int,
-    shared: dict[str, Any],
-) -> dict[str, Any]:
-    """Make the four attacks as the package's standard version sets them."""
-    if classes < 4:
-        raise HarnessError(f"AutoAttack's losses need four classes, there are {classes}")
-    targets = min(attack.targets, classes - 1)
-    apgd = {"n_restarts": 1, "n_iter": attack.steps, "eot_iter": 1, "rho": 0.75, "logger": _LOGGER}
-    base = modules["autopgd_base"]
-    return {
-        "apgd-ce": base.APGDAttack(network, loss="ce", **apgd, **shared),
-        "apgd-t": base.APGDAttack_targeted(network, n_target_classes=targets, **apgd, **shared),
-        "fab-t": _fab(modules, network, attack.steps, 1, targets, shared),
-        "square": _square(modules, network, attack.queries, 1, shared),
-    }
-
-
-def _fab(
-    modules: Mapping[str, Any],
-    network: nn.Module,
-    steps: int,
-    restarts: int,
-    targets: int | None,
-    shared: dict[str, Any],
-) -> Any:
-    targeted = {} if targets is None else {"targeted": True, "n_target_classes": targets}
-    return modules["fab_pt"].FABAttack_PT(
-        network, n_iter=steps, n_restarts=restarts, **targeted, **shared
-    )
-
-
-def _square(
-    modules: Mapping[str, Any],
-    network: nn.Module,
-    queries: int,
-    restarts: int,
-    shared: dict[str, Any],
-) -> Any:
-    return modules["square"].SquareAttack(
-        network, p_init=0.8, n_queries=queries, n_restarts=restarts, resc_schedule=False, **shared
-    )
 
 
 def _modules(package: str) -> dict[str, Any]:

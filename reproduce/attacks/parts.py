@@ -1,4 +1,9 @@
-"""The attacks of the configuration as parts that run one after the other on a shard."""
+"""An attack of the configuration as parts that run one after the other on a batch.
+
+To add an attack, give its settings a class beside `PGDAttack` in `reproduce.config.schema`, with a
+`kind` and the names of its parts, make the parts in `attack_parts` below, and count their passes
+through the network in `reproduce.experiments.cost.part_passes`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,21 +87,22 @@ def attack_parts(
     HarnessError
         If the package of the attack is missing or has no use for so few classes.
     """
-    attack = spec.attack
-    if isinstance(attack, PGDAttack):
-        return [Part("pgd", every_image=True, run=_pgd(spec, attack, network, batch_size))]
-    found = package_attacks(
-        attack,
-        network,
-        package=str(spec.package),
-        epsilon=spec.epsilon,
-        classes=classes,
-        device=device,
-    )
-    return [Part(name, every_image=False, run=_on_batch(run)) for name, run in found.items()]
+    match spec.attack:
+        case PGDAttack() as attack:
+            return [Part("pgd", every_image=True, run=_pgd(spec, attack, network, batch_size))]
+        case attack:
+            found = package_attacks(
+                attack,
+                network,
+                package=str(spec.package),
+                epsilon=spec.epsilon,
+                classes=classes,
+                device=device,
+            )
+            return [Part(name, every_image=False, run=_packaged(f)) for name, f in found.items()]
 
 
-def _on_batch(attack: PackageAttack) -> Callable[[Batch, int], Tensor]:
+def _packaged(attack: PackageAttack) -> Callable[[Batch, int], Tensor]:
     def run(batch: Batch, seed: int) -> Tensor:
         # the packages mix new tensors with float32 ones
         with default_dtype("float32"):
@@ -108,58 +114,52 @@ def _on_batch(attack: PackageAttack) -> Callable[[Batch, int], Tensor]:
 def _pgd(
     spec: AttackSpec, attack: PGDAttack, network: nn.Module, batch_size: int
 ) -> Callable[[Batch, int], Tensor]:
-    def start(batch: Batch, restart: int) -> Tensor:
+    """Return PGD from several starts, each of which attacks what still holds.
+
+    An image that holds to the end keeps its first x'.  Starts are each image's own, so
+    neither the batch nor the shard has a say in them.
+    """
+
+    def once(batch: Batch, restart: int) -> Tensor:
         # the first one's name says nothing of restarts, so their number does not change it
         purpose = spec.name if restart == 0 else f"{spec.name}/restart-{restart}"
         shape = tuple(batch.images.shape[1:])
         noise = uniform_per_image(spec.seed, purpose, batch.indices, shape)
-        return pgd_start(attack, batch.images, spec.epsilon * noise.to(batch.images.device))
-
-    def once(batch: Batch, restart: int) -> Tensor:
         return pgd(
             network,
             batch.images,
             pgd_loss(attack, batch.labels),
-            start(batch, restart),
+            pgd_start(attack, batch.images, spec.epsilon * noise.to(batch.images.device)),
             epsilon=spec.epsilon,
             step_size=attack.step_size,
             steps=attack.steps,
         ).images
 
+    def holds(images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            right: Tensor = network(images).argmax(1) == labels
+        return right
+
+    def from_all_starts(batch: Batch) -> Tensor:
+        found = once(batch, 0)
+        if attack.restarts == 1:
+            return found
+        rows = holds(found, batch.labels).nonzero()[:, 0]
+        for restart in range(1, attack.restarts):
+            if not len(rows):
+                break
+            members = batch.take(rows)
+            latest = once(members, restart)
+            held = holds(latest, members.labels)
+            found[rows[~held]] = latest[~held]
+            rows = rows[held]
+        return found
+
     def run(batch: Batch, _: int) -> Tensor:
-        groups = [batch.take(r) for r in torch.arange(len(batch.labels)).split(batch_size)]
-        return torch.cat(
-            [_from_several_starts(network, once, group, attack.restarts) for group in groups]
-        )
+        groups = torch.arange(len(batch.labels)).split(batch_size)
+        return torch.cat([from_all_starts(batch.take(rows)) for rows in groups])
 
     return run
-
-
-def _from_several_starts(
-    network: nn.Module, once: Callable[[Batch, int], Tensor], batch: Batch, restarts: int
-) -> Tensor:
-    """Attack again and again what still holds; an image that holds keeps its first x'."""
-    found = once(batch, 0)
-    if restarts == 1:
-        return found
-    rows = _holding(network, found, batch.labels)
-    for restart in range(1, restarts):
-        if not len(rows):
-            break
-        members = batch.take(rows)
-        latest = once(members, restart)
-        held = _holding(network, latest, members.labels)
-        broken = torch.ones_like(rows, dtype=torch.bool).index_fill_(0, held, value=False)
-        found[rows[broken]] = latest[broken]
-        rows = rows[held]
-    return found
-
-
-def _holding(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the rows of the images that are predicted right."""
-    with torch.no_grad():
-        held: Tensor = network(images).argmax(1) == labels
-    return held.nonzero()[:, 0]
 
 
 def pgd_start(attack: PGD, images: Tensor, noise: Tensor) -> Tensor:

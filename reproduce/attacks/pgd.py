@@ -1,4 +1,4 @@
-"""What an attack maximises: a function from logits to one value an image."""
+"""PGD and FGSM, and the losses that they maximise: functions from logits to a value an image."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -100,6 +100,15 @@ def pgd(
         Radius and step in pixel units.
     steps : int
         Number of steps, at least 1.
+
+    Source: Madry et al. 2018.
+
+    Examples
+    --------
+    >>> noise = 2 * torch.rand_like(images) - 1  # doctest: +SKIP
+    >>> with frozen(model):  # doctest: +SKIP
+    ...     start, loss = images + 8 / 255 * noise, cross_entropy(labels)
+    ...     found = pgd(model, images, loss, start, epsilon=8 / 255, step_size=0.007, steps=20)
     """
     # projection to the ball and then to [0, 1] is one clamp between these
     lower = (images - epsilon).clamp_(min=0.0)
@@ -128,11 +137,10 @@ def fgsm(
 ) -> PGDResult:
     """Move a perturbation by one signed gradient step and keep it in the l_inf ball.
 
-    Two things differ from one step of `pgd`, and follow the code of Fast-AT for
-    ImageNet: it is the perturbation that moves and is clamped, so the images are cut
-    to [0, 1] only where the network sees them; and the gradient is taken through
-    that cut, so that pixels which the start pushed out of [0, 1] stay where it put
-    them.
+    Two things differ from one step of `pgd`: it is the perturbation that moves and is
+    clamped, so the images are cut to [0, 1] only where the network sees them; and the
+    gradient is taken through that cut, so that pixels which the start pushed out of
+    [0, 1] stay where it put them.
 
     Parameters
     ----------
@@ -154,6 +162,8 @@ def fgsm(
         The images under attack, in [0, 1] and in the ball, and for each the l1 norm
         of the gradient of the summed loss.  With BatchNorm in train mode that
         gradient holds what the image does to the others of its batch.
+
+    Source: Wong, Rice and Kolter 2020, and their code for ImageNet.
     """
     start = noise.detach().requires_grad_(True)
     with torch.enable_grad():

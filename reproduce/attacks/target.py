@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +46,7 @@ def without_parameter_gradients(model: nn.Module) -> Iterator[None]:
 
 @dataclass
 class Passes:
-    """How many images went through a network.
-
-    Attributes
-    ----------
-    forward, backward : int
-        Forward passes, and input gradients taken, counted in images.
-    """
+    """Forward passes, and input gradients taken, counted in images."""
 
     forward: int = 0
     backward: int = 0
@@ -132,19 +127,9 @@ class AttackedNetwork(nn.Module):
         return torch.cat(logits)
 
     def check_gradient(self, images: Tensor) -> None:
-        """Find out once whether the network's gradient reaches its images; else it is zero.
+        """Find out once, on a few images, whether a gradient reaches them; else it is zero.
 
         Only code from elsewhere gives reason to ask.
-
-        Parameters
-        ----------
-        images : Tensor
-            A few images, shape (B, channels, H, W).
-
-        Raises
-        ------
-        HarnessError
-            If the network fails, or its gradient cannot be taken.
         """
         points = images.detach().clone().requires_grad_(True)
         with torch.enable_grad():
@@ -158,6 +143,7 @@ class AttackedNetwork(nn.Module):
         self._reaches &= gradient is not None
 
     def _counted(self, images: Tensor) -> Tensor:
+        """Call the network on one part of a batch, check its answer and count the passes."""
         self.passes.forward += len(images)
         # its own copy: a network that normalises in place must not change the attack's images
         # and in float64 where the network is: packages attack in float32
@@ -165,24 +151,14 @@ class AttackedNetwork(nn.Module):
         copy = images.to(dtype, memory_format=self._layout, copy=True)
         try:
             with compiling() if self.compiled else nullcontext():
-                logits = self._call(copy)
+                answer = self._call(copy)
         except HarnessError:
             raise
         except Exception as error:  # a network from elsewhere may fail in any way
             raise HarnessError(
                 f"the network fails on {images.dtype} of shape {list(images.shape)}: {named(error)}"
             ) from error
-        expected = (len(images), self._classes)
-        if not isinstance(logits, Tensor) or logits.shape != expected:
-            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise HarnessError(
-                f"the network answers {len(images)} images with {found}, expected logits of "
-                f"shape {list(expected)}"
-            )
-        dense = logits.layout == torch.strided
-        if not (dense and logits.is_floating_point()):
-            kind = logits.dtype if dense else logits.layout
-            raise HarnessError(f"the network answers with {kind}, expected real logits")
+        logits = self._check(answer, len(images))
         # what was made in inference mode can be neither changed nor differentiated
         logits = (logits.clone() if logits.is_inference() else logits).to(images.dtype)
         if images.requires_grad and torch.is_grad_enabled():
@@ -192,27 +168,30 @@ class AttackedNetwork(nn.Module):
             logits.register_hook(self._count_backward)
         return logits
 
+    def _check(self, logits: Any, images: int) -> Tensor:
+        """Return an answer if it is logits."""
+        expected = (images, self._classes)
+        if not isinstance(logits, Tensor) or logits.shape != expected:
+            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise HarnessError(
+                f"the network answers {images} images with {found}, expected logits of "
+                f"shape {list(expected)}"
+            )
+        dense = logits.layout == torch.strided
+        if not (dense and logits.is_floating_point()):
+            kind = logits.dtype if dense else logits.layout
+            raise HarnessError(f"the network answers with {kind}, expected real logits")
+        return logits
+
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Return the predicted classes, int64 of shape (B,).
-
-        Raises
-        ------
-        HarnessError
-            If a logit is NaN or infinite.
-        """
+        """Return the predicted classes, int64 of shape (B,)."""
         return self.logits(images).argmax(1)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return the logits without a gradient, float of shape (B, classes).
-
-        Raises
-        ------
-        HarnessError
-            If one is NaN or infinite.
-        """
+        """Return the logits without a gradient, shape (B, classes); fails if one is not finite."""
         with torch.no_grad():
             logits: Tensor = self(images)
         if not torch.isfinite(logits).all():

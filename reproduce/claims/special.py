@@ -40,7 +40,7 @@ from reproduce.config.schema import Train
 from reproduce.core.rng import derive
 from reproduce.experiments.grids import curve_cells
 from reproduce.experiments.schedules import measured_epochs
-from reproduce.experiments.spec import thin_cell
+from reproduce.experiments.spec import zeta_source
 from reproduce.registry import parse_architecture, width_label
 from reproduce.results.frames import METRIC_COLUMNS
 from reproduce.results.statistics import Estimate, contrast, holm, sample, shared_flags
@@ -391,7 +391,7 @@ def tuning_time(evidence: Evidence, experiment: str) -> Finding:
     widest = max(grid.architectures, key=lambda name: parse_architecture(name).width)
     war = next(key for key in groups if key.method == "war" and key.architecture == widest)
     search = [groups[war._replace(method="trades", lam=lam)] for lam in grid.lambdas]
-    thin = thin_cell(evidence.config, Cell(*war[:4], grid.seeds[0]))
+    thin = zeta_source(evidence.config, Cell(*war[:4], grid.seeds[0]))
     tuned = Group({}) if thin is None else groups[key_of(thin, war.attack)]
     missing = missing_of([groups[war], *search, tuned])
     thin_hours = 0.0 if thin is None else len(search) * tuned.sample.mean

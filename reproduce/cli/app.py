@@ -1,13 +1,16 @@
 """The application object, options that every command shares, and how errors are shown."""
 
 import codecs
+import inspect
 import io
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -103,10 +106,35 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(soft_wrap=True, width=160)
 
 
+def command(name: str | None = None, *, device: bool = False) -> Callable[..., Any]:
+    """Register a command: its first parameter is the configuration, built from shared options."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        shared = {"config": ConfigOption, "preset": PresetOption, "sets": SetOption}
+        if device:
+            shared["device"] = DeviceOption
+        _, *own = inspect.signature(function).parameters.values()
+        options = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            for key, kind in shared.items()
+        ]
+
+        @wraps(function)
+        def run(**given: Any) -> None:
+            function(configure(*(given.pop(key) for key in shared)), **given)
+
+        run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in [*own, *options]}
+        app.command(name)(run)
+        return function
+
+    return register
+
+
 def configure(
     config: str | None, preset: str | None, sets: list[str] | None, device: str | None = None
 ) -> Config:
-    """Build the configuration from a command's shared options."""
+    """Build the configuration from the shared options."""
     overrides = list(sets or [])
     if device is not None:
         overrides.append(f"machine.device={device}")

@@ -11,13 +11,10 @@ from rich.table import Table
 from reproduce.cell import EXAMPLE, parse_cell
 from reproduce.cli.app import (
     CellArgument,
-    ConfigOption,
-    DeviceOption,
-    PresetOption,
-    SetOption,
+    app,
+    command,
     console,
 )
-from reproduce.cli.app import configure as _configure
 from reproduce.config.load import override
 from reproduce.config.schema import AutoAttack, Config
 from reproduce.core.errors import HarnessError
@@ -66,13 +63,12 @@ OptionalOption = Annotated[
 ]
 
 
+@command()
 def prepare(
+    settings: Config,
     dataset: Annotated[
         str, typer.Argument(help="digits, cifar10, cifar100, cifar10-extra or imagenet.")
     ],
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Read a data set from its source and write the prepared form that all runs use.
 
@@ -80,18 +76,15 @@ def prepare(
     """
     from reproduce.data.sources import prepare as prepare_dataset
 
-    settings = _configure(config, preset, sets)
     path = prepared_file(settings, dataset)
     prepare_dataset(settings.data, dataset, path)
     print(f"{dataset}: prepared, {path}")
 
 
+@command(device=True)
 def train(
+    settings: Config,
     cell: CellArgument,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
-    device: DeviceOption = None,
     max_minutes: MinutesOption = None,
 ) -> None:
     """Train one cell, or continue it where it was stopped.
@@ -102,14 +95,14 @@ def train(
     """
     from reproduce.training.train import train_cell
 
-    overrides = list(sets or [])
     if max_minutes is not None:
-        overrides.append(f"machine.max_minutes={max_minutes}")
-    settings = _configure(config, preset, overrides, device)
+        settings = override(settings, {"machine.max_minutes": max_minutes})
     train_cell(settings, parse_cell(cell))
 
 
+@command(device=True)
 def evaluate(
+    settings: Config,
     cell: Annotated[
         str | None, typer.Argument(metavar="CELL", help=f"Cell id, such as {EXAMPLE}.")
     ] = None,
@@ -137,10 +130,6 @@ def evaluate(
     processes: Annotated[
         int | None, typer.Option(help="Spread the shards over this many processes.")
     ] = None,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
-    device: DeviceOption = None,
 ) -> None:
     """Attack a network and write what happened to every image.
 
@@ -152,7 +141,6 @@ def evaluate(
     """
     from reproduce.evaluation.evaluate import evaluate_cell, evaluate_model, evaluate_published
 
-    settings = _configure(config, preset, sets, device)
     _check_attack(settings, attack, preview)
     given = {
         "eval.checkpoint": checkpoint,
@@ -178,6 +166,7 @@ def evaluate(
     evaluate_model(settings, source, attack, seed)
 
 
+@app.command()
 def restore(
     path: Annotated[
         Path, typer.Argument(help="Its folder, or of a record the .npz, under superseded.")
@@ -196,16 +185,15 @@ def restore(
         print(f"What was there lies in {aside}; {how_to_restore(aside)} swaps them")
 
 
+@command()
 def export(
+    settings: Config,
     cell: CellArgument,
     name: Annotated[str, typer.Option(help="Id of the model, such as Wu2020Do.")],
     out: Annotated[Path, typer.Option(help="Folder to write to; it becomes a zoo.")],
     checkpoint: Annotated[
         str | None, typer.Option(help="best-test, last or best-val; else the configuration's.")
     ] = None,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Write a trained checkpoint and its model card as RobustBench keeps them.
 
@@ -216,7 +204,6 @@ def export(
     """
     from reproduce.share.export import export_cell
 
-    settings = _configure(config, preset, sets)
     if checkpoint is not None:
         settings = override(settings, {"eval.checkpoint": checkpoint})
     export_cell(settings, parse_cell(cell), settings.eval.checkpoint, name, out)
@@ -260,11 +247,9 @@ def _source(
     return ModelSource(name, architecture, weights, model, published)
 
 
+@command(device=True)
 def examples(
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
-    device: DeviceOption = None,
+    settings: Config,
 ) -> None:
     """Keep the adversarial images of a few test images, of a narrow and of a wide network.
 
@@ -275,13 +260,12 @@ def examples(
     """
     from reproduce.examples.make import make_examples
 
-    make_examples(_configure(config, preset, sets, device))
+    make_examples(settings)
 
 
+@command()
 def lemma(
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
+    settings: Config,
 ) -> None:
     """Examine the bound of Lemma 4.2 on random networks; a minute on a CPU.
 
@@ -289,7 +273,6 @@ def lemma(
     """
     from reproduce.lemma.search import examine
 
-    settings = _configure(config, preset, sets)
     found = examine(settings)
     console().print(_table(found))
     for line in _conclusions(settings.lemma, found):
@@ -331,14 +314,12 @@ def _conclusions(lemma: "Lemma", found: "Examination") -> list[str]:
     return lines
 
 
+@command(device=True)
 def doctor(
+    settings: Config,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the findings as JSON, for machines.")
     ] = False,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
-    device: DeviceOption = None,
 ) -> None:
     """Check versions, device, precision, a training step, an attack, data and disk.
 
@@ -347,7 +328,6 @@ def doctor(
 
     Example: reproduce doctor --preset paper
     """
-    settings = _configure(config, preset, sets, device)
     from reproduce.doctor import examine
 
     found = []

@@ -1,10 +1,7 @@
 """Commands for results that go from one to another: publish, import."""
 
 import json
-import secrets
-import signal
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +9,13 @@ from typing import Annotated
 import typer
 
 from reproduce.cell import parse_cell
-from reproduce.cli.app import ConfigOption, DeviceOption, PresetOption, SetOption
+from reproduce.cli.app import ConfigOption, DeviceOption, PresetOption, SetOption, app
 from reproduce.cli.app import configure as _configure
 from reproduce.config.fields import PRESETS
-from reproduce.core.errors import one_line
 from reproduce.experiments import paths
 
 
+@app.command()
 def publish(
     folder: Annotated[
         Path, typer.Argument(help="Where to, such as results/reference/h200; the preset is added.")
@@ -53,6 +50,7 @@ def publish(
     print(f"Written: {folder / settings.preset}")
 
 
+@app.command("import")
 def import_published(
     folder: Annotated[
         Path, typer.Argument(help="Published results, such as results/reference/cpu/mini.")
@@ -74,34 +72,31 @@ def import_published(
     """
     from reproduce.share.imports import import_runs
 
-    if preset is None and folder.absolute().name in PRESETS:
-        preset = folder.absolute().name
-    settings = _configure(config, preset, sets)
+    settings = _configure(config, preset or _preset_of(folder), sets)
     outcomes = []
     for run in import_runs(settings, folder, [parse_cell(name) for name in cells or ()]):
         outcomes.append(run.outcome)
-        print(one_line(f"{run.cell}: {run.outcome}, {run.reason}"))
+        print(f"{run.cell}: {run.outcome}, {run.reason}")
     counts = ", ".join(f"{outcomes.count(o)} {o}" for o in ("imported", "kept", "refused"))
     print(f"{counts}, in {paths.root(settings)}")
     sys.exit("refused" in outcomes if cells else outcomes.count("refused") == len(outcomes))
 
 
+@app.command()
 def verify(
     folder: Annotated[
         Path | None,
         typer.Argument(help="Results folder of a preset; the configuration's own if none."),
     ] = None,
     sample: Annotated[
-        int, typer.Option(min=0, help="How many evaluations are done again; 0 for none.")
+        int, typer.Option(min=0, help="How many evaluations are repeated; 0 for none.")
     ] = 3,
     images: Annotated[
         int, typer.Option(min=1, help="Images of each; of FAB, Square and APGD a whole shard.")
     ] = 64,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Draws the sample; a random number if none.")
-    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the sample.")] = 0,
     max_minutes: Annotated[
-        float, typer.Option(min=0, help="Do nothing again that would take longer, all together.")
+        float, typer.Option(min=0, help="Repeat nothing that would take longer, all together.")
     ] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
     config: ConfigOption = None,
@@ -109,44 +104,49 @@ def verify(
     sets: SetOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Say of every result in a folder, also one from somebody else, whether it stands.
+    """Check every result in a folder: checksums, tables made again, some attacks repeated.
 
-    Nothing in the folder is executed or changed.  Ends with status 0 if all stands, 1 if
-    something does not, 3 if something could not be checked and all else stands.
+    Nothing in the folder is changed.  Ends with status 0 if all is ok, 1 if something is not, 3 if
+    something could not be checked and all else is ok.
 
     Example: reproduce verify results/demo --sample 5
     """
-    from reproduce.share.verification_again import Sample
-    from reproduce.share.verification_verify import verify_folder
+    from reproduce.share.verify import (
+        VERDICTS,
+        Finding,
+        Sample,
+        exit_status,
+        summary,
+        verify_folder,
+    )
 
-    if folder is not None and preset is None and folder.absolute().name in PRESETS:
-        preset = folder.absolute().name
-    settings = _configure(config, preset, sets, device)
+    settings = _configure(config, preset or _preset_of(folder), sets, device)
     place = paths.root(settings) if folder is None else folder
-    # whoever made the folder cannot know what will be looked at
-    seed = secrets.randbelow(10**9) if seed is None else seed
-    # asked to end, as by a scheduler, it takes its copy of the folder away
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    tell = _keep_quiet if as_json else partial(print, flush=True)
-    found = verify_folder(settings, place, Sample(sample, images, max_minutes, seed), _say, tell)
+    found: list[Finding] = []
+    for finding in verify_folder(
+        settings, place, Sample(sample, images, max_minutes, seed), partial(print, file=sys.stderr)
+    ):
+        found.append(finding)
+        if not as_json:
+            print(finding, flush=True)
+    status = exit_status(found)
     if as_json:
+        verdicts = [finding.verdict for finding in found]
         told = {
-            "verdict": found.summary,
-            "status": found.exit_status,
+            "verdict": summary(found),
+            "status": status,
             "preset": settings.preset,
             "seed": seed,
-            "counts": found.counts,
-            "findings": [asdict(finding) for finding in found.findings],
+            "counts": {verdict: verdicts.count(verdict) for verdict in VERDICTS},
+            "findings": [finding._asdict() for finding in found],
         }
         print(json.dumps(told, indent=2))
     else:
-        print(f"{found.summary} (preset {settings.preset}, --seed {seed})")
-    sys.exit(found.exit_status)
+        print(f"{summary(found)} (preset {settings.preset}, --seed {seed})")
+    sys.exit(status)
 
 
-def _keep_quiet(_: object) -> None:
-    """Tell nothing: JSON comes whole."""
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+def _preset_of(folder: Path | None) -> str | None:
+    """Return the preset that a folder is named after, if it is."""
+    name = None if folder is None else folder.absolute().name
+    return name if name in PRESETS else None

@@ -1,5 +1,6 @@
 """Commands that look: plan, status."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -8,16 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from reproduce.cli.app import (
-    ConfigOption,
-    DeviceOption,
     ExperimentArgument,
     ExperimentsArgument,
-    PresetOption,
-    SetOption,
     chosen_experiments,
+    command,
     console,
 )
-from reproduce.cli.app import configure as _configure
 from reproduce.cli.watch import EVERY, check_every, counted
 from reproduce.cli.watch import watch as watch_live
 from reproduce.config.schema import Config
@@ -31,21 +28,18 @@ from reproduce.results.plan import plan as make_plan
 from reproduce.results.status import status_frame
 
 
+@command(device=True)
 def plan(
+    settings: Config,
     experiments: ExperimentsArgument = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="First time a training step of every network here.")
     ] = False,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
-    device: DeviceOption = None,
 ) -> None:
     """Count the cells and evaluations of experiments and estimate hours and disk.
 
     Example: reproduce plan table1 --preset paper
     """
-    settings = _configure(config, preset, sets, device)
     names = chosen_experiments(settings, experiments)
     if measure:
         _measure(settings, names)
@@ -81,7 +75,7 @@ def _measure(config: Config, names: list[str]) -> None:
     from reproduce.compute.device import claimed, describe
     from reproduce.core.files import write_json
     from reproduce.experiments.spec import training_spec
-    from reproduce.training.measure import seconds_per_pass
+    from reproduce.training.train import seconds_per_pass
 
     found = {}
     with claimed(config.machine) as device:
@@ -93,7 +87,9 @@ def _measure(config: Config, names: list[str]) -> None:
     write_json(paths.throughput_file(config), {"hardware": hardware, "seconds_per_pass": found})
 
 
+@command()
 def status(
+    settings: Config,
     experiments: ExperimentsArgument = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again and again, until all is done or Ctrl-C.")
@@ -101,9 +97,6 @@ def status(
     every: Annotated[
         float | None, typer.Option(help="With --watch: seconds between two looks; 5 if not given.")
     ] = None,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """List the cells of experiments and how far each is; or watch a running campaign.
 
@@ -111,7 +104,6 @@ def status(
 
     Example: reproduce status --watch --every 30
     """
-    settings = _configure(config, preset, sets)
     names = chosen_experiments(settings, experiments)
     if watch:
         watch_live(settings, names, check_every(EVERY if every is None else every))
@@ -119,13 +111,13 @@ def status(
     if every is not None:
         raise HarnessError("--every belongs to --watch")
     frame = status_frame(settings, names)
-    runs, evaluations = (frame[frame["kind"] == kind] for kind in ("run", "evaluation"))
-    texts = dict(zip(runs["model"], runs["text"], strict=True))
-    done = (evaluations["state"] == "done").groupby(evaluations["model"])
-    counts = {model: f"{states.sum()}/{len(states)}" for model, states in done}
+    trained, evaluations = (frame[frame["kind"] == kind] for kind in ("run", "evaluation"))
+    texts = dict(zip(trained["model"], trained["text"], strict=True))
+    asked = Counter(evaluations["model"])
+    done = Counter(evaluations.loc[evaluations["state"] == "done", "model"])
     table = Table("cell", "training", "evaluations")
     for model in dict.fromkeys(frame["model"]):
-        table.add_row(model, texts.get(model, "published"), counts.get(model, "0/0"))
+        table.add_row(model, texts.get(model, "published"), f"{done[model]}/{asked[model]}")
     console().print(table)
     aside = count_superseded(settings)
     if any(aside):
@@ -134,11 +126,10 @@ def status(
         print(f"{runs} and {records} that others replaced lie in {where}: `reproduce restore`.")
 
 
+@command()
 def table(
+    settings: Config,
     experiment: ExperimentArgument,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Write a table from whatever records exist, in CSV, Markdown and LaTeX.
 
@@ -149,7 +140,6 @@ def table(
     from reproduce.results.frames import collect
     from reproduce.tables.write import write_checkpoints, write_table
 
-    settings = _configure(config, preset, sets)
     if experiment == "checkpoints":
         print(write_checkpoints(settings))
     else:
@@ -158,11 +148,10 @@ def table(
     print(f"Written: {paths.table_file(settings, experiment, 'csv')}, .md and .tex")
 
 
+@command()
 def diff(
+    settings: Config,
     experiment: ExperimentArgument,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Put a regenerated table beside the paper's, number by number.
 
@@ -171,7 +160,6 @@ def diff(
     from reproduce.results.frames import collect
     from reproduce.tables.diff import build_diff, diff_caveats, diff_notes, write_diff
 
-    settings = _configure(config, preset, sets)
     chosen = find_table(settings, experiment)
     results = collect(settings, chosen)
     frame = build_diff(settings, chosen, results)
@@ -205,13 +193,12 @@ def diff(
     print(f"Written: {paths.diff_file(settings, chosen.name)}")
 
 
+@command()
 def figure(
+    settings: Config,
     name: Annotated[
         str, typer.Argument(metavar="FIGURE", help="Name of a figure, such as figure3.")
     ],
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Draw a figure from whatever runs are finished: SVG, PNG and the numbers as CSV.
 
@@ -219,7 +206,6 @@ def figure(
     """
     from reproduce.figures import draw
 
-    settings = _configure(config, preset, sets)
     for line in draw(settings, name).missing:
         print(f"Missing or unfinished: {line}")
     print(f"Written: {paths.figure_file(settings, name, 'svg')}, .png and .csv")
@@ -236,10 +222,9 @@ def _number(mean: float, std: float) -> str:
     return f"{mean:.2f}" if std != std else f"{mean:.2f} ± {std:.2f}"
 
 
+@command("results")
 def write_results(
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
+    settings: Config,
 ) -> None:
     """Write every number there is as one tidy table, results.parquet.
 
@@ -247,7 +232,6 @@ def write_results(
     """
     from reproduce.results.frames import write_results as write
 
-    settings = _configure(config, preset, sets)
     tidy = write(settings)
     for line in tidy.left_out:
         print(f"Left out: {line}")
@@ -255,7 +239,9 @@ def write_results(
     print(f"Written: {paths.results_file(settings)}")
 
 
+@command()
 def tensorboard(
+    settings: Config,
     experiments: ExperimentsArgument = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; tensorboard under the results if none.")
@@ -264,9 +250,6 @@ def tensorboard(
         int | None,
         typer.Option(min=1, help="Iterations between two points; at most 2,000 a run if none."),
     ] = None,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
 ) -> None:
     """Write the traces of runs as TensorBoard event files, a folder a cell.
 
@@ -274,7 +257,6 @@ def tensorboard(
     """
     from reproduce.tables.tensorboard import write_events
 
-    settings = _configure(config, preset, sets)
     folder = paths.tensorboard_folder(settings) if out is None else out
     names = chosen_experiments(settings, experiments)
     outcome = write_events(settings, names, folder, every)
@@ -293,10 +275,9 @@ _SHOWN_claims = 10
 _COLOURS = {"holds": "green", "fails": "red", "too little data": "yellow"}
 
 
+@command()
 def claims(
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
+    settings: Config,
 ) -> None:
     """Test the paper's claims on whatever results exist: holds, fails, or too little data.
 
@@ -304,7 +285,6 @@ def claims(
     """
     from reproduce.claims.statements import context, judge_claims, write_claims
 
-    settings = _configure(config, preset, sets)
     judged_on = context(settings)
     found = judge_claims(settings)
     write_claims(settings, found)
@@ -329,10 +309,9 @@ def claims(
     print(f"Written: {paths.claims_file(settings)}")
 
 
+@command()
 def report(
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-    sets: SetOption = None,
+    settings: Config,
 ) -> None:
     """Write report.html, one file with every table, figure and claim from whatever results exist.
 
@@ -340,4 +319,4 @@ def report(
     """
     from reproduce.report.build import write_report
 
-    print(f"Written: {write_report(_configure(config, preset, sets))}")
+    print(f"Written: {write_report(settings)}")

@@ -649,7 +649,9 @@ def _stands_in(inert: dict[str, type[StandIn]], told: str) -> bool:
         if name in inert or len(inert) == _MOST_STAND_INS:
             return False
     else:
-        filled = re.search(r"Can only (SETITEM|append|extend).*'reproduce\.tensors\.(\S+)'", told)
+        filled = re.search(
+            r"Can only (SETITEM|append|extend).*'reproduce\.core\.files\.(\S+)'", told
+        )
         if filled is None:
             return False
         name, kept = filled[2], OrderedDict if filled[1] == "SETITEM" else list

@@ -1,8 +1,12 @@
-"""Images on the device: shuffle, random crop and flip as tensor operations."""
+"""Images on the device, and the training batches made of them: shuffled, cropped, flipped.
+
+All random choices are functions of seed, epoch and step, so a run that continues anywhere sees
+the batches that it would have seen.
+"""
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from copy import copy
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -14,17 +18,8 @@ from reproduce.data.dataset import Split
 from reproduce.registry import DatasetFacts
 
 
-@dataclass(frozen=True)
-class Draws:
-    """What the augmentation of one batch draws, one entry an image.
-
-    Attributes
-    ----------
-    top, left : Tensor
-        int64: offset of the crop in the padded image, 0 to 2 * padding.
-    flip : Tensor
-        bool: whether the crop is mirrored left to right.
-    """
+class Draws(NamedTuple):
+    """What the augmentation of a batch draws: offsets of the crop, and whether it is mirrored."""
 
     top: Tensor
     left: Tensor
@@ -32,35 +27,29 @@ class Draws:
 
 
 class ImageStore:
-    """A split that lives on the device as uint8 and hands out float batches.
-
-    Parameters
-    ----------
-    split : Split
-        Images and labels.
-    facts : DatasetFacts
-        Says how the data set is augmented.
-    device : torch.device
-        Where the images stay.
-    """
+    """A split that lives on the device as uint8 and hands out float batches."""
 
     def __init__(self, split: Split, facts: DatasetFacts, device: torch.device) -> None:
         self.labels = torch.from_numpy(split.labels.astype(np.int64)).to(device)
         self.indices = split.indices
-        self.facts = facts
+        self.facts, self.device = facts, device
+        self.image_shape = (facts.channels, facts.size, facts.size)
         images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
         pad = facts.padding
         # padded once, so that crop, flip and the choice of the batch are a single gather
         self._padded = F.pad(images, (0, 0, pad, pad, pad, pad))
-        self.device = device
+        # of the epoch last asked for
+        self._order: tuple[tuple[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape of one image, (channels, height, width)."""
-        return self.facts.channels, self.facts.size, self.facts.size
+    def part(self, start: int, stop: int) -> Self:
+        """Return images `start` to `stop` as a store; it shares their memory."""
+        part = copy(self)
+        part.labels, part.indices = self.labels[start:stop], self.indices[start:stop]
+        part._padded, part._order = self._padded[start:stop], None
+        return part
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return images `start` to `stop`, unaugmented, with their labels.
@@ -78,8 +67,11 @@ class ImageStore:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Return the order in which an epoch visits the images, int64 on the device."""
-        stream = generator(seed, "shuffle", epoch, device=self.device)
-        return torch.randperm(len(self), generator=stream, device=self.device)
+        if self._order is None or self._order[0] != (seed, epoch):
+            stream = generator(seed, "shuffle", epoch, device=self.device)
+            shuffled = torch.randperm(len(self), generator=stream, device=self.device)
+            self._order = (seed, epoch), shuffled
+        return self._order[1]
 
     def draws(self, count: int, seed: int, epoch: int, step: int) -> Draws:
         """Draw the augmentation of one batch of `count` images."""
@@ -91,14 +83,9 @@ class ImageStore:
         return Draws(offsets[0], offsets[1], coins if self.facts.flip else torch.zeros_like(coins))
 
     def augmented(self, rows: Tensor, draws: Draws) -> Tensor:
-        """Return the images `rows`, cropped and flipped as drawn.
+        """Return the images `rows`, cropped and flipped as drawn, in the form of `plain`.
 
         The pixels equal those of PIL's pad, crop and mirror for the same draws.
-
-        Returns
-        -------
-        Tensor
-            float32 in [0, 1], shape (B, channels, height, width), channels-last.
         """
         pixel = torch.arange(self.facts.size, device=self.device)
         down = draws.top[:, None] + pixel
@@ -113,20 +100,13 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 class BatchSource(Protocol):
-    """Batches of a run by their place in it: the same place gives the same batch, always."""
+    """Training batches by their place: the same place gives the same batch, always."""
 
     def steps(self, epoch: int) -> int:
-        """Return the number of batches of an epoch (from 1)."""
+        """Return the number of batches of an epoch, counted from 1."""
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return one batch, augmented.
-
-        Parameters
-        ----------
-        epoch : int
-            Epoch, from 1.
-        step : int
-            Place in the epoch, from 0.
+        """Return one augmented batch, by epoch (from 1) and step (from 0).
 
         Returns
         -------
@@ -138,21 +118,10 @@ class BatchSource(Protocol):
 
 
 class LabelledBatches:
-    """A split in a new order every epoch, every image once; the last batch may be smaller.
-
-    Parameters
-    ----------
-    store : ImageStore
-        The images, on their device.
-    batch_size : int
-        Images a batch.
-    seed : int
-        Seed of the order and of the augmentation.
-    """
+    """A split in a new order every epoch, every image once; the last batch may be smaller."""
 
     def __init__(self, store: ImageStore, batch_size: int, seed: int) -> None:
         self._store, self._size, self._seed = store, batch_size, seed
-        self._epoch, self._order = 0, store.labels[:0]
 
     def steps(self, epoch: int) -> int:
         """Return the number of batches of an epoch, the same for all."""
@@ -160,9 +129,8 @@ class LabelledBatches:
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return one batch, as `BatchSource.batch`."""
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._store.order(self._seed, epoch)
-        rows = self._order[step * self._size : (step + 1) * self._size]
+        order = self._store.order(self._seed, epoch)
+        rows = order[step * self._size : (step + 1) * self._size]
         draws = self._store.draws(len(rows), self._seed, epoch, step)
         return self._store.augmented(rows, draws), self._store.labels[rows]
 
@@ -175,22 +143,8 @@ class MixedBatches:
     shuffles them anew and takes the front of that order: within an epoch no labelled
     image comes twice.  Extra images are drawn with replacement, every batch anew, and
     fill the batch where labelled ones run out.  The two kinds are shuffled together
-    within a batch.  That is what the official sampler does.
-
-    Every batch is a function of seed, epoch and step: a run that continues anywhere
-    sees the batches it would have seen.
-
-    Parameters
-    ----------
-    labelled, extra : ImageStore
-        The two sources, on one device.
-    batch_size : int
-        Images a step.
-    seed : int
-        Picks all random choices.
-    extra_fraction : float
-        Part of a batch that comes from `extra`, rounded down to whole images; above
-        0 and below 1.
+    within a batch.  That is what the official sampler does.  `extra_fraction` of a batch,
+    rounded down to whole images, comes from `extra`.
 
     Source: Carmon et al. 2019 and their code (`SemiSupervisedSampler`).
     """
@@ -203,39 +157,22 @@ class MixedBatches:
         seed: int,
         extra_fraction: float = 0.5,
     ) -> None:
-        self.labelled = labelled
-        self.extra = extra
-        self.batch_size = batch_size
-        self.seed = seed
+        self.labelled, self.extra = labelled, extra
+        self.batch_size, self.seed = batch_size, seed
         self._from_labelled = batch_size - int(batch_size * extra_fraction)
-        # of the epoch last asked for; a convenience, it could be drawn anew at every step
-        self._order: tuple[int, Tensor] | None = None
 
     def steps(self, epoch: int) -> int:
         """Return the number of batches of an epoch."""
         return math.ceil(len(self.labelled) / self.batch_size)
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return one augmented batch.
-
-        Parameters
-        ----------
-        epoch, step : int
-            Counted from 1 and from 0.
-
-        Returns
-        -------
-        images : Tensor
-            float32 in [0, 1], shape (B, channels, height, width), channels-last.
-        labels : Tensor
-            int64, shape (B,): labels and pseudo-labels.
-        """
-        first, device = step * self._from_labelled, self.labelled.device
-        rows = self._epoch_order(epoch)[first : first + self._from_labelled]
-        count = self.batch_size - len(rows)
+        """Return one batch of labels and pseudo-labels, as `BatchSource.batch`."""
+        size, device = self.batch_size, self.labelled.device
+        first = step * self._from_labelled
+        order = self.labelled.order(self.seed, epoch)
+        rows = order[first : first + self._from_labelled]
         stream = generator(self.seed, "extra", epoch, step, device=device)
-        drawn = torch.randint(len(self.extra), (count,), generator=stream, device=device)
-        size = self.batch_size
+        drawn = torch.randint(len(self.extra), (size - len(rows),), generator=stream, device=device)
         stream = generator(self.seed, "mix", epoch, step, device=device)
         place = torch.randperm(size, generator=stream, device=device)
         draws = self.labelled.draws(size, self.seed, epoch, step)
@@ -246,14 +183,7 @@ class MixedBatches:
             (self.labelled, rows, place[: len(rows)]),
             (self.extra, drawn, place[len(rows) :]),
         ):
-            images[at] = store.augmented(
-                chosen, Draws(draws.top[at], draws.left[at], draws.flip[at])
-            )
+            own = Draws(draws.top[at], draws.left[at], draws.flip[at])
+            images[at] = store.augmented(chosen, own)
             labels[at] = store.labels[chosen]
         return images, labels
-
-    def _epoch_order(self, epoch: int) -> Tensor:
-        """Return the order in which an epoch visits the labelled images."""
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, self.labelled.order(self.seed, epoch)
-        return self._order[1]

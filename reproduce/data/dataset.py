@@ -1,8 +1,11 @@
-"""What a data set consists of: images or files of images, with their labels."""
+"""A data set: two splits of images or image files, parts of them, and the form they are kept in.
+
+Every data set is prepared once: an .npz of arrays, and a manifest beside it with their checksum.
+"""
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -10,27 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_npz, write_atomically, write_json
+from reproduce.core.files import read_json, read_npz, write_atomically, write_json
 from reproduce.core.rng import derive
 from reproduce.registry import DatasetFacts
 
 
-class Rows(Protocol):
-    """Images of whatever form with labels, of which a part can be taken."""
-
-    @property
-    def labels(self) -> NDArray[np.integer]:
-        """True classes, shape (N,)."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, rows: NDArray[np.int64]) -> Self:
-        """Return the rows given, in rising order."""
-
-
 @dataclass(frozen=True)
 class Split:
-    """Images and labels that belong together.
+    """Images in memory, with their labels.
 
     Attributes
     ----------
@@ -49,15 +39,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: NDArray[np.int64]) -> "Split":
+    def take(self, rows: NDArray[np.int64]) -> Self:
         """Return the rows given, in rising order."""
         rows = np.sort(rows)
-        return Split(self.images[rows], self.labels[rows], self.indices[rows])
+        return replace(
+            self, images=self.images[rows], labels=self.labels[rows], indices=self.indices[rows]
+        )
 
 
 @dataclass(frozen=True)
 class FileSplit:
-    """Image files and labels that belong together.
+    """Image files, with their labels.
 
     Attributes
     ----------
@@ -79,10 +71,12 @@ class FileSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: NDArray[np.int64]) -> "FileSplit":
+    def take(self, rows: NDArray[np.int64]) -> Self:
         """Return the rows given, in rising order."""
         rows = np.sort(rows)
-        return FileSplit(self.folder, self.files[rows], self.labels[rows], self.indices[rows])
+        return replace(
+            self, files=self.files[rows], labels=self.labels[rows], indices=self.indices[rows]
+        )
 
     def path(self, row: int) -> Path:
         """Return the file of a row."""
@@ -126,28 +120,27 @@ class Dataset:
         }
 
 
-S = TypeVar("S", bound=Rows)
+class _Rows(Protocol):
+    """A split of either kind."""
+
+    @property
+    def labels(self) -> NDArray[np.integer]: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: NDArray[np.int64]) -> Self: ...
+
+
+S = TypeVar("S", bound=_Rows)
 
 # subsets belong to the protocol, not to a run: seeds of a cell must train on the same images
 _SEED = 0
 
 
 def stratified_subset(split: S, size: int | None, purpose: str) -> S:
-    """Take `size` images, each class in its proportion to within one image.
+    """Take `size` images, each class in its proportion to within one image; None takes all.
 
-    Parameters
-    ----------
-    split : Split or FileSplit
-        Where to take from.
-    size : int or None
-        How many; None for all.
-    purpose : str
-        Names the random choice; equal purposes choose alike.
-
-    Raises
-    ------
-    HarnessError
-        If there are fewer than `size` images.
+    `purpose` names the random choice: equal purposes choose alike.
     """
     if size is None:
         return split
@@ -157,18 +150,7 @@ def stratified_subset(split: S, size: int | None, purpose: str) -> S:
 
 
 def hold_out(split: S, size: int) -> tuple[S, S]:
-    """Set `size` balanced images aside.
-
-    Returns
-    -------
-    kept, held_out
-        Of the form of `split`.
-
-    Raises
-    ------
-    HarnessError
-        If nothing would be left to train on.
-    """
+    """Set `size` balanced images aside; returns those kept and those held out."""
     if size >= len(split):
         raise HarnessError(
             f"train.holdout is {size}, but there are only {len(split)} training images"
@@ -177,7 +159,7 @@ def hold_out(split: S, size: int) -> tuple[S, S]:
     return split.take(order[size:]), split.take(order[:size])
 
 
-def _balanced_order(split: Rows, purpose: str) -> np.ndarray:
+def _balanced_order(split: _Rows, purpose: str) -> NDArray[np.int64]:
     """Order the rows so that every beginning of the order is balanced over the classes."""
     stream = np.random.Generator(np.random.Philox(derive(_SEED, f"subset/{purpose}")))
     shuffled = stream.permutation(len(split))
@@ -190,46 +172,99 @@ def _balanced_order(split: Rows, purpose: str) -> np.ndarray:
     return shuffled[np.argsort(place, kind="stable")]
 
 
+def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return one SHA-256 over names and bytes of arrays, in their order."""
+    state = hashlib.sha256()
+    for key, array in arrays.items():
+        state.update(key.encode())
+        state.update(np.ascontiguousarray(array).data)
+    return state.hexdigest()
+
+
+def write_prepared(
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    manifest: Mapping[str, str | int],
+    **origin: str | bool,
+) -> None:
+    """Write arrays as .npz, and a manifest that ends with their checksum beside it.
+
+    `origin` goes into the .npz alone and no checksum covers it: the same images from another
+    place leave the manifest as it is, which Snakemake watches.
+    """
+
+    def write(part: Path) -> None:
+        with part.open("wb") as handle:
+            places = {key: np.array(value) for key, value in origin.items()}
+            np.savez(handle, allow_pickle=False, **arrays, **places)
+
+    write_atomically(path, write)
+    write_json(path.with_suffix(".json"), {**manifest, "sha256": checksum(arrays)}, sealed=False)
+
+
+def read_prepared(
+    path: Path, keys: Iterable[str], origin: Iterable[str] = ()
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the arrays that `write_prepared` wrote, `origin` among them, and the manifest.
+
+    Every byte of the arrays is checked against the manifest's checksum.
+    """
+    if not path.exists():
+        raise HarnessError(f"{path} is missing; run `reproduce prepare {path.stem}` first")
+    manifest = read_json(path.with_suffix(".json"))
+    arrays = read_npz(path, (*keys, *origin))
+    whole = arrays.keys() == {*keys, *origin}
+    if not whole or manifest.get("sha256") != checksum({key: arrays[key] for key in keys}):
+        raise HarnessError(
+            f"{path} does not match its checksum; delete it and run `reproduce prepare {path.stem}`"
+        )
+    return arrays, manifest
+
+
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def check_arrays(facts: DatasetFacts, arrays: Mapping[str, Any], where: str) -> None:
-    """Refuse arrays that are not images and labels of this data set.
-
-    Raises
-    ------
-    HarnessError
-        Naming the file, the key and what was expected.
-    """
+def save_prepared(
+    path: Path,
+    facts: DatasetFacts,
+    arrays: Mapping[str, NDArray[Any]],
+    source: str,
+    official: bool,
+) -> None:
+    """Check the four arrays of a data set, named as `KEYS`, and write its prepared form."""
     for key in KEYS:
         if key not in arrays:
-            raise HarnessError(f"{where}: key {key!r} is missing; needed are {', '.join(KEYS)}")
+            raise HarnessError(f"{source}: key {key!r} is missing; needed are {', '.join(KEYS)}")
     for split in ("train", "test"):
-        check_images(facts, arrays, (f"{split}_images", f"{split}_labels"), where)
+        check_images(facts, arrays, (f"{split}_images", f"{split}_labels"), source)
+    # what numpy makes of a list of labels is int64
+    kept = {key: arrays[key].astype(np.uint8, copy=False) for key in KEYS}
+    manifest: dict[str, str | int] = {
+        "dataset": facts.name,
+        "train_images": len(kept["train_labels"]),
+        "test_images": len(kept["test_labels"]),
+    }
+    write_prepared(path, kept, manifest, source=source, official=official)
+
+
+def load_arrays(path: Path, facts: DatasetFacts) -> Dataset:
+    """Read what `save_prepared` wrote, and check every byte of it."""
+    arrays, manifest = read_prepared(path, KEYS, ("source", "official"))
+    train, test = (
+        Split(images, labels, np.arange(len(labels)))
+        for images, labels in (
+            (arrays["train_images"], arrays["train_labels"]),
+            (arrays["test_images"], arrays["test_labels"]),
+        )
+    )
+    source, official = str(arrays["source"]), bool(arrays["official"])
+    return Dataset(facts, train, test, manifest["sha256"], source, official)
 
 
 def check_images(
     facts: DatasetFacts, arrays: Mapping[str, Any], keys: tuple[str, str], where: object
 ) -> None:
-    """Refuse two arrays that are not images of this data set and their labels.
-
-    Parameters
-    ----------
-    facts : DatasetFacts
-        The data set.
-    arrays : mapping of str to ndarray
-        Has images, uint8, shape (N, height, width, channels), and labels, whole numbers,
-        shape (N,).
-    keys : tuple of str
-        Names of images and labels among them.
-    where : object
-        What the arrays are from.
-
-    Raises
-    ------
-    HarnessError
-        Naming the file, the key and what was expected.
-    """
+    """Refuse arrays, of the names `keys`, that are not images of this data set and their labels."""
     images, labels = (arrays[key] for key in keys)
     shape = (facts.size, facts.size, facts.channels)
     if images.dtype != np.uint8:
@@ -251,88 +286,3 @@ def check_images(
                 f"{where}: {keys[1]} holds {value}, {facts.title} has labels 0 to "
                 f"{facts.classes - 1}"
             )
-
-
-def checksum(arrays: Mapping[str, NDArray[Any]], keys: Iterable[str]) -> str:
-    """Return one SHA-256 over names and bytes of arrays, in the order of `keys`."""
-    state = hashlib.sha256()
-    for key in keys:
-        state.update(key.encode())
-        state.update(np.ascontiguousarray(arrays[key]).data)
-    return state.hexdigest()
-
-
-def save_prepared(
-    path: Path,
-    facts: DatasetFacts,
-    arrays: Mapping[str, NDArray[Any]],
-    source: str,
-    official: bool,
-) -> None:
-    """Check the arrays and write them with a manifest beside them.
-
-    The manifest depends on the images alone, so the same images from another place
-    leave it as it was; where they came from stands in the .npz.
-
-    Raises
-    ------
-    HarnessError
-        If the arrays do not fit the data set, or cannot be written.
-    """
-    check_arrays(facts, arrays, source)
-    # what numpy makes of a list of labels is int64
-    kept = {key: arrays[key].astype(np.uint8, copy=False) for key in KEYS}
-
-    def write(part: Path) -> None:
-        with part.open("wb") as handle:
-            origin = {"source": np.array(source), "official": np.array(official)}
-            np.savez(handle, allow_pickle=False, **kept, **origin)
-
-    write_atomically(path, write)
-    train, test = len(kept["train_labels"]), len(kept["test_labels"])
-    save_manifest(path, facts, train, test, checksum(kept, KEYS))
-
-
-def save_manifest(path: Path, facts: DatasetFacts, train: int, test: int, sha256: str) -> None:
-    """Write beside a prepared data set what it holds: numbers of images and their checksum."""
-    manifest = {
-        "dataset": facts.name,
-        "train_images": train,
-        "test_images": test,
-        "sha256": sha256,
-    }
-    # unsealed: its checksum is of the images, and Snakemake compares its content
-    write_json(path.with_suffix(".json"), manifest, sealed=False)
-
-
-def load_arrays(path: Path, facts: DatasetFacts, manifest: Mapping[str, Any]) -> Dataset:
-    """Read what `save_prepared` wrote and check every byte of it.
-
-    Raises
-    ------
-    HarnessError
-        If it is damaged or does not match its manifest.
-    """
-    arrays = read_npz(path, (*KEYS, "source", "official"))
-    check_arrays(facts, arrays, str(path))
-    if any(key not in arrays or arrays[key].shape != () for key in ("source", "official")):
-        raise HarnessError(
-            f"{path} does not say where its images are from; delete it and run "
-            f"`reproduce prepare {facts.name}`"
-        )
-    found = checksum(arrays, KEYS)
-    if manifest.get("sha256") != found:
-        raise HarnessError(
-            f"{path} does not match its checksum; delete it and run "
-            f"`reproduce prepare {facts.name}`"
-        )
-    splits = {
-        name: Split(
-            arrays[f"{name}_images"],
-            arrays[f"{name}_labels"],
-            np.arange(len(arrays[f"{name}_labels"])),
-        )
-        for name in ("train", "test")
-    }
-    source, official = str(arrays["source"]), bool(arrays["official"])
-    return Dataset(facts, splits["train"], splits["test"], found, source, official)

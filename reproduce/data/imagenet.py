@@ -1,22 +1,19 @@
-"""From an image file to pixels: read whole, resized, cut to one size."""
+"""Image files, as ImageNet's: decoded to train on by processes, and to attack by threads."""
 
 import os
 import signal
-import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr
 from itertools import accumulate
 from multiprocessing import active_children
 from multiprocessing.queues import Queue
 from pathlib import Path
-from traceback import clear_frames
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -31,33 +28,13 @@ from reproduce.registry import DatasetFacts
 
 # others would be opened by readers that nobody looks at, EPS by another program
 FORMATS = ("JPEG", "PNG")
-# what PIL raises on bytes that are no image, or not a whole one
-UNREADABLE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    MemoryError,
-    OverflowError,
-    struct.error,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-)
 
 
 class Decoder:
-    """Reads images and cuts them to one size.
+    """Reads images and cuts them to `crop` x `crop` pixels, uint8 (crop, crop, 3).
 
-    Parameters
-    ----------
-    crop : int
-        Height and width of what is cut, in pixels.
-    resize : int, optional
-        First resize the shorter side to this many pixels, bicubic.
-    flip : bool
-        Whether random cuts are mirrored left to right half the time.
+    `resize` first resizes the shorter side to that many pixels, bicubic; `flip` mirrors half
+    of the random parts.
     """
 
     def __init__(self, crop: int, resize: int | None = None, *, flip: bool = False) -> None:
@@ -72,35 +49,11 @@ class Decoder:
         self._part = transforms.Compose([*before, transforms.RandomResizedCrop(crop), *mirror])
 
     def middle(self, path: Path) -> NDArray[np.uint8]:
-        """Return the middle of an image, uint8 of shape (crop, crop, 3).
-
-        Raises
-        ------
-        HarnessError
-            If the file cannot be read.
-        """
+        """Return the middle of an image."""
         return np.asarray(self._middle(_read(path)))
 
     def random_part(self, path: Path, seed: int) -> NDArray[np.uint8]:
-        """Return a random part of an image, of random size and shape before it is resized.
-
-        Parameters
-        ----------
-        path : Path
-            The image.
-        seed : int
-            Decides which part, and whether it is mirrored.
-
-        Returns
-        -------
-        ndarray
-            uint8, shape (crop, crop, 3).
-
-        Raises
-        ------
-        HarnessError
-            If the file cannot be read.
-        """
+        """Return a random part of an image, of random size and shape before it is resized."""
         image = _read(path)
         # torchvision draws from the global generator
         with own_random_numbers(torch.device("cpu"), seed):
@@ -111,8 +64,51 @@ def _read(path: Path) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.convert("RGB")
-    except UNREADABLE as error:
+    except Exception as error:  # PIL raises many things
         raise HarnessError(f"image {path} cannot be read: {error}") from error
+
+
+class FolderStore:
+    """A split of image files to attack: cut from the middle, decoded on demand by threads."""
+
+    def __init__(
+        self, split: FileSplit, facts: DatasetFacts, device: torch.device, loaders: int
+    ) -> None:
+        self.labels = torch.from_numpy(split.labels).to(device)
+        self.indices = split.indices
+        self.image_shape = (facts.channels, facts.size, facts.size)
+        self._split, self._facts, self._device = split, facts, device
+        self._loaders = loaders
+        self._decoder = Decoder(facts.size)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def part(self, start: int, stop: int) -> "FolderStore":
+        """Return images `start` to `stop` as a store."""
+        split = self._split.take(np.arange(start, stop))
+        return FolderStore(split, self._facts, self._device, self._loaders)
+
+    def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return images `start` to `stop` and their labels, as `ImageStore.plain`."""
+        rows = range(len(self))[start:stop]
+        # PIL decodes without holding Python's lock
+        with ThreadPoolExecutor(max(self._loaders, 1)) as pool:
+            pixels = list(pool.map(lambda row: self._decoder.middle(self._split.path(row)), rows))
+        together = torch.from_numpy(np.stack(pixels)).to(self._device)
+        return to_float(together), self.labels[start:stop]
+
+
+EvaluationStore = ImageStore | FolderStore
+
+
+def open_store(
+    split: Split | FileSplit, facts: DatasetFacts, device: torch.device, loaders: int
+) -> EvaluationStore:
+    """Return a split as evaluation takes it; `loaders` threads decode files."""
+    if isinstance(split, FileSplit):
+        return FolderStore(split, facts, device, loaders)
+    return ImageStore(split, facts, device)
 
 
 _ADVICE = (
@@ -124,39 +120,17 @@ _AHEAD = 2
 
 
 def decoder_lost(error: Exception) -> str:
-    """Say that there is one process less that decodes, what PyTorch says of it, and what helps."""
+    """Say that a process that decodes is gone, what PyTorch says of it, and what helps."""
     said = (str(error).strip() or repr(error)).splitlines()[-1]
     return f"a process that decodes images was lost: {said}; {_ADVICE}; the same command continues"
 
 
 class FolderBatches:
-    """The training batches of a run, by epoch and step.
+    """The training batches of a run, decoded ahead by processes where they are asked in order.
 
     What a batch holds is a function of seed, epoch and step alone: neither the number
-    of processes nor what was asked for before has a say.  Asked in order, batches
-    are decoded ahead.
-
-    Parameters
-    ----------
-    split : FileSplit
-        The training images.
-    facts : DatasetFacts
-        Says whether they are mirrored.
-    phases : sequence of Phase
-        Sizes of images and batches, phase after phase.
-    seed : int
-        Decides order and augmentation.
-    device : torch.device
-        Where the batches go.
-    loaders : int
-        Processes that decode; 0 for this one.
-    group : Group
-        The processes that share every batch, and which of them this is.
-
-    Raises
-    ------
-    HarnessError
-        If a batch has fewer images than there are processes to share it.
+    of processes that decode (`loaders`, 0 for this one) nor what was asked for before has
+    a say.  Each process of a `group` gets its share of every batch.
     """
 
     def __init__(
@@ -192,27 +166,7 @@ class FolderBatches:
         return -(-len(self._split) // self.phase(epoch).batch_size)
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return this process's share of one batch.
-
-        Parameters
-        ----------
-        epoch : int
-            From 1.
-        step : int
-            From 0.
-
-        Returns
-        -------
-        images : Tensor
-            float32 in [0, 1], shape (B, 3, crop, crop), channels-last, on the device.
-        labels : Tensor
-            int64, shape (B,).
-
-        Raises
-        ------
-        HarnessError
-            If an image cannot be read, or a process that decodes was killed.
-        """
+        """Return this process's share of one batch, as `BatchSource.batch`."""
         if self._next != (epoch, step):
             self._coming = self._begin(epoch, step)
         self._next = None
@@ -231,31 +185,13 @@ class FolderBatches:
         self._coming, self._next = iter(()), None
 
     def _begin(self, epoch: int, step: int) -> Iterator[Any]:
-        """Start to decode, or leave no process behind."""
-        others = set(active_children())
-        try:
-            return iter(self._loader(epoch, step))
-        except BaseException as error:
-            # they ignore what Python would end them with, and wait for it
-            for child in set(active_children()) - others:
-                child.kill()
-            # the loader that was not made whole ends with an error of its own
-            with redirect_stderr(None):
-                clear_frames(error.__traceback__)
-            if not isinstance(error, (OSError, RuntimeError)):
-                raise
-            raise HarnessError(
-                f"the processes that decode images cannot be started: {error}; {_ADVICE}"
-            ) from error
-
-    def _loader(self, epoch: int, step: int) -> "DataLoader[Any]":
-        """Return what decodes the batches of an epoch from a step on."""
+        """Start to decode the batches of an epoch from a step on."""
         phase = self.phase(epoch)
         order = torch.randperm(len(self._split), generator=generator(self._seed, "shuffle", epoch))
         batches = order.split(phase.batch_size)[step:]
         own = [rows[self._group.rank :: self._group.count].tolist() for rows in batches]
         decoder = Decoder(phase.crop, phase.resize, flip=self._facts.flip)
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             _Images(self._split, decoder, self._seed, epoch),
             batch_sampler=own,
             collate_fn=_stack,
@@ -266,6 +202,16 @@ class FolderBatches:
             # else it would draw from the global one
             generator=torch.Generator(),
         )
+        others = set(active_children())
+        try:
+            return iter(loader)
+        except (OSError, RuntimeError) as error:
+            # they ignore what Python would end them with, and wait for it
+            for child in set(active_children()) - others:
+                child.kill()
+            raise HarnessError(
+                f"the processes that decode images cannot be started: {error}; {_ADVICE}"
+            ) from error
 
 
 class _Images(Dataset[Any]):
@@ -308,121 +254,3 @@ def _begin_process(_: int) -> None:
 def _end_process(error: Exception, _: object) -> None:
     os.write(2, f"a process that decodes images ends: {error}\n".encode())
     os._exit(1)
-
-
-class EvaluationStore(Protocol):
-    """Images that can be attacked."""
-
-    @property
-    def labels(self) -> Tensor:
-        """True classes, int64 on the device, shape (N,)."""
-
-    @property
-    def indices(self) -> NDArray[np.int64]:
-        """Positions in the official split, shape (N,)."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape of one image, (channels, height, width)."""
-
-    def __len__(self) -> int: ...
-
-    def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images `start` to `stop`, unaugmented, with their labels.
-
-        Returns
-        -------
-        images : Tensor
-            float32 in [0, 1], shape (B, channels, height, width), channels-last.
-        labels : Tensor
-            int64, shape (B,).
-        """
-
-
-class FolderStore:
-    """A split of image files, cut from the middle and decoded on demand.
-
-    Parameters
-    ----------
-    split : FileSplit
-        Files and labels.
-    facts : DatasetFacts
-        Its size is what is cut, in pixels.
-    device : torch.device
-        Where the images go.
-    loaders : int
-        Threads that decode; 0 for none beside this one.
-    """
-
-    def __init__(
-        self,
-        split: FileSplit,
-        facts: DatasetFacts,
-        device: torch.device,
-        loaders: int,
-    ) -> None:
-        self.labels = torch.from_numpy(split.labels).to(device)
-        self.indices = split.indices
-        self._split, self._facts, self._device = split, facts, device
-        self._loaders = max(loaders, 1)
-        self._decoder = Decoder(facts.size)
-
-    def __len__(self) -> int:
-        return len(self._split)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape of one image, (channels, height, width)."""
-        return self._facts.channels, self._facts.size, self._facts.size
-
-    def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images `start` to `stop` and their labels, as `EvaluationStore.plain`.
-
-        Raises
-        ------
-        HarnessError
-            If an image cannot be read.
-        """
-        rows = range(len(self))[start:stop]
-        # PIL decodes without holding Python's lock
-        with ThreadPoolExecutor(self._loaders) as pool:
-            pixels = list(pool.map(lambda row: self._decoder.middle(self._split.path(row)), rows))
-        together = torch.from_numpy(np.stack(pixels)).to(self._device)
-        return to_float(together), self.labels[start:stop]
-
-
-class StorePart:
-    """Some images of a store that lie side by side, as a store.
-
-    Parameters
-    ----------
-    store : EvaluationStore
-        All images.
-    start, stop : int
-        Where the part begins and ends.
-    """
-
-    def __init__(self, store: EvaluationStore, start: int, stop: int) -> None:
-        self.labels = store.labels[start:stop]
-        self.indices = store.indices[start:stop]
-        self.image_shape = store.image_shape
-        self._store, self._start = store, start
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images `start` to `stop` of the part, unaugmented, with their labels."""
-        return self._store.plain(self._start + start, self._start + min(stop, len(self)))
-
-
-def open_store(
-    split: Split | FileSplit, facts: DatasetFacts, device: torch.device, loaders: int
-) -> EvaluationStore:
-    """Return a split as evaluation takes it, whatever its form.
-
-    `loaders` threads decode files; images in memory need none.
-    """
-    if isinstance(split, FileSplit):
-        return FolderStore(split, facts, device, loaders)
-    return ImageStore(split, facts, device)

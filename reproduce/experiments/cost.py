@@ -16,15 +16,7 @@ _FLOAT = 4
 
 
 class Speed(NamedTuple):
-    """How long one forward pass of one image takes: `latency` + operations / `throughput`.
-
-    Attributes
-    ----------
-    latency : float
-        Seconds an image that do not depend on the network's width.
-    throughput : float
-        Operations a second beyond that.
-    """
+    """How long one forward pass of one image takes: `latency` (s) + operations / `throughput`."""
 
     latency: float
     throughput: float
@@ -38,12 +30,6 @@ class Speed(NamedTuple):
 # (Table 3), which at the authors' 36 passes a training image and 42 a validation image
 # are 194, 324 and 519 microseconds a pass; this line meets the first and the last.
 PAPER_V100 = Speed(latency=191e-6, throughput=40.5e12)
-
-
-class _Layer(NamedTuple):
-    parameters: int
-    # multiply-adds of one image
-    products: int
 
 
 def parameters(architecture: str, facts: DatasetFacts) -> int:
@@ -99,8 +85,8 @@ def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float
         return 1.0
     crops = [phase.crop for phase in phases for _ in range(phase.epochs)]
     name = spec.parsed.architecture
-    cut = replace(facts, size=crops[epoch - 1])
-    return forward_operations(name, cut) / forward_operations(name, facts)
+    cropped = replace(facts, size=crops[epoch - 1])
+    return forward_operations(name, cropped) / forward_operations(name, facts)
 
 
 def step_passes(spec: TrainingSpec, epoch: int) -> int:
@@ -177,6 +163,12 @@ def training_bytes(spec: TrainingSpec, facts: DatasetFacts) -> int:
 def evaluation_bytes(spec: AttackSpec, facts: DatasetFacts) -> int:
     """Return at most how much disk a record takes: some bytes an image, and its summary."""
     return (spec.images or facts.test) * (11 + facts.top5) + 3_000
+
+
+class _Layer(NamedTuple):
+    parameters: int
+    # multiply-adds of one image
+    products: int
 
 
 def _layers(shape: Architecture, facts: DatasetFacts) -> Iterator[_Layer]:

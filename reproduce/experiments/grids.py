@@ -10,7 +10,7 @@ from reproduce.config.fields import Checkpoint
 from reproduce.config.grids import AttackTable, ComparisonTable, Curves, Grid, TuningTable
 from reproduce.config.schema import Config, PGDAttack
 from reproduce.core.errors import HarnessError
-from reproduce.experiments.spec import thin_cell
+from reproduce.experiments.spec import zeta_source
 from reproduce.paper.published import published
 from reproduce.registry import parse_architecture
 
@@ -37,20 +37,10 @@ class PublishedEvaluation:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table or figure: what it is called, which metrics it shows, what it is made from.
+    """A table or figure: its name and heading, a table's metrics, and what it is made from.
 
-    Attributes
-    ----------
-    name, title : str
-        The name of its target, and its heading.
-    metrics : tuple of str
-        The metrics of a table.
-    evaluations : tuple of Evaluation
-        The attacked checkpoints.
-    cells : tuple of Cell
-        Every training run behind it, those first that others are made from.
-    published : tuple of PublishedEvaluation
-        The attacked checkpoints that come from elsewhere.
+    `cells` are all training runs behind it, those first that others need; `published` are the
+    attacks on checkpoints from elsewhere.
     """
 
     name: str
@@ -63,11 +53,8 @@ class Experiment:
 
 def training_runs(config: Config, cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Return cells and the runs they need trained first, each once, those first."""
-    found: dict[Cell, None] = {}
-    for cell in cells:
-        thin = thin_cell(config, cell)
-        found |= {run: None for run in (thin, cell) if run is not None}
-    return tuple(found)
+    runs = [run for cell in cells for run in (zeta_source(config, cell), cell) if run is not None]
+    return tuple(dict.fromkeys(runs))
 
 
 def grid_cells(grid: Grid) -> list[Cell]:
@@ -92,7 +79,7 @@ def attack_table_cells(grid: AttackTable) -> list[Cell]:
 
 
 def untuned_cells(grid: TuningTable, architecture: str) -> list[Cell]:
-    """Return the runs of one network that take lambda over from the thin one."""
+    """Return the runs of one network with the lambda that was tuned for the narrow one."""
     return [Cell(grid.dataset, architecture, "trades", grid.untuned, seed) for seed in grid.seeds]
 
 
@@ -131,7 +118,7 @@ def _tuning_evaluations(config: Config, grid: TuningTable) -> list[Evaluation]:
         )
         for cell in runs
     ]
-    # the thin networks stand in the table as well: their tuning is part of the cost
+    # narrow networks that zeta is measured from are in the table too: tuning them is a cost
     return [
         Evaluation(cell, config.eval.checkpoint, "pgd20", seed=0)
         for cell in training_runs(config, cells)
@@ -172,27 +159,6 @@ def example_evaluations(config: Config) -> tuple[Evaluation, Evaluation] | None:
     return None
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table's heading, its metrics, and what turns its grid into attacks."""
-
-    title: str
-    metrics: tuple[str, ...]
-    evaluations: Callable[[Config, Any], list[Evaluation]]
-
-
-_THREE = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
-_IMAGENET = ("robust_accuracy", "top5_natural_accuracy", "perturbation_stability")
-TABLES = {
-    "table1": Table("The three metrics by lambda and width", _THREE, _grid_evaluations),
-    "table2": Table("Robust accuracy under different attacks", _THREE[:1], _attack_evaluations),
-    "table3": Table("Strategies of tuning lambda", _THREE[:1], _tuning_evaluations),
-    "table4": Table("Comparison under AutoAttack", _THREE[:1], comparison_evaluations),
-    "table5": Table("Fast adversarial training on ImageNet", _IMAGENET, _grid_evaluations),
-    "table6": Table("Adversarial weight perturbation by lambda", _THREE, _grid_evaluations),
-}
-
-
 def curve_cells(grid: Curves) -> list[Cell]:
     """Return every training run of a figure that follows training, by lambda, width and seed."""
     return [
@@ -204,20 +170,12 @@ def curve_cells(grid: Curves) -> list[Cell]:
 
 
 def traced_cells(grid: TuningTable) -> list[Cell]:
-    """Return the runs whose traces show what WAR does: WAR's, and those it is held against."""
+    """Return the runs whose traces show what WAR does: WAR's, and those they are compared with."""
     return [
         cell
         for architecture in grid.architectures
         for cell in (*war_cells(grid, architecture), *untuned_cells(grid, architecture))
     ]
-
-
-def _no_cells(_: ComparisonTable) -> list[Cell]:
-    return []
-
-
-def _no_evaluations(_: Config, __: Curves) -> list[Evaluation]:
-    return []
 
 
 def _set_evaluations(config: Config, grid: Curves) -> list[Evaluation]:
@@ -227,32 +185,37 @@ def _set_evaluations(config: Config, grid: Curves) -> list[Evaluation]:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure's title, and what turns its grid into training runs and into attacks."""
+class _Kind:
+    """An experiment's heading, and what turns its grid into attacks or into training runs."""
 
     title: str
-    cells: Callable[[Any], list[Cell]]
-    evaluations: Callable[[Config, Any], list[Evaluation]]
+    evaluations: Callable[[Config, Any], list[Evaluation]] | None = None
+    metrics: tuple[str, ...] = ()
+    cells: Callable[[Any], list[Cell]] | None = None
 
 
-def _curves(title: str) -> Figure:
-    return Figure(title, curve_cells, _no_evaluations)
-
-
+_THREE = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
+_IMAGENET = ("robust_accuracy", "top5_natural_accuracy", "perturbation_stability")
+TABLES = {
+    "table1": _Kind("The three metrics by lambda and width", _grid_evaluations, _THREE),
+    "table2": _Kind("Robust accuracy under different attacks", _attack_evaluations, _THREE[:1]),
+    "table3": _Kind("Strategies of tuning lambda", _tuning_evaluations, _THREE[:1]),
+    "table4": _Kind("Comparison under AutoAttack", comparison_evaluations, _THREE[:1]),
+    "table5": _Kind("Fast adversarial training on ImageNet", _grid_evaluations, _IMAGENET),
+    "table6": _Kind("Adversarial weight perturbation by lambda", _grid_evaluations, _THREE),
+}
 _BOTH = "Natural risk and robust regularisation during training"
 FIGURES = {
-    "figure1": _curves(_BOTH),
-    "figure2": Figure(
-        "Robust images are the correct and stable ones", curve_cells, _set_evaluations
+    "figure1": _Kind(_BOTH, cells=curve_cells),
+    "figure2": _Kind("Robust images are the correct and stable ones", _set_evaluations),
+    "figure3": _Kind(
+        "The three metrics over epochs, and at the best epoch by width", cells=curve_cells
     ),
-    "figure3": _curves("The three metrics over epochs, and at the best epoch by width"),
-    "figure4": _curves("Local Lipschitz constant during training"),
-    "figure6": Figure(
-        "Natural accuracy and stability of trained networks", _no_cells, comparison_evaluations
-    ),
-    "figure7": _curves(f"{_BOTH}, by lambda"),
-    "figure8": _curves(f"{_BOTH}, by lambda"),
-    "figure9": _curves(f"{_BOTH}, by lambda"),
+    "figure4": _Kind("Local Lipschitz constant during training", cells=curve_cells),
+    "figure6": _Kind("Natural accuracy and stability of trained networks", comparison_evaluations),
+    "figure7": _Kind(f"{_BOTH}, by lambda", cells=curve_cells),
+    "figure8": _Kind(f"{_BOTH}, by lambda", cells=curve_cells),
+    "figure9": _Kind(f"{_BOTH}, by lambda", cells=curve_cells),
 }
 
 
@@ -272,34 +235,21 @@ def figure_names(config: Config) -> tuple[str, ...]:
 
 
 def find_experiment(config: Config, name: str) -> Experiment:
-    """Return an experiment by name.
-
-    Raises
-    ------
-    HarnessError
-        If the configuration has none of that name.
-    """
+    """Return an experiment by name; HarnessError if the configuration has none of that name."""
     known = experiment_names(config)
     if name not in known:
         raise _absent("experiment", name, known)
-    grid = getattr(config.experiments, name)
-    followed = FIGURES[name].cells(grid) if name in FIGURES else []
-    kind = TABLES[name] if name in TABLES else FIGURES[name]
-    evaluations = tuple(dict.fromkeys(kind.evaluations(config, grid)))
-    cells = training_runs(config, chain(followed, (item.cell for item in evaluations)))
+    grid, kind = getattr(config.experiments, name), {**TABLES, **FIGURES}[name]
+    attacks = [] if kind.evaluations is None else kind.evaluations(config, grid)
+    followed = [] if kind.cells is None else kind.cells(grid)
+    cells = training_runs(config, chain(followed, (item.cell for item in attacks)))
     published = published_evaluations(grid) if isinstance(grid, ComparisonTable) else ()
-    metrics = TABLES[name].metrics if name in TABLES else ()
-    return Experiment(name, kind.title, metrics, evaluations, cells, published)
+    evaluations = tuple(dict.fromkeys(attacks))
+    return Experiment(name, kind.title, kind.metrics, evaluations, cells, published)
 
 
 def find_table(config: Config, name: str) -> Experiment:
-    """Return a table by name.
-
-    Raises
-    ------
-    HarnessError
-        If the configuration has no table of that name.
-    """
+    """Return a table by name; HarnessError if the configuration has none of that name."""
     known = table_names(config)
     if name not in known:
         raise _absent("table", name, known)

@@ -27,8 +27,8 @@ def evenly(frame: pd.DataFrame, every: int) -> pd.DataFrame:
     return kept
 
 
-def thinned(frame: pd.DataFrame, every: int) -> pd.DataFrame:
-    """Return a trace as it is published: of every so many rows, of the last epoch all.
+def subsampled(frame: pd.DataFrame, every: int) -> pd.DataFrame:
+    """Return a trace as it is published: every so many rows, and all of the last epoch.
 
     What is measured from the last epoch, WAR's zeta and the final lambda, stays exact.
     """
@@ -48,25 +48,14 @@ def read_trace(path: Path, cell: Cell) -> pd.DataFrame:
     Raises
     ------
     HarnessError
-        If it is damaged, saying how it is made again.
+        If it is damaged, naming the command that writes it anew.
     """
     try:
         frame = pd.read_parquet(path)
-    # pyarrow's errors, and what pandas raises of the description that it keeps in the file
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        MemoryError,
-        RuntimeError,
-    ) as error:
-        raise HarnessError(f"{path} is damaged; `reproduce train {cell}` makes it again") from error
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{path} is damaged; `reproduce train {cell}` makes it anew") from error
     if missing := {*TRACE_COLUMNS} - {*frame.columns}:
         raise HarnessError(f"{path} lacks {', '.join(sorted(missing))}; it is no trace of a run")
-    if not all(pd.api.types.is_numeric_dtype(frame[name]) for name in TRACE_COLUMNS):
-        raise HarnessError(f"{path} is damaged; `reproduce train {cell}` makes it again")
     return frame
 
 
@@ -76,21 +65,12 @@ def write_epochs(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_epochs(path: Path, cell: Cell, measured: range) -> pd.DataFrame:
-    """Read the metrics of a finished run, as `write_epochs` wrote them.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    cell : Cell
-        The run.
-    measured : range
-        The epochs that the run was measured after, up to its last.
+    """Read the metrics of a finished run that was measured after these epochs.
 
     Raises
     ------
     HarnessError
-        If the file is damaged, saying how it is made again.
+        If the file is damaged, saying how to get it back.
     """
     try:
         frame = pd.read_csv(path).astype("float64")
@@ -101,6 +81,6 @@ def read_epochs(path: Path, cell: Cell, measured: range) -> pd.DataFrame:
         late = f" measured from {measured[0]} on" if measured[0] > 1 else ""
         raise HarnessError(
             f"{path} is damaged or not of {measured[-1]} epochs{late}; delete it, and "
-            f"`reproduce train {cell}` makes it again"
+            f"`reproduce train {cell}` makes it anew"
         )
     return frame

@@ -88,16 +88,9 @@ def measured_epochs(train: Train) -> range:
 def piecewise_rate(points: Sequence[tuple[float, float]], epoch: int, step: int, of: int) -> float:
     """Return the learning rate of one iteration, on straight lines between points.
 
-    Parameters
-    ----------
-    points : sequence of (float, float)
-        Epochs that are over and the rate then, in rising order; before the first and
-        after the last the rate stays what it is there.
-    epoch, step : int
-        The epoch, from 1, and the step in it, from 0.
-    of : int
-        Steps of this epoch.  Like Fast-AT's code the rate is that of the end of the
-        step, so the first step of a ramp from 0 does move.
+    A point is a number of finished epochs and the rate then; before the first and after the
+    last the rate is theirs.  Like in Fast-AT's code it is the rate at the end of the step, so
+    the first step of a ramp from 0 does move.
 
     Examples
     --------

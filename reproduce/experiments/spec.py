@@ -89,7 +89,6 @@ class AttackSpec(Spec):
     images: int | None
     """Number of test images; None for all."""
     precision: Literal["float32", "float64", "tf32"] = "float32"
-    """What is computed in."""
     shard: int | None = None
     """Images that share a seed; None where every image has its own."""
     package: str | None = None
@@ -112,13 +111,7 @@ def checkpoints(train: Train) -> tuple[Checkpoint, ...]:
 
 
 def training_spec(config: Config, cell: Cell) -> TrainingSpec:
-    """Resolve how a cell is trained.
-
-    Raises
-    ------
-    HarnessError
-        If its method trains with extra images and there are none for its data set.
-    """
+    """Resolve how a cell is trained; HarnessError if its settings or parts do not go together."""
     method = METHODS[cell.method]
     check_cell(cell)
     train, facts = config.train_of(cell.method), dataset_facts(cell.dataset)
@@ -135,12 +128,12 @@ def training_spec(config: Config, cell: Cell) -> TrainingSpec:
         **_crop(config, cell.dataset),
     }
     if method.lambda_rule == "war":
-        thin = thin_cell(config, cell)
-        # with a zeta that is given the thin network plays no part
-        read = {"zeta", "alpha"} if thin is None else None
+        source = zeta_source(config, cell)
+        # with a zeta that is given the narrow network plays no part
+        read = {"zeta", "alpha"} if source is None else None
         settings["war"] = config.war.model_dump(include=read)
-        if thin is not None:
-            settings["thin"] = training_spec(config, thin).digest
+        if source is not None:
+            settings["thin"] = training_spec(config, source).digest
     if method.weight_perturbation == "awp":
         settings["awp"] = config.awp.model_dump()
     if method.batches == "mixed":
@@ -155,7 +148,7 @@ def _crop(config: Config, dataset: str) -> dict[str, int]:
     return {"crop": config.data.imagenet_crop} if folder else {}
 
 
-def thin_cell(config: Config, cell: Cell) -> Cell | None:
+def zeta_source(config: Config, cell: Cell) -> Cell | None:
     """Return the run that a cell's zeta is measured from; None if it needs none."""
     war = config.war
     if METHODS[cell.method].lambda_rule != "war" or war.zeta != "measured":
@@ -168,10 +161,7 @@ def evaluation_spec(
 ) -> EvaluationSpec:
     """Resolve how a checkpoint is attacked.
 
-    Raises
-    ------
-    HarnessError
-        If the configuration has no attack of that name, or trains no such checkpoint.
+    HarnessError if the configuration has no such attack or trains no such checkpoint.
     """
     if checkpoint == "best-val" and not config.train.holdout:
         raise HarnessError(
@@ -192,13 +182,7 @@ def evaluation_spec(
 
 
 def find_attack(config: Config, name: str) -> Attack:
-    """Return an attack of the configuration.
-
-    Raises
-    ------
-    HarnessError
-        If it has none of that name.
-    """
+    """Return an attack of the configuration; HarnessError if it has none of that name."""
     if name not in config.eval.attacks:
         known = ", ".join(config.eval.attacks)
         raise HarnessError(f"unknown attack {name!r}; the configuration has: {known}")
@@ -208,11 +192,7 @@ def find_attack(config: Config, name: str) -> Attack:
 def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpec:
     """Resolve how any network is attacked, on images of a data set.
 
-    Raises
-    ------
-    HarnessError
-        If the configuration has no attack of that name, or it asks for more images
-        than there are.
+    HarnessError if the configuration has no such attack, or it asks for more images than there are.
     """
     attack = find_attack(config, name)
     if attack.images and attack.images > (config.data.test_images or attack.images):
@@ -223,7 +203,7 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpe
     settings = {
         "schema_version": SCHEMA,
         "name": name,
-        # the radius stands beside it
+        # the radius has a key of its own
         "attack": attack.model_dump(exclude={"epsilon", *attack.idle}),
         "epsilon": config.eval.epsilon_of(name),
         "seed": seed,
@@ -238,7 +218,7 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpe
 
 
 def protocol_digest(config: Config, experiment: str) -> str:
-    """Fingerprint everything that the text of a table depends on beside its records."""
+    """Fingerprint everything but the records that the text of a table depends on."""
     others = {"machine", "results", "experiments", "lemma"}
     settings = config.model_dump(mode="json", exclude=others)
     settings["data"] = {key: settings["data"][key] for key in _IMAGES}

@@ -1,25 +1,23 @@
-"""From an architecture's name to an initialised network."""
+"""Networks: built by name, with weights from files, or made by the user's own module."""
 
 import hashlib
 import importlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from reproduce.core.errors import HarnessError, brief
+from reproduce.core.errors import HarnessError, named
 from reproduce.core.files import (
     SAVE_WEIGHTS,
-    StandIn,
     expect_file,
     read_tensors,
     sha256_of_file,
@@ -54,6 +52,13 @@ def build_model(architecture: str, facts: DatasetFacts, seed: int = 0) -> nn.Mod
     ------
     HarnessError
         If the architecture is unknown, or made for images of another kind.
+
+    Examples
+    --------
+    >>> from reproduce.registry import dataset_facts
+    >>> model = build_model("wrn-10-1", dataset_facts("cifar10"))
+    >>> model(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
     shape = parse_architecture(architecture)
     facts.check_architecture(shape)
@@ -89,8 +94,12 @@ _WRAPPERS = {"_orig_mod", "module", "model", "_model", "net", "network", "backbo
 _UNUSED = ("sub_block1.", "n_averaged")
 # where files that hold other weights too (averaged, a teacher's) keep the network's own
 _PLAIN = ("state_dict", "model_state_dict", "model", "net")
+# how far within mappings a state dict is looked for
 _DEEPEST = 3
-_WHOLE = "attack the whole with --model package.module:attribute"
+_LAYERS = (
+    "if that normalises the images or changes them otherwise, attack the whole with "
+    f"--model package.module:attribute, else {SAVE_WEIGHTS}"
+)
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
@@ -107,13 +116,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, st
 def read_weights(path: Path) -> Any:
     """Read what a file holds, ours (.safetensors) or a published one (.pt, .pth).
 
-    Which it is, its content says.  Files are read as plain tensors; one that would
-    run code is refused, and an object beside the tensors is read as a `StandIn`.
-
-    Raises
-    ------
-    HarnessError
-        If the file is missing, something else or cut short.
+    Which it is, its content says.  A file that would run code is refused; objects beside
+    the tensors are passed over.
     """
     expect_file(path)
     with path.open("rb") as handle:
@@ -122,10 +126,8 @@ def read_weights(path: Path) -> Any:
         return read_tensors(path, stand_ins=True)
     try:
         return dict(load_file(path))
-    # of a dtype that torch does not have
-    except (SafetensorError, OSError, LookupError, AttributeError, ValueError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise HarnessError(f"checkpoint {path} is cut short or damaged: {reason}") from error
+    except Exception as error:  # of a damaged header there are many
+        raise HarnessError(f"checkpoint {path} is cut short or damaged: {named(error)}") from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -145,13 +147,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
     content = read_weights(path)
     found = dict(_state_dicts(content))
     if not found:
-        raise HarnessError(f"checkpoint {path} holds {_nothing(content)}")
+        inside = content if isinstance(content, Mapping) else {"": content}
+        kinds = [f"{key} {type(value).__name__}".strip() for key, value in inside.items()]
+        raise HarnessError(
+            f"checkpoint {path} holds no state dict of tensors alone but "
+            f"{', '.join(kinds[:5]) or 'nothing'}; {SAVE_WEIGHTS}"
+        )
     fitting, problems = {}, {}
     for place, state in found.items():
-        named = _under_names_of(expected, state)
-        problem = _mismatch(expected, named)
+        renamed = _under_names_of(expected, state)
+        problem = _mismatch(expected, renamed)
         if problem is None:
-            fitting[place] = named
+            fitting[place] = renamed
         else:
             problems[place] = problem
     if not fitting:
@@ -161,14 +168,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
     chosen = own if len(own) == 1 else list(fitting)
     if len(chosen) > 1:
         raise HarnessError(
-            f"checkpoint {path} holds several networks' weights, {', '.join(map(brief, chosen))}; "
+            f"checkpoint {path} holds several networks' weights, {', '.join(map(repr, chosen))}; "
             f"save those to be attacked alone"
         )
     try:
         model.load_state_dict(fitting[chosen[0]])
     except RuntimeError as error:  # quantised, sparse or without values
-        reason = " ".join(str(error).split())
-        raise HarnessError(f"checkpoint {path} cannot be loaded: {reason}") from error
+        raise HarnessError(f"checkpoint {path} cannot be loaded: {error}") from error
 
 
 def _state_dicts(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -185,23 +191,6 @@ def _state_dicts(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
             waiting += [((*keys, key), one) for key, one in value.items()]
 
 
-def _nothing(content: Any) -> str:
-    """Say what a file holds in place of a state dict."""
-    inside = [content, *content.values()] if isinstance(content, Mapping) else [content]
-    for value in inside:
-        if isinstance(value, StandIn) and value.network:
-            return f"a pickled network, {value.name}, which is code; {SAVE_WEIGHTS}"
-    if not isinstance(content, Mapping):
-        return f"no state dict of tensors but {_kind(content)}"
-    others = [item for item in content.items() if not isinstance(item[1], Tensor)]
-    kinds = [f"{brief(key)} {_kind(value)}" for key, value in others[:5]]
-    return f"no state dict of tensors alone; it has {', '.join(kinds) or 'nothing'}"
-
-
-def _kind(value: object) -> str:
-    return value.name if isinstance(value, StandIn) else type(value).__name__
-
-
 def _bare(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
@@ -215,51 +204,34 @@ def _under_names_of(
     """
     names = {_bare(key): key for key in expected}
     used = {key: value for key, value in state.items() if not _bare(key).startswith(_UNUSED)}
-    named = {
+    renamed = {
         key if key in expected else names.get(_bare(key), key): value for key, value in used.items()
     }
-    named = named if len(named) == len(used) else used
     # published files of old PyTorch versions lack the counters, which nothing reads
     counters = {key: value for key, value in expected.items() if key.endswith("_batches_tracked")}
-    return {**counters, **named}
+    return {**counters, **(renamed if len(renamed) == len(used) else used)}
 
 
 def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
     """Name the first tensor that is missing, too many or of another kind; None if all fit."""
+    missing = next((key for key in expected if key not in found), None)
+    if missing is not None:
+        inner = next((key for key in found if key.endswith(f".{missing}")), None)
+        if inner is None:
+            return f"is of another architecture: it has no {missing}"
+        return f"has {inner} where {missing} is expected, in a layer around it: {_LAYERS}"
+    extra = next((key for key in found if key not in expected), None)
+    if extra is not None:
+        if extra.partition(".")[0] in {key.partition(".")[0] for key in expected}:
+            return f"is of another architecture: it has {extra}, which the network lacks"
+        return f"has {extra} beside the network's tensors: {_LAYERS}"
     for key, value in expected.items():
-        if key not in found:
-            return _missing(key, expected, found)
         if value.shape != found[key].shape:
             shapes = f"{list(found[key].shape)}, expected {list(value.shape)}"
             return f"is of another architecture: {key} has shape {shapes}"
         if value.is_floating_point() != found[key].is_floating_point():
             return f"cannot be loaded: {key} is {found[key].dtype}, expected real numbers"
-    extra = next((key for key in found if key not in expected), None)
-    if extra is None:
-        return None
-    if _bare(extra) in expected:
-        return f"has {_bare(extra)} twice, also as {extra}; {SAVE_WEIGHTS}"
-    if _bare(extra).partition(".")[0] in {key.partition(".")[0] for key in expected}:
-        return f"is of another architecture: it has {extra}, which the network lacks"
-    return (
-        f"has {extra} beside the network's tensors: if that layer normalises the images or "
-        f"changes them otherwise, {_WHOLE}, else {SAVE_WEIGHTS}"
-    )
-
-
-def _missing(key: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Say what may be there in place of a tensor of the network."""
-    alike = [name for name in found if _bare(name) == key]
-    if len(alike) > 1:
-        return f"has {key} several times, as {', '.join(alike)}; {SAVE_WEIGHTS}"
-    for prefix in (name.removesuffix(key) for name in found if name.endswith(f".{key}")):
-        if all(f"{prefix}{name}" in found for name, value in expected.items() if value.ndim):
-            return (
-                f"has names that begin with {prefix!r} ({prefix}{key}, expected {key}): if what "
-                f"stands around the network there normalises the images or changes them otherwise, "
-                f"{_WHOLE}, else {SAVE_WEIGHTS}"
-            )
-    return f"is of another architecture: it has no {key}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -302,17 +274,8 @@ class ModelSource:
     def load(self, facts: DatasetFacts | None = None) -> nn.Module:
         """Return the network, on the CPU.
 
-        Parameters
-        ----------
-        facts : DatasetFacts, optional
-            Of the data set as it was prepared: a folder says itself how many classes
-            it has.
-
-        Raises
-        ------
-        HarnessError
-            If the checkpoint cannot be read or is of another architecture, or the
-            import path leads to no network.
+        `facts` are those of the data set as it was prepared: a folder says itself how many
+        classes it has.
         """
         if self.zoo is not None:
             return self.zoo.load()
@@ -331,11 +294,6 @@ class ModelSource:
         code it covers the weights, the file of the module named and those of the
         classes the network is made of; functions that those import from elsewhere it
         does not see.
-
-        Raises
-        ------
-        HarnessError
-            As `load`.
         """
         if self.zoo is not None:
             return self.zoo.fingerprint()
@@ -357,46 +315,35 @@ class ModelSource:
 
 
 def _import_model(path: str) -> nn.Module:
-    """Import what a path names and call it if it is no network yet."""
-    name, colon, attribute = path.partition(":")
-    if not (name and colon and attribute):
+    """Import what a path names, and call it if it is no network yet."""
+    name, _, attribute = path.partition(":")
+    if not (name and attribute):
         raise HarnessError(f"model {path!r}: expected package.module:attribute")
     # as `python -m` does: code beside the user is found
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise HarnessError(
-            f"model {path!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+    module = _of_the_user(path, "cannot be imported", lambda: importlib.import_module(name))
     if not hasattr(module, attribute):
         raise HarnessError(f"model {path!r}: {name} has no {attribute!r}")
-    model = found = getattr(module, attribute)
-    if isinstance(found, type) or (callable(found) and not isinstance(found, nn.Module)):
-        try:
-            model = found()
-        except (Exception, SystemExit) as error:
-            raise HarnessError(
-                f"model {path!r} cannot be called without arguments: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+    model = getattr(module, attribute)
+    if callable(model) and not isinstance(model, nn.Module):
+        model = _of_the_user(path, "cannot be called without arguments", model)
     if not isinstance(model, nn.Module):
         raise HarnessError(f"model {path!r} gives a {type(model).__name__}, not a torch.nn.Module")
-    _check_values(path, model)
+    for key, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise HarnessError(f"model {path!r}: its {key} is a {kind}, not a tensor")
+        if is_lazy(value) or value.is_meta:
+            raise HarnessError(f"model {path!r}: its {key} has no values yet")
     return model
 
 
-def _check_values(path: str, model: nn.Module) -> None:
-    """Refuse a network whose weights cannot be told apart, or frozen."""
-    for key, value in [*model.state_dict().items(), *model.named_parameters()]:
-        if not isinstance(value, Tensor):
-            problem = f"a {type(value).__name__}, not a tensor"
-        elif is_lazy(value) or value.is_meta:
-            problem = "without values: return a network that has its weights"
-        elif isinstance(value, nn.Parameter) and value.is_inference():
-            problem = "an inference tensor: make the network outside of torch.inference_mode"
-        else:
-            continue
-        raise HarnessError(f"model {path!r}: its {key} is {problem}")
+def _of_the_user(path: str, problem: str, call: Callable[[], Any]) -> Any:
+    """Run the user's code and name its error."""
+    try:
+        return call()
+    except (Exception, SystemExit) as error:
+        kind = type(error).__name__
+        raise HarnessError(f"model {path!r} {problem}: {kind}: {error}") from error

@@ -1,6 +1,8 @@
 """Training objectives: natural risk, robust regularisation, and the attack between them.
 
-A module an objective; its function ``build`` makes it from the training settings.
+To add an objective, write a module here with a subclass of `Objective` and a function ``build``
+that makes it from the training settings, and name the module in a row of
+`reproduce.registry.METHODS`.
 """
 
 from importlib import import_module
@@ -12,12 +14,6 @@ __all__ = ["Objective", "Terms", "build_objective"]
 
 
 def build_objective(name: str, train: Train) -> Objective:
-    """Return the objective of a module of this package, which a row of the methods names.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If there is no such module.
-    """
+    """Return the objective of the module `name` of this package."""
     objective: Objective = import_module(f"reproduce.objectives.{name}").build(train)
     return objective

@@ -33,17 +33,7 @@ class Objective(ABC):
         """Return both terms; the network is in train mode and its BatchNorm statistics move."""
 
     def start(self, images: Tensor, attack: TrainingAttack, stream: torch.Generator) -> Tensor:
-        """Draw where the attack on a batch begins: a small Gaussian step from each image.
-
-        Parameters
-        ----------
-        images : Tensor
-            Images in [0, 1], shape (B, channels, H, W).
-        attack : TrainingAttack
-            The attack's settings.
-        stream : torch.Generator
-            On the device of the images.
-        """
+        """Draw where the attack on a batch begins: a small Gaussian step from each image."""
         noise = torch.empty_like(images).normal_(generator=stream)
         return images + attack.start_sigma * noise
 
@@ -55,12 +45,12 @@ class Objective(ABC):
         attack: TrainingAttack,
         start: Tensor,
     ) -> PGDResult:
-        """Attack a batch in eval mode.
+        """Attack a batch by PGD, with the network in eval mode; its mode is restored.
 
         Parameters
         ----------
         model : torch.nn.Module
-            The network; its mode is restored.
+            Maps images to logits.
         images, labels : Tensor
             Images in [0, 1], shape (B, channels, H, W), and classes, shape (B,).
         attack : TrainingAttack

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reproduce.cell import Cell as Run
 from reproduce.config.load import resolved
@@ -14,7 +14,7 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Experiment, PublishedEvaluation
-from reproduce.experiments.runs import Piece, RunInfo, problem_with, read_run
+from reproduce.experiments.runs import RunInfo, Session, problem_with, read_run
 from reproduce.experiments.spec import attack_spec, evaluation_spec, training_spec
 from reproduce.registry import dataset_facts
 from reproduce.report.format import Cell, count, hours, label
@@ -49,7 +49,7 @@ class RecordInfo(BaseModel):
     digest: str
     seconds: float = 0.0
     data: Images | None = None
-    pieces: tuple[Piece, ...] = ()
+    sessions: tuple[Session, ...] = Field((), alias="pieces")
 
 
 def items_of(experiments: Iterable[Experiment]) -> list[Item]:
@@ -133,7 +133,7 @@ def costs_section(
     for item in items:
         name = item.name if isinstance(item, PublishedEvaluation) else item.cell.id
         by_cell.setdefault(name, ([], []))[1].append(item)
-    devices = {piece.device for piece in _pieces(runs, records) if piece.device}
+    devices = {session.device for session in _sessions(runs, records) if session.device}
     kind = "Device-hours"
     if len(devices) == 1:
         kind = {"cuda": "GPU-hours", "cpu": "Hours of a processor"}.get(devices.pop(), kind)
@@ -162,20 +162,20 @@ def provenance_section(
     config: Config, runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]
 ) -> dict[str, Any]:
     """Gather where the numbers come from: commits, versions, hardware, checksums, commands."""
-    pieces = _pieces(runs, records)
-    commits = Counter(piece.commit or _NO_CHECKOUT for piece in pieces).most_common()
-    dates = sorted(piece.began for piece in pieces if piece.began)
+    sessions = _sessions(runs, records)
+    commits = Counter(session.commit or _NO_CHECKOUT for session in sessions).most_common()
+    dates = sorted(session.began for session in sessions if session.began)
     facts = {
         "Preset": [config.preset],
         "Training runs": [f"{len(runs)}"],
         "Records": [f"{len(records)}, each with the checksum of its own bytes"],
         "Commits": [_commit(name, number) for name, number in commits],
-        "Hardware": list(dict.fromkeys(_hardware(piece) for piece in pieces if piece.name)),
+        "Hardware": list(dict.fromkeys(_hardware(session) for session in sessions if session.name)),
         "Runs began": list(dict.fromkeys((dates[0], dates[-1]))) if dates else [],
     }
     return {
         "facts": {name: lines or ["no run yet"] for name, lines in facts.items()},
-        "versions": _versions(pieces),
+        "versions": _versions(sessions),
         "data": _images(runs, records),
         "models": {
             "name": "models",
@@ -188,14 +188,14 @@ def provenance_section(
             ],
         },
         "configuration": yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True),
-        "commands": _commands(commits[0][0] if commits else _NO_CHECKOUT, pieces),
+        "commands": _commands(commits[0][0] if commits else _NO_CHECKOUT, sessions),
     }
 
 
-def _pieces(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]) -> list[Piece]:
+def _sessions(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]) -> list[Session]:
     """Return every part of the work that one process did at one go."""
-    pieces: list[Piece] = [piece for run in runs.values() for piece in run.pieces]
-    return pieces + [piece for record in records.values() for piece in record.pieces]
+    sessions: list[Session] = [session for run in runs.values() for session in run.sessions]
+    return sessions + [session for record in records.values() for session in record.sessions]
 
 
 def _commit(name: str, number: int) -> str:
@@ -204,16 +204,16 @@ def _commit(name: str, number: int) -> str:
     return f"{plain}{changed} ({count(number, 'piece')} of work)"
 
 
-def _hardware(piece: Piece) -> str:
-    several = f"{piece.processes} × " if piece.processes > 1 else ""
-    return f"{several}{piece.name} ({piece.device})"
+def _hardware(session: Session) -> str:
+    several = f"{session.processes} × " if session.processes > 1 else ""
+    return f"{several}{session.name} ({session.device})"
 
 
-def _versions(pieces: Sequence[Piece]) -> dict[str, Any]:
+def _versions(sessions: Sequence[Session]) -> dict[str, Any]:
     """Return a row a library: the versions that computed something."""
     seen: dict[str, dict[str, None]] = {}
-    for piece in pieces:
-        for name, number in piece.versions.items():
+    for session in sessions:
+        for name, number in session.versions.items():
             seen.setdefault(name, {})[number] = None
     return {
         "name": "versions",
@@ -251,10 +251,10 @@ def _images(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]) -> 
     }
 
 
-def _commands(commit: str, pieces: Sequence[Piece]) -> str:
+def _commands(commit: str, sessions: Sequence[Session]) -> str:
     """Return the commands that make these results again."""
     checkout = [f"git checkout {commit.removesuffix('-dirty')}"] if commit != _NO_CHECKOUT else []
-    gpus = " --resources gpu=1" if any(piece.device == "cuda" for piece in pieces) else ""
+    gpus = " --resources gpu=1" if any(session.device == "cuda" for session in sessions) else ""
     lines = [
         *checkout,
         "make environment && source .venv/bin/activate",

@@ -223,7 +223,7 @@ def _cell_fields(item: Evaluation, run: RunInfo) -> dict[str, Any]:
         "training_seconds": run.seconds,
         "training_hardware": _joined(run.hardware),
         "training_precision": _joined(run.precisions),
-        "training_commit": _joined(session.commit for session in run.pieces),
+        "training_commit": _joined(session.commit for session in run.sessions),
         "training_digest": run.digest,
         "official_data": run.data.official,
         "train_images": run.data.train,

@@ -99,10 +99,11 @@ def _read_run(config: Config, cell: Cell) -> dict[tuple[str, Checkpoint], tuple[
         if run.found.run is None and run.found.damage is None:
             return {}
         raise HarnessError(run.problem or f"{cell} {run.found.problem}")
-    epochs, chosen = run.epochs().set_index("epoch"), run.finished.checkpoint_epochs
+    chosen = run.finished.checkpoint_epochs
+    epochs: dict[str, dict[int, float]] = run.epochs().set_index("epoch").to_dict()
     try:
         return {
-            (metric, name): (chosen[name], float(epochs.at[chosen[name], f"test_{metric}"]))
+            (metric, name): (chosen[name], epochs[f"test_{metric}"][chosen[name]])
             for metric in measured_metrics(cell.method)
             for name in checkpoints(training_spec(config, cell).train)
         }

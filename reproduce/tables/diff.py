@@ -135,7 +135,8 @@ def diff_caveats(results: Results) -> list[str]:
             f"{count} of {len(runs)} training runs computed in TF32, which the paper's V100 lacks"
         )
     imported = runs.loc[runs["imported_from"] != "", "imported_from"]
-    for name, count in imported.value_counts().sort_index().items():
+    for name in sorted(set(imported)):
+        count = int((imported == name).sum())
         caveats.append(f"{count} of {len(runs)} training runs are those of the publication {name}")
     return list(dict.fromkeys(caveats))
 

@@ -6,6 +6,7 @@ under a table is in `notes`; how it is written, in `write`.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reproduce.cell import Cell
 from reproduce.config.grids import AttackTable, ComparisonTable, Grid, TuningTable
@@ -233,7 +234,7 @@ def _published_line(
     keys = {"method": item.name, "architecture": network, "extra_images": about.extra_data}
     key = (item.dataset, about.network or UNKNOWN, item.name, None, item.attack, "robust_accuracy")
     record = results.published.get(item)
-    measured = {} if record is None else record.metrics.as_dict()
+    measured: dict[str, float] = {} if record is None else dict(record.metrics.as_dict())
     entries = [
         *_measured(measured, key),
         single(_paper_comparison(item.dataset, item.name)),
@@ -253,12 +254,10 @@ def _trained_line(item: Evaluation, results: Results) -> tuple[Row, list[Entry]]
     # WAR chooses lambda itself
     lam = "" if method.lambda_rule == "war" else f", λ={cell.lam:g}"
     labels = (f"{method.title}{lam} ({item.checkpoint})", f"{shape.title}-{shape.width:g}")
-    measured = rows_with(results.frame, model=cell.id, checkpoint=item.checkpoint)
+    frame = rows_with(results.frame, model=cell.id, checkpoint=item.checkpoint)
+    measured = {name: values.iloc[0] for name, values in frame.items() if len(values)}
     entries = [
-        *_measured(
-            {} if measured.empty else measured.iloc[0].to_dict(),
-            (*_named(cell), item.attack, "robust_accuracy"),
-        ),
+        *_measured(measured, (*_named(cell), item.attack, "robust_accuracy")),
         single(_paper_comparison(cell.dataset, cell.method, cell.architecture)),
         single(math.nan),
         single(math.nan),
@@ -266,7 +265,7 @@ def _trained_line(item: Evaluation, results: Results) -> tuple[Row, list[Entry]]
     return Row(section, labels, keys, section), entries
 
 
-def _measured(metrics: Mapping[str, float], key: DiffKey) -> list[Entry]:
+def _measured(metrics: Mapping[Any, Any], key: DiffKey) -> list[Entry]:
     """Return natural accuracy and accuracy under attack; empty where nothing is measured."""
     if not metrics:
         return [single(math.nan), single(math.nan, key)]

@@ -16,6 +16,7 @@ from reproduce.paper.published import PublishedModel, published, published_model
 from reproduce.registry import METHODS, dataset_facts
 from reproduce.results.frames import Results
 from reproduce.results.protocol import deviations, table_deviations
+from reproduce.results.reader import Item
 from reproduce.results.statistics import subset_interval
 from reproduce.tables.checkpoints import CheckpointMetrics, selection_bias
 from reproduce.tables.diff import diff_caveats
@@ -33,7 +34,7 @@ def table_notes(
 ) -> list[str]:
     """Return all notes under a table of records; `layout.notes` are those of its layout."""
     methods = list(dict.fromkeys(cell.method for cell in experiment.cells))
-    items = [*experiment.evaluations, *experiment.published]
+    items: list[Item] = [*experiment.evaluations, *experiment.published]
     attacks = list(dict.fromkeys(item.attack for item in items))
     chosen = [item.cell.method for item in experiment.evaluations if item.checkpoint != "last"]
     notes = [

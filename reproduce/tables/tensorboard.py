@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.progress import ProgressBar
 from reproduce.experiments.grids import find_experiment
-from reproduce.experiments.runs import TRACE_COLUMNS
 from reproduce.results.reader import LoadedRun, load_run
 
 # ends the names of our event files: the next call replaces them, and touches no other file
@@ -45,7 +45,7 @@ def write_events(
         If the package tensorboardx is not installed.
     """
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import FileWriter
     except ImportError as error:
         raise HarnessError(
             f"event files need the package tensorboardx ({error}); install it with "
@@ -62,8 +62,9 @@ def write_events(
             charts = _charts(run, every, problems)
             if charts:
                 counts["unfinished" if run.finished is None else "finished"] += 1
-                with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
-                    _write(writer, charts, run.written)
+                with closing(FileWriter(str(folder), filename_suffix=SUFFIX)) as writer:
+                    for frame in charts:
+                        _write(writer, frame, run.written)
             else:
                 counts["absent"] += run.found.damage is None and run.problem is not None
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -72,22 +73,21 @@ def write_events(
     return Written(**counts, problems=tuple(problems))
 
 
-def _charts(run: LoadedRun, every: int | None, problems: list[str]) -> dict[str, pd.Series]:
-    """Return the values of every chart by step; what is damaged is named."""
+def _charts(run: LoadedRun, every: int | None, problems: list[str]) -> list[pd.DataFrame]:
+    """Return frames of points by step, a column a chart; what is damaged is named."""
     if run.found.damage is not None:
         problems.append(f"{run.cell}: {run.found.damage}")
     if run.problem is not None:
-        return {}
+        return []
     trace, epochs = _read(run, run.trace, problems), _read(run, run.epochs, problems)
     step = max(1, math.ceil(len(trace) / MOST)) if every is None else every
-    charts = {}
+    charts = []
     if len(trace):
-        rows = trace.iloc[::step].set_index("iteration")
-        charts |= {f"trace/{name}": rows[name] for name in TRACE_COLUMNS if name != "epoch"}
+        rows = trace.iloc[::step].set_index("iteration").drop(columns="epoch")
+        charts.append(rows.add_prefix("trace/"))
     if len(epochs):
-        rows = epochs.set_index("epoch")
         # test_robust_accuracy is the chart robust_accuracy in the group test
-        charts |= {str(name).replace("_", "/", 1): rows[name] for name in rows}
+        charts.append(epochs.set_index("epoch").rename(columns=lambda n: n.replace("_", "/", 1)))
     return charts
 
 
@@ -99,8 +99,15 @@ def _read(run: LoadedRun, read: Callable[[], pd.DataFrame], problems: list[str])
         return pd.DataFrame()
 
 
-def _write(writer: Any, charts: dict[str, pd.Series], time: float) -> None:
+def _write(writer: Any, frame: pd.DataFrame, time: float) -> None:
     """Write the points of charts; all have the time of the file that they are from."""
-    for tag, values in charts.items():
-        for step, value in values.dropna().items():
-            writer.add_scalar(tag, value, int(step), walltime=time)
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    rows = frame.to_numpy("float64").tolist()
+    for step, row in zip(frame.index.tolist(), rows, strict=True):
+        values = [
+            Summary.Value(tag=tag, simple_value=value)
+            for tag, value in zip(frame.columns, row, strict=True)
+            if not math.isnan(value)
+        ]
+        writer.add_summary(Summary(value=values), int(step), walltime=time)

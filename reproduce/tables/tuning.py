@@ -10,7 +10,7 @@ from reproduce.cell import Cell
 from reproduce.config.grids import TuningTable
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import searched_cells, untuned_cells, war_cells
-from reproduce.experiments.spec import thin_cell
+from reproduce.experiments.spec import zeta_source
 from reproduce.results.frames import Results
 from reproduce.tables.layout import by_seed
 
@@ -63,7 +63,7 @@ def compare_strategies(config: Config, grid: TuningTable, results: Results) -> l
     """
     frame, strategies = results.frame, []
     # the thin network that zeta is measured from; there is none where zeta is given
-    thin = thin_cell(config, war_cells(grid, grid.architectures[0])[0])
+    thin = zeta_source(config, war_cells(grid, grid.architectures[0])[0])
     thin_hours = 0.0 if thin is None else _hours(frame, [thin]) * len(grid.lambdas)
     for architecture in grid.architectures:
         untuned, war = untuned_cells(grid, architecture), war_cells(grid, architecture)

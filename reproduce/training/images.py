@@ -11,12 +11,47 @@ from reproduce.data.batches import BatchSource, ImageStore, LabelledBatches, Mix
 from reproduce.data.dataset import Dataset, FileSplit, Split, hold_out, stratified_subset
 from reproduce.data.extra import load_extra
 from reproduce.data.imagenet import EvaluationStore, FolderBatches, open_store
+from reproduce.data.sources import load_prepared
 from reproduce.experiments import paths
 from reproduce.experiments.spec import TrainingSpec
 from reproduce.registry import DatasetFacts
 
 
-class Parts(NamedTuple):
+@dataclass(frozen=True)
+class RunImages:
+    """What a run is trained on (`batches`) and measured on (`test`, `val`), on its device."""
+
+    facts: DatasetFacts
+    batches: BatchSource
+    test: EvaluationStore
+    val: EvaluationStore | None
+    """None where no images are held out."""
+    checksum: str
+    """Of the data set, and after a blank of the extra images."""
+    about: dict[str, Any]
+    """What run.json says of them."""
+
+
+def open_images(
+    config: Config, spec: TrainingSpec, device: torch.device, group: Group = ALONE
+) -> RunImages:
+    """Put the images of a run on its device; those of a folder are decoded on demand.
+
+    HarnessError if they are not prepared, damaged, or fewer than the settings ask for.
+    """
+    dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
+    splits, loaders = split_dataset(spec, dataset), config.machine.loaders
+    facts = dataset.facts if spec.crop is None else replace(dataset.facts, size=spec.crop)
+    test = open_store(splits.test, facts, device, loaders)
+    val = None if splits.val is None else open_store(splits.val, facts, device, loaders)
+    checksum, about = dataset.sha256, dict[str, Any](dataset.about())
+    batches, extra = build_batches(config, spec, splits.train, dataset.facts, device, group)
+    if extra is not None:
+        checksum, about["extra"] = f"{checksum} {extra['sha256']}", extra
+    return RunImages(dataset.facts, batches, test, val, checksum, about)
+
+
+class Splits(NamedTuple):
     """The images a run uses; `val` only where some are held out."""
 
     train: Split | FileSplit
@@ -24,39 +59,14 @@ class Parts(NamedTuple):
     val: Split | FileSplit | None
 
 
-@dataclass(frozen=True)
-class Stores:
-    """The images that a run is measured on, on its device, and the checksum of its data set."""
-
-    test: EvaluationStore
-    val: EvaluationStore | None
-    checksum: str
-
-
-def cut(spec: TrainingSpec, dataset: Dataset) -> Parts:
-    """Cut a data set into the images of a run.
-
-    Raises
-    ------
-    HarnessError
-        If there are fewer than are asked for.
-    """
+def split_dataset(spec: TrainingSpec, dataset: Dataset) -> Splits:
+    """Choose the images of a run; HarnessError if there are fewer than are asked for."""
     train = stratified_subset(dataset.train, spec.train_images, "train")
     test = stratified_subset(dataset.test, spec.test_images, "test")
     if not spec.train.holdout:
-        return Parts(train, test, None)
+        return Splits(train, test, None)
     train, held_out = hold_out(train, spec.train.holdout)
-    return Parts(train, test, held_out)
-
-
-def open_stores(
-    config: Config, spec: TrainingSpec, dataset: Dataset, parts: Parts, device: torch.device
-) -> Stores:
-    """Put the images that a run is measured on on its device; files are decoded on demand."""
-    crop, loaders = spec.crop, config.machine.loaders
-    facts = dataset.facts if crop is None else replace(dataset.facts, size=crop)
-    val = None if parts.val is None else open_store(parts.val, facts, device, loaders)
-    return Stores(open_store(parts.test, facts, device, loaders), val, dataset.sha256)
+    return Splits(train, test, held_out)
 
 
 def build_batches(
@@ -67,19 +77,9 @@ def build_batches(
     device: torch.device,
     group: Group = ALONE,
 ) -> tuple[BatchSource, dict[str, Any] | None]:
-    """Build the batch source of a run; of files each process of a group gets its share.
+    """Return the batches of a run (of files: this process's share), and what its extra images are.
 
-    Returns
-    -------
-    batches : BatchSource
-    extra : dict or None
-        What run.json says of the extra images; None where there are none.
-
-    Raises
-    ------
-    HarnessError
-        If extra images are needed and not prepared, or fewer than the settings ask for,
-        or a batch has too few images for the group.
+    HarnessError if extra images are not prepared or too few, or a batch is too small for the group.
     """
     size, seed = spec.train.batch_size, spec.parsed.seed
     if isinstance(train, FileSplit):

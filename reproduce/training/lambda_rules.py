@@ -1,4 +1,4 @@
-"""How lambda is chosen, iteration by iteration."""
+"""How lambda is chosen, iteration by iteration, and the zeta that WAR steers to."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,6 +6,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import sha256_of_file
+from reproduce.experiments import paths
+from reproduce.experiments.history import read_trace
+from reproduce.experiments.runs import problem_with, read_run
+from reproduce.experiments.spec import training_spec, zeta_source
 from reproduce.objectives.base import Terms
 
 
@@ -28,7 +36,7 @@ class WidthAdjusted:
     Parameters
     ----------
     zeta : float
-        Ratio of natural risk to robust regularisation of the tuned thin network.
+        Ratio of natural risk to robust regularisation of the tuned narrow network.
     alpha : float
         How fast lambda follows.
 
@@ -54,3 +62,38 @@ class WidthAdjusted:
         natural, robust = (term.detach().to(lam.dtype) for term in terms)
         ratio = torch.where(robust > 0, natural / robust, torch.inf)
         return (lam + self.alpha * (self.zeta - ratio)).clamp(min=0)
+
+
+def find_zeta(config: Config, cell: Cell) -> float | None:
+    """Return the ratio that a cell's lambda is steered to; None if its lambda is constant.
+
+    Measured, it is the mean natural risk over the mean robust regularisation in the last
+    epoch of the narrow network's training.
+
+    Raises
+    ------
+    HarnessError
+        If the narrow network is not trained with these settings, its trace is damaged, or
+        its robust regularisation vanished.
+    """
+    spec, source = training_spec(config, cell), zeta_source(config, cell)
+    if spec.war is None:
+        return None
+    if source is None:
+        return float(spec.war.zeta)
+    folder = paths.cell_folder(config, source)
+    run = read_run(folder)
+    problem = problem_with(config, training_spec(config, source), run)
+    if run is None or problem is not None:
+        raise HarnessError(
+            f"{cell}: zeta is measured from {source}, which {problem}; "
+            f"run `reproduce train {source}` first, or set war.zeta to a number"
+        )
+    path = paths.trace_file(folder)
+    if sha256_of_file(path) != run.trace:
+        raise HarnessError(f"{path} is damaged; `reproduce train {source}` makes it anew")
+    trace = read_trace(path, source)
+    last = trace[trace["epoch"] == trace["epoch"].max()].mean()
+    if not last["robust_regularization"] > 0:
+        raise HarnessError(f"{cell}: the robust regularisation of {source} vanished; set war.zeta")
+    return float(last["natural_risk"] / last["robust_regularization"])

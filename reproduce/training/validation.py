@@ -11,35 +11,27 @@ from reproduce.compute.compilation import Graphs
 from reproduce.compute.distributed import Group
 from reproduce.config.schema import Validation
 from reproduce.core.rng import derive, generator, uniform_per_image
-from reproduce.data.imagenet import EvaluationStore, FolderStore, StorePart
+from reproduce.data.imagenet import EvaluationStore, FolderStore
 from reproduce.evaluation.predictions import attack_images, predict_images
 from reproduce.evaluation.records import compute_metrics
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What an epoch's network reached on some images.
-
-    Attributes
-    ----------
-    metrics : dict
-        Percentages by name.
-    chooses : float
-        The one by which the best epoch is chosen: robust accuracy, or natural accuracy
-        where nothing is attacked.
-    """
+    """What an epoch's network reached on some images, in percent by the metrics' names."""
 
     metrics: dict[str, float]
     chooses: float
+    """The best epoch has the most of this: robust accuracy, or natural where nothing attacks."""
 
     def columns(self, split: str) -> dict[str, float]:
         """Return the metrics under their names in epochs.csv."""
         return {f"{split}_{name}": value for name, value in self.metrics.items()}
 
     def __str__(self) -> str:
-        words = {name.split("_")[0]: value for name, value in self.metrics.items()}
-        words = {"stability" if k == "perturbation" else k: v for k, v in words.items()}
-        return "  ".join(f"{word} {value:.2f}" for word, value in words.items())
+        names = {name: name.split("_")[0] for name in self.metrics}
+        names["perturbation_stability"] = "stability"
+        return "  ".join(f"{names[name]} {value:.2f}" for name, value in self.metrics.items())
 
 
 def measure(
@@ -54,32 +46,13 @@ def measure(
 ) -> Measured:
     """Measure a network on a split; each process of a group takes a part of it.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The same in all processes.
-    store : EvaluationStore
-        The images.
-    how : Validation or None
-        The attack; None to measure natural accuracy alone.
-    place : (int, str, int)
-        Seed, purpose and epoch, which decide the attack's random starts.
-    batch_size : int
-        Images a batch.
-    group : Group
-        The processes.
-    advance : callable
-        Told after each batch how many images were done.
-    graphs : Graphs, optional
-        Records the attack on a whole batch.
-
-    Raises
-    ------
-    HarnessError
-        If the network answers with NaN or infinity, or an image cannot be read.
+    Without `how` nothing is attacked.  The random starts of the attack depend on `place` (seed,
+    purpose, epoch) and not on the batch size.  `advance` is called after each batch with the
+    number of images done, `graphs` records the attack on a whole batch.  HarnessError if the
+    network answers with NaN or infinity, or an image cannot be read.
     """
     start, stop = group.part(len(store))
-    part = StorePart(store, start, stop)
+    part = store.part(start, stop)
     if how is None:
         clean = predict_images(model, part, batch_size, advance)
         seen = group.gathered((clean.labels, clean.clean, clean.top5))
@@ -87,16 +60,8 @@ def measure(
         natural = 100 * float((labels == predicted).mean())
         top = 100 * float(top5.mean())
         return Measured({"natural_accuracy": natural, "top5_natural_accuracy": top}, natural)
-    found = attack_images(
-        model,
-        part,
-        how.attack,
-        how.epsilon,
-        _noise(store, start, place, model),
-        batch_size,
-        advance,
-        graphs,
-    )
+    noise = _random_starts(store, start, place, next(model.parameters()).device)
+    found = attack_images(model, part, how.attack, how.epsilon, noise, batch_size, advance, graphs)
     attacked = group.gathered((found.labels, found.clean, found.adversarial))
     metrics = compute_metrics(*(np.concatenate(parts) for parts in zip(*attacked, strict=True)))
     values = metrics.as_dict()
@@ -104,12 +69,11 @@ def measure(
     return Measured({name: values[name] for name in names}, metrics.robust_accuracy)
 
 
-def _noise(
-    store: EvaluationStore, start: int, place: tuple[int, str, int], model: nn.Module
+def _random_starts(
+    store: EvaluationStore, start: int, place: tuple[int, str, int], device: torch.device
 ) -> Callable[[int, Tensor], Tensor]:
-    """Return the random starts of a part; neither it nor the size of a batch has a say in them."""
+    """Return what gives the random starts of a batch of the part that begins at `start`."""
     seed, purpose, epoch = place
-    device = next(model.parameters()).device
     if isinstance(store, FolderStore):
         # those of a whole split would not fit in memory
         own = derive(seed, purpose, epoch)
@@ -122,8 +86,4 @@ def _noise(
     stream = generator(seed, purpose, epoch, device=device)
     shape = (len(store), *store.image_shape)
     starts = torch.empty(shape, device=device).uniform_(-1, 1, generator=stream)
-
-    def from_all(first: int, images: Tensor) -> Tensor:
-        return starts[start + first : start + first + len(images)]
-
-    return from_all
+    return lambda first, images: starts[start + first : start + first + len(images)]

@@ -1,6 +1,6 @@
 """Adversarial weight perturbation (Wu, Xia and Wang 2020), around any objective's step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ def perturb_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float) 
 
     Source: Wu, Xia and Wang 2020, equation (8), with the constants of the official code.
     """
-    weights = perturbed(model)
+    weights = _perturbed(model)
     statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gradients = torch.autograd.grad(loss(), weights)
     with torch.no_grad():
@@ -41,12 +41,11 @@ def perturb_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float) 
 
 
 @torch.no_grad()
-def take_back(model: nn.Module, moves: list[Tensor]) -> None:
+def restore_weights(model: nn.Module, moves: Sequence[Tensor]) -> None:
     """Take the moves of `perturb_weights` off the weights, which may have been updated since."""
-    for weight, move in zip(perturbed(model), moves, strict=True):
+    for weight, move in zip(_perturbed(model), moves, strict=True):
         weight.sub_(move)
 
 
-def perturbed(model: nn.Module) -> list[Tensor]:
-    """Return the weights that are moved."""
+def _perturbed(model: nn.Module) -> list[Tensor]:
     return [p for p in model.parameters() if p.requires_grad and p.dim() > 1]

@@ -42,6 +42,7 @@ from fuzz.contents import (
     wrapped,
 )
 from fuzz.reader import Reader
+from reproduce.share.verification_formats import check_npz, check_weights, read_frame
 from torch import nn
 
 from reproduce.config.load import load_config
@@ -61,7 +62,6 @@ from reproduce.experiments.runs import TRACE_COLUMNS, check_state, read_rows, re
 from reproduce.lemma.results import read_examination
 from reproduce.models.load import load_weights, read_weights
 from reproduce.results.plan import load_speeds
-from reproduce.share.verification_formats import check_npz, check_weights, read_frame
 from reproduce.zoo.checkpoints import PublishedAttack, ZooCheckpoint, zoo_facts
 
 

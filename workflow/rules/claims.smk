@@ -1,8 +1,4 @@
 # From traces, epochs and records to verdicts on the paper's claims.
-localrules:
-    claims,
-
-
 rule claims:
     input:
         lambda _: HARNESS.judged_from(),
@@ -10,10 +6,11 @@ rule claims:
         HARNESS.claims,
     log:
         HARNESS.logs / "claims.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         digest=lambda _: HARNESS.claims_digest(),
     shell:
         "python -m reproduce claims --preset {params.preset} > {log:q} 2>&1"

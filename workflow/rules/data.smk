@@ -1,8 +1,4 @@
 # From the configured source to the prepared images.  A local rule: it may need the network.
-localrules:
-    prepare,
-
-
 rule prepare:
     output:
         images=HARNESS.prepared / "{source}.npz",
@@ -10,6 +6,7 @@ rule prepare:
         manifest=HARNESS.prepared / "{source}.json",
     log:
         HARNESS.logs / "prepare" / "{source}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:

@@ -1,10 +1,11 @@
-# One attack on one checkpoint; update() as in train.
+# One attack on one checkpoint; update() as in train.  Other weights always come with another
+# run.json, which is small, so that Snakemake compares its content.
 rule evaluate:
     input:
-        images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
-        manifest=lambda wildcards: HARNESS.manifest(wildcards.cell),
-        model=lambda wildcards: HARNESS.attacked_weights(
-            wildcards.cell, wildcards.choice
+        images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)[0]),
+        manifest=lambda wildcards: HARNESS.manifests(wildcards.cell)[0],
+        model=lambda wildcards: ancient(
+            HARNESS.attacked_weights(wildcards.cell, wildcards.choice)
         ),
         run=HARNESS.cells / "{cell}" / "run.json",
     output:
@@ -16,46 +17,40 @@ rule evaluate:
         HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
     wildcard_constraints:
         cell=HARNESS.attacked,
-    group:
-        attacks_together
     conda:
         ENVIRONMENT
     threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.cell.split("/")[0])
     resources:
         gpu=HARNESS.gpus,
-        # a limit of one lets the attacks of a group take turns, on one GPU
-        turn=1,
-        runtime=lambda wildcards, attempt: HARNESS.evaluation_work(
+        runtime=lambda wildcards, attempt: HARNESS.evaluation_request(
             **wildcards
         ).runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.evaluation_work(
+        mem_mb=lambda wildcards, attempt: HARNESS.evaluation_request(
             **wildcards
-        ).megabytes(attempt),
+        ).mem_mb(attempt),
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         checkpoint=lambda wildcards: paths.checkpoint_of(wildcards.choice),
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
-        digest=lambda wildcards: HARNESS.evaluation_digest(**wildcards),
-        freshened=freshened,
-        limit=lambda wildcards, resources: HARNESS.time_limit(
-            HARNESS.evaluation_work(**wildcards), resources.runtime
+        digest=lambda wildcards: HARNESS.evaluation_spec(**wildcards).digest,
+        limit=lambda wildcards, resources: HARNESS.limit(
+            HARNESS.evaluation_request(**wildcards), resources.runtime
         ),
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
-        " {params.limit} > {log:q} 2>&1 && {params.freshened}"
+        " {params.limit} > {log:q} 2>&1"
 
 
 # One attack on a published checkpoint.  The job succeeds also where the checkpoint cannot be
-# had: its output says whether it could, and why not, and the table says it too.  Records are no
-# declared outputs for that reason, and checkpoints no inputs: a lost record and a checkpoint that
-# is another one now change `attempt`.  The job needs the outcome of the one before, so update().
+# had: its output says whether it could, and why not, and the table says it too.  So neither
+# records nor checkpoints are declared: to try again delete the output.
 rule evaluate_published:
     input:
         images=ancient(HARNESS.prepared / "{dataset}.npz"),
         manifest=HARNESS.prepared / "{dataset}.json",
     output:
-        update(HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json"),
+        HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json",
     log:
         HARNESS.logs
         / "evaluate-published"
@@ -67,19 +62,18 @@ rule evaluate_published:
     threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.dataset)
     resources:
         gpu=HARNESS.gpus,
-        runtime=lambda wildcards, attempt: HARNESS.published_work(**wildcards).runtime(
-            attempt
-        ),
-        mem_mb=lambda wildcards, attempt: HARNESS.published_work(
+        runtime=lambda wildcards, attempt: HARNESS.published_request(
             **wildcards
-        ).megabytes(attempt),
+        ).runtime(attempt),
+        mem_mb=lambda wildcards, attempt: HARNESS.published_request(
+            **wildcards
+        ).mem_mb(attempt),
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         attack=lambda wildcards: HARNESS.attack(wildcards.attack),
-        digest=lambda wildcards: HARNESS.published_digest(**wildcards),
-        attempt=lambda wildcards: HARNESS.published_attempt(**wildcards),
-        limit=lambda wildcards, resources: HARNESS.time_limit(
-            HARNESS.published_work(**wildcards), resources.runtime
+        digest=lambda wildcards: HARNESS.published_attack(**wildcards).spec.digest,
+        limit=lambda wildcards, resources: HARNESS.limit(
+            HARNESS.published_request(**wildcards), resources.runtime
         ),
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
@@ -100,10 +94,10 @@ rule examples:
     threads: HARNESS.config.machine.threads
     resources:
         gpu=HARNESS.gpus,
-        runtime=lambda wildcards, attempt: HARNESS.small_work.runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.small_work.megabytes(attempt),
+        runtime=lambda wildcards, attempt: HARNESS.small_request.runtime(attempt),
+        mem_mb=lambda wildcards, attempt: HARNESS.small_request.mem_mb(attempt),
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         digest=HARNESS.examples_digest(),
     shell:
-        "python -m reproduce examples --preset {params.preset} > {log:q} 2>&1 && touch -c -- {output:q}"
+        "python -m reproduce examples --preset {params.preset} > {log:q} 2>&1"

@@ -1,8 +1,4 @@
 # From traces, epochs and records to figures.
-localrules:
-    figure,
-
-
 rule figure:
     input:
         lambda wildcards: HARNESS.drawn_from(wildcards.figure),
@@ -16,11 +12,12 @@ rule figure:
         HARNESS.figure("{figure}")[1:],
     log:
         HARNESS.logs / "figures" / "{figure}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
-        digest=lambda wildcards: HARNESS.table_digest(wildcards.figure),
+        preset=PRESET,
+        digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.figure),
     shell:
         "python -m reproduce figure {wildcards.figure} --preset {params.preset} > {log:q} 2>&1"
 
@@ -35,10 +32,10 @@ rule examine_lemma:
         ENVIRONMENT
     threads: HARNESS.config.machine.threads
     resources:
-        runtime=lambda wildcards, attempt: HARNESS.small_work.runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.small_work.megabytes(attempt),
+        runtime=lambda wildcards, attempt: HARNESS.small_request.runtime(attempt),
+        mem_mb=lambda wildcards, attempt: HARNESS.small_request.mem_mb(attempt),
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         digest=HARNESS.lemma_digest,
     shell:
-        "python -m reproduce lemma --preset {params.preset} > {log:q} 2>&1 && touch -c -- {output:q}"
+        "python -m reproduce lemma --preset {params.preset} > {log:q} 2>&1"

@@ -1,10 +1,6 @@
 # One page with everything.  It is computed from the runs and records themselves, as the tables and
 # figures are; these are declared as its inputs because whatever changes a table, a figure or the
 # claims changes the page, so they trigger the job, and nothing reads them.
-localrules:
-    report,
-
-
 rule report:
     input:
         HARNESS.report_inputs(),
@@ -12,10 +8,11 @@ rule report:
         report(HARNESS.report, caption="../report/page.rst", category="Report"),
     log:
         HARNESS.logs / "report.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         digest=HARNESS.report_digest(),
     shell:
         "python -m reproduce report --preset {params.preset} > {log:q} 2>&1"

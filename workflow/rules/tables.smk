@@ -1,11 +1,4 @@
 # From records to tables, to a comparison with the paper's, and to one table of every number.
-localrules:
-    table,
-    compare,
-    checkpoints,
-    results,
-
-
 rule table:
     input:
         lambda wildcards: HARNESS.records(wildcards.table),
@@ -19,11 +12,12 @@ rule table:
         HARNESS.table("{table}")[1:],
     log:
         HARNESS.logs / "tables" / "{table}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
-        digest=lambda wildcards: HARNESS.table_digest(wildcards.table),
+        preset=PRESET,
+        digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.table),
     shell:
         "python -m reproduce table {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
@@ -40,11 +34,12 @@ rule compare:
         ),
     log:
         HARNESS.logs / "diff" / "{table}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
-        digest=lambda wildcards: HARNESS.table_digest(wildcards.table),
+        preset=PRESET,
+        digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.table),
         runs=lambda wildcards: HARNESS.compared_runs(wildcards.table),
     shell:
         "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
@@ -57,11 +52,12 @@ rule checkpoints:
         HARNESS.table("checkpoints"),
     log:
         HARNESS.logs / "tables" / "checkpoints.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
-        digest=HARNESS.table_digest("checkpoints"),
+        preset=PRESET,
+        digest=protocol_digest(HARNESS.config, "checkpoints"),
     shell:
         "python -m reproduce table checkpoints --preset {params.preset} > {log:q} 2>&1"
 
@@ -74,11 +70,12 @@ rule results:
         HARNESS.results,
     log:
         HARNESS.logs / "results.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         # the settings of every attack and training, as those of a table are
-        digest=lambda _: HARNESS.table_digest("results"),
+        digest=lambda _: protocol_digest(HARNESS.config, "results"),
     shell:
         "python -m reproduce results --preset {params.preset} > {log:q} 2>&1"

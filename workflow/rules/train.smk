@@ -1,18 +1,15 @@
 # One training run.  update() keeps results when Snakemake starts the job again, for whatever
 # reason (files moved, the rule's text changed): the job itself knows whether they are of these
-# settings and images, and then only touches them.  Its saved state, from which an unfinished
-# run continues, is no declared output at all.
+# settings and images, and leaves them then.  Its saved state, from which an unfinished run
+# continues, is no declared output at all.
 rule train:
     input:
         images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
-        manifest=lambda wildcards: HARNESS.manifest(wildcards.cell),
-        # of the methods that train with extra images
-        extra=lambda wildcards: ancient(HARNESS.extra_images(wildcards.cell)),
-        extra_manifest=lambda wildcards: HARNESS.extra_manifest(wildcards.cell),
-        # the digest covers their settings; made again with the same, they are the same
+        manifests=lambda wildcards: HARNESS.manifests(wildcards.cell),
+        # the digest covers its settings; trained again with the same, it is the same
         trained_first=lambda wildcards: ancient(HARNESS.trained_first(wildcards.cell)),
     output:
-        update(HARNESS.run_files(HARNESS.cells / "{cell}")),
+        update(HARNESS.run_files("{cell}")),
     log:
         HARNESS.logs / "train" / "{cell}.log",
     wildcard_constraints:
@@ -25,21 +22,20 @@ rule train:
         # no parameter: another number of GPUs is no reason to run a job again
         launcher=lambda wildcards: HARNESS.launcher(wildcards.cell),
         # of no meaning on one machine
-        runtime=lambda wildcards, attempt: HARNESS.training_work(
+        runtime=lambda wildcards, attempt: HARNESS.training_request(
             wildcards.cell
         ).runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.training_work(
+        mem_mb=lambda wildcards, attempt: HARNESS.training_request(
             wildcards.cell
-        ).megabytes(attempt),
+        ).mem_mb(attempt),
     params:
-        preset=HARNESS.config.preset,
+        preset=PRESET,
         # a changed hyper-parameter changes the digest of exactly the cells it touches
         digest=lambda wildcards: HARNESS.training_digest(wildcards.cell),
         # derived from resources, so that another one is no reason to run a job again
-        freshened=freshened,
-        limit=lambda wildcards, resources: HARNESS.time_limit(
-            HARNESS.training_work(wildcards.cell), resources.runtime
+        limit=lambda wildcards, resources: HARNESS.limit(
+            HARNESS.training_request(wildcards.cell), resources.runtime
         ),
     shell:
         "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
-        " {params.limit} > {log:q} 2>&1 && {params.freshened}"
+        " {params.limit} > {log:q} 2>&1"

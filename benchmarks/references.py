@@ -1,27 +1,81 @@
-"""Training steps as the published codes formulate them, to measure ours against.
+"""Training steps as the published codes take them, to time ours beside.
 
-Each does what its official code does and nothing more: images as they come (contiguous), clean
-logits computed wherever they are used, the parameters' graph kept through the attack, plain SGD.
+Each does what its official code does and nothing more: contiguous images, clean logits computed
+wherever they are used, the parameters' graph kept through the attack, plain SGD.  The order in
+which the network is called is the codes' own, because BatchNorm's statistics depend on it.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from reproduce.benchmarks.reference_losses import (
-    cross_entropy_ascent,
-    generalised,
-    kl_ascent,
-    mart,
-    trades,
-    trades_adversarial_first,
-)
+from torch.nn import functional as F
 
 # constants of the official code of AWP
 _PROXY_RATE, _AWP_TINY = 0.01, 1e-20
+# constants of the official code of MART
+_MART_SLACK, _MART_TINY, _MART_DOUBT = 1.0001, 1e-12, 1.0000001
+
+
+def _divergence(clean: Tensor, perturbed: Tensor, reduction: str) -> Tensor:
+    return F.kl_div(F.log_softmax(perturbed, 1), F.softmax(clean, 1), reduction=reduction)
+
+
+def kl_ascent(model: nn.Module, adversarial: Tensor, images: Tensor, _: Tensor) -> Tensor:
+    """Return what the attack of TRADES ascends; the clean prediction is made anew."""
+    perturbed = model(adversarial)
+    return _divergence(model(images), perturbed, "sum")
+
+
+def cross_entropy_ascent(
+    model: nn.Module, adversarial: Tensor, _: Tensor, labels: Tensor
+) -> Tensor:
+    """Return what the attacks of MART and of adversarial training ascend."""
+    return F.cross_entropy(model(adversarial), labels)
+
+
+def trades(
+    model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, lam: float
+) -> Tensor:
+    """Return the loss of TRADES; train-mode forwards: clean, adversarial, clean."""
+    natural = F.cross_entropy(model(images), labels)
+    perturbed = model(adversarial)
+    return natural + lam * _divergence(model(images), perturbed, "batchmean")
+
+
+def trades_adversarial_first(
+    model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, lam: float
+) -> Tensor:
+    """Return it as the AWP code has it; forwards: adversarial, clean, clean."""
+    perturbed = model(adversarial)
+    robust = _divergence(model(images), perturbed, "batchmean")
+    return F.cross_entropy(model(images), labels) + lam * robust
+
+
+def generalised(
+    model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, lam: float
+) -> Tensor:
+    """Return the paper's generalised loss; train-mode forwards: adversarial, clean."""
+    perturbed = F.cross_entropy(model(adversarial), labels, reduction="none")
+    clean = F.cross_entropy(model(images), labels, reduction="none")
+    return clean.mean() + lam * F.relu(perturbed - clean).mean()
+
+
+def mart(
+    model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor, lam: float
+) -> Tensor:
+    """Return the loss of MART; train-mode forwards: clean, adversarial."""
+    clean, perturbed = F.softmax(model(images), 1), model(adversarial)
+    likely = F.softmax(perturbed, 1)
+    first, second = likely.topk(2, dim=1).indices.unbind(1)
+    rival = torch.where(first == labels, second, first)
+    margin = F.nll_loss((_MART_SLACK - likely + _MART_TINY).log(), rival)
+    boosted = F.cross_entropy(perturbed, labels) + margin
+    doubt = _MART_DOUBT - clean.gather(1, labels[:, None])[:, 0]
+    divergence = F.kl_div((likely + _MART_TINY).log(), clean, reduction="none").sum(1)
+    return boosted + lam * (divergence * doubt).mean()
+
 
 AttackLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 StepLoss = Callable[[nn.Module, Tensor, Tensor, Tensor, float], Tensor]
@@ -29,19 +83,7 @@ StepLoss = Callable[[nn.Module, Tensor, Tensor, Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class Constants:
-    """Numbers of a step.
-
-    Attributes
-    ----------
-    epsilon, step_size, start_sigma : float
-        Of the attack on the images, pixels in [0, 1].
-    steps : int
-        Steps of that attack.
-    lam : float
-        Weight of the second term.
-    gamma : float
-        Size of the perturbation of the weights, as a fraction of their norm.
-    """
+    """Numbers of a step: the attack in pixels of [0, 1], lambda, and AWP's gamma."""
 
     epsilon: float = 0.031
     step_size: float = 0.007
@@ -53,20 +95,9 @@ class Constants:
 
 @dataclass(frozen=True)
 class Reference:
-    """A published formulation of a step.
+    """A published step: what its attack ascends and it descends, and forward passes of each.
 
-    Attributes
-    ----------
-    source : str
-        The code it follows.
-    attack_loss : callable
-        What the attack ascends: (network, x', x, labels) -> scalar.
-    loss : callable
-        What the step descends: (network, x, x', labels, lambda) -> scalar.
-    attack_passes, loss_passes : int
-        Forward-pass equivalents of an attack step, and of the loss with its gradient.
-    proxy_loss : callable, optional
-        What the copy of the network ascends, of adversarial weight perturbation.
+    `proxy_loss` is what AWP's copy of the network ascends.
     """
 
     source: str
@@ -92,29 +123,10 @@ def reference_step(
     stream: torch.Generator,
     proxy: nn.Module | None = None,
 ) -> Tensor:
-    """Take one step as a published code does.
+    """Take one step as a published code does; return the loss before the update.
 
-    Parameters
-    ----------
-    reference : Reference
-        Which.
-    model : torch.nn.Module
-        Left in train mode.
-    optimizer : torch.optim.Optimizer
-        Over its parameters.
-    images, labels : Tensor
-        Images in [0, 1], shape (B, channels, H, W), and classes, shape (B,).
-    constants : Constants
-        Numbers of the step.
-    stream : torch.Generator
-        Draws the attack's start; on the device of the images.
-    proxy : torch.nn.Module, optional
-        A copy of the network, for adversarial weight perturbation.
-
-    Returns
-    -------
-    Tensor
-        The loss before the update.
+    The network stays in train mode.  `stream`, on the device of the images, draws the start of
+    the attack; `proxy` is the copy of the network that AWP perturbs.
     """
     lam = constants.lam
     adversarial = _attack(reference.attack_loss, model, images, labels, constants, stream)
@@ -132,11 +144,6 @@ def reference_step(
     optimizer.step()
     _add(model, moves, -constants.gamma)
     return loss.detach()
-
-
-def make_proxy(model: nn.Module) -> nn.Module:
-    """Return the copy that adversarial weight perturbation keeps beside a network."""
-    return copy.deepcopy(model)
 
 
 def _attack(
