@@ -19,15 +19,9 @@ _ID = re.compile(
 class Cell:
     """One training run.
 
-    Attributes
-    ----------
-    dataset, architecture, method : str
-        Names from the catalogue.
-    lam : float
-        The robust regularisation parameter lambda; where the method adapts it, as WAR
-        does, the value it starts from.
-    seed : int
-        Seed of initialisation, order of the images, augmentation and attack noise.
+    `lam` is the robust regularisation parameter lambda; where the method adapts it, as WAR does,
+    the value it starts from.  `seed` is that of initialisation, order of the images, augmentation
+    and attack noise.
     """
 
     dataset: str
@@ -47,13 +41,7 @@ class Cell:
 
 
 def check_cell(cell: Cell) -> None:
-    """Refuse a run whose parts do not go together.
-
-    Raises
-    ------
-    HarnessError
-        If the network is not made for such images, or the method has another lambda.
-    """
+    """Refuse a network that is not made for such images, or a lambda that a method has not."""
     dataset_facts(cell.dataset).check_architecture(parse_architecture(cell.architecture))
     check_lambda(cell.method, cell.lam)
 
@@ -66,6 +54,11 @@ def parse_cell(cell_id: str) -> Cell:
     HarnessError
         If the form or one of the names in it is unknown, the network is not made for
         such images, or it is not the one spelling of its cell.
+
+    Examples
+    --------
+    >>> parse_cell("cifar10/wrn-34-5/trades/lam-12/seed-0").lam
+    12.0
     """
     match = _ID.fullmatch(cell_id)
     if match is None:

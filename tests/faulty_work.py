@@ -16,7 +16,7 @@ from reproduce.config.schema import Config
 from reproduce.experiments import paths
 
 # of run.json and a record's summary what says when, how fast and in how many sessions, not what
-_HOW = ("pieces", "seconds", "gpu_hours", "json_sha256")
+_HOW = ("pieces", "seconds", "gpu_hours")
 
 
 def contents(folder: Path) -> dict[str, Any]:

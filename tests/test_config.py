@@ -1,14 +1,17 @@
-"""Presets, overrides, and every way a configuration can be wrong."""
+"""Presets, overrides, cell ids, and what is wrong with a configuration."""
 
 import json
+import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reproduce.cell import Cell, parse_cell
 from reproduce.config.fields import PRESETS, flatten
-from reproduce.config.load import build_config, kept_values, load_config, read_settings
+from reproduce.config.load import build_config, kept_values, load_config, override, read_settings
 from reproduce.config.schema import Config, Train
 from reproduce.core.errors import HarnessError
 from reproduce.experiments.grids import planned_methods
@@ -55,18 +58,13 @@ WRONG = [
     ("train.epochs=true", "train.epochs"),
     ("train.epochs=2.5", "train.epochs"),
     ("train.attack.epsilon=-0.1", "train.attack.epsilon"),
-    ("train.attack.epsilon=0", "train.attack.epsilon"),
     ("train.attack.epsilon=1.5", "train.attack.epsilon"),
     ("train.attack.epsilon=abc", "not a number"),
     ("train.attack.epsilon=1/0", "not a number"),
     ("train.learning_rate=1e400", "train.learning_rate"),
-    ("train.weight_decay=1e99999999", "train.weight_decay"),
     ("train.holdout=2000", "leaves none of 2000 training images"),
     ("data.train_images=50001", "has 50000 training and 10000 test"),
-    ("data.test_images=10001", "has 50000 training and 10000 test"),
     ("train.attack.epsilon=.nan", "train.attack.epsilon"),
-    ("train.attack.epsilon=true", "not a number"),
-    ("train.weight_decay=-1", "train.weight_decay"),
     ("train.momentum=1", "train.momentum"),
     ("train.schedule=quadratic", "train.schedule"),
     ("train.schedule=linear", "the linear schedule needs rates"),
@@ -74,36 +72,39 @@ WRONG = [
     ("train.phases=[{epochs: 4, batch_size: 2, crop: 8}]", "phases have 4 epochs together"),
     (
         "train_for.fast-at.phases=[{epochs: 4, batch_size: 2, crop: 8}]",
-        "train_for.fast-at: phases have 4 epochs together, epochs is 5",
+        "'train_for.fast-at': phases have 4 epochs together, epochs is 5",
     ),
     ("eval.epsilon=-8/255", "eval.epsilon"),
     ("eval.checkpoint=best", "eval.checkpoint"),
     ("eval.attacks.pgd-7={kind: pgd, steps: 7}", "only small letters"),
     ("machine.device=gpu", "machine.device"),
     ("experiments.table1.methods={trades: [-6]}", "methods.trades.0"),
-    ("experiments.table1.methods={trades: [six]}", "not a number"),
-    ("experiments.table1.methods={trades: [.inf]}", "methods.trades.0"),
     ("experiments.table1.methods={trades: [0.33333]}", "four decimals"),
     ("experiments.table1.methods={trades: [6, 6]}", "twice"),
     ("experiments.table1.methods={tradez: [6]}", "unknown method"),
     ("experiments.table1.architectures=[wrn-34-0.01]", "0 channels"),
     ("experiments.table1.architectures=[wrn-33-1]", "6n + 4"),
-    ("experiments.table1.architectures=[wrn-4-1]", "6n + 4"),
     ("experiments.table1.architectures=[wrn-34-1.0]", "is spelt 'wrn-34-1'"),
     ("experiments.table1.architectures=[resnet-18]", "unknown architecture"),
     ("experiments.table1.architectures=[densenet-bc-40-1.5]", "whole number"),
     ("experiments.table1.architectures=[]", "architectures"),
     ("experiments.table1.dataset=mnist", "unknown data set"),
-    ("experiments.table1.seeds=[-1]", "seeds"),
     ("experiments.table9={}", "table9"),
     ("train", "expected key=value"),
     ("eval.attacks.x={steps: 3}", "'eval.attacks.x': kind is missing"),
     ("eval.attacks.fab.steps=0", "'eval.attacks.fab.steps'"),
     ("eval.attacks.x={kind: deepfool}", "expected tags: 'pgd', 'fab', 'square', 'autoattack'"),
-    ("eval.attacks.pgd20={kind: fab, loss: null, step_size: null}", "eval.attacks.pgd20"),
     ("experiments.table2.attacks=[zzz]", "table2: unknown attack 'zzz'"),
-    ("experiments.table2.lambdas=[6, 6]", "lambdas lists a value twice"),
+    ("experiments.table2.lambdas=[6, 6]", "'experiments.table2.lambdas': it lists a value twice"),
+    ("train_for.rst.holdout=1", "train_for.rst.holdout: all methods share train.holdout"),
+    ("train_for.rst.nope=1", "unknown key 'train_for.rst.nope'"),
+    ("train_for.rst.attack.steps=0", "'train_for.rst.attack.steps'"),
     ("train.epochs=[", "not a YAML value"),
+    ("train.epochs=2001-99-99", "not a YAML value"),
+    ("train={epochs: 1, epochs: 2}", "is written twice"),
+    ("train..epochs=1", "unknown key 'train.'"),
+    ("results=$NOT_SET_ANYWHERE/x", "'results': not a path: $NOT_SET_ANYWHERE is not set"),
+    ("data.zoo=~nobodyhasthisname/zoo", "there is no such user's home"),
 ]
 
 
@@ -124,18 +125,23 @@ def test_bad_settings_name_the_key(override: str, message: str) -> None:
     [
         ("preset: papr", "unknown preset 'papr'"),
         ("preset: [paper]", "unknown preset"),
+        ("? [a]\n: 1", "not YAML.*unhashable"),
+        ("\x00", "not YAML"),
         ("train: 3", "train"),
         ("- a\n- b", "must be a mapping"),
         ("a: [", "is not YAML"),
         ("1: 2", "must be a mapping of names"),
-        ("train: {epochs: 3}\ntrain: {batch_size: 9}", "key 'train' stands twice, again in line 2"),
+        (
+            "train: {epochs: 3}\ntrain: {batch_size: 9}",
+            "key 'train' is written twice, again in line 2",
+        ),
         ("train.epochs: 3", "unknown key 'train.epochs'.*write mappings: train: {epochs: 3}"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    with pytest.raises(HarnessError, match=message.replace("[", r"\[")):
+    with pytest.raises(HarnessError, match=message):
         load_config(path)
 
 
@@ -152,15 +158,17 @@ def test_a_mapping_may_take_the_keys_of_another(tmp_path: Path) -> None:
     assert (table.architectures, table.seeds) == (["wrn-16-1"], [8])
 
 
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="cannot be read"):
-        load_config(tmp_path / "none.yaml")
-
-
-def test_an_empty_file_is_the_paper_preset(tmp_path: Path) -> None:
+def test_files_without_settings(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
+    with pytest.raises(HarnessError, match=f"^configuration {path} cannot be read"):
+        load_config(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(HarnessError, match=f"^configuration {path} is not YAML"):
+        load_config(path)
     path.write_text("# nothing\n")
     assert load_config(path).preset == "paper"
+    with pytest.raises(HarnessError, match=r"^configuration given as a mapping is not YAML"):
+        load_config('{"preset": "demo", x')
 
 
 def test_fractions_and_precedence(tmp_path: Path) -> None:
@@ -311,3 +319,32 @@ def test_evaluation_specs_are_checked() -> None:
             evaluation_spec(load_config("{}", None, sets), TRADES, "fab", 0, "best-test")
     with pytest.raises(HarnessError, match="held-out"):
         evaluation_spec(config, TRADES, "pgd20", 0, "best-val")
+
+
+# --- any settings: a configuration or one line
+
+
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(string.printable, max_size=9)
+    | st.lists(st.integers(), max_size=3)
+    | st.dictionaries(st.sampled_from(["kind", "epochs", "a"]), st.integers(), max_size=2)
+)
+FEW = settings(max_examples=100, deadline=None, derandomize=True)
+TREES = {name: build_config({"preset": name}).model_dump(mode="json") for name in PRESETS}
+
+
+@FEW
+@given(st.data())
+def test_presets_with_one_value_replaced(data: st.DataObject) -> None:
+    tree = TREES[data.draw(st.sampled_from(PRESETS))]
+    key = data.draw(st.sampled_from(list(flatten(tree))))
+    try:
+        config = override(Config.model_validate(tree), {key: data.draw(VALUES)})
+    except HarnessError:
+        return
+    # what is accepted can be handed to jobs, and is read back the same
+    assert load_config(config.model_dump_json()) == config

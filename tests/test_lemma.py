@@ -12,7 +12,6 @@ import torch
 from reproduce.config.load import load_config
 from reproduce.config.schema import Config, Lemma
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import SEAL
 from reproduce.experiments import paths
 from reproduce.experiments.spec import lemma_digest, protocol_digest
 from reproduce.figures import draw, make, svg_of
@@ -72,9 +71,7 @@ def test_other_settings_and_damaged_files_are_made_again(tiny: Callable[..., Con
     examine(other, said.append)
     assert said == []
     assert json.loads(path.read_text())["settings"]["wide_epsilon"] == 0.2
-    # the second without a checksum, as files had none before
-    unsealed = {k: v for k, v in whole.items() if k != SEAL}
-    for damage in ("{", json.dumps({**unsealed, "rows": [{"m": 20}]})):
+    for damage in ("{", json.dumps({**whole, "rows": [{"m": 20}]})):
         path.write_text(damage)
         examine(config, said.append)
         assert "is damaged" in said.pop()

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from small_runs import quiet
 
 from reproduce.cell import parse_cell
-from reproduce.compute.distributed import Group, LostProcessError, group_here
+from reproduce.compute.distributed import Group, group_here
 from reproduce.config.load import load_config
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
@@ -167,13 +167,10 @@ def test_two_processes_stopped_killed_and_continued(
     killed = _start(config)
     _until(killed, "epoch 1/2")
     os.kill(_process_of(killed.pid, 1), signal.SIGKILL)
-    assert _until(killed, "reproduce: ") == (
-        "reproduce: another of the processes that train this network was lost; the same command "
-        "continues from what is saved"
-    )
     said, _ = killed.communicate(timeout=600)
     assert killed.returncode != 0
-    assert _ours(said) == []
+    # torchrun names the process that was lost, and ends the other
+    assert "Signal 9 (SIGKILL) received" in said
     assert not paths.run_file(folder).exists()
 
     (first, said), (second, silent) = (_end_of(process) for process in start_two(*_train(config)))
@@ -225,15 +222,6 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("RANK", "3")
     assert group_here() == Group(3, 4)
     assert [Group(rank, 3).part(10) for rank in range(3)] == [(0, 3), (3, 6), (6, 10)]
-
-
-def test_what_tells_of_a_lost_process() -> None:
-    with pytest.raises(LostProcessError), Group(0, 2).losing_none():
-        raise RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:1234")
-    with pytest.raises(RuntimeError, match="shapes"), Group(0, 2).losing_none():
-        raise RuntimeError("shapes do not fit")
-    with pytest.raises(RuntimeError, match="closed"), Group().losing_none():
-        raise RuntimeError("Connection closed by peer")
 
 
 def test_snakemake_starts_as_many_as_there_are_gpus(config: Config) -> None:

@@ -45,9 +45,7 @@ def test_exp_below_a_hundred_halves_once_an_epoch(epochs: int) -> None:
 def test_step() -> None:
     assert _rates("step", 100) == [0.1] * 74 + [0.1 / 10] * 15 + [0.1 / 100] * 11
     assert _rates("step", 1) == [0.1]
-
-
-def test_step_at_the_milestones_of_awp() -> None:
+    # AWP's milestones
     rates = _rates("step", 200, milestones=[0.5, 0.75])
     assert rates == [0.1] * 99 + [0.1 / 10] * 50 + [0.1 / 100] * 51
     # 0.29 * 100 is a little below 29 as a float

@@ -244,7 +244,7 @@ def test_records_that_cannot_be_used(tmp_path: Path) -> None:
     ("sets", "message"),
     [
         (["published=[]", "trained={}"], "there is nothing to compare"),
-        ([f"published=[{LIGHT}, {LIGHT}]"], "published lists a value twice"),
+        ([f"published=[{LIGHT}, {LIGHT}]"], "published': it lists a value twice"),
         (["published=[../up]"], "experiments.table4.published.0"),
         (["trained={cifar10/wrn-9-1/war/lam-0/seed-0: last}"], "6n \\+ 4"),
         (["trained={digits/wrn-10-1/war/lam-0/seed-0: last}"], "is not of dataset cifar10"),

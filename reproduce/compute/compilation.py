@@ -1,4 +1,4 @@
-"""Networks compiled by PyTorch: the same function in fewer and larger kernels."""
+"""Fewer and larger kernels for the same function: compiled networks, and CUDA graphs."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +28,10 @@ _VARIANTS = 64
 
 
 def wants_compiling(machine: Machine, passes: float, seconds: float = 0.0) -> bool:
-    """Say whether work is done by a compiled network.
+    """Say whether a network is compiled for some work; auto does so only where there is a compiler.
 
-    Parameters
-    ----------
-    machine : Machine
-        Its `device` and `compile`; auto compiles only where there is a compiler.
-    passes : float
-        Forward passes of images that are left to do; they decide on a CPU.
-    seconds : float
-        How long they take uncompiled, if that was measured; it decides on a GPU.
+    On a CPU the forward passes of images that are left decide, on a GPU the seconds that they take
+    uncompiled, if these were measured.
     """
     if machine.compile != "auto":
         return machine.compile == "always"
@@ -58,18 +52,11 @@ def _has_compiler(on_cpu: bool) -> bool:
 
 
 def compiled(module: nn.Module, *, dynamic: bool | None = None) -> nn.Module:
-    """Return a module that computes the same with kernels compiled for it.
+    """Return a module that computes the same with kernels compiled for it; weights stay shared.
 
     Compilation happens at the first call of each kind; call it inside `compiling`.  It
-    rounds otherwise than the module itself, in the last bits.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network; the weights stay shared.
-    dynamic : bool, optional
-        Whether any batch size is served by one set of kernels; unless given, the first
-        size has its own.
+    rounds otherwise than the module itself, in the last bits.  With `dynamic` one set of kernels
+    serves any batch size.
     """
     torch._dynamo.config.recompile_limit = _VARIANTS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
@@ -78,28 +65,21 @@ def compiled(module: nn.Module, *, dynamic: bool | None = None) -> nn.Module:
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Say in one line if the network cannot be compiled on this machine.
-
-    Raises
-    ------
-    HarnessError
-        Naming the cause and the setting that does without.
-    """
+    """Say in one line, with the setting that does without, if a network cannot be compiled here."""
     try:
         yield
     except (
         torch._dynamo.exc.TorchDynamoException,
         torch._dynamo.exc.FailOnRecompileLimitHit,  # not one of those
     ) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), "")
         raise HarnessError(
-            f"the network cannot be compiled here ({type(error).__name__}: {reason.strip()}); set "
-            "machine.compile=never"
+            f"the network cannot be compiled here ({named(error)}); set machine.compile=never"
         ) from error
 
 
-Function = Callable[..., tuple[Tensor, ...]]
+# --- CUDA graphs
 
+Function = Callable[..., tuple[Tensor, ...]]
 # before a recording: cuDNN chooses its kernels, and what is compiled is compiled
 _WARM_UP = 3
 
@@ -118,55 +98,34 @@ class Graphs:
     BatchNorm's statistics) must stay where it is.
 
     On a CPU there are no graphs: there the function is called again on copies of its inputs, and
-    its results are copied to where the first ones lie.  So whoever keeps a result that will be
-    overwritten is found out on a CPU as well.
+    its results are copied to where the first ones lie.  So code that keeps a result which will be
+    overwritten fails on a CPU as well.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The network; recording leaves its weights and statistics as they were.
-    sizes : collection of int
-        Batch sizes that are recorded; batches of another size are computed kernel by kernel.
+    Only batches of `sizes` images are recorded; others are computed kernel by kernel.  Recording
+    leaves weights and statistics of the model as they were.
     """
 
     def __init__(self, model: nn.Module, sizes: Collection[int]) -> None:
         self._model, self._sizes = model, frozenset(sizes)
         self._recorded: dict[Hashable, _Recorded] = {}
-        self._shared: _Shared | None = None
+        # the stream and the memory of all recordings, which never run at the same time
+        self._shared: tuple[torch.cuda.Stream, Any] | None = None
 
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return function(*inputs), from its recording if there is one.
 
-        Parameters
-        ----------
-        key : hashable
-            Names the function: the same key must mean the same computation.
-        function : callable
-            Takes the inputs and returns tensors.
-        *inputs : Tensor
-            The first has the batch as its first dimension.
-
-        Raises
-        ------
-        HarnessError
-            If it cannot be recorded, naming the setting that does without.
+        The same `key` must mean the same computation; the first of the inputs has the batch as its
+        first dimension.
         """
         if len(inputs[0]) not in self._sizes:
             return function(*inputs)
         place = (key, inputs[0].shape)
         if place not in self._recorded:
             if inputs[0].is_cuda and self._shared is None:
-                pool = torch.cuda.graph_pool_handle()
-                self._shared = _Shared(torch.cuda.Stream(inputs[0].device), pool)
+                stream = torch.cuda.Stream(inputs[0].device)
+                self._shared = (stream, torch.cuda.graph_pool_handle())
             self._recorded[place] = _Recorded(function, inputs, self._model, self._shared)
         return self._recorded[place](inputs)
-
-
-class _Shared(NamedTuple):
-    """What the recordings of a network share: they never run at the same time."""
-
-    stream: torch.cuda.Stream
-    pool: Any
 
 
 class _Recorded:
@@ -177,7 +136,7 @@ class _Recorded:
         function: Function,
         inputs: tuple[Tensor, ...],
         model: nn.Module,
-        shared: _Shared | None,
+        shared: tuple[torch.cuda.Stream, Any] | None,
     ) -> None:
         self._function = function
         self._inputs = [value.clone() for value in inputs]
@@ -187,7 +146,7 @@ class _Recorded:
         before = [value.detach().clone() for value in held]
         if shared is not None:
             try:
-                self._record(model, shared)
+                self._record(model, *shared)
             except RuntimeError as error:
                 raise HarnessError(
                     f"a step cannot be recorded as a CUDA graph here ({named(error)}); set "
@@ -199,23 +158,23 @@ class _Recorded:
             for value, old in zip(held, before, strict=True):
                 value.copy_(old)
 
-    def _record(self, model: nn.Module, shared: _Shared) -> None:
+    def _record(self, model: nn.Module, stream: torch.cuda.Stream, pool: Any) -> None:
         # On the stream of the warm-up: autograd's nodes of leaves, and the handles of cuBLAS and
         # cuDNN, remember theirs, and another one than the recorded would break the recording.
-        side, now = shared.stream, torch.cuda.current_stream(shared.stream.device)
-        side.wait_stream(now)
-        with torch.cuda.stream(side):
+        now = torch.cuda.current_stream(stream.device)
+        stream.wait_stream(now)
+        with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
                 self._function(*self._inputs)
-        now.wait_stream(side)
+        now.wait_stream(stream)
         # a recording cannot have the memory that gradients of the warm-up hold
         for parameter in model.parameters():
             parameter.grad = None
-        torch.cuda.synchronize(side.device)
+        torch.cuda.synchronize(stream.device)
         self._graph = torch.cuda.CUDAGraph()
         # the backward pass is recorded from another thread, and others may allocate meanwhile
         with torch.cuda.graph(
-            self._graph, pool=shared.pool, stream=side, capture_error_mode="thread_local"
+            self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
         ):
             self._outputs = self._function(*self._inputs)
 

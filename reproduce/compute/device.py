@@ -1,9 +1,8 @@
-"""Slots of GPUs: places for jobs, each held by a lock for as long as its job lives."""
+"""What a job computes on: a GPU, held by a lock for as long as the job lives, or the CPU."""
 
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -23,52 +22,110 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import lock_file
 from reproduce.experiments.cost import CPU_BATCH, KEPT_BYTES
 
-_POLL_SECONDS = 1.0
+
+@contextmanager
+def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
+    """Hold a device for the length of a job.
+
+    ``cuda:K`` takes a free slot of that GPU and ``cuda`` one of any visible GPU,
+    `machine.jobs_per_gpu` to each, and both wait while all are taken: that is how
+    several GPU jobs of one machine spread over its GPUs.  Every process of a `group`
+    has a GPU of its own; they are taken together, or none is held.
+    """
+    prepare_process(machine)
+    if machine.device == "cpu":
+        yield torch.device("cpu")
+        return
+    if machine.jobs_per_gpu > 1 and machine.mps == "auto":
+        share_through_mps()
+    allowed = allowed_gpus(machine, group.count)
+    with ExitStack() as held:
+        # The first process takes the GPUs of all: processes that take one each, when they can,
+        # may hold half of what two groups need and wait for the other half for ever.
+        taken: list[int] = []
+        if group.first:
+            cards = [_card(index) for index in allowed]
+            taken = take_slots(held, slots_folder(), cards, group.count, machine.jobs_per_gpu)
+        device = torch.device("cuda", allowed[group.from_first(taken)[group.rank]])
+        # events and pinned memory belong to the current one, whatever a tensor lies on
+        torch.cuda.set_device(device)
+        yield device
+
+
+def prepare_process(machine: Machine) -> None:
+    """Set the threads of this process, and let a GPU keep all bits of a float32.
+
+    PyTorch's default allows TF32, with ten bits, in convolutions; `products_in` allows it where
+    the settings do.
+    """
+    torch.set_num_threads(machine.threads)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+
+
+def allowed_gpus(machine: Machine, wanted: int) -> list[int]:
+    """Return the GPUs that `machine.device` names, by their numbers for this process."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        raise HarnessError(
+            f"machine.device is {machine.device!r}, but PyTorch {torch.__version__} finds no GPU "
+            "here; set machine.device=cpu to compute on the processor"
+        )
+    allowed = list(range(count))
+    if machine.device != "cuda":
+        allowed = [int(machine.device.removeprefix("cuda:"))]
+        if allowed[0] >= count:
+            raise HarnessError(f"machine.device is {machine.device!r}, GPUs here: 0 to {count - 1}")
+    if wanted > len(allowed):
+        raise HarnessError(
+            f"{wanted} processes were started for {len(allowed)} GPU(s), machine.device is "
+            f"{machine.device!r}"
+        )
+    return allowed
+
+
+def _card(index: int) -> str:
+    """Return the name of a GPU that does not depend on what this process may see.
+
+    Its number does: a scheduler numbers the GPUs of every job from 0, CUDA_DEVICE_ORDER
+    orders them otherwise, and CUDA_VISIBLE_DEVICES may call the same one by number or UUID.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if index < len(visible) and visible[index].strip().startswith("MIG-"):
+        # the card's UUID might be that of all its slices; older names have slashes
+        return visible[index].strip().replace("/", "-")
+    return str(torch.cuda.get_device_properties(index).uuid)
+
+
+# --- slots: places for jobs on a GPU
 
 
 def slots_folder() -> Path:
-    """Return the folder of the locks of this user, the same for all jobs of a machine.
+    """Make and return the folder of the locks of this user, the same for all jobs of a machine.
 
     Containers that share GPUs must share it: mount it, or set TMPDIR to a folder that is.
     """
-    return Path(tempfile.gettempdir()) / f"reproduce-gpu-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"reproduce-gpu-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise HarnessError(
+            f"{folder} holds the locks of GPUs and must be a folder of yours; remove it, or set "
+            "TMPDIR to a folder of your own"
+        )
+    return folder
 
 
 def take_slots(
-    held: ExitStack,
-    folder: Path,
-    cards: Sequence[str],
-    wanted: int,
-    slots: int,
-    poll: float = _POLL_SECONDS,
+    held: ExitStack, folder: Path, cards: Sequence[str], wanted: int, slots: int, poll: float = 1.0
 ) -> list[int]:
-    """Wait until as many cards as wanted have a free slot each, and hold those.
+    """Wait until as many cards as wanted have a free slot each, and hold those until `held` closes.
 
-    The slots of a process that ends, however it ends, are free at once; who waits sees
-    it at the next look.
-
-    Parameters
-    ----------
-    held : ExitStack
-        Lets go of the slots when it is closed.
-    folder : Path
-        Where the locks lie.
-    cards : sequence of str
-        The cards, by names that are the same in every process.
-    wanted : int
-        How many cards, all at once: none is held while there are fewer.
-    slots : int
-        How many jobs may share a card.
-    poll : float
-        Seconds between two looks.
-
-    Returns
-    -------
-    list of int
-        Places in `cards`, all different.
+    Cards go by names that are the same in every process, and have `slots` slots each.  None is
+    held while there are fewer free ones than wanted.  The slots of a process that ends, however it
+    ends, are free at once; whoever waits looks every `poll` seconds.  Returns places in `cards`.
     """
-    check_private(folder)
-    said = False
+    waiting = False
     while True:
         # one job looks at a time: two that saw each other's slots as taken would both go back
         with ExitStack() as tried, lock_file(folder / "choosing"):
@@ -76,29 +133,11 @@ def take_slots(
             if len(found) == wanted:
                 held.enter_context(tried.pop_all())
                 return found
-        if not said:
-            print(f"Waiting for {_free(wanted)} (locks in {folder})", flush=True)
-            said = True
+        if not waiting:
+            free = "a free GPU" if wanted == 1 else f"{wanted} GPUs that are free at once"
+            print(f"Waiting for {free} (locks in {folder})", flush=True)
+            waiting = True
         time.sleep(poll)
-
-
-def check_private(folder: Path) -> None:
-    """Make the folder, or refuse one in which somebody else can write: anybody could have made it.
-
-    Raises
-    ------
-    HarnessError
-        If it is a link or no folder, another user's, or others can write into it.
-    """
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    about = folder.lstat()
-    others = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or others:
-        raise HarnessError(
-            f"{folder} holds the locks of GPUs and must be a folder of yours that nobody else can "
-            "write into; remove it, or set TMPDIR to a folder of your own"
-        )
 
 
 def _free_slots(
@@ -117,47 +156,6 @@ def _free_slots(
     return found
 
 
-def _free(wanted: int) -> str:
-    return "a free GPU" if wanted == 1 else f"{wanted} GPUs that are free at once"
-
-
-# pixels of the images that machine.eval_batch counts, CIFAR's
-_SIZE = 32
-# images at once on a GPU, the first that fits: more make a step no faster
-_SIZES = (1000, 500, 256, 128)
-
-
-@contextmanager
-def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
-    """Hold a device for the length of a job.
-
-    ``cuda:K`` takes a free slot of that GPU and ``cuda`` one of any visible GPU,
-    `machine.jobs_per_gpu` to each, and both wait while all are taken: that is how
-    several GPU jobs of one machine spread over its GPUs.  Every process of a `group`
-    has a GPU of its own; they are taken together, or none is held.
-
-    Raises
-    ------
-    HarnessError
-        If a GPU is asked for where there is none, or a group for more than there are.
-    """
-    prepare_process(machine)
-    if machine.device == "cpu":
-        yield torch.device("cpu")
-        return
-    if machine.jobs_per_gpu > 1 and machine.mps == "auto":
-        share_through_mps()
-    allowed = allowed_gpus(machine, group.count)
-    with ExitStack() as held:
-        # The first process takes the GPUs of all: processes that take one each, when they can,
-        # may hold half of what two groups need and wait for the other half for ever.
-        indices = group.awaited(lambda: _take(held, allowed, group.count, machine.jobs_per_gpu))
-        device = torch.device("cuda", indices[group.rank])
-        # events and pinned memory belong to the current one, whatever a tensor lies on
-        torch.cuda.set_device(device)
-        yield device
-
-
 def share_through_mps() -> None:
     """Have the jobs of this user compute on a GPU at the same time, through NVIDIA's MPS.
 
@@ -170,7 +168,6 @@ def share_through_mps() -> None:
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None or {"CUDA_MPS_PIPE_DIRECTORY", "SLURM_JOB_ID"} & os.environ.keys():
         return
-    check_private(slots_folder())
     folder = slots_folder() / "mps"
     folder.mkdir(mode=0o700, exist_ok=True)
     places = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
@@ -189,58 +186,7 @@ def share_through_mps() -> None:
     os.environ.update(places)
 
 
-def allowed_gpus(machine: Machine, wanted: int) -> list[int]:
-    """Return the GPUs that `machine.device` names, by their numbers for this process."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not count:
-        raise HarnessError(
-            f"machine.device is {machine.device!r}, but PyTorch {torch.__version__} finds no GPU "
-            "here; set machine.device=cpu to compute on the processor"
-        )
-    allowed = list(range(count))
-    if machine.device != "cuda":
-        named = int(machine.device.removeprefix("cuda:"))
-        if named >= count:
-            raise HarnessError(f"machine.device is {machine.device!r}, GPUs here: 0 to {count - 1}")
-        allowed = [named]
-    if wanted > len(allowed):
-        raise HarnessError(
-            f"{wanted} processes were started for {len(allowed)} GPU(s), machine.device is "
-            f"{machine.device!r}"
-        )
-    return allowed
-
-
-def prepare_process(machine: Machine) -> None:
-    """Set the threads of this process, and let a GPU keep all bits of a float32.
-
-    PyTorch's default allows TF32, with ten bits, in convolutions; `products_in` allows it where
-    the settings do.
-    """
-    torch.set_num_threads(machine.threads)
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-
-
-def _take(held: ExitStack, allowed: list[int], wanted: int, slots: int) -> list[int]:
-    """Wait until as many GPUs as wanted have a free slot, hold those, and return the GPUs."""
-    cards = [_card(index) for index in allowed]
-    found = take_slots(held, slots_folder(), cards, wanted, slots)
-    return [allowed[place] for place in found]
-
-
-def _card(index: int) -> str:
-    """Return the name of a GPU that does not depend on what this process may see.
-
-    Its number does: a scheduler numbers the GPUs of every job from 0, CUDA_DEVICE_ORDER
-    orders them otherwise, and CUDA_VISIBLE_DEVICES may call the same one by number or UUID.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    if index < len(visible) and visible[index].strip().startswith("MIG-"):
-        # the card's UUID might be that of all its slices; older names have slashes
-        return visible[index].strip().replace("/", "-")
-    return str(torch.cuda.get_device_properties(index).uuid)
+# --- what a device is
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
@@ -252,28 +198,27 @@ def describe(device: torch.device) -> dict[str, str | int]:
     return {"device": "cpu", "name": _processor(), "threads": torch.get_num_threads()}
 
 
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+# pixels of the images that machine.eval_batch counts, CIFAR's
+_SIZE = 32
+# images at once on a GPU, the first that fits: more make a step no faster
+_SIZES = (1000, 500, 256, 128)
+
+
 def images_at_once(machine: Machine, device: torch.device, size: int) -> int:
-    """Return how many images go through a network at once in evaluation.
+    """Return how many images of `size` pixels go through a network at once in evaluation.
 
     Memory bounds it.  Networks for large images shrink them at the entrance, so what
     they keep for a gradient grows with the width of the images rather than their area:
     WideResNet-34-10 keeps 22 MiB an image of 32 pixels; ResNet-50 and Wide-ResNet-50-2
     keep 135 and 177 MiB an image of 288 pixels, of which nine times fewer go at once.
-
-    Parameters
-    ----------
-    machine : Machine
-        Its `eval_batch`, or null for what suits the device.
-    device : torch.device
-        Where the network is.
-    size : int
-        Height and width of the images, in pixels.
-
-    Examples
-    --------
-    >>> machine, cpu = Machine(eval_batch=500), torch.device("cpu")
-    >>> [images_at_once(machine, cpu, size) for size in (8, 32, 288)]
-    [500, 500, 55]
     """
     most = machine.eval_batch or _suited(machine, device)
     return max(1, most * _SIZE // max(size, _SIZE))
@@ -288,15 +233,7 @@ def _suited(machine: Machine, device: torch.device) -> int:
     return next((size for size in _SIZES if size <= fits), fits)
 
 
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
+# --- precision
 
 # the first generation that has TF32, by its compute capability
 _AMPERE = (8, 0)

@@ -1,12 +1,12 @@
-"""Trees of settings: one laid over another, and one by dotted keys."""
+"""Kinds of values of the configuration, and trees of settings."""
 
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -15,6 +15,16 @@ from reproduce.core.errors import HarnessError
 from reproduce.registry import ZOO_ID, dataset_facts, find_method, parse_architecture
 
 Tree = Mapping[str, Any]
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+# --- trees of settings
 
 # mappings of a grid that are axes, not settings
 _AXES = {"methods", "architectures", "trained"}
@@ -44,9 +54,7 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-PresetName = Literal["paper", "short", "mini", "demo"]
-PRESETS: tuple[str, ...] = get_args(PresetName)
-Checkpoint = Literal["best-test", "last", "best-val"]
+# --- numbers
 
 
 def _number(value: Any) -> Any:
@@ -62,35 +70,61 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _checked(check: Any, value: Any) -> Any:
-    """Let a look-up in the catalogue validate a value."""
-    try:
-        check(value)
-    except HarnessError as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-
-
 def _zeta(value: Any) -> Any:
     if value == "measured":
         return value
     try:
         number = float(_number(value))
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
         number = math.nan
     if not 0 < number < math.inf:
         raise ValueError("it is 'measured' or a number above 0")
     return number
 
 
+def _four_decimals(value: float) -> float:
+    if round(value, 4) != value:
+        raise ValueError("a lambda has at most four decimals")
+    return value
+
+
+# more of anything does not fit on a disk, and times and bytes of it not into a float
+_LARGEST = 1_000_000_000
+Count = Annotated[int, Field(strict=True, ge=1, le=_LARGEST)]
+NaturalNumber = Annotated[int, Field(strict=True, ge=0, le=_LARGEST)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
+# plans and schedules go through them one by one
+Epochs = Annotated[Count, Field(le=10_000)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Epsilon = Annotated[Number, Field(gt=0, le=1)]
+# minutes of a job on a cluster: what starts it and what ends it take up to fifteen
+JobMinutes = Annotated[Number, Field(ge=30)]
+# so that a cell id names it exactly
+Lambda = Annotated[NotNegative, Field(lt=1e6), AfterValidator(_four_decimals)]
+Zeta = Annotated[Literal["measured"] | float, BeforeValidator(_zeta)]
+
+
+# --- names
+
+PresetName = Literal["paper", "short", "mini", "demo"]
+PRESETS: tuple[str, ...] = get_args(PresetName)
+Checkpoint = Literal["best-test", "last", "best-val"]
+
+
+def _known(look_up: Callable[[str], object], name: str) -> str:
+    """Let a look-up in the registry validate a name."""
+    try:
+        look_up(name)
+    except HarnessError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 def _place(value: Any) -> Any:
-    """Fill in ``$VAR`` and ``~``, and refuse what cannot be, or no file can be called."""
+    """Fill in ``$VAR`` and ``~`` in a path."""
     name = os.path.expandvars(value)
-    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
-        raise ValueError("not a path: it has characters that no file's name can have")
     # also in what a variable held: paths are handed on and read again
     if unset := re.search(r"\$(\w+|\{[^}]*\}?)", name, re.ASCII):
         raise ValueError(f"not a path: {unset[0]} is not set in the environment")
@@ -102,44 +136,26 @@ def _place(value: Any) -> Any:
     return type(value)(name)
 
 
-Zeta = Annotated[Literal["measured"] | float, BeforeValidator(_zeta)]
-# more of anything does not fit on a disk, and times and bytes of it not into a float
-LARGEST = 1_000_000_000
-Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
-NaturalNumber = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
-Positive = Annotated[Number, Field(gt=0)]
-# minutes of a job on a cluster: what starts it and what ends it take up to fifteen
-JobMinutes = Annotated[Number, Field(ge=30)]
-NotNegative = Annotated[Number, Field(ge=0)]
-# at most four decimals, so that a cell id names it exactly
-Lambda = Annotated[
-    NotNegative,
-    Field(lt=1e6),
-    AfterValidator(lambda value: _checked(_four_decimals, value)),
-]
-# plans and schedules go through them one by one
-Epochs = Annotated[Count, Field(le=10_000)]
 Place = Annotated[Path, AfterValidator(_place)]
 # where images are, or a word
 PlaceName = Annotated[str, AfterValidator(_place)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
-Epsilon = Annotated[Number, Field(gt=0, le=1)]
-DatasetName = Annotated[str, AfterValidator(partial(_checked, dataset_facts))]
-ArchitectureName = Annotated[str, AfterValidator(partial(_checked, parse_architecture))]
-MethodName = Annotated[str, AfterValidator(partial(_checked, find_method))]
-
-
-CellName = Annotated[str, AfterValidator(partial(_checked, parse_cell))]
+DatasetName = Annotated[str, AfterValidator(partial(_known, dataset_facts))]
+ArchitectureName = Annotated[str, AfterValidator(partial(_known, parse_architecture))]
+MethodName = Annotated[str, AfterValidator(partial(_known, find_method))]
+CellName = Annotated[str, AfterValidator(partial(_known, parse_cell))]
 # RobustBench's ids; whether there is one of that name, RobustBench says
 ZooName = Annotated[str, Field(pattern=f"^{ZOO_ID}$")]
 
 
-def _four_decimals(value: float) -> None:
-    if round(value, 4) != value:
-        raise HarnessError("a lambda has at most four decimals")
+# --- lists
 
 
-class Section(BaseModel):
-    """A part of the configuration: frozen, and unknown keys are errors."""
+def _distinct(values: list[T]) -> list[T]:
+    if len(set(values)) < len(values):
+        raise ValueError("it lists a value twice")
+    return values
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+# an axis of a grid
+Axis = Annotated[Distinct[T], Field(min_length=1)]

@@ -1,15 +1,14 @@
 """The grids of the tables and figures: which cells, which attacks, which seeds."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import Field, model_validator
 
 from reproduce.config.fields import (
     ArchitectureName,
+    Axis,
     CellName,
     Checkpoint,
     DatasetName,
+    Distinct,
     Lambda,
     MethodName,
     Section,
@@ -23,51 +22,34 @@ class Grid(Section):
 
     dataset: DatasetName
     """Data set: digits, cifar10, cifar100 or imagenet."""
-    architectures: list[ArchitectureName] = Field(min_length=1)
+    architectures: Axis[ArchitectureName]
     """Networks, in the order of the columns."""
-    methods: dict[MethodName, list[Lambda]] = Field(min_length=1)
+    methods: dict[MethodName, Distinct[Lambda]] = Field(min_length=1)
     """Lambdas by method, in the order of the rows."""
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: Axis[Seed]
     """Training seeds; tables give the mean and standard deviation over them."""
     attack: str = "pgd20"
     """The attack of eval.attacks that the table is of."""
     checkpoint: Checkpoint | None = None
     """Which checkpoint the table reports; null for eval.checkpoint."""
 
-    @model_validator(mode="after")
-    def _checked(self) -> "Grid":
-        _nothing_twice({"architectures": self.architectures, "seeds": self.seeds, **self.methods})
-        return self
-
 
 class AttackTable(Section):
     """The runs of Table 2 and the attacks on each: every combination of the axes."""
 
-    architectures: dict[DatasetName, list[ArchitectureName]] = Field(min_length=1)
+    architectures: dict[DatasetName, Distinct[ArchitectureName]] = Field(min_length=1)
     """Networks by data set, in the order of the rows."""
     method: MethodName
     """How they are trained."""
-    lambdas: list[Lambda] = Field(min_length=1)
+    lambdas: Axis[Lambda]
     """Lambdas, in the order of the rows."""
     training_seed: Seed = 0
     """Training seed of every run."""
-    attacks: list[str] = Field(min_length=1)
+    attacks: Axis[str]
     """Attacks of eval.attacks, in the order of the columns."""
-    attack_seeds: list[Seed] = Field(min_length=1)
+    attack_seeds: Axis[Seed]
     """Seeds of the attacks' random starts; the table gives mean and standard deviation over
     them."""
-
-    @model_validator(mode="after")
-    def _checked(self) -> "AttackTable":
-        _nothing_twice(
-            {
-                "lambdas": self.lambdas,
-                "attacks": self.attacks,
-                "attack_seeds": self.attack_seeds,
-                **self.architectures,
-            }
-        )
-        return self
 
 
 class TuningTable(Section):
@@ -75,25 +57,14 @@ class TuningTable(Section):
 
     dataset: DatasetName
     """Data set of every run."""
-    architectures: list[ArchitectureName] = Field(min_length=1)
+    architectures: Axis[ArchitectureName]
     """Networks, in the order of the rows."""
     untuned: Lambda
-    """Lambda tuned on the thin network and taken over as it is."""
-    lambdas: list[Lambda] = Field(min_length=1)
+    """Lambda tuned on the thin network, used on the others as it is."""
+    lambdas: Axis[Lambda]
     """Lambdas that the search by hand tries on every network."""
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: Axis[Seed]
     """Training seeds; the table gives mean and standard deviation over them."""
-
-    @model_validator(mode="after")
-    def _checked(self) -> "TuningTable":
-        _nothing_twice(
-            {
-                "architectures": self.architectures,
-                "lambdas": self.lambdas,
-                "seeds": self.seeds,
-            }
-        )
-        return self
 
 
 class ComparisonTable(Section):
@@ -101,7 +72,7 @@ class ComparisonTable(Section):
 
     dataset: DatasetName
     """Data set of every row."""
-    published: list[ZooName] = Field(default=[])
+    published: Distinct[ZooName] = Field(default=[])
     """Checkpoints of RobustBench's zoo by their ids, in the order of the rows."""
     trained: dict[CellName, Checkpoint] = Field(default={})
     """Runs by their cell ids, in the order of the rows, and the checkpoint that each reports."""
@@ -112,7 +83,6 @@ class ComparisonTable(Section):
     def _checked(self) -> "ComparisonTable":
         if not self.published and not self.trained:
             raise ValueError("published and trained are both empty; there is nothing to compare")
-        _nothing_twice({"published": self.published})
         for cell in self.trained:
             if not cell.startswith(f"{self.dataset}/"):
                 raise ValueError(f"trained: {cell} is not of dataset {self.dataset}")
@@ -124,21 +94,14 @@ class Curves(Section):
 
     dataset: DatasetName
     """Data set of every run."""
-    architectures: list[ArchitectureName] = Field(min_length=1)
+    architectures: Axis[ArchitectureName]
     """Networks: a line each."""
     method: MethodName
     """How they are trained."""
-    lambdas: list[Lambda] = Field(min_length=1)
+    lambdas: Axis[Lambda]
     """Lambdas: a row of panels each."""
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: Axis[Seed]
     """Training seeds; lines are the mean over them."""
-
-    @model_validator(mode="after")
-    def _checked(self) -> "Curves":
-        _nothing_twice(
-            {"architectures": self.architectures, "lambdas": self.lambdas, "seeds": self.seeds}
-        )
-        return self
 
 
 class CurvesOfOne(Curves):
@@ -158,7 +121,7 @@ class Experiments(Section):
     table3: TuningTable | None = None
     """Three ways to choose lambda, and what they cost; null to leave it out."""
     table4: ComparisonTable | None = None
-    """AutoAttack on published checkpoints and on runs beside them; null to leave it out."""
+    """AutoAttack on published checkpoints and on own runs; null to leave it out."""
     table5: Grid | None = None
     """Fast-AT on ImageNet by width, with top-5 natural accuracy; null to leave it out."""
     table6: Grid | None = None
@@ -179,9 +142,3 @@ class Experiments(Section):
     """Both terms by lambda, WideResNet on CIFAR-100; null to leave it out."""
     figure9: Curves | None = None
     """Both terms by lambda, DenseNet on CIFAR-10; null to leave it out."""
-
-
-def _nothing_twice(axes: Mapping[str, list[Any]]) -> None:
-    for name, axis in axes.items():
-        if len(set(axis)) < len(axis):
-            raise ValueError(f"{name} lists a value twice")

@@ -10,26 +10,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from reproduce.config.fields import PRESETS, flatten, merge
+from reproduce.config.fields import PRESETS, Tree, flatten, merge
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, brief
 
-Tree = Mapping[str, Any]
-
 # the Snakefile hands its jobs the configuration in this environment variable
 CONFIG_VARIABLE = "REPRODUCE_CONFIG"
-
-# beside its own errors PyYAML lets through what its constructors raise, of 2001-99-99, !!int x,
-# !!timestamp x or !!bool x, and RecursionError of what is nested too deeply
-_NOT_YAML = (
-    yaml.YAMLError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
 
 
 def load_config(source: Path | str, preset: str | None = None, sets: Sequence[str] = ()) -> Config:
@@ -49,6 +35,11 @@ def load_config(source: Path | str, preset: str | None = None, sets: Sequence[st
     ------
     HarnessError
         Naming the key, the value and what is allowed, if anything does not fit.
+
+    Examples
+    --------
+    >>> load_config("{}", "mini", ["train.epochs=3"]).train.epochs
+    3
     """
     return build_config(read_settings(source, preset, sets))
 
@@ -56,16 +47,16 @@ def load_config(source: Path | str, preset: str | None = None, sets: Sequence[st
 def read_settings(
     source: Path | str, preset: str | None = None, sets: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Read what a user sets: the file and the overrides of `load_config`, without the preset's.
-
-    Raises
-    ------
-    HarnessError
-        As `load_config`, of what cannot be read.
-    """
+    """Read what a user sets: the file and the overrides of `load_config`, without the preset's."""
     user = dict(_read(source))
     for item in sets:
-        user = merge(user, _assignment(item))
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise HarnessError(
+                f"override {brief(item)}: expected key=value, for example train.epochs=10"
+            )
+        value = _parse(text, f"override {brief(item)}: {brief(text)} is not a YAML value")
+        user = merge(user, _nested(key, value))
     if preset is not None:
         user["preset"] = preset
     return user
@@ -74,44 +65,31 @@ def read_settings(
 def kept_values(user: Tree, config: Config, methods: Iterable[str]) -> str | None:
     """Say in a line which methods keep a value of their own where a user sets one of `train`.
 
-    Parameters
-    ----------
-    user : mapping
-        What the user sets.
-    config : Config
-        The configuration that it gives.
-    methods : iterable of str
-        The methods that are asked about.
-
-    Returns
-    -------
-    str or None
-        The settings, the methods and how to set theirs; None if no method keeps one.
+    None if no method does.
     """
     methods, parts = tuple(methods), []
     shared = flatten(config.train.model_dump(mode="json"))
     for key in flatten(user.get("train", {})):
-        theirs = {}
+        kept = []
         for method in methods:
             value = flatten(config.train_of(method).model_dump(mode="json"))[key]
-            said = key in flatten(user.get("train_for", {}).get(method, {}))
-            if value != shared[key] and not said:
-                theirs[method] = value
-        if theirs:
-            kept = ", ".join(f"{method} ({_brief(value)})" for method, value in theirs.items())
+            is_set = key in flatten(user.get("train_for", {}).get(method, {}))
+            if value != shared[key] and not is_set:
+                kept.append(f"{method} ({_short(value)})")
+        if kept:
             parts.append(
-                f"train.{key}={_brief(shared[key])} is not for {kept}, which have their own: "
-                f"train_for.METHOD.{key}"
+                f"train.{key}={_short(shared[key])} is not for {', '.join(kept)}, which have "
+                f"their own: train_for.METHOD.{key}"
             )
     return "; ".join(parts) or None
 
 
-def _brief(value: Any) -> str:
+def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def from_snakefile() -> bool:
-    """Say whether a Snakefile, which has said what there is to say, hands on the configuration."""
+    """Say whether a Snakefile hands on the configuration, and so has printed its warnings."""
     return os.environ.get(CONFIG_VARIABLE, "").lstrip().startswith("{")
 
 
@@ -124,13 +102,7 @@ def resolved(config: Config) -> dict[str, Any]:
 
 
 def build_config(user: Tree) -> Config:
-    """Validate a user's mapping on top of the preset that it names.
-
-    Raises
-    ------
-    HarnessError
-        As `load_config`.
-    """
+    """Validate a user's mapping on top of the preset that it names."""
     name = user.get("preset", "paper")
     if name not in PRESETS:
         raise HarnessError(f"unknown preset {brief(name)}; known: {', '.join(PRESETS)}")
@@ -138,75 +110,17 @@ def build_config(user: Tree) -> Config:
 
 
 def override(config: Config, sets: Mapping[str, Any]) -> Config:
-    """Change single settings of a configuration, given by their dotted keys.
-
-    Raises
-    ------
-    HarnessError
-        As `load_config`.
-    """
+    """Change single settings of a configuration, given by their dotted keys."""
     tree = config.model_dump(mode="json")
     for key, value in sets.items():
         tree = merge(tree, _nested(key, value))
     return _validate(tree)
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key written twice; YAML would drop the first in silence."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Read a mapping and check its keys as they are written, before ``<<`` brings more."""
-        node = super().compose_mapping_node(anchor)
-        keys = set()
-        for written, _ in node.value:
-            # of others the constructor says that they are no keys
-            key = written.value if isinstance(written, yaml.ScalarNode) else id(written)
-            if key in keys:
-                line = written.start_mark.line + 1
-                raise yaml.YAMLError(f"key {brief(key)} stands twice, again in line {line}")
-            keys.add(key)
-        return node
-
-
-def _read(source: Path | str) -> Tree:
-    inline = isinstance(source, str) and source.lstrip().startswith("{")
-    what = "configuration given as a mapping" if inline else f"configuration {source}"
-    try:
-        text = str(source) if inline else Path(source).read_text(encoding="utf-8")
-        value = yaml.load(text, _Loader)  # noqa: S506, a safe loader
-    except OSError as error:
-        raise HarnessError(f"{what} cannot be read: {error.strerror}") from error
-    except _NOT_YAML as error:
-        raise HarnessError(f"{what} is not YAML: {_reason(error)}") from error
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise HarnessError(f"{what} must be a mapping of names to values")
-    return value
-
-
-def _assignment(item: str) -> dict[str, Any]:
-    key, equals, text = item.partition("=")
-    if not equals or not key:
-        raise HarnessError(
-            f"override {brief(item)}: expected key=value, for example train.epochs=10"
-        )
-    try:
-        value: Any = yaml.load(text, _Loader)  # noqa: S506, a safe loader
-    except _NOT_YAML as error:
-        raise HarnessError(
-            f"override {brief(item)}: {brief(text)} is not a YAML value: {_reason(error)}"
-        ) from error
-    return _nested(key, value)
-
-
-def _reason(error: Exception) -> str:
-    """Say in words why a text is not YAML."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return (
-        str(error) if isinstance(error, yaml.YAMLError) else f"a value is not what it says: {error}"
-    )
+@cache
+def _preset(name: str) -> dict[str, Any]:
+    text = files("reproduce").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
@@ -217,24 +131,73 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     return {first: value}
 
 
-@cache
-def _preset(name: str) -> dict[str, Any]:
-    text = files("reproduce").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+# --- YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key written twice; YAML would drop the first in silence."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Read a mapping and check its keys as they are written, before ``<<`` brings more."""
+        node = super().compose_mapping_node(anchor)
+        keys = set()
+        for written, _ in node.value:
+            if not isinstance(written, yaml.ScalarNode):
+                continue  # the constructor says that it is no key
+            if written.value in keys:
+                line = written.start_mark.line + 1
+                raise yaml.YAMLError(
+                    f"key {written.value!r} is written twice, again in line {line}"
+                )
+            keys.add(written.value)
+        return node
+
+
+def _parse(text: str, problem: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506, a safe loader
+    # the second of dates and numbers that there are not, such as 2001-99-99
+    except (yaml.YAMLError, ValueError) as error:
+        raise HarnessError(f"{problem}: {error}") from error
+
+
+def _read(source: Path | str) -> Tree:
+    inline = isinstance(source, str) and source.lstrip().startswith("{")
+    what = "configuration given as a mapping" if inline else f"configuration {source}"
+    try:
+        text = str(source) if inline else Path(source).read_text(encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"{what} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise HarnessError(f"{what} is not YAML: {error}") from error
+    value = _parse(text, f"{what} is not YAML")
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise HarnessError(f"{what} must be a mapping of names to values")
+    return value
+
+
+# --- validation
 
 
 def _validate(tree: Tree) -> Config:
+    method: tuple[str, ...] = ()
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
+        for name in config.train_for:
+            method = ("train_for", name)
+            config.train_of(name)
     except ValidationError as error:
-        raise HarnessError(_first_problem(error)) from None
+        raise HarnessError(_first_problem(error, method)) from None
+    return config
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, inside: tuple[str, ...]) -> str:
     """Say the first validation error in one line: the key, the value, what is allowed."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    place = [str(part) for part in first["loc"] if part != "[key]"]
+    place = [*inside, *(str(part) for part in first["loc"] if part != "[key]")]
     if place[:2] == ["eval", "attacks"]:
         # pydantic puts the kind of an attack between its name and its keys
         place = place[:3] + place[4:]

@@ -1,336 +1,71 @@
-"""Training on images of growing size, as Fast-AT on ImageNet does."""
+"""The whole configuration: its sections, and what they must agree on."""
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from reproduce.config.evaluation import (
+    PGD,
+    Attack,
+    AttackPackage,
+    AutoAttack,
+    Eval,
+    FABAttack,
+    PGDAttack,
+    SquareAttack,
+)
 from reproduce.config.fields import (
-    ArchitectureName,
     Checkpoint,
     Count,
-    Epochs,
-    Epsilon,
     JobMinutes,
-    Lambda,
     MethodName,
     NaturalNumber,
-    NotNegative,
     Place,
     PlaceName,
     Positive,
     PresetName,
     Section,
     Seed,
-    Zeta,
     merge,
 )
 from reproduce.config.grids import Experiments
-from reproduce.core.errors import brief
+from reproduce.config.training import (
+    AWP,
+    WAR,
+    Mixed,
+    Phase,
+    Precision,
+    Train,
+    TrainingAttack,
+    Validation,
+)
 from reproduce.registry import METHODS, dataset_facts
 
-
-class Phase(Section):
-    """A part of a training run whose images have one size."""
-
-    epochs: Epochs
-    """Passes over the training images in this phase."""
-    batch_size: Count
-    """Images a step, over all GPUs together."""
-    crop: Count
-    """Height and width that a random part of an image is resized to, in pixels."""
-    resize: Count | None = None
-    """Resize the shorter side of every image to this many pixels before that; null for not."""
-
-
-class WAR(Section):
-    """Width adjusted regularisation (Algorithm 1 of the paper)."""
-
-    zeta: Zeta = "measured"
-    """Ratio of natural risk to robust regularisation that lambda is steered to: a number, or
-    measured, over the last epoch of the tuned thin network. Paper: measured, about 30."""
-    alpha: Positive = 0.1
-    """How fast lambda follows the ratio. Paper: 0.1."""
-    thin_architecture: ArchitectureName = "wrn-34-0.5"
-    """The thin network that lambda was tuned on, trained with TRADES on the same data set."""
-    thin_lambda: Lambda = 6.0
-    """Its tuned lambda."""
-    thin_seed: Seed = 0
-    """Its training seed."""
-
-
-class AWP(Section):
-    """Adversarial weight perturbation (Wu, Xia and Wang 2020)."""
-
-    gamma: Positive = 0.005
-    """Size of the perturbation of a weight tensor as a fraction of its norm. Official: 0.005."""
-    first_epoch: Count = 10
-    """Epoch, from 1, with which the perturbation begins. Official: 10."""
-
-
-class Mixed(Section):
-    """Batches of labelled and of pseudo-labelled extra images (RST, Carmon et al. 2019)."""
-
-    extra_fraction: Annotated[Positive, Field(lt=1)] = 0.5
-    """Part of a batch that comes from the extra images. Official: 0.5."""
-
-
-AttackPackage = Literal["pyautoattack", "autoattack"]
-
-
-class _Attack(Section):
-    images: Count | None = None
-    """Attack only this many test images, every class in its proportion; null for all. Such
-    records go by another name, and tables mark them."""
-    epsilon: Epsilon | None = None
-    """Radius of the ball for this attack, pixels in [0, 1]; null for eval.epsilon."""
-
-    def label(self, name: str) -> str:
-        """Return what records of this attack are called: partial ones never by the plain name."""
-        return name if self.images is None else f"{name}-n{self.images}"
-
-    @property
-    def idle(self) -> set[str]:
-        """The settings that others make idle."""
-        return set()
-
-
-class PGD(Section):
-    """Projected gradient descent from a uniform start in the ball."""
-
-    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
-    """What is maximised; margin, max z_j - z_y over the other classes j, is the paper's C&W."""
-    cw_mask: Literal["proper", "zero"] = "proper"
-    """How margin leaves out the true class: proper, or zero (the authors' code: its logit is
-    multiplied by 0, so the best other logit is never below 0)."""
-    steps: Count
-    """Number of steps."""
-    step_size: Positive = 0.007
-    """Step, pixels in [0, 1]."""
-    clamp_start: bool = False
-    """Whether the start is cut to [0, 1], as the official Fast-AT code does; the authors' PGD-20
-    cuts only what its steps lead to."""
-
-    @property
-    def idle(self) -> set[str]:
-        """The settings that others make idle."""
-        return set() if self.loss == "margin" else {"cw_mask"}
-
-
-class PGDAttack(PGD, _Attack):
-    """Projected gradient descent from uniform starts in the ball."""
-
-    kind: Literal["pgd"]
-    """Which attack this is: pgd, fab, square or autoattack."""
-    restarts: Count = 1
-    """Random starts; an image that one of them breaks is left out of the next."""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Name the attacks that run one after the other."""
-        return ("pgd",)
-
-
-class FABAttack(_Attack):
-    """Fast adaptive boundary attack, of AutoAttack's package."""
-
-    kind: Literal["fab"]
-    """Which attack this is."""
-    steps: Count = 100
-    """Iterations of a restart."""
-    restarts: Count = 5
-    """Restarts, of each target if there are targets."""
-    targets: Count | None = None
-    """Attack towards each of this many most likely other classes; null for untargeted FAB."""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Name the attacks that run one after the other."""
-        return ("fab",) if self.targets is None else ("fab-t",)
-
-
-class SquareAttack(_Attack):
-    """Square, random search without gradients, of AutoAttack's package."""
-
-    kind: Literal["square"]
-    """Which attack this is."""
-    queries: Count = 5000
-    """Queries a restart may use for an image."""
-    restarts: Count = 1
-    """Random starts; an image that one of them breaks is left out of the next."""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Name the attacks that run one after the other."""
-        return ("square",)
-
-
-class AutoAttack(_Attack):
-    """AutoAttack: APGD on the cross entropy, targeted APGD, targeted FAB, Square."""
-
-    kind: Literal["autoattack"]
-    """Which attack this is."""
-    version: Literal["standard", "preview"] = "standard"
-    """standard, or preview: the two APGD attacks only, an upper bound of robust accuracy."""
-    steps: Count = 100
-    """Iterations of APGD and FAB."""
-    targets: Count = 9
-    """Target classes of targeted APGD and FAB."""
-    queries: Count = 5000
-    """Queries of Square."""
-
-    @property
-    def idle(self) -> set[str]:
-        """The settings that others make idle."""
-        return set() if self.version == "standard" else {"queries"}
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Name the attacks that run one after the other."""
-        names = ("apgd-ce", "apgd-t", "fab-t", "square")
-        return names if self.version == "standard" else names[:2]
-
-    def label(self, name: str) -> str:
-        """Return what records of this attack are called: partial ones never by the plain name."""
-        return super().label(name if self.version == "standard" else f"{name}-preview")
-
-
-Attack = Annotated[PGDAttack | FABAttack | SquareAttack | AutoAttack, Field(discriminator="kind")]
-
-
-class Eval(Section):
-    """How a checkpoint is evaluated."""
-
-    epsilon: Epsilon
-    """Radius of the ball, pixels in [0, 1]. Paper's text: 8/255; the authors' code: 0.031."""
-    checkpoint: Checkpoint = "best-test"
-    """Which checkpoint the tables report. Paper: best-test."""
-    shard: Count = 256
-    """Images attacked together, in the order of the test set, with a seed of their own. FAB,
-    Square and APGD draw other numbers for another shard; PGD's noise does not depend on it."""
-    precision: Literal["float32", "float64", "tf32"] = "float32"
-    """What networks are attacked in: float32; tf32, in which a GPU from Ampere on searches faster
-    and with less care, while what the network says of the image found is float32; or float64, in
-    which roundings change nothing that is seen, so a record comes out the same on every
-    processor."""
-    autoattack_package: AttackPackage = "pyautoattack"
-    """Where FAB, Square and APGD come from: pyautoattack, or the original autoattack if you
-    installed it."""
-    attacks: dict[str, Attack]
-    """Attacks by name."""
-
-    @model_validator(mode="after")
-    def _names(self) -> "Eval":
-        for name in self.attacks:
-            if not (name.isascii() and name.isalnum() and name.islower()):
-                raise ValueError(f"attack name {name!r}: only small letters and digits")
-        return self
-
-    def epsilon_of(self, attack: str) -> float:
-        """Return the radius of an attack's ball."""
-        return self.attacks[attack].epsilon or self.epsilon
-
-    def label(self, attack: str) -> str:
-        """Return what records of an attack are called."""
-        return self.attacks[attack].label(attack)
-
-
-Precision = Literal["float32", "float64", "tf32", "bf16"]
-
-
-class TrainingAttack(Section):
-    """The l_inf PGD attack that makes the training examples."""
-
-    epsilon: Epsilon
-    """Radius of the ball, pixels in [0, 1]. Paper's code: 0.031."""
-    step_size: Positive
-    """Step, same unit. Paper's code: 0.007."""
-    steps: Count
-    """Number of steps. Paper's code: 10."""
-    start_sigma: NotNegative = 0.001
-    """Standard deviation of the Gaussian start around the image, pixels in [0, 1]. Fast-AT starts
-    uniformly in the ball instead."""
-
-
-class Validation(Section):
-    """How a network is measured after its epochs: this chooses its checkpoints.
-
-    Methods with natural validation (Fast-AT) read `start` alone.
-    """
-
-    start: Annotated[NotNegative, Field(lt=1)] = 0.0
-    """Part of the epochs that is over before validation begins: the network is measured, and may be
-    chosen, after every later epoch, and always after the last. Paper: 0, every epoch."""
-    epsilon: Epsilon = 8 / 255
-    """Radius of the ball, pixels in [0, 1]. Paper's text: 8/255."""
-    attack: PGD = PGD(steps=20)
-    """Paper: PGD-20 on the cross entropy."""
-
-
-class Train(Section):
-    """How a network is trained."""
-
-    epochs: Epochs
-    """Passes over the training images. Paper: 100."""
-    batch_size: Count = 128
-    """Images a step. Paper: 128; the authors' code defaults to 64."""
-    learning_rate: Positive = 0.1
-    """Initial learning rate of SGD."""
-    momentum: Annotated[NotNegative, Field(lt=1)] = 0.9
-    """Momentum of SGD."""
-    nesterov: bool = False
-    """Whether SGD takes Nesterov's form of momentum. Paper: no."""
-    weight_decay: NotNegative = 2e-4
-    """Weight decay on every parameter."""
-    decay_norm: bool = True
-    """Whether the parameters of BatchNorm decay as well. Fast-AT on ImageNet: no."""
-    schedule: Literal["exp", "step", "cosine", "linear"] = "exp"
-    """exp halves the learning rate every epoch from 75 % on, step divides it by 10 at every
-    milestone, cosine follows half a cosine, linear goes from one of `rates` to the next by
-    iterations."""
-    rates: list[tuple[NotNegative, NotNegative]] = Field(default=[])
-    """Points of the linear schedule: epochs that are over, and the learning rate then."""
-    milestones: list[Annotated[Positive, Field(lt=1)]] = Field(default=[0.75, 0.9])
-    """Fractions of the epochs at which the step schedule divides the learning rate by 10."""
-    bn_forwards: Literal[2, 3] = 2
-    """Train-mode forwards of a TRADES step: 2 (authors' code) or 3 (official TRADES and AWP codes,
-    whose BatchNorm statistics see the clean batch twice)."""
-    bn_first: Literal["clean", "adversarial"] = "clean"
-    """Which batch the BatchNorm statistics of a TRADES step see first: clean (authors' and
-    official TRADES code) or adversarial (official RST and AWP codes)."""
-    phases: list[Phase] = Field(default=[])
-    """Sizes of images and batches, one after the other, for a folder of images; they replace
-    batch_size. None: one phase of whole images."""
-    precision: Precision = "tf32"
-    """What a run computes in. tf32 is PyTorch's own default: float32, but GPUs from Ampere on round
-    the factors in convolutions to ten bits; elsewhere it is float32. float32 has them keep all
-    bits. bf16 keeps weights, loss and BatchNorm in float32, and has eight bits elsewhere. In
-    float64 roundings change nothing that is seen, so a run comes out the same on every
-    processor."""
-    holdout: NaturalNumber = 0
-    """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
-    attack: TrainingAttack
-    validation: Validation = Validation()
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The sizes of whole batches, phase after phase."""
-        return tuple(phase.batch_size for phase in self.phases) or (self.batch_size,)
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Train":
-        over = sum(phase.epochs for phase in self.phases)
-        if self.phases and over != self.epochs:
-            raise ValueError(f"phases have {over} epochs together, epochs is {self.epochs}")
-        if self.schedule == "linear":
-            if not self.rates:
-                raise ValueError("the linear schedule needs rates, such as [[0, 0.1], [10, 0]]")
-            if any(before >= after for (before, _), (after, _) in pairwise(self.rates)):
-                raise ValueError("rates must be in the order of their epochs")
-        return self
+__all__ = [
+    "AWP",
+    "PGD",
+    "WAR",
+    "Attack",
+    "AttackPackage",
+    "AutoAttack",
+    "Config",
+    "Data",
+    "Eval",
+    "FABAttack",
+    "Lemma",
+    "Machine",
+    "Mixed",
+    "PGDAttack",
+    "Phase",
+    "Precision",
+    "SquareAttack",
+    "Train",
+    "TrainingAttack",
+    "Validation",
+]
 
 
 class Data(Section):
@@ -355,8 +90,8 @@ class Data(Section):
     imagenet: PlaceName | None = None
     """Folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG; ImageNet cannot be downloaded."""
     imagenet_crop: Count = 288
-    """Height and width of what is cut from the middle of ImageNet's images for evaluation, in
-    pixels; nothing is resized before. Fast-AT: 288."""
+    """Height and width in pixels of the centre crop of ImageNet's images in evaluation; nothing is
+    resized before. Fast-AT: 288."""
     train_images: Count | None = None
     """Use only this many training images, every class in its proportion; null for all."""
     test_images: Count | None = None
@@ -376,9 +111,9 @@ class Machine(Section):
     jobs_per_gpu: Count = 1
     """How many jobs may share one GPU."""
     mps: Literal["auto", "never"] = "auto"
-    """auto has the jobs that share a GPU compute at the same time through NVIDIA's MPS, where its
-    daemon can be started, which stays afterwards; else, in Slurm's jobs, and with never, they take
-    turns."""
+    """auto lets the jobs that share a GPU compute at the same time through NVIDIA's MPS, if its
+    daemon can be started; it stays afterwards. Otherwise, in Slurm's jobs, and with never, they
+    take turns."""
     threads: Count = 1
     """CPU threads a job computes with."""
     processes: Count = 1
@@ -396,16 +131,14 @@ class Machine(Section):
     and APGD need a whole shard at once: a smaller batch then costs them a second forward pass a
     gradient."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """Compile the network, for training and for evaluation; auto does it where the minutes it takes
-    are won back and there are a compiler and Python's headers. On a CPU that is known from more
-    than a million forward passes of images; on a GPU a training of more than ten minutes is
-    compiled, by the time its first steps take, and an evaluation is not. An evaluation counts the
-    passes of its first shard before it decides for the others. It rounds otherwise in the last
-    bits; run.json and the records say of every piece how it was done."""
+    """Compile the network, for training and for evaluation. auto does so where the minutes it costs
+    are won back and there are a compiler and Python's headers: on a CPU above a million forward
+    passes of images, of which an evaluation counts those of its first shard; on a GPU for a
+    training that takes more than ten minutes by its first steps, and for no evaluation. Results
+    differ in the last bits; run.json and the records note which was done."""
     graphs: Literal["auto", "never"] = "auto"
-    """auto records training steps and validation as CUDA graphs on a GPU, which then launches all
-    kernels of a step as one; never launches them one by one. run.json says of every piece how it
-    was done."""
+    """auto records training steps and validation as CUDA graphs on a GPU, which launches all
+    kernels of a step as one; never launches them one by one. run.json notes which was done."""
     save_minutes: Positive = 10.0
     """A run saves its state after every epoch, and after this many minutes within one."""
     max_minutes: Positive | None = None
@@ -456,7 +189,7 @@ class Lemma(Section):
     wide_epsilon: Positive = 0.5
     """Radius of a wider ball around x, outside the lemma's condition; x has norm 1."""
     wide_radius: Positive = 0.1
-    """How far the weights of a layer may move beside that, Frobenius norm, outside it as well."""
+    """How far the weights of a layer may move, Frobenius norm, also outside the condition."""
 
     @model_validator(mode="after")
     def _in_the_lemma(self) -> "Lemma":
@@ -511,25 +244,17 @@ class Config(Section):
         return Train.model_validate(merge(self.train.model_dump(), self.train_for.get(method, {})))
 
     def read_by(self, method: str) -> dict[str, Any]:
-        """Return the training settings that decide what a method trains.
+        """Return the training settings that decide what a method trains, as plain values.
 
         Left out are those that it never reads, and those that others of its settings
         make idle: of the schedule, of the size of its batches, and of validation.
-
-        Returns
-        -------
-        dict
-            Names and plain values; of a section again a dict.
         """
         train = self.train_of(method)
-        idle = set(METHODS[method].unused)
+        idle = {*METHODS[method].unused, *train.idle}
         if METHODS[method].validation == "natural":
             idle |= {"validation.epsilon", "validation.attack"}
         else:
             idle |= {f"validation.attack.{name}" for name in train.validation.attack.idle}
-        idle |= {"batch_size"} if train.phases else set()
-        idle |= {"learning_rate"} if train.schedule == "linear" else {"rates"}
-        idle |= set() if train.schedule == "step" else {"milestones"}
         tree = train.model_dump(mode="json")
         for name in idle:
             *sections, key = name.split(".")
@@ -541,7 +266,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
-        self._check_methods()
+        for method, settings in self.train_for.items():
+            if "holdout" in settings:
+                raise ValueError(f"train_for.{method}.holdout: all methods share train.holdout")
         needs: list[tuple[str, Checkpoint | None]] = [("eval.checkpoint", self.eval.checkpoint)]
         for table, grid in self.experiments:
             needs.append((table, getattr(grid, "checkpoint", None)))
@@ -560,23 +287,6 @@ class Config(Section):
                     f"{place} best-val needs held-out images: set train.holdout, to 1000 say"
                 )
         return self
-
-    def _check_methods(self) -> None:
-        for method, settings in self.train_for.items():
-            if "holdout" in settings:
-                raise ValueError(f"train_for.{method}.holdout: all methods share train.holdout")
-            try:
-                self.train_of(method)
-            except ValidationError as error:
-                first = error.errors()[0]
-                key = ".".join(["train_for", method, *map(str, first["loc"])])
-                if not first["loc"]:  # of several settings together
-                    raise ValueError(
-                        f"{key}: {first['msg'].removeprefix('Value error, ')}"
-                    ) from None
-                if first["type"] == "extra_forbidden":
-                    raise ValueError(f"unknown key {key!r}") from None
-                raise ValueError(f"{key}: {first['msg']} (it is {brief(first['input'])})") from None
 
     def _enough_images(self, table: str, dataset: str) -> None:
         facts = dataset_facts(dataset)

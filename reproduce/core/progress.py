@@ -15,19 +15,7 @@ from rich.progress import (
 
 
 class ProgressBar:
-    """One job's progress.
-
-    Parameters
-    ----------
-    title : str
-        What is being done.
-    total, done : int
-        Units in all, and units done in an earlier piece.
-    unit : str
-        What a unit is called.
-    console : rich.console.Console, optional
-        Where to draw; standard error unless given.
-    """
+    """One job's progress, of which `done` units were done earlier; drawn on standard error."""
 
     def __init__(
         self, title: str, total: int, unit: str, done: int = 0, console: Console | None = None

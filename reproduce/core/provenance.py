@@ -29,19 +29,15 @@ def provenance() -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Say by what hardware, software and settings of the machine two pieces of a work differ.
+    """Say by what hardware, software and settings of the machine two parts of a work differ.
 
+    Both are as run.json and records have them: `provenance`, and how and on what it was computed.
     What one of them says nothing about is no difference.
-
-    Parameters
-    ----------
-    before, now : mapping
-        As run.json and records have them: `provenance`, and how and on what it was computed.
     """
-    for key, words in _KEYS.items():
+    for key, describe in _KEYS.items():
         if key in before and key in now and before[key] != now[key]:
             what = "it computes with other bits" if key == "precision" else _ROUNDING
-            yield f"begun {words(before[key])}, now {words(now[key])}: {what}"
+            yield f"begun {describe(before[key])}, now {describe(now[key])}: {what}"
     old, new = before.get("versions", {}), now.get("versions", {})
     changed = [name for name in new if old.get(name, new[name]) != new[name]]
     if changed:
@@ -49,10 +45,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         yield f"begun with {then}, now {today}: {_ROUNDING}"
     if before.get("commit", now.get("commit")) != now.get("commit"):
         yield f"begun by the code of {_named(before['commit'])}, now of {_named(now['commit'])}"
-
-
-def _compiled(value: str | bool | None) -> str:
-    return "compiled" if value else "not compiled"
 
 
 def _named(commit: str | None) -> str:
@@ -64,26 +56,26 @@ _KEYS: dict[str, Callable[[Any], str]] = {
     "name": lambda name: f"on {name}",
     "threads": lambda count: f"with {count} thread(s)",
     "precision": lambda precision: f"in {precision}",
-    "compiled": _compiled,
+    "compiled": lambda value: "compiled" if value else "not compiled",
     "graphs": lambda graphs: "with CUDA graphs" if graphs else "without CUDA graphs",
     "eval_batch": lambda size: f"with {size} images at once in evaluation",
 }
 
 
 def _commit() -> str | None:
-    """Return the commit of the code: git's, or where there is no checkout the one it is said of."""
+    """Return the commit of the code: of a checkout, or else of the environment or an archive."""
     root = Path(__file__).resolve().parents[1]
-    told = root / "COMMIT"
-    found = told.read_text(encoding="utf-8").strip() if told.is_file() else ""
+    archive = root / "COMMIT"  # filled in by `git archive`
+    found = archive.read_text(encoding="utf-8").strip() if archive.is_file() else ""
     archived = found if re.fullmatch("[0-9a-f]{40}", found) else None
-    return _described(root) or os.environ.get("REPRODUCE_COMMIT") or archived
+    return _checked_out(root) or os.environ.get("REPRODUCE_COMMIT") or archived
 
 
-def _described(root: Path) -> str | None:
+def _checked_out(root: Path) -> str | None:
     """Return the commit that is checked out in a folder, marked if files were changed."""
     if not (root / ".git").exists():
         return None
-    # of another owner it may be, its code runs; a hook of git's would name another repository
+    # the checkout may have another owner, and the environment name another repository
     git = ["git", "-c", f"safe.directory={root}", "-C", str(root)]
     command = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

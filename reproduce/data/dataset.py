@@ -199,7 +199,7 @@ def write_prepared(
             np.savez(handle, allow_pickle=False, **arrays, **places)
 
     write_atomically(path, write)
-    write_json(path.with_suffix(".json"), {**manifest, "sha256": checksum(arrays)}, sealed=False)
+    write_json(path.with_suffix(".json"), {**manifest, "sha256": checksum(arrays)})
 
 
 def read_prepared(

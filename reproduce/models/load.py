@@ -1,5 +1,6 @@
 """Networks: built by name, with weights from files, or made by the user's own module."""
 
+import copy
 import hashlib
 import importlib
 import json
@@ -16,14 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from reproduce.core.errors import HarnessError, named
-from reproduce.core.files import (
-    SAVE_WEIGHTS,
-    expect_file,
-    read_tensors,
-    sha256_of_file,
-    write_atomically,
-)
+from reproduce.core.files import sha256_of_file, write_atomically
 from reproduce.core.rng import seeded
+from reproduce.core.tensors import SAVE_WEIGHTS, expect_file, read_tensors
 from reproduce.models.densenet import DenseNetBC
 from reproduce.models.resnet50 import ResNet50
 from reproduce.models.wide_resnet import WideResNet
@@ -251,6 +247,8 @@ class ModelSource:
         something that returns one when called without arguments.
     zoo : ZooCheckpoint, optional
         Instead of all of them: a checkpoint of RobustBench's zoo.
+    module : torch.nn.Module, optional
+        Instead of all of them: a network that is here already.
     """
 
     dataset: str
@@ -258,18 +256,21 @@ class ModelSource:
     weights: Path | None = None
     import_path: str | None = None
     zoo: ZooCheckpoint | None = None
+    module: nn.Module | None = None
 
     @property
     def name(self) -> str:
         """What results of this network go by."""
         if self.zoo is not None:
             return self.zoo.name
+        if self.module is not None:
+            return type(self.module).__name__
         return self.import_path or f"{Path(str(self.weights)).stem}-{self.architecture}"
 
     @property
     def ours(self) -> bool:
         """Whether its architecture is built here, not by code from elsewhere."""
-        return self.import_path is None and self.zoo is None
+        return self.weights is not None
 
     def load(self, facts: DatasetFacts | None = None) -> nn.Module:
         """Return the network, on the CPU.
@@ -279,6 +280,9 @@ class ModelSource:
         """
         if self.zoo is not None:
             return self.zoo.load()
+        if self.module is not None:
+            # what an evaluation does to it stays here
+            return copy.deepcopy(self.module)
         if self.import_path is not None:
             return _import_model(self.import_path)
         if self.architecture is None or self.weights is None:

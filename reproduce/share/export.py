@@ -79,12 +79,9 @@ def export_cell(
     theirs.load_state_dict(model.state_dict())
     _check_same(model, theirs.eval(), name)
     card = _card(config, cell, checkpoint, run, shape)
-    # Both or neither, and in between a card that says whose weights are still to come.
-    write_atomically(
-        target.path,
-        lambda part: torch.save(model.state_dict(), part),
-        before=lambda: write_json(target.card, card, sealed=False),
-    )
+    # the card first: if the weights cannot be written it says whose they are to be
+    write_json(target.card, card)
+    write_atomically(target.path, lambda part: torch.save(model.state_dict(), part))
     say(f"Written: {target.path}")
     say(f"Written: {target.card}")
     unknown = [key for key, value in card.items() if value is None]

@@ -23,14 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, brief
-from reproduce.core.files import (
-    numpy_numbers,
-    read_json,
-    read_tensors,
-    sha256_of_file,
-    write_atomically,
-    write_json,
-)
+from reproduce.core.files import read_json, sha256_of_file, write_atomically, write_json
+from reproduce.core.tensors import numpy_numbers, read_tensors
 from reproduce.core.vision import torchvision
 from reproduce.experiments import paths
 from reproduce.experiments.paths import zoo_card, zoo_file

@@ -1,0 +1,168 @@
+"""How networks are attacked and evaluated: each kind of attack, and the section `eval`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from reproduce.config.fields import Checkpoint, Count, Epsilon, Positive, Section
+
+AttackPackage = Literal["pyautoattack", "autoattack"]
+
+
+class _Attack(Section):
+    """What all attacks of `eval.attacks` have."""
+
+    images: Count | None = None
+    """Attack only this many test images, every class in its proportion; null for all. Such
+    records go by another name, and tables mark them."""
+    epsilon: Epsilon | None = None
+    """Radius of the ball for this attack, pixels in [0, 1]; null for eval.epsilon."""
+
+    def label(self, name: str) -> str:
+        """Return what records of this attack are called: partial ones never by the plain name."""
+        return name if self.images is None else f"{name}-n{self.images}"
+
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set()
+
+
+class PGD(Section):
+    """Projected gradient descent from a uniform start in the ball."""
+
+    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    """What is maximised; margin, max z_j - z_y over the other classes j, is the paper's C&W."""
+    cw_mask: Literal["proper", "zero"] = "proper"
+    """How margin leaves out the true class: proper, or zero (the authors' code: its logit is
+    multiplied by 0, so the best other logit is never below 0)."""
+    steps: Count
+    """Number of steps."""
+    step_size: Positive = 0.007
+    """Step, pixels in [0, 1]."""
+    clamp_start: bool = False
+    """Whether the start is clipped to [0, 1], as in the official Fast-AT code; the authors' PGD-20
+    clips only what its steps lead to."""
+
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set() if self.loss == "margin" else {"cw_mask"}
+
+
+class PGDAttack(PGD, _Attack):
+    """Projected gradient descent from uniform starts in the ball."""
+
+    kind: Literal["pgd"]
+    """Which attack this is: pgd, fab, square or autoattack."""
+    restarts: Count = 1
+    """Random starts; an image that one of them breaks is left out of the next."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the attacks that run one after the other."""
+        return ("pgd",)
+
+
+class FABAttack(_Attack):
+    """Fast adaptive boundary attack, of AutoAttack's package."""
+
+    kind: Literal["fab"]
+    """Which attack this is."""
+    steps: Count = 100
+    """Iterations of a restart."""
+    restarts: Count = 5
+    """Restarts, of each target if there are targets."""
+    targets: Count | None = None
+    """Attack towards each of this many most likely other classes; null for untargeted FAB."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the attacks that run one after the other."""
+        return ("fab",) if self.targets is None else ("fab-t",)
+
+
+class SquareAttack(_Attack):
+    """Square, random search without gradients, of AutoAttack's package."""
+
+    kind: Literal["square"]
+    """Which attack this is."""
+    queries: Count = 5000
+    """Queries a restart may use for an image."""
+    restarts: Count = 1
+    """Random starts; an image that one of them breaks is left out of the next."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the attacks that run one after the other."""
+        return ("square",)
+
+
+class AutoAttack(_Attack):
+    """AutoAttack: APGD on the cross entropy, targeted APGD, targeted FAB, Square."""
+
+    kind: Literal["autoattack"]
+    """Which attack this is."""
+    version: Literal["standard", "preview"] = "standard"
+    """standard, or preview: the two APGD attacks only, an upper bound of robust accuracy."""
+    steps: Count = 100
+    """Iterations of APGD and FAB."""
+    targets: Count = 9
+    """Target classes of targeted APGD and FAB."""
+    queries: Count = 5000
+    """Queries of Square."""
+
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set() if self.version == "standard" else {"queries"}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Name the attacks that run one after the other."""
+        names = ("apgd-ce", "apgd-t", "fab-t", "square")
+        return names if self.version == "standard" else names[:2]
+
+    def label(self, name: str) -> str:
+        """Return what records of this attack are called: partial ones never by the plain name."""
+        return super().label(name if self.version == "standard" else f"{name}-preview")
+
+
+Attack = Annotated[PGDAttack | FABAttack | SquareAttack | AutoAttack, Field(discriminator="kind")]
+
+
+class Eval(Section):
+    """How a checkpoint is evaluated."""
+
+    epsilon: Epsilon
+    """Radius of the ball, pixels in [0, 1]. Paper's text: 8/255; the authors' code: 0.031."""
+    checkpoint: Checkpoint = "best-test"
+    """Which checkpoint the tables report. Paper: best-test."""
+    shard: Count = 256
+    """Images attacked together, in the order of the test set, with a seed of their own. FAB,
+    Square and APGD draw other numbers for another shard; PGD's noise does not depend on it."""
+    precision: Literal["float32", "float64", "tf32"] = "float32"
+    """What networks are attacked in: float32; tf32, in which a GPU from Ampere on searches faster
+    and with less care, while what the network says of the image found is float32; or float64, in
+    which roundings change nothing that is seen, so a record comes out the same on every
+    processor."""
+    autoattack_package: AttackPackage = "pyautoattack"
+    """Where FAB, Square and APGD come from: pyautoattack, or the original autoattack if you
+    installed it."""
+    attacks: dict[str, Attack]
+    """Attacks by name."""
+
+    @model_validator(mode="after")
+    def _names(self) -> "Eval":
+        for name in self.attacks:
+            if not (name.isascii() and name.isalnum() and name.islower()):
+                raise ValueError(f"attack name {name!r}: only small letters and digits")
+        return self
+
+    def epsilon_of(self, attack: str) -> float:
+        """Return the radius of an attack's ball."""
+        return self.attacks[attack].epsilon or self.epsilon
+
+    def label(self, attack: str) -> str:
+        """Return what records of an attack are called."""
+        return self.attacks[attack].label(attack)
