@@ -197,6 +197,8 @@ def evaluate(
     name = dataset_facts(dataset).name
     if isinstance(network, nn.Module):
         source = ModelSource(name, module=network)
+        # other processes could not import a class of a notebook
+        config = override(config, {"machine.processes": 1})
     elif architecture is None:
         raise HarnessError("a checkpoint file needs its architecture, such as wrn-34-10")
     else:

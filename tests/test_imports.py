@@ -18,7 +18,7 @@ LAYERS = [
     {"attacks", "objectives"},
     {"evaluation", "training", "lemma", "examples"},
     {"results", "tables", "claims", "figures"},
-    {"report", "share", "doctor"},
+    {"report", "share", "doctor", "api"},
     {"cli", "workflow", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
