@@ -317,6 +317,6 @@ def report(
 
     Example: reproduce report --preset demo
     """
-    from reproduce.report.write import write_report
+    from reproduce.report.build import write_report
 
     print(f"Written: {write_report(settings)}")
