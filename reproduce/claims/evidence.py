@@ -25,8 +25,9 @@ from reproduce.experiments.grids import (
 )
 from reproduce.experiments.runs import RunInfo
 from reproduce.registry import METHODS
-from reproduce.results.frames import read_evaluation, read_histories, read_published
+from reproduce.results.frames import read_histories
 from reproduce.results.plan import published_architecture
+from reproduce.results.reader import read_evaluation, read_published
 from reproduce.results.statistics import ImageMask, Sample, sample
 
 Verdict = Literal["holds", "fails", "too little data"]

@@ -31,7 +31,8 @@ from reproduce.figures.style import (
 from reproduce.lemma.results import COLUMNS, WAYS, Examination, read_examination
 from reproduce.paper.published import published_models
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
-from reproduce.results.frames import Results, collect, read_evaluation
+from reproduce.results.frames import Results, collect
+from reproduce.results.reader import read_evaluation
 from reproduce.tables.layout import attack_title
 
 # half the sides of Figure 2's panels: any circle fits, as 1 % of the images has an area of 1

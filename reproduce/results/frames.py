@@ -31,8 +31,6 @@ from reproduce.results.reader import (
     load_run,
     record_path,
 )
-from reproduce.results.reader import read_evaluation as read_evaluation
-from reproduce.results.reader import read_published as read_published
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,7 @@ from reproduce.results.frames import Results
 from reproduce.tables.checkpoints import read_choices
 from reproduce.tables.layout import Entry, Layout
 from reproduce.tables.layouts import checkpoints_layout, lay_out
-from reproduce.tables.notes import MISSING
-from reproduce.tables.notes import checkpoints_notes as checkpoints_notes
-from reproduce.tables.notes import table_notes as table_notes
+from reproduce.tables.notes import MISSING, checkpoints_notes, table_notes
 
 
 def write_table(config: Config, experiment: Experiment, results: Results) -> str:
