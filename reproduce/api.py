@@ -221,7 +221,7 @@ def load_results(config: Config) -> "pd.DataFrame":
     -------
     pandas.DataFrame
         The columns of results.parquet (docs/results.md), among them ``dataset``,
-        ``architecture``, ``method``, ``lambda``, ``seed``, ``attack``, ``metric``, ``value``
+        ``architecture``, ``method``, ``lambda``, ``training_seed``, ``attack``, ``metric``, ``value``
         (percent).
 
     Examples
