@@ -32,7 +32,8 @@ from reproduce.experiments import paths
 from reproduce.experiments.cost import KEPT_BYTES
 from reproduce.experiments.runs import read_run
 from reproduce.experiments.spec import training_spec
-from reproduce.models.load import ModelSource, build_model, load_weights
+from reproduce.models.load import ModelSource, build_model
+from reproduce.models.weights import load_weights
 from reproduce.objectives.base import Objective
 from reproduce.registry import dataset_facts
 from reproduce.training.step import build_optimizer, compiled_modules, train_step

@@ -40,7 +40,8 @@ from reproduce.experiments.superseded import (
     move_run_aside,
     return_records,
 )
-from reproduce.models.load import build_model, save_weights
+from reproduce.models.load import build_model
+from reproduce.models.weights import save_weights
 from reproduce.registry import METHODS, dataset_facts
 from reproduce.training.images import open_images
 from reproduce.training.lambda_rules import find_zeta
