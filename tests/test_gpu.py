@@ -21,7 +21,7 @@ from step_cases import ATTACK, KINDS, LAM_TENSOR, algorithm_of, batch, network
 from reproduce import doctor
 from reproduce.cell import Cell
 from reproduce.compute.compilation import Graphs
-from reproduce.compute.device import claimed, computed_in, describe, images_at_once
+from reproduce.compute.device import acquire_device, describe, effective_precision, images_at_once
 from reproduce.config.schema import Config, Machine
 from reproduce.core.errors import Stopped
 from reproduce.data.batches import ImageStore
@@ -194,7 +194,7 @@ def test_two_jobs_share_a_card(tiny: Callable[..., Config], tmp_path: Path) -> N
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float64"])
 def test_products_have_the_bits_that_were_asked_for(precision: str) -> None:
     error = doctor.product_error(precision, DEVICE)
-    real = computed_in(precision, DEVICE)
+    real = effective_precision(precision, DEVICE)
     low, high = {
         "float64": (0, 1e-12),
         "float32": (0, 1e-5),
@@ -258,7 +258,7 @@ def test_a_step_can_be_timed(tiny: Callable[..., Config], cell: Cell) -> None:
 
 
 def test_a_job_names_its_card() -> None:
-    with claimed(Machine(device=NAME)) as device:
+    with acquire_device(Machine(device=NAME)) as device:
         assert describe(device)["device"] == NAME
         assert describe(device)["name"]
 

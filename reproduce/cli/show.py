@@ -72,13 +72,13 @@ def _speed(config: Config) -> str:
 
 
 def _measure(config: Config, names: list[str]) -> None:
-    from reproduce.compute.device import claimed, describe
+    from reproduce.compute.device import acquire_device, describe
     from reproduce.core.files import write_json
     from reproduce.experiments.spec import training_spec
     from reproduce.training.train import seconds_per_pass
 
     found = {}
-    with claimed(config.machine) as device:
+    with acquire_device(config.machine) as device:
         for cell in representative_cells(config, names):
             seconds = seconds_per_pass(config.machine, training_spec(config, cell), device)
             found[f"{cell.dataset}/{cell.architecture}"] = seconds

@@ -12,7 +12,7 @@ from reproduce.attacks.parts import Batch, Part, pgd_loss, pgd_start
 from reproduce.attacks.pgd import pgd
 from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.compute.compilation import Graphs
-from reproduce.compute.device import products_in
+from reproduce.compute.device import conv_precision
 from reproduce.config.schema import PGD
 from reproduce.core.errors import HarnessError
 from reproduce.core.rng import own_random_numbers
@@ -180,7 +180,7 @@ def attack_batch(
             rows = rows if part.every_image else rows[alive]
             if len(rows):
                 members = batch.take(rows)
-                with products_in(precision):
+                with conv_precision(precision):
                     found = part.run(members, seed)
                 check_ball(part.name, members.images, found, epsilon)
                 predicted = network.predict(found)

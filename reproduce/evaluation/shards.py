@@ -24,7 +24,7 @@ from reproduce.attacks.parts import Batch, attack_parts
 from reproduce.attacks.target import AttackedNetwork, Passes, frozen
 from reproduce.compute.compilation import wants_compiling
 from reproduce.compute.device import (
-    claimed,
+    acquire_device,
     default_dtype,
     describe,
     images_at_once,
@@ -241,7 +241,10 @@ def run_shards(job: Job, images: int, say: Callable[[str], None]) -> list[Shard]
         done = sum(shard.images for shard in shards.values())
         if done:
             say(f"{job.title}: continuing after {done} of {images} images")
-        with ProgressBar(job.title, images, "images", done) as bar, claimed(job.machine) as device:
+        with (
+            ProgressBar(job.title, images, "images", done) as bar,
+            acquire_device(job.machine) as device,
+        ):
             run = _Run(job, images, device, bar)
             for shard in shards.values():
                 run.count(shard)

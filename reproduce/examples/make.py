@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reproduce.attacks.parts import Batch
 from reproduce.attacks.target import frozen
-from reproduce.compute.device import claimed, default_dtype, describe
+from reproduce.compute.device import acquire_device, default_dtype, describe
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import exclusive
@@ -158,7 +158,7 @@ def _attack(
     indices = np.array([index for index, _ in chosen])
     seen: list[dict[str, NDArray[Any]]] = []
     about: list[dict[str, Any]] = []
-    with claimed(config.machine) as device:
+    with acquire_device(config.machine) as device:
         for network in networks:
             worker = _worker(config, network, images, device)
             with default_dtype(network.spec.precision):

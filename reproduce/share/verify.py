@@ -272,7 +272,7 @@ class _Verifier:
             yield Finding("skipped", "attacks made again", reason)
 
     def _attack(self, attacked: _Attacked, size: int, shard: int) -> tuple[Verdict, str]:
-        from reproduce.compute.device import claimed
+        from reproduce.compute.device import acquire_device
         from reproduce.evaluation.shards import Job, Worker
         from reproduce.models.load import ModelSource
 
@@ -289,7 +289,7 @@ class _Verifier:
             shard=size,
             machine=self._config.machine,
         )
-        with claimed(self._config.machine) as device:
+        with acquire_device(self._config.machine) as device:
             ours = Worker(job, device).run(shard)
         rows = slice(shard * size, (shard + 1) * size)
         keys = ("index", "label", "clean", "adversarial")
