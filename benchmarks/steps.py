@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.references import REFERENCES, Constants, reference_step
 from reproduce.cell import Cell
 from reproduce.compute.compilation import Graphs, compiling
-from reproduce.compute.device import describe, products_in
+from reproduce.compute.device import conv_precision, describe
 from reproduce.config.load import load_config
 from reproduce.config.schema import Config, Precision
 from reproduce.core.provenance import provenance
@@ -128,7 +128,7 @@ def their_step(config: Config, case: Case, device: torch.device) -> Step:
             # AWP moves the weights in between, so casts cannot be kept
             cache_enabled=proxy is None,
         )
-        with products_in(case.precision), low:
+        with conv_precision(case.precision), low:
             return reference_step(
                 reference, model, optimizer, images, labels, constants, stream, proxy
             )

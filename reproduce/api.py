@@ -221,8 +221,8 @@ def load_results(config: Config) -> "pd.DataFrame":
     -------
     pandas.DataFrame
         The columns of results.parquet (docs/results.md), among them ``dataset``,
-        ``architecture``, ``method``, ``lambda``, ``seed``, ``attack``, ``metric``, ``value``
-        (percent).
+        ``architecture``, ``method``, ``lambda``, ``training_seed``, ``attack``, ``metric`` and
+        ``value`` (percent).
 
     Examples
     --------

@@ -23,12 +23,12 @@ from reproduce.cell import Cell
 from reproduce.compute.compilation import Graphs, compiled, compiling, wants_graphs
 from reproduce.compute.device import (
     allowed_gpus,
-    computed_in,
+    autocast,
+    conv_precision,
     describe,
-    forward_in,
+    effective_precision,
     images_at_once,
     prepare_process,
-    products_in,
 )
 from reproduce.config.schema import Config, Precision
 from reproduce.core.errors import HarnessError, named
@@ -132,7 +132,7 @@ def _precision(config: Config) -> Iterator[tuple[Verdict, str]]:
     wanted = {training_spec(config, cell).train.precision for cell in planned_runs(config)}
     for name in sorted(wanted):
         error = product_error(name, device)
-        real = computed_in(name, device)
+        real = effective_precision(name, device)
         # ten bits and eight, with room for a sum of 576 products
         limit = {"tf32": 2e-3, "bf16": 2e-2, "float64": 1e-12}.get(real, 1e-5)
         words = f"{name} computes in {real}, relative error of a convolution {error:.1e}"
@@ -146,7 +146,7 @@ def product_error(precision: Precision, device: torch.device) -> float:
     weight = torch.randn(64, 64, 3, 3, generator=stream, dtype=torch.float64)
     exact = torch.nn.functional.conv2d(images, weight)
     dtype = torch.float64 if precision == "float64" else torch.float32
-    with products_in(precision), forward_in(precision, device), torch.no_grad():
+    with conv_precision(precision), autocast(precision, device), torch.no_grad():
         found = torch.nn.functional.conv2d(images.to(device, dtype), weight.to(device, dtype))
     return float((found.double().cpu() - exact).norm() / exact.norm())
 

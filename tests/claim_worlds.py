@@ -1,26 +1,24 @@
 """Made-up numbers of every run, kept in memory: a world in which the paper is right, and others."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reproduce.cell import Cell
-from reproduce.claims.evidence import Claim, Evidence, Group, Key
+from reproduce.claims.evidence import Claim, Evidence, Key, Source, key_of, seed_of
+from reproduce.claims.metrics import OF_IMAGES
 from reproduce.claims.statements import STATEMENTS, judge_one
 from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import Metrics
-from reproduce.experiments.grids import Evaluation, PublishedEvaluation
 from reproduce.registry import parse_architecture
-from reproduce.results.plan import published_architecture
-from reproduce.results.statistics import Flags
+from reproduce.results.statistics import ImageMask
 
 # a metric of a cell: its number, or None where the run is not there yet
 World = Callable[[str, Key, int], float | None]
 Epochs = Callable[[Cell], pd.DataFrame | str]
-
-SHARES = ("robust_accuracy", "natural_accuracy", "perturbation_stability", "top5_natural_accuracy")
 
 
 class MadeUp(Evidence):
@@ -33,37 +31,26 @@ class MadeUp(Evidence):
         self._world, self._images, self._epochs = world, images, epochs
         self.records: dict[str, tuple[Metrics, bool] | str] = {}
 
-    def _of_records(self, seeds: Mapping[int, Sequence[Evaluation]], metric: str) -> Group:
-        cell, attack = next(iter(seeds.values()))[0].cell, next(iter(seeds.values()))[0].attack
-        key = Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack)
-        return self._group(key, list(seeds), metric)
+    def measure(self, source: Source, metric: str) -> float | ImageMask:
+        key, seed = key_of(source), seed_of(source)
+        number = self._world(metric, key, seed)
+        if number is None:
+            raise HarnessError(f"{key} has no seed {seed}")
+        if not self._images or metric not in OF_IMAGES:
+            return number
+        place = np.arange(self._images)
+        mask = place < round(self._images * number / 100)
+        return ImageMask(str(key), key.dataset, place, place % 10, mask)
 
-    def _of_published(self, item: PublishedEvaluation, metric: str, seeds: set[int]) -> Group:
-        network = published_architecture(item.name) or ""
-        return self._group(Key(item.dataset, network, item.name, 0.0, item.attack), [0], metric)
+    def history(self, cell: Cell, kind: str) -> pd.DataFrame:
+        found = f"{cell} is not there" if self._epochs is None else self._epochs(cell)
+        if isinstance(found, str):
+            raise HarnessError(found)
+        return found
 
-    def _of_histories(self, cells: Sequence[Cell], metric: str) -> Group:
-        first = cells[0]
-        key = Key(first.dataset, first.architecture, first.method, first.lam)
-        return self._group(key, [cell.seed for cell in cells], metric)
-
-    def _group(self, key: Key, seeds: Sequence[int], metric: str) -> Group:
-        numbers = {seed: self._world(metric, key, seed) for seed in seeds}
-        known = {seed: number for seed, number in numbers.items() if number is not None}
-        images = {}
-        if self._images and metric in SHARES:
-            place = np.arange(self._images)
-            for seed, number in known.items():
-                true = place < round(self._images * number / 100)
-                images[seed] = Flags(str(key), key.dataset, place, place % 10, true)
-        lost = tuple(f"{key} has no seed {seed}" for seed in seeds if seed not in known)
-        return Group(known, images, len(seeds), lost)
-
-    def history(self, cell: Cell, kind: str) -> pd.DataFrame | str:
-        return f"{cell} is not there" if self._epochs is None else self._epochs(cell)
-
-    def every_record(self) -> dict[str, tuple[Metrics, bool] | str]:
-        return self.records
+    def full_records(self) -> tuple[dict[str, Metrics], tuple[str, ...]]:
+        found = {k: v[0] for k, v in self.records.items() if not isinstance(v, str) and v[1]}
+        return found, tuple(v for v in self.records.values() if isinstance(v, str))
 
 
 def judged(evidence: Evidence, name: str) -> Claim:

@@ -52,10 +52,11 @@ def write_history(
         paths.model_file(folder, choice).touch()
     file = paths.trace_file(folder)
     (made_up_trace(cell) if trace is None else trace).to_parquet(file)
-    write_epochs(paths.epochs_file(folder), epochs or made_up_epochs(cell))
+    numbers = paths.epochs_file(folder)
+    write_epochs(numbers, epochs or made_up_epochs(cell))
     run = paths.run_file(folder)
     manifest = paths.prepared_file(config, cell.dataset).with_suffix(".json")
-    info = read_json(run) | {"trace": sha256_of_file(file)}
+    info = read_json(run) | {"trace": sha256_of_file(file), "epochs": sha256_of_file(numbers)}
     info["data"]["sha256"] = read_json(manifest)["sha256"]
     write_json(run, info)
 

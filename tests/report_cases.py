@@ -12,7 +12,7 @@ from reproduce.config.schema import Config
 from reproduce.experiments import paths
 from reproduce.experiments.grids import experiment_names, find_experiment
 from reproduce.experiments.spec import checkpoints
-from reproduce.report.write import write_report
+from reproduce.report.build import write_report
 
 GRID = (
     "experiments.table1={architectures: [wrn-34-1, wrn-34-5, wrn-34-10], "

@@ -1,17 +1,13 @@
 """Training batches on the device: as PIL makes them, mixed with extra images, all repeatable."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 
-from reproduce.config.schema import Data
 from reproduce.core.vision import torchvision
 from reproduce.data.batches import Draws, ImageStore, LabelledBatches, MixedBatches
 from reproduce.data.dataset import Split
-from reproduce.data.sources import load_prepared, prepare
 from reproduce.registry import dataset_facts
 
 CPU = torch.device("cpu")
@@ -60,19 +56,6 @@ def test_plain_batches_equal_pil() -> None:
     part = store.part(4, 9)
     assert torch.equal(part.plain(1, 99)[0], together[5:9])
     assert (len(part), part.indices.tolist()) == (5, list(range(4, 9)))
-
-
-def test_real_images_equal_pil(real_cifar: Path, tmp_path: Path) -> None:
-    path = tmp_path / "cifar10.npz"
-    prepare(Data(cifar10=str(real_cifar / "cifar10.npz")), "cifar10", path)
-    dataset = load_prepared(path)
-    split = dataset.train.take(np.arange(0, 50_000, 500))
-    store = ImageStore(split, dataset.facts, CPU)
-    draws = store.draws(len(split), seed=3, epoch=1, step=0)
-    batch = store.augmented(torch.arange(len(split)), draws)
-    for row, image in enumerate(split.images):
-        top, left = int(draws.top[row]), int(draws.left[row])
-        assert torch.equal(batch[row], _by_pil(image, 4, top, left, bool(draws.flip[row])))
 
 
 def test_draws_cover_every_crop_and_both_flips() -> None:

@@ -18,7 +18,7 @@ from reproduce.core.files import read_json, write_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, planned_runs
 from reproduce.experiments.spec import checkpoints
-from reproduce.tables.checkpoints import optimism, paired_differences, read_choices
+from reproduce.tables.checkpoints import read_choices, selection_bias
 from reproduce.tables.write import write_checkpoints
 from reproduce.training.train import train_cell
 
@@ -80,7 +80,11 @@ def test_known_numbers(config: Callable[..., Config]) -> None:
     _fill(settings)
     choices = read_choices(settings)
     assert (choices.problems, choices.found) == ((), 6)
-    assert paired_differences(choices, NARROW, "robust_accuracy", "last") == [1.0, 2.0, 3.0]
+    assert choices.differences(NARROW, "robust_accuracy", "last") == {
+        "seed 0": 1.0,
+        "seed 1": 2.0,
+        "seed 2": 3.0,
+    }
     markdown = write_checkpoints(settings)
     assert "| 50.83 ± 1.04 | 48.83 ± 0.29 | 2.00 ± 1.00" in " ".join(markdown.split())
     assert "best-val" not in markdown
@@ -103,7 +107,11 @@ def test_held_out_images_add_their_choice(config: Callable[..., Config]) -> None
     _fill(settings)
     choices = read_choices(settings)
     # the second epoch has 45 % on the test images
-    assert paired_differences(choices, NARROW, "robust_accuracy", "best-val") == [5.0, 5.5, 7.0]
+    assert list(choices.differences(NARROW, "robust_accuracy", "best-val").values()) == [
+        5.0,
+        5.5,
+        7.0,
+    ]
     markdown = write_checkpoints(settings)
     assert "held-out training images" in markdown
     frame = _csv(settings)
@@ -116,18 +124,19 @@ def test_held_out_images_add_their_choice(config: Callable[..., Config]) -> None
 def test_the_mean_over_kinds_is_student_s(config: Callable[..., Config]) -> None:
     settings = config()
     _fill(settings)
-    found = optimism(read_choices(settings), "robust_accuracy", "last")
+    choices = read_choices(settings)
+    found, kinds = selection_bias(choices, "robust_accuracy", "last")
     # two kinds, of 2 and of 3 points
     expected = stats.ttest_1samp([2.0, 3.0], 0).confidence_interval(0.95)
-    assert (found.mean, found.n) == (2.5, 2)
-    assert found.interval == pytest.approx((expected.low, expected.high))
+    assert (found.value, kinds) == (2.5, 2)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert "best-test minus last: +2.50 points on average over 2 row(s), 95 % interval " in (
         write_checkpoints(settings)
     )
     # all kinds alike in the epochs of both: nothing varies
-    assert optimism(read_choices(settings), "natural_accuracy", "last") == (-1.0, None, 2)
-    nothing = optimism(read_choices(settings), "top5_natural_accuracy", "last")
-    assert (math.isnan(nothing.mean), nothing.n) == (True, 0)
+    found, kinds = selection_bias(choices, "natural_accuracy", "last")
+    assert (found.value, math.isnan(found.low), kinds) == (-1.0, True, 2)
+    assert selection_bias(choices, "top5_natural_accuracy", "last")[1] == 0
 
 
 def test_seeds_that_are_missing(config: Callable[..., Config]) -> None:
@@ -168,74 +177,27 @@ def test_fast_training_is_measured_by_natural_accuracy(config: Callable[..., Con
     assert set(rows.loc[rows["metric"] != "natural_accuracy", "best-test minus last"]) == {-1.0}
 
 
-def _lose(path: Path) -> None:
-    path.unlink()
-
-
-def _cut(path: Path) -> None:
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-
-
-def _empty(path: Path) -> None:
-    path.write_text("")
-
-
-def _blank(path: Path) -> None:
-    path.write_text(path.read_text().replace("30.0", ""))
-
-
-def _other_best(path: Path) -> None:
-    path.write_text(path.read_text().replace("30.0", "90.0"))
-
-
-def _beyond(path: Path) -> None:
-    path.write_text(path.read_text().replace("60.0", "1060.0"))
-
-
-def _no_text(path: Path) -> None:
-    path.write_bytes(b"\xff\xfe\x00")
-
-
 @pytest.mark.parametrize(
-    ("harm", "words"),
+    ("harm", "said"),
     [
-        (_lose, "has lost epochs.csv"),
-        (_cut, "epochs.csv is damaged or not of 4 epochs"),
-        (_empty, "epochs.csv is damaged"),
-        (_blank, "epochs.csv is damaged"),
-        (_other_best, "epochs.csv is damaged or not of this run"),
-        (_beyond, "epochs.csv is damaged"),
-        (_no_text, "epochs.csv is damaged"),
+        (Path.unlink, "has lost epochs.csv"),
+        (lambda path: path.write_text(path.read_text().replace("30.0", "90.0")), "is damaged"),
+        (lambda path: path.write_bytes(b""), "is damaged"),
     ],
 )
 def test_a_lost_or_damaged_file_is_named_and_left_out(
-    config: Callable[..., Config], harm: Callable[[Path], None], words: str
+    config: Callable[..., Config], harm: Callable[[Path], object], said: str
 ) -> None:
     settings = config()
     _fill(settings)
-    for seed in (0, 1, 2):
-        cell = Cell("cifar10", "wrn-34-5", "trades", 6.0, seed)
-        harm(paths.epochs_file(paths.cell_folder(settings, cell)))
+    harm(paths.epochs_file(paths.cell_folder(settings, WIDE)))
     markdown = write_checkpoints(settings)
-    assert markdown.count("Left out: ") == 3
-    assert words in markdown
-    assert harm is _lose or f"reproduce train {WIDE}` makes it again" in markdown
+    (line,) = (line for line in markdown.splitlines() if "Left out: " in line)
+    assert said in line
+    assert Path.unlink is harm or f"reproduce train {WIDE}` makes it " in line
     rows = _csv(settings).query("architecture == 'wrn-34-5'")
-    assert len(rows) == 3
-    assert rows["best-test"].isna().all()
+    assert rows["best-test seeds"].tolist() == [2, 2, 2]
     assert "50.83 ± 1.04" in markdown
-
-
-def test_runs_are_grouped_once(config: Callable[..., Config]) -> None:
-    settings = config()
-    _fill(settings)
-    choices = read_choices(settings)
-    found = choices.of(NARROW, "robust_accuracy")
-    # a page asks for each of them many times
-    assert choices.of(NARROW, "robust_accuracy") is found
-    assert found["percent"]["best-test"].tolist() == list(BEST)
-    assert found["epoch"]["last"].tolist() == [4, 4, 4]
-    assert not len(choices.of(NARROW, "top5_natural_accuracy"))
 
 
 def test_a_run_of_other_settings_is_named(config: Callable[..., Config]) -> None:

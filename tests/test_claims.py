@@ -22,23 +22,26 @@ from reproduce.evaluation.records import Metrics
 from reproduce.paper.published import published
 
 NAMES = [one.name for one in STATEMENTS]
-SMALL = "{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 12]}}"
 # experiments of one training seed, judged over images
 OF_IMAGES = ("table2", "table4", "table5", "table6")
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return load_config("{}", "paper", ["results=/nowhere"])
+    return paper()
 
 
-def _small(*sets: str) -> Config:
-    return load_config("{}", "paper", [f"experiments.table1={SMALL}", *sets])
+def paper(**experiments: str) -> Config:
+    return load_config("{}", "paper", [f"experiments.{k}={v}" for k, v in experiments.items()])
+
+
+SMALL = paper(table1="{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 12]}}")
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("right", [True, False])
 def test_every_statement_holds_and_fails(config: Config, name: str, right: bool) -> None:
+    assert len(set(NAMES)) == len(NAMES)
     (statement,) = (one for one in STATEMENTS if one.name == name)
     images = 10_000 if statement.experiment in OF_IMAGES else 0
     world = as_the_paper_says if right else the_opposite
@@ -53,42 +56,39 @@ def test_every_statement_holds_and_fails(config: Config, name: str, right: bool)
     assert claim.missing == ()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_statement_holds_or_fails_on_nothing(config: Config, name: str) -> None:
-    claim = judged(MadeUp(config, lambda *_: None), name)
-    assert (claim.verdict, claim.effects) == ("too little data", ())
+def test_no_statement_holds_or_fails_on_nothing(config: Config) -> None:
+    evidence = MadeUp(config, lambda *_: None)
+    for name in NAMES:
+        claim = judged(evidence, name)
+        assert (claim.verdict, claim.effects) == ("too little data", ())
 
 
-@pytest.mark.parametrize("name", NAMES[:-1])
-def test_statements_on_what_the_configuration_leaves_out(name: str) -> None:
-    (statement,) = (one for one in STATEMENTS if one.name == name)
-    left_out = load_config("{}", "paper", [f"experiments.{statement.experiment}=null"])
-    claim = judged(MadeUp(left_out, as_the_paper_says), name)
-    text = f"Not in this configuration: experiments.{statement.experiment} is null."
-    assert (claim.verdict, claim.summary) == ("too little data", text)
+def test_statements_on_what_the_configuration_leaves_out() -> None:
+    experiments = {one.name: one.experiment for one in STATEMENTS if one.experiment}
+    nothing = [f"experiments.{name}=null" for name in set(experiments.values())]
+    evidence = MadeUp(load_config("{}", "paper", nothing), as_the_paper_says)
+    for name, experiment in experiments.items():
+        claim = judged(evidence, name)
+        text = f"Not in this configuration: experiments.{experiment} is null."
+        assert (claim.verdict, claim.summary) == ("too little data", text)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_grid_of_one_cell_decides_nothing(name: str) -> None:
+def test_a_grid_of_one_cell_decides_nothing() -> None:
     one = (
         "{dataset: digits, architectures: [wrn-10-1], method: trades-step, lambdas: [6], "
         "seeds: [0]}"
     )
     table = "{architectures: [wrn-10-1], methods: {trades: [6]}, seeds: [0], dataset: digits}"
-    config = load_config(
-        "{}",
-        "demo",
-        [
-            *(f"experiments.table{number}={table}" for number in (1, 5, 6)),
-            *(f"experiments.figure{number}={one}" for number in (1, 3, 4)),
-            "experiments.table2={lambdas: [6]}",
-            "experiments.table3={lambdas: [6]}",
-            "experiments.table4={dataset: digits, attack: pgd20, trained: "
-            "{digits/wrn-10-1/trades/lam-6/seed-0: last}}",
-        ],
-    )
-    claim = judged(MadeUp(config, as_the_paper_says), name)
-    assert claim.verdict == "too little data"
+    sets = [
+        *(f"experiments.table{number}={table}" for number in (1, 5, 6)),
+        *(f"experiments.figure{number}={one}" for number in (1, 3, 4)),
+        "experiments.table2={lambdas: [6]}",
+        "experiments.table3={lambdas: [6]}",
+        "experiments.table4={dataset: digits, attack: pgd20, trained: "
+        "{digits/wrn-10-1/trades/lam-6/seed-0: last}}",
+    ]
+    evidence = MadeUp(load_config("{}", "demo", sets), as_the_paper_says)
+    assert {judged(evidence, name).verdict for name in NAMES} == {"too little data"}
 
 
 class _Printed:
@@ -136,11 +136,26 @@ UNPRINTED = {
 }
 
 
+# of what is printed these are decided; of the best lambda 12 is, on the middle network, within a
+# standard deviation of 9 and 15
+HELD = {
+    "wider-natural",
+    "wider-stability",
+    "wider-robust-untuned",
+    "lambda-stability",
+    "lambda-natural",
+    "best-lambda-gain",
+    "war-not-worse",
+    "untuned-lambda",
+}
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in UNPRINTED])
 def test_the_papers_own_tables_point_the_way_it_says(config: Config, name: str) -> None:
     (statement,) = (one for one in STATEMENTS if one.name == name)
     claim = judged(MadeUp(config, _Printed(statement.experiment)), name)
-    assert claim.verdict != "fails", claim.summary
+    expected = "holds" if name in HELD else "too little data"
+    assert claim.verdict == expected, claim.summary
     values = [effect.value for effect in claim.effects]
     if name == "best-lambda":
         found = [effect.value for effect in claim.effects if effect.unit == "λ"]
@@ -155,28 +170,10 @@ def test_the_papers_own_tables_point_the_way_it_says(config: Config, name: str) 
         assert values[0] > claim.effects[0].threshold
 
 
-@pytest.mark.parametrize(
-    ("name", "verdict"),
-    [
-        ("wider-natural", "holds"),
-        ("wider-stability", "holds"),
-        ("wider-robust-untuned", "holds"),
-        ("lambda-stability", "holds"),
-        ("lambda-natural", "holds"),
-        ("best-lambda-gain", "holds"),
-        # 12 against 9 and 15 on the middle network: within a standard deviation
-        ("best-lambda", "too little data"),
-    ],
-)
-def test_verdicts_on_the_papers_table_1(config: Config, name: str, verdict: str) -> None:
-    claim = judged(MadeUp(config, _Printed("table1")), name)
-    assert claim.verdict == verdict, claim.summary
-
-
 def test_the_numbers_of_a_contrast() -> None:
     """On average a step in width is worth (10 - 1) / 2, and the middle width cancels."""
     world: World = lambda _, key, seed: 60 + width_of(key) + seed / 10  # noqa: E731
-    claim = judged(MadeUp(_small(), world), "wider-natural")
+    claim = judged(MadeUp(SMALL, world), "wider-natural")
     main, *singles = claim.effects
     assert (len(singles), main.seeds) == (4, 3)
     assert main.value == pytest.approx(4.5)
@@ -235,35 +232,21 @@ def _natural(world: Callable[[int, float, int], float | None]) -> World:
 def test_many_comparisons_one_verdict(
     world: Callable[[int, float, int], float | None], verdict: str, words: str
 ) -> None:
-    claim = judged(MadeUp(_small(), _natural(world)), "wider-natural")
+    claim = judged(MadeUp(SMALL, _natural(world)), "wider-natural")
     assert claim.verdict == verdict
     assert words in claim.summary
-
-
-def test_what_is_missing_is_named() -> None:
-    lost = _natural(lambda w, lam, s: None if (w, lam, s) == (5, 6, 2) else 60 + w + s / 10)
-    claim = judged(MadeUp(_small(), lost), "wider-natural")
-    (line,) = claim.missing
-    assert line.endswith("has no seed 2")
-    assert (claim.verdict, claim.effects[0].seeds) == ("holds", 2)
-
-
-def test_networks_of_one_width_are_told_apart() -> None:
-    networks = "[wrn-28-5, wrn-28-10, wrn-34-5, wrn-34-10]"
-    grid = f"{{architectures: {networks}, methods: {{trades: [6, 12]}}}}"
-    config = load_config("{}", "paper", [f"experiments.table1={grid}"])
-    for name in ("wider-natural", "wider-stability", "lambda-stability"):
-        lines = [e.what for e in judged(MadeUp(config, as_the_paper_says), name).effects]
-        assert len(set(lines)) == len(lines) == 1 + 4
-        assert sum("WideResNet-28" in line for line in lines) == 2
+    lost = [(w, lam, s) for w in (1, 5, 10) for lam in (6, 12) for s in range(3)]
+    lost = [place for place in lost if world(*place) is None]
+    assert len(claim.missing) == len(lost)
 
 
 @pytest.mark.parametrize(
     ("natural", "verdict"), [({1: 50, 5: 55}, "holds"), ({1: 55, 5: 50}, "fails")]
 )
 def test_one_seed_is_judged_over_images(natural: dict[int, int], verdict: str) -> None:
-    grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6]}, seeds: [0]}"
-    config = load_config("{}", "paper", [f"experiments.table1={grid}"])
+    config = paper(
+        table1="{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6]}, seeds: [0]}"
+    )
     claim = judged(MadeUp(config, _natural(lambda w, *_: natural[w]), 1000), "wider-natural")
     assert (claim.verdict, claim.unit) == (verdict, "images")
     (effect,) = claim.effects
@@ -276,7 +259,9 @@ def test_one_seed_is_judged_over_images(natural: dict[int, int], verdict: str) -
 def test_images_are_of_one_training_seed() -> None:
     """The middle network has seed 1 alone; of seed 0 the widest is worse than the thinnest."""
     of_seed = {0: {1: 90, 10: 40}, 1: {1: 50, 5: 60, 10: 70}}
-    config = _small("experiments.table1.methods={trades: [6]}")
+    config = paper(
+        table1="{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6]}}"
+    )
     world = _natural(lambda w, _, s: of_seed.get(s, {}).get(w))
     claim = judged(MadeUp(config, world, 1000), "wider-natural")
     assert (claim.verdict, claim.unit) == ("holds", "images")
@@ -304,35 +289,26 @@ def test_the_ends_decide_and_neighbours_can_contradict(config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "verdict"),
-    [(0.0, "holds"), (0.2, "holds"), (-1.0, "holds"), (0.5, "too little data"), (0.8, "fails")],
-)
-@pytest.mark.parametrize("name", ["wider-robust", "wider-robust-untuned"])
-def test_width_alone_need_not_raise_robust_accuracy(
-    config: Config, name: str, gain: float, verdict: str
-) -> None:
-    """Half a point counts as none; what the thinnest has plays no part."""
-    level = {1: 0.0, 5: 50.0, 10: 50.0 + gain}
-    world: World = lambda _, key, seed: level[int(width_of(key))] + seed / 20  # noqa: E731
-    assert judged(MadeUp(config, world), name).verdict == verdict
-
-
-@pytest.mark.parametrize(
-    ("gain", "better", "not_worse"),
+    ("name", "gain", "verdict"),
     [
-        (0.2, "holds", "holds"),
-        (-0.2, "fails", "holds"),
-        (0.0, "too little data", "holds"),
-        (-1.0, "fails", "fails"),
+        *((name, 0.2, "holds") for name in ("wider-robust", "wider-robust-untuned")),
+        *((name, 0.5, "too little data") for name in ("wider-robust", "wider-robust-untuned")),
+        *((name, 0.8, "fails") for name in ("wider-robust", "wider-robust-untuned")),
+        ("war-robustness", 0.2, "holds"),
+        ("war-robustness", 0.0, "too little data"),
+        ("war-robustness", -0.2, "fails"),
+        ("war-not-worse", -0.2, "holds"),
+        ("war-not-worse", -1.0, "fails"),
     ],
 )
-def test_war_is_slightly_better_or_not_worse(
-    config: Config, gain: float, better: str, not_worse: str
-) -> None:
-    world: World = lambda _, key, s: 50 + (gain if key.method == "war" else 0) + s / 20  # noqa: E731
-    evidence = MadeUp(config, world)
-    assert judged(evidence, "war-robustness").verdict == better
-    assert judged(evidence, "war-not-worse").verdict == not_worse
+def test_half_a_point_counts_as_none(config: Config, name: str, gain: float, verdict: str) -> None:
+    """What the widest network has above the next, or WAR above the search."""
+
+    def world(_: str, key: Key, seed: int) -> float:
+        better = key.method == "war" if name.startswith("war") else width_of(key) == 10
+        return (50 if width_of(key) > 1 else 10) + gain * better + seed / 20
+
+    assert judged(MadeUp(config, world), name).verdict == verdict
 
 
 def test_a_larger_lambda_is_chosen_beforehand() -> None:
@@ -375,24 +351,19 @@ BEST = "{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 9
     ("best", "verdict", "words"),
     [
         ((9, 12, 18), "holds", "the last is the largest λ tried"),
-        ((6, 9, 12), "holds", "increasing in 100.0 % of draws"),
         # the same on all widths is no increase, as far as the grid can tell
-        ((12, 12, 12), "fails", "an increase of less than a step of the grid is not seen"),
-        ((9, 12, 12), "fails", "an increase of less than a step"),
+        ((9, 12, 12), "fails", "an increase of less than a step of the grid is not seen"),
         ((18, 12, 9), "fails", "not increasing in 100.0 %"),
-        ((9, 12, 9), "fails", "not increasing in 100.0 %"),
         # at an end of the grid the order is not known
-        ((18, 18, 18), "too little data", "share an end of the grid"),
         ((9, 18, 18), "too little data", "share an end of the grid"),
-        ((6, 6, 12), "too little data", "share an end of the grid"),
         ((18, 18, 9), "fails", "share an end of the grid"),
     ],
 )
-@pytest.mark.parametrize("images", [0, 10_000])
+@pytest.mark.parametrize("images", [0, 4000])
 def test_best_lambda(images: int, best: tuple[int, ...], verdict: str, words: str) -> None:
     """Over seeds, and of one seed over images."""
     seeds = "seeds: [0]" if images else "seeds: [0, 1, 2]"
-    config = load_config("{}", "paper", [f"experiments.table1={BEST[:-1]}, {seeds}}}"])
+    config = paper(table1=f"{BEST[:-1]}, {seeds}}}")
     at = dict(zip((1, 5, 10), best, strict=True))
     world = _natural(lambda w, lam, s: 50 - abs(lam - at[w]) / 3 + s / 10)
     evidence = MadeUp(config, world, images)
@@ -408,7 +379,7 @@ def test_best_lambda(images: int, best: tuple[int, ...], verdict: str, words: st
 def test_best_lambda_of_a_coin_toss() -> None:
     """Two widths, three lambdas, all cells alike: a third of draws increases, one ties inside."""
     grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 9, 12], at: [1]}}"
-    config = load_config("{}", "paper", [f"experiments.table1={grid}"])
+    config = paper(table1=grid)
     claim = judged(MadeUp(config, lambda _, __, seed: 50 + seed), "best-lambda")
     assert claim.verdict == "too little data"
     assert claim.effects[0].value == pytest.approx(100 / 3, abs=1.5)
@@ -421,7 +392,7 @@ def test_best_lambda_of_a_coin_toss() -> None:
 def test_best_lambda_of_some_lambdas_is_none(seeds: int) -> None:
     """The widest has only 6 and 9 so far; of these its best would be below the thinnest's."""
     grid = "{architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 9, 12], at: [1, 1.5, 2]}}"
-    config = load_config("{}", "paper", [f"experiments.table1={grid}"])
+    config = paper(table1=grid)
 
     def world(_: str, key: Key, seed: int) -> float | None:
         if key.method == "trades" and (width_of(key), key.lam) == (5, 12) and seed >= seeds:
@@ -449,7 +420,7 @@ TUNED = "{architectures: [wrn-34-1, wrn-34-5], untuned: 6, lambdas: [6, 9, 12]}"
 def test_war_ends_near_the_best_lambda(
     lams: tuple[int, int], spread: float, verdict: str, values: list[float]
 ) -> None:
-    config = load_config("{}", "paper", [f"experiments.table3={TUNED}"])
+    config = paper(table3=TUNED)
 
     def world(metric: str, key: Key, seed: int) -> float:
         if metric == "final_lambda":
@@ -465,23 +436,19 @@ def test_war_ends_near_the_best_lambda(
     assert "(95 % interval −" in claim.summary
 
 
-def test_a_part_of_the_search_has_no_best_lambda() -> None:
-    """The best so far, 9, is near WAR's; the run that is not there is the best."""
-    config = load_config("{}", "paper", [f"experiments.table3={TUNED}"])
+def test_war_waits_for_all_of_the_search_and_every_network() -> None:
+    config = paper(table3=TUNED)
 
-    def world(metric: str, key: Key, seed: int) -> float | None:
+    def part(metric: str, key: Key, seed: int) -> float | None:
+        """The best so far, 9, is near WAR's; the run that is not there is the best."""
         if metric == "final_lambda":
             return 9 + seed / 10
         lost = key.method == "trades" and key.lam == 12 and seed == 2
         return None if lost else {"war": 60}.get(key.method, 40 + key.lam) + seed / 10
 
     for name in ("war-lambda", "war-robustness", "terms-ratio"):
-        claim = judged(MadeUp(config, world), name)
+        claim = judged(MadeUp(config, part), name)
         assert (claim.verdict, claim.effects) == ("too little data", ())
-
-
-def test_war_waits_for_every_network() -> None:
-    config = load_config("{}", "paper", [f"experiments.table3={TUNED}"])
 
     def world(metric: str, key: Key, seed: int) -> float | None:
         lost = key.method == "war" and width_of(key) == 5
@@ -491,9 +458,7 @@ def test_war_waits_for_every_network() -> None:
     assert claim.verdict == "too little data"
     assert "judged on 1 of 2 networks" in claim.summary
     assert len(claim.missing) == 3
-    one = load_config(
-        "{}", "paper", [f"experiments.table3={TUNED}", "experiments.table3.lambdas=[9]"]
-    )
+    one = paper(table3=TUNED.replace("[6, 9, 12]", "[9]"))
     assert "single λ" in judged(MadeUp(one, world), "war-lambda").summary
 
 
@@ -540,8 +505,6 @@ def test_the_ratio_of_the_two_terms(config: Config, ratio: float, verdict: str) 
 def test_schedules_take_the_same_networks(config: Config) -> None:
     world: World = lambda _, key, seed: seed / 100 + 0.1 * (key.method == "trades-step")  # noqa: E731
     claim = judged(MadeUp(config, world), "exp-schedule")
-    assert claim.verdict == "holds"
-    assert len(claim.effects) == 1 + 3
     assert claim.effects[1].what == "λ=6, w=1: TRADES, step schedule − TRADES"
     # where TRADES has another schedule there is nothing to hold it against
     other = load_config("{}", "paper", ["train.schedule=cosine"])
@@ -566,8 +529,3 @@ def test_the_identity(config: Config, broken: list[int], every: bool, verdict: s
     }
     claim = judged(evidence, "identity")
     assert (claim.verdict, claim.missing) == (verdict, ("it is not there",))
-
-
-def test_names_are_told_apart() -> None:
-    assert len(set(NAMES)) == len(NAMES)
-    assert all(one.says.endswith(".") and one.source for one in STATEMENTS)

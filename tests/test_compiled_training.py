@@ -15,7 +15,7 @@ from step_cases import LAM_TENSOR, algorithm_of, batch, network
 from reproduce.cell import Cell
 from reproduce.compute import compilation
 from reproduce.compute.compilation import compiled, compiling, wants_compiling
-from reproduce.compute.device import computed_in, forward_in, products_in
+from reproduce.compute.device import autocast, conv_precision, effective_precision
 from reproduce.compute.distributed import Group
 from reproduce.config.schema import Config, Machine
 from reproduce.core.errors import HarnessError, Stopped
@@ -164,8 +164,8 @@ def test_tf32_is_float32_where_there_is_none(
     expected: str,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert computed_in("tf32", torch.device(device)) == expected
-    assert computed_in("bf16", torch.device(device)) == "bf16"
+    assert effective_precision("tf32", torch.device(device)) == expected
+    assert effective_precision("bf16", torch.device(device)) == "bf16"
 
 
 def test_rows_that_arrive_late_are_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_rows_that_arrive_late_are_all_there(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("precision", "rounds"), [("float32", False), ("tf32", True)])
 def test_products_are_rounded_for_the_step_alone(precision: str, rounds: bool) -> None:
     before = torch.backends.cudnn.allow_tf32
-    with pytest.raises(ZeroDivisionError), products_in(precision):
+    with pytest.raises(ZeroDivisionError), conv_precision(precision):
         assert torch.backends.cudnn.allow_tf32 is rounds
         assert not torch.backends.cuda.matmul.allow_tf32
         _ = 1 / 0
@@ -203,7 +203,7 @@ def test_bf16_keeps_the_loss_in_float32() -> None:
     """The processor's autocast would take it in bfloat16."""
     (images, labels), model = batch(torch.float32), network(torch.float32)
     modules = plain_modules(model, algorithm_of("trades", "ca").objective)
-    with forward_in("bf16", images.device):
+    with autocast("bf16", images.device):
         assert model(images).dtype == torch.bfloat16
         assert modules.network(images).dtype == torch.float32
         terms = modules.terms(images, images + 0.01, labels)

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from reproduce.compute import device as devices
-from reproduce.compute.device import claimed, describe, take_slots
+from reproduce.compute.device import acquire_device, describe, take_slots
 from reproduce.compute.distributed import Group
 from reproduce.config.schema import Machine
 from reproduce.core.errors import HarnessError
@@ -166,9 +166,9 @@ def _busy(folder: Path) -> list[int]:
 def test_jobs_spread_over_gpus_and_then_share_them() -> None:
     machine = Machine(device="cuda", jobs_per_gpu=2, mps="never")
     with ExitStack() as held:
-        indices = [held.enter_context(claimed(machine)).index for _ in range(6)]
+        indices = [held.enter_context(acquire_device(machine)).index for _ in range(6)]
         assert indices == [0, 1, 2, 3, 0, 1]
-    with claimed(machine) as again:
+    with acquire_device(machine) as again:
         assert again.index == 0
 
 
@@ -183,21 +183,21 @@ def test_jobs_spread_over_gpus_and_then_share_them() -> None:
 )
 def test_gpus_that_are_not_there(device: str, processes: int, message: str) -> None:
     group = Group(0, processes)
-    with pytest.raises(HarnessError, match=message), claimed(Machine(device=device), group):
+    with pytest.raises(HarnessError, match=message), acquire_device(Machine(device=device), group):
         pass
 
 
 def test_a_folder_of_locks_that_is_not_ones_own(locks: Path, tmp_path: Path) -> None:
     locks.symlink_to(tmp_path)
     message = "must be a folder of yours"
-    with pytest.raises(HarnessError, match=message), claimed(Machine(device="cuda")):
+    with pytest.raises(HarnessError, match=message), acquire_device(Machine(device="cuda")):
         pass
 
 
 @pytest.mark.usefixtures("locks")
 def test_a_named_gpu_computes_in_full_float32() -> None:
     torch.backends.cudnn.allow_tf32 = True
-    with claimed(Machine(device="cuda:1")) as device:
+    with acquire_device(Machine(device="cuda:1")) as device:
         assert device == torch.device("cuda", 1)
         assert not torch.backends.cudnn.allow_tf32
         assert not torch.backends.cuda.matmul.allow_tf32
@@ -217,8 +217,8 @@ def test_a_group_takes_all_its_gpus_or_none(locks: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(devices, "time", SimpleNamespace(sleep=wait))
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(claimed(Machine(device="cuda")))
-        with claimed(Machine(device="cuda"), Group(0, 3)) as device:
+            held.enter_context(acquire_device(Machine(device="cuda")))
+        with acquire_device(Machine(device="cuda"), Group(0, 3)) as device:
             assert device.index == 0
             assert _busy(locks) == [0, 1, 2]
     # while two others are used it held neither of those that were free
@@ -239,21 +239,21 @@ def test_a_card_is_known_by_itself_and_not_by_its_number(
     """A scheduler shows each job its own cards, numbered from 0."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    with claimed(Machine(device="cuda")) as device:
+    with acquire_device(Machine(device="cuda")) as device:
         assert device.index == 0
         assert _busy(locks) == [2]
         # by another number it is held all the same
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,2")
-        with claimed(Machine(device="cuda")) as other:
+        with acquire_device(Machine(device="cuda")) as other:
             assert other.index == 0
             assert _busy(locks) == [2, 3]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-GPU-7/1/0,MIG-GPU-7/2/0")
-    with claimed(Machine(device="cuda:1")):
+    with acquire_device(Machine(device="cuda:1")):
         assert not _is_free(locks, "MIG-GPU-7-2-0-0.lock")
 
 
 def test_threads_are_the_configured() -> None:
-    with claimed(Machine(device="cpu", threads=1)) as device:
+    with acquire_device(Machine(device="cpu", threads=1)) as device:
         about = describe(device)
     assert (about["device"], about["threads"]) == ("cpu", 1)
     assert about["name"]

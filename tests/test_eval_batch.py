@@ -7,7 +7,6 @@ import torch
 from image_folder import make_folder
 from small_runs import never, quiet
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 from reproduce.cell import parse_cell
 from reproduce.compute.device import images_at_once
@@ -17,42 +16,16 @@ from reproduce.core.files import read_json
 from reproduce.data.sources import prepare
 from reproduce.evaluation.evaluate import evaluate_cell
 from reproduce.experiments import paths
-from reproduce.models.load import build_model
-from reproduce.registry import dataset_facts
 from reproduce.training.train import train_cell
 
-CPU = torch.device("cpu")
 CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")
-
-
-def _kept(architecture: str, dataset: str) -> int:
-    """Count the bytes that a network keeps for the gradient of one image, beside its weights."""
-    facts = dataset_facts(dataset)
-    model = build_model(architecture, facts, 0).eval().requires_grad_(requires_grad=False)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = {v.untyped_storage().data_ptr() for v in model.state_dict().values()}
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    image = torch.rand(1, 3, facts.size, facts.size).requires_grad_()
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(image.contiguous(memory_format=torch.channels_last))
-        own = [t for place, t in kept.items() if place not in weights]
-        return sum(tensor.untyped_storage().nbytes() for tensor in own)
-
-
-def test_the_default_needs_no_more_memory_for_imagenet_than_for_cifar() -> None:
-    machine = Machine()
-    cifar = images_at_once(machine, CPU, 32) * _kept("wrn-34-10", "cifar10")
-    assert images_at_once(machine, CPU, 288) * _kept("wrn-50-2", "imagenet") < cifar
 
 
 def test_small_images_are_no_more_and_one_always_goes() -> None:
     sizes = {8: 10, 32: 10, 33: 9, 64: 5, 320: 1, 3200: 1}
-    assert {size: images_at_once(Machine(eval_batch=10), CPU, size) for size in sizes} == sizes
+    assert {
+        size: images_at_once(Machine(eval_batch=10), torch.device("cpu"), size) for size in sizes
+    } == sizes
 
 
 class _Card:

@@ -1,4 +1,4 @@
-"""Adversarial examples as data, of two tiny networks, trained and attacked."""
+"""Adversarial examples: which are shown, and the images of two tiny networks as data."""
 
 import shutil
 from collections.abc import Callable
@@ -17,14 +17,15 @@ from reproduce.core.files import read_json, sha256_of_file, write_json
 from reproduce.data.sources import load_prepared, prepare
 from reproduce.evaluation.evaluate import evaluate_cell
 from reproduce.evaluation.records import Record, read_record, write_record
-from reproduce.examples.files import Example, read_examples
+from reproduce.examples.files import Example, perturbation_picture, read_examples
 from reproduce.examples.make import choose_images, make_examples
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, example_evaluations
 from reproduce.models.load import ModelSource
+from reproduce.registry import DATASETS, dataset_facts
 from reproduce.training.train import train_cell
 
-# eight epochs on all images: networks that hold on some images and not on others
+# six epochs on all images: networks that hold on some images and not on others
 SETTINGS = [
     "data.train_images=null",
     "data.test_images=100",
@@ -51,24 +52,19 @@ def _file(config: Config, suffix: str = ".npz") -> Path:
     return paths.examples_file(config, "digits").with_suffix(suffix)
 
 
-def _records(config: Config) -> list[Record]:
-    return [read_record(_record_file(config, item)) for item in _pair(config)]
-
-
 def _record_file(config: Config, item: Evaluation) -> Path:
     folder = paths.cell_folder(config, item.cell)
     return paths.record_file(folder, item.checkpoint, item.attack, item.seed)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
-    """The results of a narrow and a wide network, trained and attacked."""
-    results = tmp_path_factory.mktemp("pair")
-    config = _config(results, digits_folder)
+def _records(config: Config) -> list[Record]:
+    return [read_record(_record_file(config, item)) for item in _pair(config)]
+
+
+def _train_and_attack(config: Config) -> None:
     for item in _pair(config):
         train_cell(config, item.cell, quiet, never)
         evaluate_cell(config, item.cell, item.attack, item.seed, item.checkpoint, quiet)
-    return results
 
 
 def _config(results: Path, digits: Path, *sets: str) -> Config:
@@ -76,17 +72,74 @@ def _config(results: Path, digits: Path, *sets: str) -> Config:
     return load_config("{}", "demo", [*places, *SETTINGS, *sets])
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
+    """The results of a narrow and a wide network, trained and attacked, with examples."""
+    results = tmp_path_factory.mktemp("pair")
+    config = _config(results, digits_folder)
+    _train_and_attack(config)
+    make_examples(config, quiet)
+    return results
+
+
 @pytest.fixture
-def config(tmp_path: Path, trained: Path, digits_folder: Path) -> Callable[..., Config]:
+def config(tmp_path: Path, made: Path, digits_folder: Path) -> Callable[..., Config]:
     """Make a configuration with a copy of those results; takes more overrides."""
     results = tmp_path / "results"
-    shutil.copytree(trained, results)
+    shutil.copytree(made, results)
     return lambda *sets: _config(results, digits_folder, *sets)
+
+
+def test_the_narrowest_and_the_widest_of_the_first_grid() -> None:
+    narrow, wide = _pair(load_config("{}", "paper"))
+    assert (narrow.cell.id, wide.cell.id) == (
+        "cifar10/wrn-34-1/trades/lam-6/seed-0",
+        "cifar10/wrn-34-10/trades/lam-6/seed-0",
+    )
+    assert (narrow.checkpoint, narrow.attack, narrow.seed) == ("best-test", "pgd20", 0)
+    one_width = ["experiments.table1={architectures: [wrn-34-1]}", "experiments.table5=null"]
+    assert example_evaluations(load_config("{}", "paper", one_width)) is None
+    fast, _ = _pair(load_config("{}", "paper", one_width[:1]))
+    assert fast.cell.id == "imagenet/wrn-50-1/fast-at/lam-1/seed-0"
+
+
+def _made_up(clean: list[int], adversarial: list[int], index: list[int]) -> Record:
+    arrays = (np.array(values) for values in (index, [0] * len(index), clean, adversarial))
+    return Record(*arrays, np.zeros(len(index), int), {})
+
+
+def test_which_images_are_chosen() -> None:
+    # label 0 throughout; in order: both three times, wide, neither, a wrong one each, narrow
+    index = [3, 5, 8, 9, 12, 13, 14, 20]
+    narrow = _made_up([0, 0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 0, 0, 0], index)
+    wide = _made_up([0, 0, 0, 0, 0, 0, 2, 0], [0, 0, 0, 0, 2, 0, 0, 3], index)
+    expected = [(3, "both"), (5, "both"), (20, "narrow"), (9, "wide"), (12, "neither")]
+    assert choose_images(narrow, wide) == expected
+    assert choose_images(narrow, wide, each=9)[:3] == [(3, "both"), (5, "both"), (8, "both")]
+    # the wide one was attacked on a part of the images only
+    part = _made_up([0, 0], [0, 0], [5, 20])
+    assert choose_images(narrow, part) == [(5, "both"), (20, "both")]
+    assert choose_images(_made_up([1], [1], [3]), wide) == []
+
+
+def test_the_picture_of_a_perturbation() -> None:
+    images = np.array([0, 51, 102, 255], np.uint8)
+    adversarial = np.array([0.0, 0.3, 0.3, 0.9], np.float32)
+    found = perturbation_picture(images, adversarial, 0.2)
+    np.testing.assert_allclose(found, [0.5, 0.75, 0.25, 0.25], atol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_every_class_has_a_name() -> None:
+    for facts in DATASETS.values():
+        if facts.storage == "arrays":
+            assert len(set(facts.class_names)) == facts.classes
+    assert dataset_facts("cifar100").class_name(52) == "oak tree"
+    assert dataset_facts("imagenet").class_name(207) == "207"
 
 
 def test_examples_are_the_attack_of_the_record(config: Callable[..., Config]) -> None:
     settings = config()
-    make_examples(settings, quiet)
     examples, records = read_examples(settings), _records(settings)
     assert [(e.index, e.held_by) for e in examples] == choose_images(*records)
     assert {"both", "neither"} <= {e.held_by for e in examples}
@@ -109,9 +162,7 @@ def _check(example: Example, item: Evaluation, record: Record, seen: object, c: 
     holds = example.held_by in ("both", "narrow" if item == _pair(c)[0] else "wide")
     assert (seen.on_adversarial.label == example.label) == holds
     assert seen.adversarial.dtype == np.float32
-    assert seen.adversarial.shape == example.image.shape
-    assert seen.adversarial.min() >= 0
-    assert seen.adversarial.max() <= 1
+    assert 0 <= seen.adversarial.min() <= seen.adversarial.max() <= 1
     moved = seen.adversarial - example.image.astype(np.float32) / 255
     assert 0.1 < np.abs(moved).max() <= 0.2 + 1e-6
     np.testing.assert_allclose(seen.perturbation, 0.5 + moved / 0.4, atol=1e-6)
@@ -119,32 +170,22 @@ def _check(example: Example, item: Evaluation, record: Record, seen: object, c: 
     weights = paths.model_file(paths.cell_folder(c, item.cell), "best-test")
     assert seen.model_sha256 == sha256_of_file(weights)
     model = ModelSource("digits", item.cell.architecture, weights).load().eval()
-    for picture, told in (
+    for picture, answer in (
         (example.image.astype(np.float32) / 255, seen.on_image),
         (seen.perturbation, seen.on_perturbation),
         (seen.adversarial, seen.on_adversarial),
     ):
         with torch.no_grad():
             logits = model(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].double()
-        assert int(logits.argmax()) == told.label
-        assert told.confidence == pytest.approx(float(logits.softmax(0).max()), abs=1e-4)
-        assert told.name == str(told.label)
-
-
-def test_nothing_is_made_twice(config: Callable[..., Config]) -> None:
-    settings = config()
-    make_examples(settings, quiet)
-    before = _file(settings).stat().st_mtime_ns, _file(settings, ".json").read_bytes()
-    said: list[str] = []
-    make_examples(settings, said.append)
-    assert "already there" in said[0]
-    assert (_file(settings).stat().st_mtime_ns, _file(settings, ".json").read_bytes()) == before
+        assert (int(logits.argmax()), str(answer.label)) == (answer.label, answer.name)
+        assert answer.confidence == pytest.approx(float(logits.softmax(0).max()), abs=1e-4)
 
 
 def test_other_weights_make_them_again(config: Callable[..., Config]) -> None:
     settings = config()
-    make_examples(settings, quiet)
-    before = read_json(_file(settings, ".json"))
+    before, said = read_json(_file(settings, ".json")), []
+    make_examples(settings, said.append)
+    assert "already there" in said[0]
     # the last epoch's weights in the place of the best ones
     item = _pair(settings)[1]
     folder = paths.cell_folder(settings, item.cell)
@@ -167,13 +208,10 @@ def test_other_weights_make_them_again(config: Callable[..., Config]) -> None:
 
 def test_a_prediction_unlike_the_record_s_is_said(config: Callable[..., Config]) -> None:
     settings = config()
-    narrow, _ = _records(settings)
-    first = choose_images(*_records(settings))[0][0]
+    narrow, wide = _records(settings)
+    chosen = choose_images(narrow, wide)
     # as rounding on a GPU may turn it: the record has another wrong class
-    index, held_by = next(
-        (i, h) for i, h in choose_images(*_records(settings)) if h in ("wide", "neither")
-    )
-    assert index != first
+    index, held_by = next((i, h) for i, h in chosen if h in ("wide", "neither"))
     (row,) = np.flatnonzero(narrow.index == index)
     wrong = next(k for k in range(10) if k not in (narrow.label[row], narrow.adversarial[row]))
     narrow.adversarial[row] = wrong
@@ -187,63 +225,45 @@ def test_a_prediction_unlike_the_record_s_is_said(config: Callable[..., Config])
     assert turned[0].networks[1].as_recorded
 
 
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def _lose(path: Path) -> None:
-    path.unlink()
-
-
-def _forget(path: Path) -> None:
-    write_json(path, {k: v for k, v in read_json(path).items() if k != "epsilon"})
-
-
-def _one_more(path: Path) -> None:
-    info = read_json(path)
-    write_json(path, info | {"held_by": [*info["held_by"], "both"]})
-
-
-@pytest.mark.parametrize(
-    ("harm", "suffix", "words"),
-    [
-        (_cut, ".npz", "digits.npz do not match their checksum"),
-        (_lose, ".npz", "digits.npz does not exist"),
-        (_lose, ".json", "digits.json does not exist"),
-        (_cut, ".json", "digits.json is damaged"),
-        (_forget, ".json", "digits.json is damaged at 'epsilon'"),
-        (_one_more, ".json", "hold other arrays than digits.json says"),
-    ],
-)
-def test_damaged_files_are_named_and_made_again(
-    config: Callable[..., Config], harm: Callable[[Path], None], suffix: str, words: str
-) -> None:
+def test_damaged_files_are_named_and_made_again(config: Callable[..., Config]) -> None:
     settings = config()
-    make_examples(settings, quiet)
-    before = _file(settings).read_bytes()
-    harm(_file(settings, suffix))
-    with pytest.raises(HarnessError, match=words):
-        read_examples(settings)
+    arrays, about = _file(settings), _file(settings, ".json")
+    whole, info = arrays.read_bytes(), read_json(about)
+    text = about.read_text()
+    for path, content, message in (
+        (arrays, whole[:-7], "digits.npz do not match their checksum"),
+        (arrays, None, "digits.npz does not exist"),
+        (about, None, "digits.json does not exist"),
+        (about, text[:-7].encode(), "digits.json is damaged"),
+        (about, info | {"epsilon": None}, "digits.json is damaged at 'epsilon'"),
+        (about, info | {"held_by": [*info["held_by"], "both"]}, "hold other arrays than digits"),
+    ):
+        if content is None:
+            path.unlink()
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            write_json(path, content)
+        with pytest.raises(HarnessError, match=message):
+            read_examples(settings)
+        arrays.write_bytes(whole)
+        about.write_text(text)
+    about.unlink()
     make_examples(settings, quiet)
     assert read_examples(settings)
-    with np.load(_file(settings)) as arrays:
-        assert set(arrays) == {
-            "index", "label", "images", "adversarial", "prediction", "confidence"
-        }  # fmt: skip
-    assert len(_file(settings).read_bytes()) == len(before)
+    assert len(_file(settings).read_bytes()) == len(whole)
 
 
 def test_what_there_are_no_examples_of(
     config: Callable[..., Config], run_command: Callable[..., str]
 ) -> None:
     settings = config()
-    assert read_examples(settings) == []
+    with pytest.raises(HarnessError, match="made with other settings than the configuration's"):
+        read_examples(config("eval.attacks.pgd20.steps=6"))
     one_width = config("experiments.table1.architectures=[wrn-10-0.25]")
     assert read_examples(one_width) == []
     assert "two widths" in run_command(one_width, "examples", status=1)
     assert "digits: " in run_command(settings, "examples")
-    with pytest.raises(HarnessError, match="made with other settings than the configuration's"):
-        read_examples(config("eval.attacks.pgd20.steps=6", "train.epochs=6"))
     item = _pair(settings)[0]
     _record_file(settings, item).unlink()
     said = run_command(settings, "examples", status=1)
@@ -252,8 +272,9 @@ def test_what_there_are_no_examples_of(
     assert "is not trained" in run_command(settings, "examples", status=1)
 
 
+@pytest.mark.slow
 def test_examples_of_image_files(tmp_path: Path) -> None:
-    """Cut, decoded and named by number, of networks that Fast-AT trained."""
+    """Cropped, decoded and named by number, of networks that Fast-AT trained."""
     settings = [
         f"data.folder={tmp_path / 'data'}",
         f"data.imagenet={make_folder(tmp_path / 'images')}",
@@ -268,18 +289,16 @@ def test_examples_of_image_files(tmp_path: Path) -> None:
     ]
     config = load_config("{}", "paper", settings)
     prepare(config.data, "imagenet", paths.prepared_file(config, "imagenet"), quiet)
-    for item in _pair(config):
-        train_cell(config, item.cell, quiet, never)
-        evaluate_cell(config, item.cell, item.attack, item.seed, item.checkpoint, quiet)
+    _train_and_attack(config)
     # networks of one epoch are right by chance: let the records say that they always are
     narrow, wide = _records(config)
     for record, item in zip((narrow, wide), _pair(config), strict=True):
         record.label[:] = record.clean
         write_record(_record_file(config, item), record)
+    assert read_examples(config) == []
     make_examples(config, quiet)
     examples = read_examples(config)
-    assert [(e.index, e.held_by) for e in examples] == choose_images(narrow, wide)
-    assert examples
+    assert [(e.index, e.held_by) for e in examples] == choose_images(narrow, wide) != []
     for example in examples:
         assert example.image.shape == (64, 64, 3)
         assert example.name == str(example.label)

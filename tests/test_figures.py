@@ -1,23 +1,28 @@
-"""Figures: of made-up histories whose lines are known, and of unfinished and damaged ones."""
+"""Figures of made-up histories whose lines are known, of unfinished ones, and of nothing."""
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from histories import EPOCHS, STEPS, write_histories, write_history
+from histories import EPOCHS, STEPS, made_up_trace, write_histories, write_history
 from made_up import write_made_up, write_run
+from matplotlib.figure import Figure
 from small_runs import quiet, stop_at
 
-from reproduce.cell import Cell, parse_cell
+from reproduce.cell import parse_cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, Stopped
+from reproduce.core.files import read_json, write_json
 from reproduce.experiments import paths
-from reproduce.experiments.grids import curve_cells, find_experiment
+from reproduce.experiments.grids import curve_cells, find_experiment, traced_cells
 from reproduce.experiments.schedules import learning_rate
 from reproduce.figures import FIGURES, available_figures, draw, make, svg_of
+from reproduce.figures.curves import draw_lines, smooth
+from reproduce.figures.others import distance_for, overlap, plot_networks
+from reproduce.paper.published import published_models
 from reproduce.training.train import train_cell
 
 CURVES = (
@@ -32,6 +37,12 @@ FOLLOWED = [
     f"experiments.figure7={CURVES.format('trades', [1, 6])}",
     f"train.epochs={EPOCHS}",
 ]
+TABLE3 = (
+    "experiments.table3={dataset: digits, architectures: [wrn-10-0.5], untuned: 2, lambdas: [2], "
+    "seeds: [0, 1]}"
+)
+TRACE = ["dataset", "architecture", "method", "lambda", "seed", "iteration", "epoch", "x"]
+RUN = ("digits", "wrn-10-1", "trades", 6.0)
 
 
 @pytest.fixture
@@ -56,13 +67,15 @@ def test_both_terms_by_width(config: Config) -> None:
     assert "2 seeds" in drawing.caption
     run = numbers[(numbers["architecture"] == "wrn-10-1") & (numbers["seed"] == 1)]
     assert len(run) == EPOCHS * STEPS
-    assert run["position"].iloc[-1] == EPOCHS
-    assert run["position"].iloc[STEPS - 1] == 1
+    assert run["position"].iloc[[STEPS - 1, -1]].tolist() == [1, EPOCHS]
     # the made-up trace falls by a line: smoothing a line leaves it, away from its ends
     inner = slice(3, -3)
     np.testing.assert_allclose(
         run["natural_risk"].iloc[inner], run["natural_risk_smooth"].iloc[inner], rtol=1e-4
     )
+    # equal numbers give equal files
+    draw(config, "figure1")
+    assert _forms(config, "figure1")[:2] == (svg, png)
 
 
 def test_lines_are_the_mean_over_seeds_with_their_spread(config: Config) -> None:
@@ -76,7 +89,9 @@ def test_lines_are_the_mean_over_seeds_with_their_spread(config: Config) -> None
     np.testing.assert_allclose(lines["w=0.5"].get_ydata(), 1.0, rtol=1e-6)
     band = axes.collections[1].get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose([band.min(), band.max()], 1.5 + np.array([-1, 1]) * math.sqrt(0.5))
+    # told apart in grey
     assert {line.get_linestyle() for line in lines.values()} == {"-", "--"}
+    _assert_fits(figure)
 
 
 def test_figures_of_a_single_lambda(tiny: Callable[..., Config]) -> None:
@@ -96,23 +111,30 @@ def test_metrics_over_epochs_and_at_the_best(config: Config) -> None:
     robust = np.asarray(errors[0].lines[0].get_ydata(), dtype=float)
     expected = best.groupby("architecture")["robust_accuracy"].mean()
     np.testing.assert_allclose(robust, [expected["wrn-10-0.5"], expected["wrn-10-1"]])
+    _assert_fits(drawing.figure)
 
 
 def test_a_panel_for_every_lambda(config: Config) -> None:
     write_histories(config, "figure7")
     drawing = make(config, "figure7")
     assert [axes.get_ylabel() for axes in drawing.figure.axes] == ["λ = 1", "", "λ = 6", ""]
+    _assert_fits(drawing.figure)
 
 
-def test_names_of_lines_fit_their_column(config: Config) -> None:
-    for name in ("figure1", "figure3", "figure4", "figure5"):
-        if name != "figure5":
-            write_histories(config, name)
-        drawing = make(config, name)
-        svg_of(drawing)
-        (legend,) = drawing.figure.legends
-        box = legend.get_window_extent()
-        assert (box.x0 >= 0, box.x1 <= drawing.figure.bbox.x1) == (True, True), name
+def _assert_fits(figure: Figure) -> None:
+    """Assert that the names of the lines lie within a column of a page."""
+    assert figure.get_size_inches()[0] == 3.4
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
+def test_thirteen_networks_fit_their_column() -> None:
+    columns = ["network", "label", "natural_accuracy", "perturbation_stability", "robust_accuracy"]
+    cards = enumerate(published_models().items())
+    rows = [(name, c.method, c.autoattack, c.natural, 70 - n) for n, (name, c) in cards]
+    _assert_fits(plot_networks(pd.DataFrame(rows, columns=columns)))
 
 
 def test_schedules_are_the_trainers(config: Config) -> None:
@@ -126,25 +148,39 @@ def test_schedules_are_the_trainers(config: Config) -> None:
 
 
 def test_sets_have_the_measured_sizes(config: Config) -> None:
-    experiment = find_experiment(config, "figure2")
     index = np.arange(200)
-    for item in experiment.evaluations:
+    for item in find_experiment(config, "figure2").evaluations:
         write_run(config, item)
         write_made_up(config, item, index, robust=index < 100, natural=index < 150)
     drawing = draw(config, "figure2")
     # a twentieth of all is wrong and stable
-    for row in drawing.numbers.to_dict("records"):
-        sizes = (row["robust"], row["correct_only"], row["stable_only"], row["neither"])
-        assert sizes == (50.0, 25.0, 5.0, 20.0)
+    sizes = drawing.numbers[["robust", "correct_only", "stable_only", "neither"]]
+    assert (sizes == [50.0, 25.0, 5.0, 20.0]).all(axis=None)
     assert "robust" in svg_of(drawing)
     assert "50.0" in svg_of(drawing)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "area"), [(1.0, 0.7, 0.9), (2.0, 2.0, 0.1), (0.5, 3.0, 0.7), (1.0, 1.0, 3.0)]
+)
+def test_overlap_of_circles(a: float, b: float, area: float) -> None:
+    distance = distance_for(a, b, area)
+    assert overlap(a, b, distance) == pytest.approx(area, rel=1e-9)
+    points = np.random.default_rng(0).uniform(-4, 4, (400_000, 2))
+    left = np.hypot(points[:, 0], points[:, 1]) < a
+    right = np.hypot(points[:, 0] - distance, points[:, 1]) < b
+    assert 64 * (left & right).mean() == pytest.approx(area, abs=0.06)
+
+
+def test_circles_that_touch_and_that_lie_within() -> None:
+    assert (distance_for(1.0, 2.0, 0.0), overlap(1.0, 2.0, 3.0)) == (3.0, 0.0)
+    assert (distance_for(1.0, 2.0, math.pi), overlap(1.0, 2.0, 0.5)) == (1.0, math.pi)
 
 
 def test_networks_as_balls(tiny: Callable[..., Config]) -> None:
     cells = [f"digits/wrn-10-{width}/trades/lam-6/seed-0" for width in ("0.5", "1")]
     trained = ", ".join(f"{cell}: best-test" for cell in cells)
-    grid = f"{{dataset: digits, trained: {{{trained}}}, attack: pgd20}}"
-    config = tiny(f"experiments.figure6={grid}")
+    config = tiny(f"experiments.figure6={{dataset: digits, trained: {{{trained}}}, attack: pgd20}}")
     first, second = find_experiment(config, "figure6").evaluations
     index = np.arange(200)
     write_run(config, first)
@@ -155,6 +191,39 @@ def test_networks_as_balls(tiny: Callable[..., Config]) -> None:
     assert (row["natural_accuracy"], row["robust_accuracy"]) == (75.0, 50.0)
     assert row["perturbation_stability"] == pytest.approx(55.0)
     assert "TRADES w=0.5 λ=6: 50.0" in svg_of(drawing)
+
+
+def test_war_follows_the_ratio(tiny: Callable[..., Config]) -> None:
+    """Lambda rises by a tenth a step; the second constant run is missing, zeta is 2000."""
+    config = tiny(TABLE3, "war.zeta=2000", f"train.epochs={EPOCHS}")
+    *cells, absent = traced_cells(config.experiments.table3)
+    for cell in cells:
+        trace = made_up_trace(cell)
+        if cell.method == "war":
+            trace["lambda"] = 0.1 * trace["iteration"]
+        write_history(config, cell, trace)
+        run = paths.run_file(paths.cell_folder(config, cell))
+        write_json(run, read_json(run) | ({"zeta": 2000.0} if cell.method == "war" else {}))
+    drawing = draw(config, "war")
+    assert drawing.missing == (f"{absent} is not trained",)
+    svg, _, numbers = _forms(config, "war")
+    counts = numbers.groupby(["method", "seed"]).size().to_dict()
+    assert counts == dict.fromkeys((("war", 0), ("war", 1), ("trades", 0)), EPOCHS * STEPS)
+    ratio = numbers["natural_risk"] / numbers["robust_regularization"]
+    np.testing.assert_allclose(numbers["ratio"], ratio, rtol=1e-4)
+    adapted = numbers[numbers["method"] == "war"]
+    np.testing.assert_allclose(adapted["lambda_t"], 0.1 * adapted["iteration"])
+    assert (numbers["zeta"] == 2000).all()
+    for words in ("WAR, w=0.5", "λ = 2, w=0.5", "ζ = 2000.0", "epoch"):
+        assert words in svg
+    # a run of other settings has no say, nor has a damaged one
+    run = paths.run_file(paths.cell_folder(config, cells[0]))
+    write_json(run, read_json(run) | {"digest": "another", "zeta": 999.0})
+    assert (make(config, "war").numbers["zeta"] == 2000).all()
+    run.write_text("{")
+    drawing = make(config, "war")
+    assert any("run.json" in line for line in drawing.missing)
+    assert (drawing.numbers["zeta"] == 2000).all()
 
 
 def test_partial_histories_say_what_is_missing(config: Config) -> None:
@@ -175,23 +244,14 @@ def test_partial_histories_say_what_is_missing(config: Config) -> None:
     assert "Missing or unfinished:" in svg_of(drawing)
 
 
-@pytest.mark.parametrize("text", ["epoch,test_robust_accuracy\n1,", "no table", "epoch\n1\n2\n"])
-def test_damaged_epochs_are_named(config: Config, text: str) -> None:
+def test_damaged_epochs_are_named(config: Config) -> None:
     write_histories(config, "figure3")
     first = curve_cells(config.experiments.figure3)[0]
-    paths.epochs_file(paths.cell_folder(config, first)).write_text(text)
-    drawing = draw(config, "figure3")
+    paths.epochs_file(paths.cell_folder(config, first)).write_text("epoch,test_robust_accuracy\n1,")
+    drawing = make(config, "figure3")
     assert len(drawing.missing) == 1
-    assert f"{first}/epochs.csv is damaged or not of {EPOCHS} epochs" in drawing.missing[0]
+    assert f"{first}/epochs.csv is damaged" in drawing.missing[0]
     assert len(drawing.numbers) == 3 * EPOCHS
-
-
-def test_nothing_at_all_is_an_empty_picture(config: Config) -> None:
-    for name in available_figures(config):
-        drawing = draw(config, name)
-        empty = name != "figure5"
-        assert ("nothing to show yet" in svg_of(drawing)) == empty
-        assert bool(drawing.missing) == empty
 
 
 def test_an_unfinished_run_is_drawn_as_far_as_it_is(tiny: Callable[..., Config]) -> None:
@@ -213,39 +273,57 @@ def test_an_unfinished_run_is_drawn_as_far_as_it_is(tiny: Callable[..., Config])
     assert "damaged" in drawing.missing[0]
 
 
-def test_every_figure_is_drawn_in_one_column_and_told_apart_in_grey(config: Config) -> None:
-    for name in ("figure1", "figure3"):
-        write_histories(config, name)
-        figure = make(config, name).figure
-        assert figure.get_size_inches()[0] == 3.4
-        for axes in figure.axes:
-            drawn = [line for line in axes.lines if not line.get_label().startswith("_")]
-            assert len({line.get_linestyle() for line in drawn}) == len(drawn)
-
-
-def test_figures_that_are_not_there(tiny: Callable[..., Config]) -> None:
-    with pytest.raises(HarnessError, match="war is left out; the configuration has: figure5"):
-        draw(tiny(), "war")
+def test_figures_of_nothing(config: Config) -> None:
+    names = available_figures(config)
+    assert names == (*(f"figure{number}" for number in (1, 2, 3, 4, 5, 7)), "lemma")
+    assert set(names) < set(FIGURES)
+    for name in names:
+        drawing = make(config, name)
+        empty = name != "figure5"
+        assert ("nothing to show yet" in svg_of(drawing)) == empty
+        assert bool(drawing.missing) == empty
+    with pytest.raises(HarnessError, match="war is left out; the configuration has: figure1"):
+        make(config, "war")
     with pytest.raises(HarnessError, match="unknown figure 'figure99'; the configuration has"):
-        draw(tiny(), "figure99")
+        make(config, "figure99")
 
 
-def test_every_figure_has_its_module(config: Config) -> None:
-    assert set(FIGURES) >= {f"figure{number}" for number in range(1, 10)}
-    assert available_figures(config) == (
-        "figure1",
-        "figure2",
-        "figure3",
-        "figure4",
-        "figure5",
-        "figure7",
-        "lemma",
-    )
+def test_runs_of_unequal_length_are_averaged_where_they_are_there() -> None:
+    steps, epochs = 50, 40
+    rows = [
+        (*RUN, seed, row + 1, 1 + row // steps, value)
+        for seed, (share, value) in enumerate(((1.0, 3.0), (0.5, 6.0), (0.21, 12.0)))
+        for row in range(int(share * steps * epochs))
+    ]
+    numbers = smooth(pd.DataFrame(rows, columns=TRACE), ["x"], epochs)
+    # all runs are drawn at the positions of the whole one
+    whole = set(numbers.loc[numbers["seed"] == 0, "position"])
+    assert len(whole) == 800
+    assert set(numbers["position"]) == whole
+    axes = Figure().subplots()
+    draw_lines(axes, numbers, "x", "position", "w=1", color="black")
+    lines = [line for line in axes.lines if line.get_linestyle() != "None"]
+    drawn = [line.get_ydata() for line in lines]
+    levels = [set(np.round(values[~np.isnan(values)], 9)) for values in drawn]
+    # three seeds, then two, then one; never in between
+    assert levels == [{7.0}, {4.5}, {3.0}]
+    assert lines[0].get_label() == "w=1"
+    assert [line.get_alpha() for line in lines] == [None, 0.4, 0.4]
+    with pytest.raises(ValueError, match="duplicate"):
+        draw_lines(axes, pd.concat([numbers, numbers]), "x", "position", "", color="black")
 
 
-def test_cells_of_a_figure(config: Config) -> None:
-    cells = curve_cells(config.experiments.figure7)
-    assert cells[0] == Cell("digits", "wrn-10-0.5", "trades", 1.0, 0)
-    assert cells[-1] == Cell("digits", "wrn-10-1", "trades", 6.0, 1)
-    assert len(cells) == len(set(cells)) == 8
-    assert replace(cells[0], seed=1) == cells[1]
+def test_the_window_is_of_the_whole_run() -> None:
+    rows = [(*RUN, 0, row + 1, 1 + row // 100, float(row == 150)) for row in range(300)]
+    numbers = smooth(pd.DataFrame(rows, columns=TRACE), ["x"], epochs=10)
+    # 3 % of 1,000 iterations, odd
+    assert numbers["x_smooth"].max() == pytest.approx(1 / 31)
+
+
+def test_figures_look_the_same_whatever_the_user_s_settings(paper: Callable[..., Config]) -> None:
+    ours = svg_of(make(paper(), "figure5"))
+    theirs = {"font.family": "serif", "xtick.labelsize": 20, "savefig.bbox": "tight"}
+    with mpl.rc_context(theirs):
+        before = dict(mpl.rcParams)
+        assert svg_of(make(paper(), "figure5")) == ours
+        assert mpl.rcParams == before

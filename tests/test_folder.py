@@ -19,7 +19,7 @@ from reproduce.config.schema import Data, Phase
 from reproduce.core.errors import HarnessError
 from reproduce.core.rng import derive, generator
 from reproduce.core.vision import torchvision
-from reproduce.data import imagenet as stream
+from reproduce.data import imagenet
 from reproduce.data.dataset import Dataset, FileSplit, hold_out, stratified_subset
 from reproduce.data.imagenet import Decoder, FolderBatches, FolderStore
 from reproduce.data.sources import load_prepared, prepare
@@ -78,6 +78,11 @@ def test_the_checksum_is_of_the_images_not_of_their_place(
     shutil.rmtree(moved)
     with pytest.raises(HarnessError, match=r"are gone: .*moved does not exist; set data.imagenet"):
         load_prepared(path)
+    arrays = dict(np.load(path))
+    arrays["train_labels"][0] = 5
+    np.savez(path, **arrays)
+    with pytest.raises(HarnessError, match="does not match its checksum; delete it and run"):
+        load_prepared(path)
 
 
 def test_an_index_is_official_by_names_and_numbers(tmp_path: Path, monkeypatch) -> None:
@@ -91,16 +96,6 @@ def test_an_index_is_official_by_names_and_numbers(tmp_path: Path, monkeypatch) 
     assert _index(root, path).official
     (root / "val" / "n00000000" / "n001_0.JPEG").unlink()
     assert not _index(root, path).official
-
-
-def test_a_damaged_index(folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "imagenet.npz"
-    _index(folder, path)
-    arrays = dict(np.load(path))
-    arrays["train_labels"][0] = 5
-    np.savez(path, **arrays)
-    with pytest.raises(HarnessError, match="does not match its checksum; delete it and run"):
-        load_prepared(path)
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
@@ -263,17 +258,24 @@ def test_no_process_is_left_where_not_all_can_be_started(dataset: Dataset, monke
     assert active_children() == []
 
 
-def test_a_batch_that_cannot_be_sent_is_not_waited_for(dataset: Dataset, monkeypatch) -> None:
+@pytest.fixture
+def _looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have PyTorch look every 0.2 seconds whether its processes live."""
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    waits = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(waits, "__defaults__", (0.2,))
+
+
+@pytest.mark.usefixtures("_looked_at_often")
+def test_a_batch_that_cannot_be_sent_is_not_waited_for(dataset: Dataset, monkeypatch) -> None:
     # as a tensor is for which /dev/shm has no room
-    monkeypatch.setattr(stream, "_stack", lambda _: lambda: None)
+    monkeypatch.setattr(imagenet, "_stack", lambda _: lambda: None)
     with pytest.raises(HarnessError, match="a process that decodes images was lost"):
         _batches(dataset, loaders=1).batch(1, 0)
 
 
-def test_a_killed_process_is_said_in_a_line(dataset: Dataset, monkeypatch) -> None:
-    # how often PyTorch looks, in seconds
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+@pytest.mark.usefixtures("_looked_at_often")
+def test_a_killed_process_is_said_in_a_line(dataset: Dataset) -> None:
     source = _batches(dataset, loaders=1)
     source.batch(3, 0)
     (process,) = source._coming._workers

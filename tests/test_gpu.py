@@ -21,7 +21,7 @@ from step_cases import ATTACK, KINDS, LAM_TENSOR, algorithm_of, batch, network
 from reproduce import doctor
 from reproduce.cell import Cell
 from reproduce.compute.compilation import Graphs
-from reproduce.compute.device import claimed, computed_in, describe, images_at_once
+from reproduce.compute.device import acquire_device, describe, effective_precision, images_at_once
 from reproduce.config.schema import Config, Machine
 from reproduce.core.errors import Stopped
 from reproduce.data.batches import ImageStore
@@ -32,7 +32,8 @@ from reproduce.experiments import paths
 from reproduce.experiments.cost import KEPT_BYTES
 from reproduce.experiments.runs import read_run
 from reproduce.experiments.spec import training_spec
-from reproduce.models.load import ModelSource, build_model, load_weights
+from reproduce.models.load import ModelSource, build_model
+from reproduce.models.weights import load_weights
 from reproduce.objectives.base import Objective
 from reproduce.registry import dataset_facts
 from reproduce.training.step import build_optimizer, compiled_modules, train_step
@@ -193,7 +194,7 @@ def test_two_jobs_share_a_card(tiny: Callable[..., Config], tmp_path: Path) -> N
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float64"])
 def test_products_have_the_bits_that_were_asked_for(precision: str) -> None:
     error = doctor.product_error(precision, DEVICE)
-    real = computed_in(precision, DEVICE)
+    real = effective_precision(precision, DEVICE)
     low, high = {
         "float64": (0, 1e-12),
         "float32": (0, 1e-5),
@@ -257,7 +258,7 @@ def test_a_step_can_be_timed(tiny: Callable[..., Config], cell: Cell) -> None:
 
 
 def test_a_job_names_its_card() -> None:
-    with claimed(Machine(device=NAME)) as device:
+    with acquire_device(Machine(device=NAME)) as device:
         assert describe(device)["device"] == NAME
         assert describe(device)["name"]
 

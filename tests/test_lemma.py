@@ -1,4 +1,4 @@
-"""The examination of Lemma 4.2: its settings, the command, its file and its figure."""
+"""The examination of Lemma 4.2: its settings, the fit, the command, its file and its figure."""
 
 import json
 import math
@@ -15,7 +15,14 @@ from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
 from reproduce.experiments.spec import lemma_digest, protocol_digest
 from reproduce.figures import draw, make, svg_of
-from reproduce.lemma.results import QUANTITIES, WAYS, in_words, read_examination
+from reproduce.lemma.results import (
+    QUANTITIES,
+    WAYS,
+    Exponent,
+    fit_exponents,
+    in_words,
+    read_examination,
+)
 from reproduce.lemma.search import examine, norms
 from reproduce.results.protocol import deviations
 
@@ -27,10 +34,126 @@ def test_the_lemmas_condition() -> None:
     assert [lemma.is_wide_enough(width, 4) for width in (76, 77)] == [False, True]
 
 
-def test_norms_are_ordered() -> None:
-    found = norms(Lemma(candidates=8), width=30, depth=2, dimension=6, seed=3)
-    assert 0 < found.at_x <= found.ball <= found.near
-    assert found.ball < found.wide_ball < found.wide_near
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("lemma.widths=[100]", "'lemma.widths': it needs at least two different values (it is"),
+        ("lemma.widths=[20, 50, 20]", "it lists a value twice (it is [20, 50, 20])"),
+        ("lemma.widths=[1, 50]", "'lemma.widths.0': Input should be greater than or equal to 2"),
+        ("lemma.depths=[]", "'lemma.depths': it needs at least two different values (it is [])"),
+        ("lemma.dimension=21", "lemma.dimension is 21, above 20, the smallest of lemma.widths;"),
+        ("lemma.depths=[1, 64]", "lemma.depths has 64, for which fewer than two of lemma.widths"),
+    ],
+)
+def test_bad_settings(setting: str, line: str) -> None:
+    with pytest.raises(HarnessError) as caught:
+        load_config("{}", "paper", [setting])
+    assert line in str(caught.value)
+
+
+def test_tables_do_not_depend_on_it() -> None:
+    """No number of a table changes with it, so it is neither in digests nor a deviation."""
+    paper = load_config("{}", "paper")
+    other = load_config("{}", "paper", ["lemma.seeds=[5, 6]"])
+    assert lemma_digest(paper) != lemma_digest(other)
+    assert protocol_digest(paper, "table1") == protocol_digest(other, "table1")
+    assert deviations(other) == []
+
+
+# the fit
+
+
+def _power_law(width: float, depth: float, noise: float) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    rows = [
+        {"m": m, "H": depths, "norm": 3 * m**width * depths**depth * math.exp(error)}
+        for m in (20, 60, 200, 600, 2000)
+        for depths in (1, 2, 4, 8)
+        for error in noise * random.standard_normal(6)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_fit_against_its_formulas() -> None:
+    rows = _power_law(0.3, -0.1, noise=0.2)
+    # narrow and deep networks scatter more
+    rows["norm"] *= np.exp(np.random.default_rng(1).standard_normal(len(rows)) * rows["H"] / 40)
+    found = fit_exponents(rows, "norm")
+    design = np.column_stack([np.ones(len(rows)), np.log(rows["m"]), np.log(rows["H"])])
+    values, *_ = np.linalg.lstsq(design, np.log(rows["norm"]))
+    inverse = np.linalg.inv(design.T @ design)
+    leverage = np.einsum("ni,ij,nj->n", design, inverse, design)
+    residuals = (np.log(rows["norm"]) - design @ values) / (1 - leverage)
+    errors = np.sqrt(np.diag(inverse @ (design.T * residuals.to_numpy() ** 2) @ design @ inverse))
+    assert found.constant == pytest.approx(values[0])
+    for exponent, value, error in zip(
+        (found.width, found.depth), values[1:], errors[1:], strict=True
+    ):
+        assert exponent.value == pytest.approx(value)
+        # Student's t with 117 degrees of freedom
+        assert exponent.high - exponent.value == pytest.approx(1.980448 * error)
+        assert exponent.value - exponent.low == pytest.approx(1.980448 * error)
+    assert found.networks == len(rows)
+    ratios = rows["norm"] / np.sqrt(rows["m"] * rows["H"])
+    assert found.largest_ratio == pytest.approx(ratios.max())
+    assert found.growth[0] == pytest.approx(100 ** (found.width.value - 0.5))
+
+
+def test_known_exponents_are_found() -> None:
+    found = fit_exponents(_power_law(0.37, -0.21, noise=0), "norm")
+    assert found.width.value == pytest.approx(0.37)
+    assert found.depth.value == pytest.approx(-0.21)
+    assert found.constant == pytest.approx(math.log(3))
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "noise", "bound", "tightness"),
+    [
+        (0.5, 0.5, 0.2, "holds", ("tight", "tight")),
+        (0.5, 0.0, 0.2, "holds", ("tight", "not tight")),
+        (1.0, 0.0, 0.2, "fails", ("exceeded", "not tight")),
+        (0.0, 1.0, 0.2, "fails", ("not tight", "exceeded")),
+        (0.5, 0.5, 4.0, "too little data", ("too little data", "too little data")),
+    ],
+)
+def test_verdicts_on_known_laws(
+    width: float, depth: float, noise: float, bound: str, tightness: tuple[str, str]
+) -> None:
+    found = fit_exponents(_power_law(width, depth, noise), "norm")
+    assert found.bound == bound
+    assert (found.width.tightness, found.depth.tightness) == tightness
+    assert in_words(found).startswith(f"O(sqrt(m H)): {bound}; {tightness[0]}")
+    if tightness[1] == "not tight":
+        assert f"not tight in H; exponent {found.depth.value:.3f}" in in_words(found)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bound", "tightness"),
+    [
+        (0.45, 0.55, "holds", "tight"),
+        (0.44, 0.49, "holds", "not tight"),
+        (0.30, 0.55, "holds", "too little data"),
+        (0.45, 0.65, "too little data", "tight"),
+        (0.30, 0.65, "too little data", "too little data"),
+        (0.61, 0.65, "fails", "exceeded"),
+    ],
+)
+def test_intervals_decide(low: float, high: float, bound: str, tightness: str) -> None:
+    exponent = Exponent((low + high) / 2, low, high)
+    assert (exponent.bound, exponent.tightness) == (bound, tightness)
+
+
+def test_what_cannot_be_fitted() -> None:
+    rows = _power_law(0.5, 0, noise=0.1)
+    for part in (rows[rows["m"] == 20], rows[rows["H"] == 1]):
+        with pytest.raises(HarnessError, match="leave nothing to fit; two of each"):
+            fit_exponents(part, "norm")
+    rows.loc[7, "norm"] = 0
+    with pytest.raises(HarnessError, match="width 20 and depth 2 has gradient zero"):
+        fit_exponents(rows, "norm")
+
+
+# the command, its file and its figure
 
 
 def test_the_command_and_its_file(
@@ -54,14 +177,14 @@ def test_the_command_and_its_file(
         assert entry["width"]["value"] == fit.width.value
         assert entry["summary"] == in_words(fit)
     row = found.rows.iloc[-1]
-    again = norms(config.lemma, int(row["m"]), int(row["H"]), int(row["d"]), int(row["seed"]))
-    assert again._asdict() == row[list(QUANTITIES)].to_dict()
+    again = norms(config.lemma, *(int(row[name]) for name in ("m", "H", "d", "seed")))
+    assert again == row[list(QUANTITIES)].to_dict()
     before = path.stat().st_mtime_ns
     assert "Nothing to compute" in run_command(config, "lemma")
     assert path.stat().st_mtime_ns == before
 
 
-def test_other_settings_and_damaged_files_are_made_again(tiny: Callable[..., Config]) -> None:
+def test_other_settings_and_damaged_files_are_computed_again(tiny: Callable[..., Config]) -> None:
     config, said = tiny(), []
     path = paths.lemma_file(config)
     examine(config)
@@ -84,54 +207,15 @@ def test_the_figure(tiny: Callable[..., Config]) -> None:
     assert empty.missing == ("lemma.json: it is not there yet, `reproduce lemma` makes it",)
     assert empty.numbers.empty
     assert "nothing to show yet" in svg_of(empty)
-    assert "Missing or unfinished" in svg_of(empty)
     examine(config)
     drawing = draw(config, "lemma")
     assert drawing.missing == ()
     numbers = pd.read_csv(paths.figure_file(config, "lemma", "csv"))
-    assert len(numbers) == 16
     found = read_examination(config)
     np.testing.assert_allclose(numbers["near"], found.rows["near"], rtol=1e-5)
     assert str(found.fits["growing", "near"].width) in drawing.caption
     text = paths.figure_file(config, "lemma", "svg").read_text()
     for words in ("H=1", "H=2", "slope 1/2", "d fixed", "d = m", "width m"):
         assert words in text
-    assert "Missing or unfinished" not in text
     paths.lemma_file(config).write_text("{")
     assert "is damaged" in make(config, "lemma").missing[0]
-    other = make(tiny("lemma.rounds=2"), "lemma")
-    assert "is damaged" in other.missing[0]
-
-
-@pytest.mark.parametrize(
-    ("setting", "line"),
-    [
-        ("lemma.widths=[100]", "'lemma.widths': it needs at least two different values (it is"),
-        ("lemma.widths=[100, 100]", "'lemma.widths': it needs at least two different values"),
-        (
-            "lemma.widths=[20, 50, 20]",
-            "'lemma.widths': it lists a value twice (it is [20, 50, 20])",
-        ),
-        ("lemma.widths=[1, 50]", "'lemma.widths.0': Input should be greater than or equal to 2"),
-        ("lemma.depths=[]", "'lemma.depths': it needs at least two different values (it is [])"),
-        ("lemma.seeds=[3]", "'lemma.seeds': it needs at least two different values (it is [3])"),
-        ("lemma.dimension=21", "lemma.dimension is 21, above 20, the smallest of lemma.widths;"),
-        ("lemma.depths=[1, 64]", "lemma.depths has 64, for which fewer than two of lemma.widths"),
-        ("lemma.candidates=0", "'lemma.candidates'"),
-        ("lemma.wide_epsilon=-1", "'lemma.wide_epsilon'"),
-    ],
-)
-def test_bad_settings(setting: str, line: str) -> None:
-    with pytest.raises(HarnessError) as caught:
-        load_config("{}", "paper", [setting])
-    assert line in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_tables_do_not_depend_on_it() -> None:
-    """No number of a table changes with it, so it is neither in digests nor a deviation."""
-    paper = load_config("{}", "paper")
-    other = load_config("{}", "paper", ["lemma.seeds=[5, 6]"])
-    assert lemma_digest(paper) != lemma_digest(other)
-    assert protocol_digest(paper, "table1") == protocol_digest(other, "table1")
-    assert deviations(other) == []

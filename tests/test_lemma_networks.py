@@ -2,12 +2,12 @@
 
 import math
 
-import lemma_reference as plain
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from reproduce.config.schema import Lemma
 from reproduce.core.rng import generator
 from reproduce.lemma import search
 from reproduce.lemma.search import (
@@ -18,6 +18,16 @@ from reproduce.lemma.search import (
     input_gradients,
     steepest_moves,
 )
+
+
+def _plain(weights: list[np.ndarray], last: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the output and its gradient by x, a^T D_H W_H ... D_1 W_1 (formula A.1)."""
+    product = np.eye(len(x))
+    for weight in weights:
+        x = weight @ x
+        product = np.diag((x > 0).astype(float)) @ weight @ product
+        x = np.maximum(x, 0)
+    return float(last @ x), last @ product
 
 
 @pytest.fixture
@@ -50,7 +60,7 @@ def test_gradients_are_those_of_the_formula(network: Network) -> None:
         found = input_gradients(network, points, given).gradients.numpy()
         for row, x in enumerate(points.numpy()):
             weights = _arrays(network) if given is None else _moved(network, moves, row)
-            expected = plain.input_gradient(weights, last, x)
+            _, expected = _plain(weights, last, x)
             np.testing.assert_allclose(found[row], expected, rtol=1e-12, atol=1e-12)
 
 
@@ -60,9 +70,8 @@ def test_gradients_are_those_of_autograd(network: Network, point: Tensor) -> Non
     for weight in network.weights:
         hidden = torch.relu(weight @ hidden)
     value = network.output @ hidden
-    assert value.item() == pytest.approx(
-        plain.output(_arrays(network), network.output.numpy(), point.numpy())
-    )
+    plain, _ = _plain(_arrays(network), network.output.numpy(), point.numpy())
+    assert value.item() == pytest.approx(plain)
     (expected,) = torch.autograd.grad(value, x)
     torch.testing.assert_close(input_gradients(network, point[None]).gradients[0], expected)
 
@@ -100,18 +109,12 @@ def test_the_initialisation() -> None:
 @pytest.mark.parametrize(("width", "depth"), [(20, 1), (80, 3)])
 def test_the_mean_square_of_the_gradient_is_the_input_dimension(width: int, depth: int) -> None:
     """Each Gaussian layer keeps norms, the first turns m / 2 into d: why no width is left."""
-    squares = np.array(
-        [
-            float(
-                input_gradients(
-                    draw_network(width, depth, 10, seed),
-                    draw_input(width, depth, 10, seed)[None],
-                ).norms[0]
-            )
-            ** 2
-            for seed in range(1000)
-        ]
-    )
+
+    def norm(seed: int) -> float:
+        network, x = draw_network(width, depth, 10, seed), draw_input(width, depth, 10, seed)
+        return float(input_gradients(network, x[None]).norms[0])
+
+    squares = np.array([norm(seed) for seed in range(1000)]) ** 2
     error = squares.std(ddof=1) / math.sqrt(len(squares))
     assert abs(squares.mean() - 10) < 4 * error
     assert error < 0.6
@@ -166,3 +169,9 @@ def test_weights_stay_near(network: Network, point: Tensor, tried: list) -> None
     # what climbing finds is more than what random moves find
     by_chance = input_gradients(network, *tried[0]).norms.max().item()
     assert found > by_chance
+
+
+def test_norms_are_ordered() -> None:
+    found = search.norms(Lemma(candidates=8), width=30, depth=2, dimension=6, seed=3)
+    assert 0 < found["at_x"] <= found["ball"] <= found["near"]
+    assert found["ball"] < found["wide_ball"] < found["wide_near"]

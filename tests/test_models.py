@@ -12,7 +12,6 @@ from reproduce.core.rng import seeded
 from reproduce.core.vision import torchvision
 from reproduce.experiments import cost
 from reproduce.models.load import build_model
-from reproduce.models.wide_resnet import WideResNet
 from reproduce.registry import dataset_facts
 
 CIFAR = dataset_facts("cifar10")
@@ -60,12 +59,6 @@ def test_costs_agree_with_the_network(architecture: str, facts) -> None:
     assert cost.forward_operations(architecture, facts) == counter.get_total_flops()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert cost.parameters(architecture, facts) == parameters
-
-
-def test_width_a_half_has_half_the_channels() -> None:
-    model = WideResNet(34, 0.5)
-    groups = (model.block1, model.block2, model.block3)
-    assert [group.layer[0].conv1.out_channels for group in groups] == [8, 16, 32]
 
 
 def test_initialisation_follows_the_seed_alone() -> None:

@@ -205,13 +205,9 @@ def test_only_batches_of_files_are_shared(config: Config) -> None:
     with pytest.raises(HarnessError, match="trains in one process, 2 were started"):
         check_sharing(spec, Group(0, 2))
     check_sharing(training_spec(config, CELL), Group(1, 2))
-    settings = replace_method(config, "awp-trades")
+    perturbed = training_spec(config, replace(CELL, method="awp-trades"))
     with pytest.raises(HarnessError, match="without weight perturbation"):
-        check_sharing(settings, Group(0, 2))
-
-
-def replace_method(config: Config, method: str):
-    return training_spec(config, replace(CELL, method=method))
+        check_sharing(perturbed, Group(0, 2))
 
 
 def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,32 +220,23 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
     assert [Group(rank, 3).part(10) for rank in range(3)] == [(0, 3), (3, 6), (6, 10)]
 
 
-def test_snakemake_starts_as_many_as_there_are_gpus(config: Config) -> None:
+def test_snakemake_starts_a_process_a_gpu_and_counts_what_decodes(config: Config) -> None:
     tree = json.loads(config.model_dump_json())
-    tree["machine"] |= {"device": "cuda", "gpus_per_cell": 4}
-    harness = Harness(tree)
-    assert harness.gpus_of(CELL.id) == 4
+    tree["machine"] |= {"device": "cuda", "gpus_per_cell": 4, "loaders": 8, "threads": 2}
+    harness, other = Harness(tree), "cifar10/wrn-34-1/trades/lam-6/seed-0"
+    assert (harness.gpus_of(CELL.id), harness.gpus_of(other)) == (4, 1)
     assert harness.launcher(CELL.id) == (
         "python -m torch.distributed.run --standalone --nproc-per-node 4 -m reproduce"
     )
-    other = "cifar10/wrn-34-1/trades/lam-6/seed-0"
-    assert (harness.gpus_of(other), harness.launcher(other)) == (1, "python -m reproduce")
-    tree["machine"]["device"] = "cpu"
-    assert Harness(tree).launcher(CELL.id) == "python -m reproduce"
-
-
-def test_the_threads_of_a_job_count_what_decodes(config: Config) -> None:
-    """So that --cores bounds them; CIFAR's images are decoded already."""
-    tree = json.loads(config.model_dump_json())
-    tree["machine"] |= {"device": "cuda", "gpus_per_cell": 4, "loaders": 8, "threads": 2}
-    harness = Harness(tree)
+    assert harness.launcher(other) == "python -m reproduce"
     assert harness.training_threads(CELL.id) == 4 * (2 + 8)
-    assert harness.evaluation_threads("imagenet") == 8
-    assert harness.training_threads("cifar10/wrn-34-1/trades/lam-6/seed-0") == 2
-    assert harness.evaluation_threads("cifar10") == 2
+    assert harness.training_threads(other) == 2
+    assert (harness.evaluation_threads("imagenet"), harness.evaluation_threads("cifar10")) == (8, 2)
     tree["machine"] |= {"device": "cpu", "processes": 3}
-    assert Harness(tree).training_threads(CELL.id) == 2 + 8
-    assert Harness(tree).evaluation_threads("imagenet") == 3 * 8
+    on_cpu = Harness(tree)
+    assert on_cpu.launcher(CELL.id) == "python -m reproduce"
+    assert on_cpu.training_threads(CELL.id) == 2 + 8
+    assert on_cpu.evaluation_threads("imagenet") == 3 * 8
 
 
 def test_another_number_of_processes_is_said() -> None:

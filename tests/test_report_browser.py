@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -12,22 +11,16 @@ from report_cases import make_up, paper_config
 from reproduce.claims.evidence import Claim, Effect, Verdict
 from reproduce.core.files import write_text
 from reproduce.experiments import paths
-from reproduce.report.build import build_report
-from reproduce.report.claims import claim_view
-from reproduce.report.page import render
+from reproduce.report.build import build_report, render
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # nothing that would use the network by itself
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-_SIZES = [(1280, 900), (380, 780)]
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+_ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+_WIDE, _PHONE = (1280, 900), (380, 780)
+_OPEN_ALL = "document.querySelectorAll('details').forEach(one => one.open = true)"
+_BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+_ENTRY, _SEEDS = "#table1 td.entry", "#table1 td.entry .seeds"
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +35,8 @@ def browser() -> Iterator[Browser]:
 
 
 def _claim(verdict: Verdict, low: float, high: float) -> Claim:
-    effect = Effect(
-        "width 10 against 1, λ = 6",
-        (low + high) / 2,
-        low,
-        high,
-        threshold=0.5,
-        seeds=3,
-        images=10_000,
-        p_value=0.02,
-        detail="McNemar's test",
-    )
+    middle, detail = (low + high) / 2, "McNemar's test"
+    effect = Effect("width 10 against 1", middle, low, high, "points", 0.5, 3, 10_000, 0.02, detail)
     statement, summary = f"A claim that {verdict}.", "One sentence with the effect in numbers."
     name = verdict.replace(" ", "-")
     return Claim(name, statement, "Table 1", verdict, summary, "seeds", (effect,) * 2, ("a run",))
@@ -63,15 +47,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page that has everything: entries of every kind, claims, figures, deviations."""
     config = paper_config(tmp_path_factory.mktemp("report"), "train.epochs=20")
     make_up(config)
-    cases: list[tuple[Verdict, float, float]] = [
-        ("holds", 1.0, 3.0),
-        ("fails", -4.0, -2.0),
-        ("too little data", -1.0, 9.0),
-    ]
-    report = replace(
-        build_report(config), claims=tuple(claim_view(_claim(*case)) for case in cases)
-    )
-    write_text(paths.report_file(config), render(report))
+    claims = [_claim("holds", 1, 3), _claim("fails", -4, -2), _claim("too little data", -1, 9)]
+    write_text(paths.report_file(config), render(build_report(config) | {"claims": claims}))
     return paths.report_file(config).as_uri()
 
 
@@ -79,26 +56,19 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page on a wide screen; it must neither complain nor ask for anything."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: _note(request.url, address, said))
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(request.url))
     page.goto(address)
     yield page
     page.close()
-    assert said == []
-
-
-def _note(url: str, address: str, said: list[str]) -> None:
-    if url != address and not url.startswith("data:"):
-        said.append(url)
+    assert [line for line in wrong if line != address and not line.startswith("data:")] == []
 
 
 def _column(page: Page, number: int) -> list[str]:
-    rows = page.locator("#table1 tbody tr:not(.section)")
-    return rows.locator(f"td:nth-of-type({number})").evaluate_all(
-        "all => all.map(td => td.dataset.v)"
-    )
+    cells = page.locator(f"#table1 tbody tr:not(.section) td:nth-of-type({number})")
+    return cells.evaluate_all("all => all.map(td => td.dataset.v)")
 
 
 def test_it_opens_without_errors_or_requests(page: Page) -> None:
@@ -111,27 +81,20 @@ def test_it_opens_without_errors_or_requests(page: Page) -> None:
 def test_a_press_on_a_head_sorts(page: Page) -> None:
     before = _column(page, 1)
     head = page.locator("#table1 thead tr:nth-child(2) th").first
-    head.get_by_role("button").click()
-    assert head.get_attribute("aria-sort") == "descending"
-    assert _column(page, 1) == sorted(before, key=float, reverse=True)
-    head.get_by_role("button").click()
-    assert head.get_attribute("aria-sort") == "ascending"
-    assert _column(page, 1) == sorted(before, key=float)
-    head.get_by_role("button").click()
-    assert head.get_attribute("aria-sort") is None
-    assert _column(page, 1) == before
+    down = sorted(before, key=float, reverse=True)
+    for state, order in (("descending", down), ("ascending", down[::-1]), (None, before)):
+        head.get_by_role("button").click()
+        assert head.get_attribute("aria-sort") == state
+        assert _column(page, 1) == order
 
 
 def test_the_keyboard_sorts_and_what_is_missing_stays_last(page: Page) -> None:
-    heads = page.locator("#table1 thead tr:nth-child(2) th")
-    for number, keys in ((3, ["Enter"]), (3, ["Enter", "Space"])):
-        page.reload()
-        heads.nth(number - 1).get_by_role("button").focus()
-        for key in keys:
-            page.keyboard.press(key)
-        assert _column(page, number)[-1] == ""
-        state = "descending" if len(keys) == 1 else "ascending"
-        assert heads.nth(number - 1).get_attribute("aria-sort") == state
+    head = page.locator("#table1 thead tr:nth-child(2) th").nth(2)
+    head.get_by_role("button").focus()
+    for key, state in (("Enter", "descending"), ("Space", "ascending")):
+        page.keyboard.press(key)
+        assert head.get_attribute("aria-sort") == state
+        assert _column(page, 3)[-1] == ""
         assert page.locator("#table1 [aria-sort]").count() == 1
 
 
@@ -140,8 +103,7 @@ def test_the_first_column_and_plain_tables_sort(page: Page) -> None:
     page.locator("#table1 thead th").first.get_by_role("button").click()
     assert labels.all_inner_texts() == ["9", "6"]
     page.locator("#cost details summary").click()
-    head = page.locator("#cost-cells thead th").nth(2)
-    head.get_by_role("button").click()
+    page.locator("#cost-cells thead th").nth(2).get_by_role("button").click()
     spent = page.locator("#cost-cells tbody td:nth-of-type(2)")
     hours = [float(value) for value in spent.evaluate_all("all => all.map(td => td.dataset.v)")]
     assert hours == sorted(hours, reverse=True)
@@ -149,19 +111,17 @@ def test_the_first_column_and_plain_tables_sort(page: Page) -> None:
 
 
 def test_seeds_by_keyboard(page: Page) -> None:
-    entry = page.locator("#table1 td.entry").first
-    seeds = entry.locator(".seeds")
+    seeds = page.locator(_SEEDS).first
     assert not seeds.is_visible()
-    entry.get_by_role("button").focus()
+    page.locator(_ENTRY).first.get_by_role("button").focus()
     page.keyboard.press("Enter")
-    assert seeds.is_visible()
     assert "seed 0 47.71" in " ".join(seeds.inner_text().split())
     page.keyboard.press("Escape")
     assert not seeds.is_visible()
 
 
 def test_seeds_by_mouse_and_by_tap(page: Page, browser: Browser, address: str) -> None:
-    entry = page.locator("#table1 td.entry").first
+    entry = page.locator(_ENTRY).first
     card = entry.locator(".card")
     entry.get_by_role("button").hover()
     assert card.is_visible()
@@ -178,49 +138,54 @@ def test_seeds_by_mouse_and_by_tap(page: Page, browser: Browser, address: str) -
     context = browser.new_context(viewport={"width": 380, "height": 780}, has_touch=True)
     phone = context.new_page()
     phone.goto(address)
-    phone.locator("#table1 td.entry button").first.tap()
-    assert phone.locator("#table1 td.entry .seeds").first.is_visible()
+    phone.locator(f"{_ENTRY} button").first.tap()
+    assert phone.locator(_SEEDS).first.is_visible()
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), _SIZES)
-def test_axe_finds_nothing(page: Page, width: int, height: int, scheme: str) -> None:
-    page.set_viewport_size({"width": width, "height": height})
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        (_WIDE, "light"),
+        pytest.param(_WIDE, "dark", marks=pytest.mark.slow),
+        pytest.param(_PHONE, "light", marks=pytest.mark.slow),
+        pytest.param(_PHONE, "dark", marks=pytest.mark.slow),
+    ],
+)
+def test_axe_finds_nothing(page: Page, size: tuple[int, int], scheme: str) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
     page.emulate_media(color_scheme=scheme)
-    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.evaluate(_OPEN_ALL)
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
-    page.locator("#table1 td.entry button").first.click()
+    page.locator(f"{_ENTRY} button").first.click()
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
 
 
-@pytest.mark.parametrize(("width", "height"), _SIZES)
-def test_no_sideways_scrolling(page: Page, width: int, height: int) -> None:
-    page.set_viewport_size({"width": width, "height": height})
-    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+@pytest.mark.parametrize("size", [_WIDE, _PHONE])
+def test_no_sideways_scrolling(page: Page, size: tuple[int, int]) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.evaluate(_OPEN_ALL)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= size[0]
 
 
 def test_colours_follow_the_system_and_the_button(page: Page) -> None:
-    background = "getComputedStyle(document.body).backgroundColor"
-    page.emulate_media(color_scheme="light")
-    light = page.evaluate(background)
-    page.emulate_media(color_scheme="dark")
-    dark = page.evaluate(background)
-    assert light != dark
+    seen = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        seen[scheme] = page.evaluate(_BACKGROUND)
+    assert seen["light"] != seen["dark"]
     button = page.locator("#theme")
     assert button.inner_text() == "Light"
-    button.click()
-    assert page.evaluate(background) == light
-    button.click()
-    assert page.evaluate(background) == dark
+    for scheme in ("light", "dark"):
+        button.click()
+        assert page.evaluate(_BACKGROUND) == seen[scheme]
 
 
 def test_paper_shows_what_is_folded(page: Page) -> None:
     page.emulate_media(media="print", color_scheme="dark")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate(_BACKGROUND) == "rgb(255, 255, 255)"
     assert not page.locator("#theme").is_visible()
     assert not page.locator("nav").is_visible()
     folded = page.locator("details:not([open]) > *:not(summary)")
@@ -229,7 +194,7 @@ def test_paper_shows_what_is_folded(page: Page) -> None:
         assert folded.nth(place).evaluate(
             "one => one.checkVisibility({contentVisibilityAuto: true}) && one.offsetHeight > 0"
         )
-    assert page.locator("#table1 td.entry .seeds").first.is_visible()
+    assert page.locator(_SEEDS).first.is_visible()
 
 
 def test_it_reads_without_scripts(browser: Browser, address: str) -> None:
@@ -237,8 +202,8 @@ def test_it_reads_without_scripts(browser: Browser, address: str) -> None:
     page = context.new_page()
     page.goto(address)
     assert not page.locator("#theme").is_visible()
-    page.locator("#table1 td.entry button").first.click()
-    assert page.locator("#table1 td.entry .seeds").first.is_visible()
+    page.locator(f"{_ENTRY} button").first.click()
+    assert page.locator(_SEEDS).first.is_visible()
     context.close()
 
 

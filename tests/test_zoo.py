@@ -1,28 +1,43 @@
-"""RobustBench's zoo: its import, its layout, what is loaded and what is refused."""
+"""RobustBench's zoo: its import, its layout, what is loaded, refused, known and attacked."""
 
-import os
-import pickle
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from cifar_runs import LIGHT, Runs, cifar_config, write_checkpoint
 from small_runs import quiet
 
-from reproduce.config.schema import AutoAttack
+from reproduce.attacks.autoattack import package_attacks
+from reproduce.config.load import load_config
+from reproduce.config.schema import AutoAttack, Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.evaluate import evaluate_published
 from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
+from reproduce.experiments.grids import PublishedEvaluation, find_experiment
 from reproduce.models.load import ModelSource
 from reproduce.paper.published import published_models
-from reproduce.zoo.checkpoints import ZooCheckpoint, robustbench
+from reproduce.results.frames import collect
+from reproduce.results.plan import is_evaluated
+from reproduce.results.reader import read_published
+from reproduce.tables.diff import build_diff
+from reproduce.tables.write import write_table
+from reproduce.zoo.checkpoints import (
+    PublishedAttack,
+    ZooCheckpoint,
+    ZooFacts,
+    robustbench,
+    zoo_facts,
+)
 
 PAGE = "\n <!DOCTYPE html><html><body>Google Drive: quota exceeded</body></html>"
+ITEM = PublishedEvaluation(LIGHT, "cifar10", "pgd20", seed=0)
 
 
 def _zoo(folder: Path, name: str = LIGHT, dataset: str = "cifar10") -> ZooCheckpoint:
@@ -34,8 +49,6 @@ def test_the_import_leaves_no_stand_ins_behind() -> None:
     robustbench("robustbench.utils")
     assert "pkg_resources" not in sys.modules
     assert not [name for name in sys.modules if name.partition(".")[0] == "autoattack"]
-    from reproduce.attacks.autoattack import package_attacks
-
     with pytest.raises(HarnessError, match="'autoattack', which is not installed"):
         package_attacks(
             AutoAttack(kind="autoattack"),
@@ -132,41 +145,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         (PAGE.encode(), "is a web page, not the file"),
         (whole[: len(whole) // 2], "is cut short or damaged"),
         (b"", "is empty"),
-        (b"\x80\x05K\x01.", "is cut short or damaged"),
     ):
         zoo.path.write_bytes(content)
         for use in (zoo.load, lambda: zoo.obtain(download=True, say=quiet)):
             with pytest.raises(HarnessError, match=message):
                 use()
-    for force in (False, True):  # torch has a switch that lets files run code
-        write_checkpoint(tmp_path, lambda state: {**state, "more": Runs(touched)})
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(HarnessError, match="asks for"):
-            if force:
-                patch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-            zoo.load()
-        assert not touched.exists()
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("protocol", [2, 4, None])
-def test_what_would_run_code_is_told_from_what_is_damaged(
-    tmp_path: Path, protocol: int | None
-) -> None:
-    """PyTorch advises to read such a file with the safety off; we do not pass that on."""
-    zoo, touched = _zoo(tmp_path), tmp_path / "touched"
-    asked = f"asks for {os.system.__module__}.system: only tensors are read"
-    if protocol is None:
-        write_checkpoint(tmp_path, lambda _: Runs(touched))
-    else:
-        zoo.path.parent.mkdir(parents=True)
-        torch.save([Runs(touched)], zoo.path, _use_new_zipfile_serialization=False)
-        if protocol == 4:  # a pickle of Python's own
-            zoo.path.write_bytes(pickle.dumps(Runs(touched), protocol))
-            asked = "or torch.save did not write it .Unsupported operand 149.; nothing was run"
-    with pytest.raises(HarnessError, match=asked) as caught:
+    write_checkpoint(tmp_path, lambda state: {**state, "more": Runs(touched)})
+    with pytest.raises(HarnessError, match="asks for"):
         zoo.load()
-    assert "weights_only" not in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
     assert not touched.exists()
 
 
@@ -210,61 +196,99 @@ def test_a_download_is_kept_only_if_it_is_a_checkpoint(
     zoo.obtain(download=True, say=quiet)
 
 
+def _config(folder: Path, *sets: str) -> Config:
+    attack = "eval.attacks.pgd20={steps: 1, images: 10}"
+    return cifar_config(folder, f"data.zoo={folder / 'zoo'}", attack, *sets)
+
+
+def _attack(config: Config) -> PublishedAttack:
+    return PublishedAttack(config, "cifar10", LIGHT, "pgd20", 0)
+
+
 def test_the_command_attacks_a_published_checkpoint(
     tmp_path: Path, run_command: Callable[..., str]
 ) -> None:
-    config = cifar_config(tmp_path, f"data.zoo={tmp_path / 'zoo'}")
-    words = ["evaluate", "--zoo", LIGHT, "--dataset", "cifar10", "--images", "10"]
-    assert "put RobustBench's file there" in run_command(config, *words, status=1)
+    config = _config(tmp_path)
+    attack, path = _attack(config), _zoo(tmp_path / "zoo").path
+    path.parent.mkdir(parents=True)
+    words = ["evaluate", "--zoo", LIGHT, "--dataset", "cifar10"]
+    # without a checkpoint, a small file says why
+    for content, reason in ((None, "put RobustBench's file there"), (PAGE, "is a web page")):
+        if content is not None:
+            path.write_text(content)
+        assert reason in run_command(config, *words, status=1)
+        assert f"{LIGHT} cannot be had" in run_command(config, *words, "--optional")
+        assert reason in read_published(config, ITEM)[1]
+        assert read_json(attack.outcome)["evaluated"] is False
     network = write_checkpoint(tmp_path / "zoo")
-    assert f"{LIGHT}  pgd20-n10-seed0:  robust" in run_command(config, *words)
-    (path,) = (paths.root(config) / "models" / "cifar10").glob(f"{LIGHT}/records/*.npz")
-    record = read_record(path)
+    assert f"{LIGHT}  pgd20-n10-seed0:  robust" in run_command(config, *words, "--optional")
+    told = {"model": LIGHT, "evaluated": True, "reason": None}
+    assert told.items() <= read_json(attack.outcome).items()
+    record = read_record(attack.record)
     assert record.info["pieces"][0]["robustbench"] == version("robustbench")
     images = np.load(tmp_path / "images.npz")["test_images"][record.index]
     batch = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         assert np.array_equal(record.clean, network(batch).argmax(1).numpy())
     assert "already evaluated" in run_command(config, *words, "--processes", "2")
-    for more in (["--weights", "a"], ["--model", "a:b"]):
-        assert "which network?" in run_command(config, *words, *more, status=1)
-    said = run_command(config, *words, "--architecture", "wrn-10-1", status=1)
-    assert "--architecture belongs to --weights" in said
 
 
-def test_the_command_ends_well_without_a_checkpoint_where_it_may(
-    tmp_path: Path, run_command: Callable[..., str]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--zoo", LIGHT, "--weights", "a"], "which network?"),
+        (["--zoo", LIGHT, "--model", "a:b"], "which network?"),
+        (["--zoo", LIGHT, "--architecture", "wrn-10-1"], "--architecture belongs to --weights"),
+        (["--optional", "--model", "a:b"], "--optional belongs to --zoo"),
+        (["--zoo", "../../escaped", "--optional"], "is no model id"),
+        (["--zoo", "/absolute"], "is no model id"),
+    ],
+)
+def test_options_that_do_not_fit(
+    tmp_path: Path, run_command: Callable[..., str], words: list[str], message: str
 ) -> None:
-    config = cifar_config(tmp_path)
-    path = _zoo(tmp_path / "zoo").path
-    path.parent.mkdir(parents=True)
-    words = ["evaluate", "--zoo", LIGHT, "--dataset", "cifar10", "--images", "10"]
-    outcome = paths.published_outcome(config, "cifar10", LIGHT, "pgd20-n10", 0)
-    for content, reason in ((None, "put RobustBench's file there"), (PAGE, "is a web page")):
-        if content is not None:
-            path.write_text(content)
-        assert f"{LIGHT} cannot be had" in run_command(config, *words, "--optional")
-        assert reason in read_json(outcome)["reason"]
-        assert reason in run_command(config, *words, status=1)
-    write_checkpoint(tmp_path / "zoo")
-    assert "robust" in run_command(config, *words, "--optional")
-    told = {"model": LIGHT, "evaluated": True, "reason": None, "attempt": 3}
-    assert told.items() <= read_json(outcome).items()
-    said = run_command(
-        config, "evaluate", "--optional", "--model", "a:b", "--dataset", "cifar10", status=1
-    )
-    assert "--optional belongs to --zoo" in said
+    config = load_config("{}", "paper", [f"results={tmp_path}", f"data.folder={tmp_path}"])
+    said = run_command(config, "evaluate", "--dataset", "cifar10", *words, status=1)
+    assert message in said
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_the_id_is_part_of_the_fingerprint(tmp_path: Path) -> None:
-    """Equal bytes are another network under another id."""
+def test_a_record_counts_for_the_weights_that_lie_there(tmp_path: Path) -> None:
+    config = _config(tmp_path)
+    attack, zoo = _attack(config), _zoo(tmp_path / "zoo")
+    network = write_checkpoint(zoo.folder)
+    record = evaluate_published(config, zoo, "pgd20", 0, say=quiet)
+    assert record is not None
+    assert is_evaluated(config, ITEM)
+    zoo.path.touch()  # the same bytes at another time
+    assert is_evaluated(config, ITEM)
+    torch.save({key: value + 1 for key, value in network.state_dict().items()}, zoo.path)
+    assert not is_evaluated(config, ITEM)
+    with pytest.raises(HarnessError, match="is of other weights than"):
+        read_published(config, ITEM)
+    again = evaluate_published(config, zoo, "pgd20", 0, say=quiet)
+    assert again is not None
+    assert again.info["model_sha256"] != record.info["model_sha256"]
+    zoo.path.unlink()  # what was evaluated stays so without its checkpoint
+    assert is_evaluated(config, ITEM)
+    attack.outcome.write_text("{")
+    assert is_evaluated(config, ITEM)
+    attack.record.unlink()
+    with pytest.raises(HarnessError, match="is damaged"):
+        read_published(config, ITEM)
+
+
+def test_the_fingerprint_is_of_the_id_and_every_file(tmp_path: Path) -> None:
     prints = []
-    for name in (LIGHT, "Ding2020MMA"):
-        path = _zoo(tmp_path, name).path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"the same")
-        prints.append(ModelSource("cifar10", zoo=_zoo(tmp_path, name)).fingerprint())
-    assert prints[0] != prints[1]
+    for name, suffixes in ((LIGHT, [""]), ("Ding2020MMA", [""]), (LIGHT, ["_m0.pt", "_m10.pt"])):
+        zoo = _zoo(tmp_path / str(len(prints)), name)
+        zoo.path.parent.mkdir(parents=True)
+        for suffix in suffixes:
+            Path(f"{zoo.path}{suffix}").write_bytes(b"the same")
+        prints.append(ModelSource("cifar10", zoo=zoo).fingerprint())
+    assert len(set(prints)) == 3
+    with pytest.raises(HarnessError, match="does not exist"):
+        _zoo(tmp_path / "none").fingerprint()
 
 
 def test_the_published_numbers_name_models_of_the_zoo(tmp_path: Path) -> None:
@@ -275,3 +299,81 @@ def test_the_published_numbers_name_models_of_the_zoo(tmp_path: Path) -> None:
     for name, model in models.items():
         assert len(_zoo(tmp_path, name, model.dataset).files()) == 1
         assert 40 < model.autoattack < min(model.reported, model.natural) + 1e-9
+
+
+OURS, BARE, RST = "Wu2020Do", "Gowal2020Uncovering_28_10_extra", "Carmon2019Unlabeled"
+CARD = {"architecture": "WideResNet-10-2", "additional_data": True, "eps": "0.031"}
+
+
+def _table(
+    folder: Path, *names: str, dataset: str = "cifar10"
+) -> tuple[str, pd.DataFrame, pd.DataFrame]:
+    """Return Table 4, its CSV and its comparison with the paper, by the checkpoints' names."""
+    rows = {"published": f"[{', '.join(names)}]", "trained": "{}", "dataset": dataset}
+    sets = [f"experiments.table4.{key}={value}" for key, value in rows.items()]
+    places = [f"results={folder}", f"data.folder={folder}"]
+    config = load_config("{}", "paper", [*places, *sets])
+    experiment = find_experiment(config, "table4")
+    results = collect(config, experiment)
+    text = write_table(config, experiment, results)
+    frame = pd.read_csv(paths.table_file(config, "table4", "csv")).set_index("method")
+    return text, frame, build_diff(config, experiment, results).set_index("method")
+
+
+def test_table4_says_what_cards_say_and_what_is_unknown(tmp_path: Path) -> None:
+    for name in (OURS, RST):  # a card does not speak for a checkpoint that the paper has
+        write_json(_zoo(tmp_path / "zoo", name).card, CARD)
+    text, frame, diff = _table(tmp_path, BARE, OURS, RST)
+    parts = text.split("\n## ")
+    assert [part.partition("\n")[0] for part in parts[1:]] == [
+        "With extra images",
+        "Extra images unknown",
+    ]
+    assert f"| {OURS} " in parts[1]
+    assert "RST, Carmon et al. 2019 | WideResNet-28-10" in parts[1]
+    assert f"| {BARE} | unknown " in parts[2]
+    networks = {OURS: "WideResNet-10-2", RST: "WideResNet-28-10", BARE: "unknown"}
+    assert frame["architecture"].to_dict() == networks
+    assert frame.loc[[OURS, RST], "extra_images"].tolist() == [True, True]
+    assert pd.isna(frame.loc[BARE, "extra_images"])
+    assert f"{OURS}: the numbers of its card in the zoo are at epsilon 0.031; measured" in text
+    assert f"{BARE}: not known here, and no card in the zoo says it: network, extra images" in text
+    assert f"{RST}: " not in text
+    named = {OURS: "wrn-10-2", RST: "wrn-28-10", BARE: "unknown"}
+    assert diff["architecture"].to_dict() == named
+
+
+def test_a_name_of_another_data_set_is_not_the_papers(tmp_path: Path) -> None:
+    text, frame, _ = _table(tmp_path, RST, dataset="cifar100")
+    assert frame.loc[RST, "architecture"] == "unknown"
+    assert "Carmon et al." not in text
+    assert frame["leaderboard"].isna().all()
+
+
+def test_facts_of_a_card(tmp_path: Path) -> None:
+    checkpoint = _zoo(tmp_path, OURS)
+    assert zoo_facts(checkpoint) == ZooFacts()
+    write_json(checkpoint.card, {**CARD, "eps": "8/255", "additional_data": None})
+    facts = zoo_facts(checkpoint)
+    assert (facts.architecture, facts.epsilon) == ("WideResNet-10-2", 8 / 255)
+    assert facts.unknown == ["extra images"]
+    # a number, not text, as in some of RobustBench's cards
+    write_json(checkpoint.card, {"architecture": "ResNet-18", "eps": 0.031})
+    facts = zoo_facts(checkpoint)
+    assert (facts.network, facts.epsilon) == ("ResNet-18", 0.031)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"architecture": 34}, "architecture is 34; expected a network"),
+        ({"additional_data": "no"}, "additional_data is 'no'; expected"),
+        ({"eps": "8/0"}, "eps is '8/0'; expected"),
+        ({"eps": "small"}, "eps is 'small'; expected"),
+    ],
+)
+def test_cards_that_cannot_be_read(tmp_path: Path, field: dict[str, object], message: str) -> None:
+    checkpoint = _zoo(tmp_path, OURS)
+    write_json(checkpoint.card, CARD | field)
+    with pytest.raises(HarnessError, match=f"{OURS}.json: {message}"):
+        zoo_facts(checkpoint)

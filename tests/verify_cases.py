@@ -18,7 +18,7 @@ from reproduce.experiments import paths
 from reproduce.experiments.grids import find_experiment
 from reproduce.figures import draw
 from reproduce.lemma.search import examine
-from reproduce.report.write import write_report
+from reproduce.report.build import write_report
 from reproduce.results.frames import collect, write_results
 from reproduce.tables.diff import build_diff, write_diff
 from reproduce.tables.write import write_checkpoints, write_table

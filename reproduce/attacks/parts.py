@@ -54,7 +54,7 @@ class Part:
         "pgd", "apgd-ce", "apgd-t", "fab", "fab-t" or "square".
     every_image : bool
         Whether it also moves images that are predicted wrong, so that stability can
-        be told.
+        be measured.
     run : callable
         (batch, seed of the shard) -> images that it found, in the ball.
     """

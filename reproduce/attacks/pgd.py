@@ -138,8 +138,8 @@ def fgsm(
     """Move a perturbation by one signed gradient step and keep it in the l_inf ball.
 
     Two things differ from one step of `pgd`: it is the perturbation that moves and is
-    clamped, so the images are cut to [0, 1] only where the network sees them; and the
-    gradient is taken through that cut, so that pixels which the start pushed out of
+    clamped, so the images are clamped to [0, 1] only where the network sees them; and the
+    gradient is taken through that clamp, so that pixels which the start pushed out of
     [0, 1] stay where it put them.
 
     Parameters

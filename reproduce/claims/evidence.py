@@ -1,18 +1,18 @@
 """What claims are judged on: a number of every run, by what the run is; and what comes of it."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from reproduce.cell import Cell
-from reproduce.claims.slopes import late_fall
+from reproduce.claims.metrics import OF_EPOCHS, OF_IMAGES, OF_RUNS, OF_TRACES
 from reproduce.config.grids import Curves, TuningTable
-from reproduce.config.schema import Config, Train
+from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import Metrics, Record, worst_case
 from reproduce.experiments.grids import (
@@ -24,29 +24,24 @@ from reproduce.experiments.grids import (
     planned_runs,
 )
 from reproduce.experiments.runs import RunInfo
-from reproduce.results.frames import Histories, read_evaluation, read_histories, read_published
+from reproduce.registry import METHODS
+from reproduce.results.frames import read_histories
 from reproduce.results.plan import published_architecture
-from reproduce.results.statistics import Flags, Sample, sample
+from reproduce.results.reader import read_evaluation, read_published
+from reproduce.results.statistics import ImageMask, Sample, sample
 
 Verdict = Literal["holds", "fails", "too little data"]
 Unit = Literal["seeds", "images"]
 
-# what belongs to the beginning of training: a network that has learnt nothing is no width
-_BEGINNING = 0.25
-
 
 @dataclass(frozen=True)
 class Effect:
-    """One number behind a claim.
+    """One number behind a claim, named so that the claim says it lies above `threshold`.
 
     Attributes
     ----------
-    what : str
-        What it is, so that the claim says it lies above `threshold`.
     value, low, high : float
         The number and its 95 % interval; NaN where there is none.
-    unit : str
-        Of the number: "points" of percent, "nats" ...
     threshold : float or None
         What the claim holds it against; None for what is shown and not judged.
     seeds, images : int
@@ -55,8 +50,6 @@ class Effect:
     p_value : float or None
         Of the two-sided test that the number is `threshold`: t over seeds, McNemar's
         over images.
-    detail : str
-        What else there is to say.
     """
 
     what: str
@@ -75,8 +68,8 @@ class Effect:
 class Finding:
     """What a test of a claim found; the attributes are those of `Claim`."""
 
-    verdict: Verdict
     summary: str
+    verdict: Verdict = "too little data"
     unit: Unit = "seeds"
     effects: tuple[Effect, ...] = ()
     missing: tuple[str, ...] = ()
@@ -88,10 +81,8 @@ class Claim:
 
     Attributes
     ----------
-    name : str
-        What it goes by.
-    statement, source : str
-        What the paper says, in other words, and where.
+    name, statement, source : str
+        What it goes by; what the paper says, in other words, and where.
     verdict : {"holds", "fails", "too little data"}
         Whether the results show what the claim says.
     summary : str
@@ -116,7 +107,7 @@ class Claim:
 
 
 class Key(NamedTuple):
-    """What networks are that differ in nothing but their training seed, and their attack."""
+    """What networks share that differ in their training seed alone, and their attack."""
 
     dataset: str
     architecture: str
@@ -127,22 +118,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """The networks of one key, and a number of each.
-
-    Attributes
-    ----------
-    by_seed : mapping
-        The number by training seed.
-    images : mapping
-        The images behind it, by training seed; empty where it is not of images.
-    planned : int
-        Number of training seeds.
-    missing : tuple of str
-        Planned networks that have no number, and why.
-    """
+    """The networks of one key: a number of each, and the images behind it, by training seed."""
 
     by_seed: Mapping[int, float]
-    images: Mapping[int, Flags] = field(default_factory=dict)
+    images: Mapping[int, ImageMask] = field(default_factory=dict)
     planned: int = 0
     missing: tuple[str, ...] = ()
 
@@ -157,48 +136,24 @@ def missing_of(groups: Iterable[Group]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for group in groups for line in group.missing))
 
 
-def _stable(record: Record) -> NDArray[np.bool_] | None:
-    every_image = record.info["every_image"]
-    return np.asarray(record.clean == record.adversarial) if every_image else None
+# what a number is read from: a run's histories, or a record of our or a published network
+Source = Cell | Evaluation | PublishedEvaluation
 
 
-# which images count for a metric; None where a record cannot tell
-_OF_IMAGES: dict[str, Callable[[Record], NDArray[np.bool_] | None]] = {
-    "robust_accuracy": lambda record: record.robust,
-    "natural_accuracy": lambda record: record.clean == record.label,
-    "perturbation_stability": _stable,
-    "top5_natural_accuracy": lambda record: record.top5,
-}
+def key_of(source: Source) -> Key:
+    """Return the key of a run or an evaluation."""
+    if isinstance(source, PublishedEvaluation):
+        network = published_architecture(source.name) or ""
+        return Key(source.dataset, network, source.name, 0.0, source.attack)
+    cell, attack = (source, "") if isinstance(source, Cell) else (source.cell, source.attack)
+    return Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack)
 
 
-def _late_mean(column: str) -> Callable[[pd.DataFrame], float]:
-    """Return what takes the mean of a trace over the last three quarters of training."""
-
-    def mean(trace: pd.DataFrame) -> float:
-        late = trace["epoch"] > _BEGINNING * trace["epoch"].max()
-        # a NaN, of a run that diverged say, is no number to leave out
-        return float(trace.loc[late, column].mean(skipna=False))
-
-    return mean
-
-
-def _last_ratio(trace: pd.DataFrame) -> float:
-    """Return natural risk over robust regularisation in the last epoch, as WAR's zeta."""
-    last = trace[trace["epoch"] == trace["epoch"].max()]
-    natural, robust = (float(last[c].mean()) for c in ("natural_risk", "robust_regularization"))
-    return natural / robust if natural > 0 and robust > 0 else math.nan
-
-
-# number of a run's trace, or of its epochs
-_OF_TRACES = {
-    **{name: _late_mean(name) for name in ("natural_risk", "robust_regularization", "lipschitz")},
-    "ratio": _last_ratio,
-}
-_OF_EPOCHS: dict[str, Callable[[pd.DataFrame, Train], float]] = {
-    "best_robust_accuracy": lambda epochs, _: float(epochs["robust_accuracy"].max()),
-    "late_fall": late_fall,
-}
-_OF_RUNS = {"final_lambda", "hours"}
+def seed_of(source: Source) -> int:
+    """Return the training seed; 0 for a published network, of which there is one."""
+    if isinstance(source, PublishedEvaluation):
+        return 0
+    return source.seed if isinstance(source, Cell) else source.cell.seed
 
 
 class Evidence:
@@ -206,203 +161,186 @@ class Evidence:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._records: dict[Evaluation, tuple[Record, RunInfo] | str] = {}
-        self._histories: dict[Cell, Histories] = {}
+        self.groups = cache(self._groups)
+        self.record = cache(self._read)
+        self._histories = cache(lambda cell: read_histories(config, [cell]))
 
     def grid(self, experiment: str) -> Any:
         """Return the grid of a table or figure; None if the configuration leaves it out."""
         return getattr(self.config.experiments, experiment)
 
-    def groups(self, experiment: str, metric: str) -> dict[Key, Group]:
+    def _groups(self, experiment: str, metric: str) -> dict[Key, Group]:
         """Return a metric of everything that a table or figure plans, by what it is of.
 
         In percent where it is a share of images; where an attack has several starts, of
         those that survive them all.  Of Table 3 the untuned networks, and those of the
         best lambda of the search, are there by the names of these strategies too.
         """
-        grid = self.grid(experiment)
-        found: dict[Key, Group] = {}
-        if metric in _OF_IMAGES or metric in _OF_RUNS:
-            plan = find_experiment(self.config, experiment)
-            by_key: dict[Key, dict[int, list[Evaluation]]] = {}
-            for item in plan.evaluations:
-                key = key_of(item.cell, item.attack)
-                by_key.setdefault(key, {}).setdefault(item.cell.seed, []).append(item)
-            found = {key: self._of_records(seeds, metric) for key, seeds in by_key.items()}
-            seeds = {item.cell.seed for item in plan.evaluations}
-            for theirs in plan.published:
-                network = published_architecture(theirs.name) or ""
-                key = Key(theirs.dataset, network, theirs.name, 0.0, theirs.attack)
-                found[key] = self._of_published(theirs, metric, seeds)
-        else:
-            cells = self._followed(experiment, metric)
-            for key in dict.fromkeys(map(key_of, cells)):
-                found[key] = self._of_histories([c for c in cells if key_of(c) == key], metric)
-        if isinstance(grid, TuningTable):
-            found |= self._strategies(experiment, metric, found)
-        return found
+        planned: dict[Key, dict[int, list[Source]]] = {}
+        for source in self._sources(experiment, metric):
+            planned.setdefault(key_of(source), {}).setdefault(seed_of(source), []).append(source)
+        groups = {key: self._group(by_seed, metric) for key, by_seed in planned.items()}
+        published = {key for key in groups if key.method not in METHODS}
+        seeds = {seed for key in planned.keys() - published for seed in planned[key]}
+        for key in published:
+            # the one network is compared with ours of every training seed
+            images = {seed: mask for seed in seeds for mask in groups[key].images.values()}
+            groups[key] = replace(groups[key], images=images)
+        if isinstance(self.grid(experiment), TuningTable):
+            groups |= self._strategies(experiment, metric, groups)
+        return groups
 
-    def record(self, item: Evaluation) -> tuple[Record, RunInfo] | str:
-        """Return the record of an evaluation and its run, or why there is none."""
-        if item not in self._records:
-            try:
-                found = read_evaluation(self.config, item)
-            except HarnessError as error:
-                self._records[item] = str(error)
-            else:
-                reason = f"{item.cell} has no record of {item.attack} with seed {item.seed} yet"
-                self._records[item] = found or reason
-        return self._records[item]
-
-    def every_record(self) -> dict[str, tuple[Metrics, bool] | str]:
-        """Return the metrics of every record and whether every image was attacked, or why not."""
-        plans = [find_experiment(self.config, name) for name in experiment_names(self.config)]
-        found: dict[str, tuple[Metrics, bool] | str] = {}
-        for item in dict.fromkeys(item for plan in plans for item in plan.evaluations):
-            name = f"{item.attack} with seed {item.seed} on {item.cell}, {item.checkpoint}"
-            ours = self.record(item)
-            record = ours if isinstance(ours, str) else ours[0]
-            found[name] = _counted(record)
-        for theirs in dict.fromkeys(item for plan in plans for item in plan.published):
-            name = f"{theirs.attack} with seed {theirs.seed} on {theirs.name}"
-            found[name] = _counted(self._published(theirs))
-        return found
-
-    def history(self, cell: Cell, kind: Literal["traces", "epochs"]) -> pd.DataFrame | str:
-        """Return the trace or the epochs of a run that came to its last epoch, or why not."""
-        if cell not in self._histories:
-            self._histories[cell] = read_histories(self.config, [cell])
-        found = self._histories[cell]
-        frame: pd.DataFrame = getattr(found, kind)
-        if len(frame) and frame["epoch"].max() == self.config.train_of(cell.method).epochs:
-            return frame
-        return "; ".join(found.missing) or f"{cell} has no {kind} to its last epoch"
-
-    def _followed(self, experiment: str, metric: str) -> list[Cell]:
-        """Return the runs of a figure or table; beside Figure 3's those of the exp schedule."""
-        grid = self.grid(experiment)
+    def _sources(self, experiment: str, metric: str) -> Sequence[Source]:
+        """Return what a metric of a table or figure is read from."""
+        plan, grid = find_experiment(self.config, experiment), self.grid(experiment)
+        if metric in OF_IMAGES or metric in OF_RUNS:
+            return [*plan.evaluations, *plan.published]
         if not isinstance(grid, Curves):
-            plan = find_experiment(self.config, experiment)
             return list(dict.fromkeys(item.cell for item in plan.evaluations))
         cells = curve_cells(grid)
         if metric == "late_fall" and self.config.train_of("trades").schedule == "exp":
-            others = [replace(cell, method="trades") for cell in cells]
+            # beside Figure 3's runs those of the exp schedule
             planned = set(planned_runs(self.config))
+            others = [replace(cell, method="trades") for cell in cells]
             cells += [cell for cell in others if cell in planned and cell not in cells]
         return cells
 
-    def _of_records(self, seeds: Mapping[int, Sequence[Evaluation]], metric: str) -> Group:
-        values, images, missing = {}, {}, []
-        for seed, items in seeds.items():
-            pairs = [(item, self.record(item)) for item in items]
-            missing += [found for _, found in pairs if isinstance(found, str)]
-            there = [(item, found) for item, found in pairs if not isinstance(found, str)]
-            if len(there) < len(pairs):
-                continue
-            if metric in _OF_RUNS:
-                values[seed] = float(getattr(there[0][1][1], metric))
-                continue
-            starts = [
-                _flags(
-                    f"the record of {item.attack} on {item.cell}", item.cell.dataset, record, metric
-                )
-                for item, (record, _) in there
-            ]
-            missing += [start for start in starts if isinstance(start, str)]
-            known = [start for start in starts if isinstance(start, Flags)]
-            if len(known) == len(starts):
-                images[seed] = _survivors(known)
-                values[seed] = float(100 * images[seed].true.mean())
-        return Group(values, images, len(seeds), tuple(missing))
+    def _group(self, sources: Mapping[int, Sequence[Source]], metric: str) -> Group:
+        values: dict[int, float] = {}
+        images: dict[int, ImageMask] = {}
+        missing: list[str] = []
+        for seed, starts in sources.items():
+            numbers: list[float] = []
+            masks: list[ImageMask] = []
+            for source in starts:
+                try:
+                    found = self.measure(source, metric)
+                except HarnessError as error:
+                    missing.append(str(error))
+                    continue
+                if isinstance(found, ImageMask):
+                    masks.append(found)
+                else:
+                    numbers.append(found)
+            if len(masks) == len(starts):
+                images[seed] = _survivors(masks)
+                values[seed] = float(100 * images[seed].mask.mean())
+            elif len(numbers) == len(starts):
+                values[seed] = numbers[0]
+        return Group(values, images, len(sources), tuple(missing))
 
-    def _published(self, item: PublishedEvaluation) -> Record | str:
-        try:
-            record, reason = read_published(self.config, item)
-        except HarnessError as error:
-            return str(error)
-        return record or reason or f"{item.name} has no record of {item.attack} yet"
+    def measure(self, source: Source, metric: str) -> float | ImageMask:
+        """Return a metric of a run, or the images that count for it in a record.
 
-    def _of_published(self, item: PublishedEvaluation, metric: str, seeds: set[int]) -> Group:
-        """Return one network, which stands beside those of every training seed."""
-        record = self._published(item)
-        if isinstance(record, str):
-            return Group({}, {}, 1, (record,))
-        flags = _flags(f"the record of {item.attack} on {item.name}", item.dataset, record, metric)
-        if isinstance(flags, str):
-            return Group({}, {}, 1, (flags,))
-        return Group({0: float(100 * flags.true.mean())}, dict.fromkeys(seeds, flags), 1)
+        Raises
+        ------
+        HarnessError
+            If there is no such number, or none that is finite.
+        """
+        if not isinstance(source, Cell):
+            record, run = self.record(source)
+            if metric in OF_RUNS:
+                return float(getattr(run, metric))
+            mask = OF_IMAGES[metric](record)
+            name = f"the record of {source.attack} on {_network(source)}"
+            if mask is None:
+                raise HarnessError(f"{name} tells no {metric}")
+            return ImageMask(name, key_of(source).dataset, record.index, record.label, mask)
+        if metric in OF_TRACES:
+            number = OF_TRACES[metric](self.history(source, "traces"))
+        else:
+            train = self.config.train_of(source.method)
+            number = OF_EPOCHS[metric](self.history(source, "epochs"), train)
+        if not math.isfinite(number):
+            why = "too few measured epochs" if metric == "late_fall" else f"it is {number}"
+            raise HarnessError(f"{source} has no finite {metric.replace('_', ' ')}: {why}")
+        return number
 
-    def _of_histories(self, cells: Sequence[Cell], metric: str) -> Group:
-        values, missing = {}, []
-        for cell in cells:
-            followed = metric in _OF_TRACES
-            frame = self.history(cell, "traces" if followed else "epochs")
-            if isinstance(frame, str):
-                missing.append(frame)
+    def _read(self, item: Evaluation | PublishedEvaluation) -> tuple[Record, RunInfo | None]:
+        """Return the record of an evaluation and its run, if it is ours."""
+        if isinstance(item, Evaluation):
+            found = read_evaluation(self.config, item)
+            if found is None:
+                what = f"{item.attack} with seed {item.seed}"
+                raise HarnessError(f"{item.cell} has no record of {what} yet")
+            return found
+        record, reason = read_published(self.config, item)
+        if record is None:
+            raise HarnessError(reason or f"{item.name} has no record of {item.attack} yet")
+        return record, None
+
+    def history(self, cell: Cell, kind: Literal["traces", "epochs"]) -> pd.DataFrame:
+        """Return the trace or the epochs of a run that came to its last epoch.
+
+        Raises
+        ------
+        HarnessError
+            If it did not, or what there is cannot be used.
+        """
+        found = self._histories(cell)
+        frame: pd.DataFrame = getattr(found, kind)
+        if len(frame) and frame["epoch"].max() == self.config.train_of(cell.method).epochs:
+            return frame
+        reason = "; ".join(found.missing)
+        raise HarnessError(reason or f"{cell} has no {kind} to its last epoch")
+
+    def full_records(self) -> tuple[dict[str, Metrics], tuple[str, ...]]:
+        """Return the metrics of every record of an attack on all images, and what is missing."""
+        plans = [find_experiment(self.config, name) for name in experiment_names(self.config)]
+        items: list[Evaluation | PublishedEvaluation] = []
+        items += [item for plan in plans for item in plan.evaluations]
+        items += [item for plan in plans for item in plan.published]
+        found, missing = {}, []
+        for item in dict.fromkeys(items):
+            try:
+                record, _ = self.record(item)
+            except HarnessError as error:
+                missing.append(str(error))
                 continue
-            train = self.config.train_of(cell.method)
-            number = _OF_TRACES[metric](frame) if followed else _OF_EPOCHS[metric](frame, train)
-            if math.isfinite(number):
-                values[cell.seed] = number
-            else:
-                what = metric.replace("_", " ")
-                why = "too few measured epochs" if metric == "late_fall" else f"it is {number}"
-                missing.append(f"{cell} has no finite {what}: {why}")
-        return Group(values, {}, len(cells), tuple(missing))
+            if record.info["every_image"]:
+                at = f", {item.checkpoint}" if isinstance(item, Evaluation) else ""
+                name = f"{item.attack} with seed {item.seed} on {_network(item)}{at}"
+                found[name] = record.metrics
+        return found, tuple(missing)
 
     def _strategies(
         self, experiment: str, metric: str, groups: Mapping[Key, Group]
     ) -> dict[Key, Group]:
+        """Return the untuned networks of Table 3, and those of the best lambda of the search.
+
+        Best is that of the highest mean robust accuracy.  There is none, and no number, before
+        all of the search is there: the best of a part may be another.
+        """
         grid: TuningTable = self.grid(experiment)
         robust = groups
         if metric != "robust_accuracy":
             robust = self.groups(experiment, "robust_accuracy")
         found = {}
         for war in [key for key in groups if key.method == "war"]:
-            own = war._replace(method="trades", lam=grid.untuned)
-            found[own._replace(method="untuned")] = groups[own]
-            tried = [own._replace(lam=lam) for lam in grid.lambdas]
-            best = best_searched(robust, grid, war)
-            waiting = Group({}, {}, len(grid.seeds), missing_of(groups[key] for key in tried))
-            manual = own._replace(method="manual", lam=0.0 if best is None else best.lam)
-            found[manual] = waiting if best is None else groups[own._replace(lam=best.lam)]
+            own = war._replace(method="trades")
+            found[own._replace(method="untuned", lam=grid.untuned)] = groups[
+                own._replace(lam=grid.untuned)
+            ]
+            tried = {key.lam: group for key, group in robust.items() if key[1:3] == own[1:3]}
+            tried = {lam: tried[lam] for lam in grid.lambdas}
+            if all(len(group.by_seed) == group.planned for group in tried.values()):
+                best = max(tried, key=lambda lam: tried[lam].sample.mean)
+                found[own._replace(method="manual", lam=best)] = groups[own._replace(lam=best)]
+            else:
+                missing = missing_of(groups[own._replace(lam=lam)] for lam in tried)
+                found[own._replace(method="manual", lam=0.0)] = Group({}, {}, 0, missing)
         return found
 
 
-def best_searched(groups: Mapping[Key, Group], grid: TuningTable, like: Key) -> Key | None:
-    """Return the lambda of Table 3's search with the highest mean robust accuracy.
-
-    For the network of `like`.  None before all of the search is there: the best of a part may be
-    another.
-    """
-    search = {(like.architecture, "trades", lam) for lam in grid.lambdas}
-    tried = [key for key in groups if key[1:4] in search]
-    if any(len(groups[key].by_seed) < groups[key].planned for key in tried):
-        return None
-    return max(tried, key=lambda key: groups[key].sample.mean)
+def _network(item: Evaluation | PublishedEvaluation) -> str:
+    return item.name if isinstance(item, PublishedEvaluation) else str(item.cell)
 
 
-def key_of(cell: Cell, attack: str = "") -> Key:
-    """Return the key of a cell; the configuration keeps lambdas to four decimals, as cell ids."""
-    return Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack)
-
-
-def _counted(record: Record | str) -> tuple[Metrics, bool] | str:
-    return record if isinstance(record, str) else (record.metrics, record.info["every_image"])
-
-
-def _flags(name: str, dataset: str, record: Record, metric: str) -> Flags | str:
-    true = _OF_IMAGES[metric](record)
-    if true is None:
-        return f"{name} tells no {metric}"
-    return Flags(name, dataset, record.index, record.label, true)
-
-
-def _survivors(starts: Sequence[Flags]) -> Flags:
+def _survivors(starts: Sequence[ImageMask]) -> ImageMask:
     """Return the images of one network that survive an attack from all its starts."""
     first = starts[0]
     if len(starts) == 1:
         return first
-    index, robust = worst_case([(flags.index, flags.true) for flags in starts])
+    index, robust = worst_case([(start.index, start.mask) for start in starts])
     label = first.label[np.isin(first.index, index)]
-    return replace(first, index=index, label=label, true=robust)
+    return replace(first, index=index, label=label, mask=robust)

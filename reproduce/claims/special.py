@@ -1,244 +1,33 @@
-"""The claim that the best lambda increases with width, and what a grid can decide of it."""
+"""Claims with a shape of their own: WAR's lambda and its cost, slopes over epochs, the identity."""
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from reproduce.cell import Cell
-from reproduce.claims.contrasts import (
-    OVER_IMAGES,
-    SIGNIFICANCE,
-    counted,
-    listed,
-    size,
-    so_far,
-    verdict_of,
-    where_of,
-)
+from reproduce.claims.contrasts import SIGNIFICANCE, verdict_of
 from reproduce.claims.evidence import (
     Effect,
     Evidence,
     Finding,
     Group,
-    Key,
-    Unit,
     Verdict,
-    best_searched,
     key_of,
     missing_of,
 )
-from reproduce.claims.slopes import FEWEST, Windows, after_drops, first_drop, slope
-from reproduce.config.grids import AttackTable, Curves, TuningTable
-from reproduce.config.schema import Train
-from reproduce.core.rng import derive
+from reproduce.claims.metrics import FEWEST, Windows, after_drops, first_drop, slope
+from reproduce.claims.wording import capitalised, counted, size, so_far, where_of
+from reproduce.config.grids import Curves, TuningTable
+from reproduce.core.errors import HarnessError
 from reproduce.experiments.grids import curve_cells
 from reproduce.experiments.schedules import measured_epochs
 from reproduce.experiments.spec import zeta_source
 from reproduce.registry import parse_architecture, width_label
 from reproduce.results.frames import METRIC_COLUMNS
-from reproduce.results.statistics import Estimate, contrast, holm, sample, shared_flags
-
-DRAWS = 10_000
-_SURE = 95.0
-_SHARE = "% of draws"
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """One method on networks of one kind: widths and lambdas in order, and their cells."""
-
-    title: str
-    widths: list[str]
-    lams: list[float]
-    cells: list[list[Group]]
-
-    @property
-    def flat(self) -> list[Group]:
-        """Every cell."""
-        return [cell for row in self.cells for cell in row]
-
-    @property
-    def unit(self) -> Unit:
-        """What its draws speak of: seeds where a cell has two."""
-        several = any(len(cell.by_seed) > 1 for cell in self.flat)
-        return "seeds" if several or not self.seeds else "images"
-
-    @property
-    def seeds(self) -> set[int]:
-        """Training seeds that every cell has images of."""
-        return set.intersection(*(set(cell.images) for cell in self.flat))
-
-    @property
-    def ready(self) -> int:
-        """Cells that have what draws take."""
-        if self.unit == "images":
-            return len(self.flat)
-        return sum(len(cell.by_seed) > 1 for cell in self.flat) * (self.std > 0)
-
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom of the standard deviation within cells."""
-        return sum(max(0, len(cell.by_seed) - 1) for cell in self.flat)
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of a run within its cell, of all cells together."""
-        groups = [cell.sample for cell in self.flat if len(cell.by_seed) > 1]
-        squares = math.fsum(g.std**2 * (g.n - 1) for g in groups)
-        return math.sqrt(squares / self.freedom) if groups else 0.0
-
-    @property
-    def best(self) -> list[float]:
-        """The lambda of the highest mean for each width."""
-        return [self.lams[int(np.argmax([c.sample.mean for c in row]))] for row in self.cells]
-
-    def draw(self) -> NDArray[np.intp]:
-        """Draw which lambda is best, by its place, shape (DRAWS, widths)."""
-        stream = np.random.default_rng(derive(0, f"claims/best-lambda/{self.title}"))
-        shape = (len(self.widths), len(self.lams))
-        if self.unit == "images":
-            seed = min(self.seeds)
-            flags = 100.0 * np.array(shared_flags([cell.images[seed] for cell in self.flat]))
-            spread = np.atleast_2d(np.cov(flags)) / flags.shape[1]
-            drawn = stream.multivariate_normal(flags.mean(axis=1), spread, DRAWS, method="eigh")
-            return np.asarray(drawn.reshape(DRAWS, *shape).argmax(axis=2))
-        means = np.array([[cell.sample.mean for cell in row] for row in self.cells])
-        counts = np.array([[cell.sample.n for cell in row] for row in self.cells])
-        std = self.std * np.sqrt(self.freedom / stream.chisquare(self.freedom, (DRAWS, 1, 1)))
-        drawn = means + std * stream.standard_normal((DRAWS, *shape)) / np.sqrt(counts)
-        return np.asarray(drawn.argmax(axis=2))
-
-
-def best_lambda(evidence: Evidence, experiment: str) -> Finding:
-    """Test that the best lambda increases from every width to the next.
-
-    Best is the lambda of the highest mean robust accuracy of those tried, under the first
-    attack of the table.  Seeds, or images, differ by chance, and so may the best lambda:
-    `DRAWS` times every cell's mean is drawn anew, and it is counted in which draws the best
-    lambda increases over all widths, and in which it does not: it falls between two
-    neighbours, or is the same inside the grid.  Two that are the same at an end of the grid
-    tell nothing: the best may lie beyond.  The claim holds if the first share is 95 % or
-    more for every scale (a method on networks of one kind), and fails if the second is 95 %
-    for one.
-    """
-    grid = evidence.grid(experiment)
-    groups = evidence.groups(experiment, "robust_accuracy")
-    if isinstance(grid, AttackTable):
-        groups = {key: group for key, group in groups.items() if key.attack == grid.attacks[0]}
-    scales = _scales(groups)
-    if not scales:
-        text = "Not in this configuration: no method has two widths and two lambdas."
-        return Finding("too little data", text)
-    effects: list[Effect] = []
-    verdicts: list[Verdict] = []
-    found: list[str] = []
-    judged = [scale for scale in scales if scale.ready == len(scale.flat)]
-    for scale in judged:
-        best = scale.draw()
-        steps = np.diff(best, axis=1)
-        at_end = (best[:, 1:] == 0) | (best[:, 1:] == len(scale.lams) - 1)
-        rises = 100 * float((steps > 0).all(axis=1).mean())
-        contradicted = ((steps < 0) | ((steps == 0) & ~at_end)).any(axis=1)
-        against = 100 * float(contradicted.mean())
-        verdicts.append(
-            "holds" if rises >= _SURE else "fails" if against >= _SURE else "too little data"
-        )
-        effects += _of_scale(scale, best, rises, against)
-        found.append(
-            f"{scale.title}: λ = {listed([f'{lam:g}' for lam in scale.best])} on "
-            f"{listed([width_label(width) for width in scale.widths])}, increasing in "
-            f"{rises:.1f} % of draws, not increasing in {against:.1f} %{_left_open(scale)}"
-        )
-    waiting = "".join(
-        f" {scale.title} has two seeds that differ in {scale.ready} of "
-        f"{counted(len(scale.flat), 'cell')}."
-        for scale in scales
-        if scale not in judged
-    )
-    missing = missing_of(groups.values())
-    if not judged:
-        return Finding("too little data", f"No verdict yet:{waiting}", missing=missing)
-    verdict: Verdict = "fails" if "fails" in verdicts else "too little data"
-    if set(verdicts) == {"holds"} and not waiting:
-        verdict = "holds"
-    text = so_far(len(judged), len(scales), "scale") + f"best λ by width: {'; '.join(found)}."
-    unit: Unit = "seeds" if any(scale.unit == "seeds" for scale in judged) else "images"
-    waiting += OVER_IMAGES * (unit == "images")
-    return Finding(verdict, text[0].upper() + text[1:] + waiting, unit, tuple(effects), missing)
-
-
-def _scales(groups: Mapping[Key, Group]) -> list[_Scale]:
-    """Return every method and kind of network that has several lambdas and several widths."""
-    rows: dict[str, dict[Key, Group]] = {}
-    for key, group in groups.items():
-        rows.setdefault(where_of(key, groups, "scale"), {})[key] = group
-    scales = []
-    for title, row in rows.items():
-        lams = sorted({key.lam for key in row})
-        widths = sorted(
-            {key.architecture for key in row}, key=lambda name: parse_architecture(name).width
-        )
-        if len(lams) > 1 and len(widths) > 1:
-            by_place = {(key.architecture, key.lam): group for key, group in row.items()}
-            cells = [[by_place[width, lam] for lam in lams] for width in widths]
-            scales.append(_Scale(title, widths, lams, cells))
-    return scales
-
-
-def _of_scale(scale: _Scale, best: NDArray[np.intp], rises: float, against: float) -> list[Effect]:
-    fewest = min(len(cell.by_seed) for cell in scale.flat)
-    images = 0
-    spread = f"standard deviation within cells {scale.std:.2f} points"
-    if scale.unit == "images":
-        images = min(len(cell.images[min(scale.seeds)].true) for cell in scale.flat)
-        spread = "over images"
-    effects = [
-        Effect(
-            f"{scale.title}: best λ increases with width",
-            rises,
-            unit=_SHARE,
-            threshold=_SURE,
-            seeds=fewest,
-            images=images,
-            detail=f"{DRAWS:,} draws, {spread}; it fails where it does not increase in "
-            f"{_SURE:g} %, here in {against:.1f} %",
-        )
-    ]
-    for place, width in enumerate(scale.widths):
-        counts = Counter(best[:, place].tolist()).most_common(3)
-        often = ", ".join(f"{scale.lams[k]:g} in {100 * n / DRAWS:.0f} %" for k, n in counts)
-        effects.append(
-            Effect(
-                f"{scale.title}, {width_label(width)}: best λ",
-                scale.best[place],
-                unit="λ",
-                threshold=None,
-                seeds=min(len(cell.by_seed) for cell in scale.cells[place]),
-                images=images,
-                detail=f"best in draws: {often}",
-            )
-        )
-    return effects
-
-
-def _left_open(scale: _Scale) -> str:
-    """Say what the grid cannot decide."""
-    same = [one for one, other in pairwise(scale.best) if one == other]
-    if any(lam in (scale.lams[0], scale.lams[-1]) for lam in same):
-        return " (two widths share an end of the grid: the order beyond it is not known)"
-    if same:
-        return " (two widths share a λ: an increase of less than a step of the grid is not seen)"
-    if scale.best[-1] == scale.lams[-1]:
-        return " (the last is the largest λ tried: a larger one may be better still)"
-    return ""
-
+from reproduce.results.statistics import Estimate, contrast, holm, sample
 
 # how often WAR is to be faster than the search: the paper finds about four times
 FASTER = 3.0
@@ -253,29 +42,21 @@ _ABSENT = "Not in this configuration: "
 # --- WAR: its lambda, its premise, its cost (Table 3)
 
 
-@dataclass
-class _Near:
-    """A test of equivalence for several numbers: each is to lie within a margin of nothing."""
+def _equivalence(found: Sequence[tuple[Estimate, float]], planned: int) -> Verdict:
+    """Judge numbers of which each must lie within a margin of zero.
 
-    planned: int
-    effects: list[Effect] = field(default_factory=list)
-    inside: list[bool] = field(default_factory=list)
-    outside: list[float] = field(default_factory=list)
-
-    def add(self, found: Estimate, margin: float, effect: Effect) -> None:
-        """Judge a number by its interval, and by a one-sided test that it lies outside."""
-        self.effects.append(effect)
-        self.inside.append(-margin < found.low and found.high < margin)
-        beyond = (abs(found.value) - margin) / found.error
-        self.outside.append(float(stats.t.sf(beyond, found.freedom)))
-
-    @property
-    def verdict(self) -> Verdict:
-        """Holds if all lie within; fails if one lies outside (Holm, 5 % for all together)."""
-        if any(holm([p for p in self.outside if not math.isnan(p)], SIGNIFICANCE)):
-            return "fails"
-        done = all(self.inside) and len(self.inside) == self.planned
-        return "holds" if done and self.planned else "too little data"
+    It holds if all intervals lie within; it fails if one number lies outside (Holm, 5 % for
+    all together).
+    """
+    outside = [
+        float(stats.t.sf((abs(one.value) - margin) / one.error, one.freedom))
+        for one, margin in found
+        if not math.isnan(one.error)
+    ]
+    if any(holm(outside, SIGNIFICANCE)):
+        return "fails"
+    inside = [-margin < one.low and one.high < margin for one, margin in found]
+    return "holds" if all(inside) and len(inside) == planned else "too little data"
 
 
 def war_lambda(evidence: Evidence, experiment: str) -> Finding:
@@ -285,49 +66,48 @@ def war_lambda(evidence: Evidence, experiment: str) -> Finding:
     """
     grid: TuningTable = evidence.grid(experiment)
     if len(grid.lambdas) < 2:
-        return Finding("too little data", "The search by hand has a single λ: no step to be near.")
+        return Finding("The search by hand has a single λ: no step to be near.")
     groups = evidence.groups(experiment, "final_lambda")
     robust = evidence.groups(experiment, "robust_accuracy")
-    near, lines = _Near(len(grid.architectures)), []
+    searched = {
+        key.architecture: key.lam
+        for key, found in robust.items()
+        if key.method == "manual" and found.by_seed
+    }
+    near, effects, lines = [], [], []
     for key, group in groups.items():
-        if key.method != "war" or not group.by_seed:
+        if key.method != "war" or not group.by_seed or key.architecture not in searched:
             continue
-        best = best_searched(robust, grid, key)
-        if best is None:
-            continue
-        lams = sorted(grid.lambdas)
-        step = max(more - less for less, more in pairwise(lams) if best.lam in (less, more))
+        best = searched[key.architecture]
+        step = max(b - a for a, b in pairwise(sorted(grid.lambdas)) if best in (a, b))
         mean = contrast([group.sample], [1])
-        found = mean._replace(
-            value=mean.value - best.lam, low=mean.low - best.lam, high=mean.high - best.lam
-        )
+        found = mean._replace(value=mean.value - best, low=mean.low - best, high=mean.high - best)
+        near.append((found, step))
         name = where_of(key, groups, "method")
-        effect = Effect(
-            f"{name}: λ of WAR − best λ of the search",
-            *found[:3],
-            "λ",
-            step,
-            len(group.by_seed),
-            detail=f"best of the search {best.lam:g}, WAR {mean.value:.2f}; must lie within "
-            f"± {step:g}, a step of the search",
+        effects.append(
+            Effect(
+                f"{name}: λ of WAR − best λ of the search",
+                *found[:3],
+                "λ",
+                step,
+                len(group.by_seed),
+                detail=f"best of the search {best:g}, WAR {mean.value:.2f}; must lie within "
+                f"± {step:g}, a step of the search",
+            )
         )
-        near.add(found, step, effect)
-        lines.append(f"{found.value:+.2f} for {name} ({_interval(effect)}; allowed ± {step:g})")
+        interval = "no interval: needs two training seeds that differ"
+        if not math.isnan(found.low):
+            interval = f"95 % interval {found.low:+.2f} to {found.high:+.2f}"
+        lines.append(f"{found.value:+.2f} for {name} ({interval}; allowed ± {step:g})")
     missing = missing_of(groups.values())
     if not lines:
         text = "WAR or a part of the search by hand has no results yet."
-        return Finding("too little data", text, missing=missing)
-    text = so_far(len(lines), near.planned, "network")
+        return Finding(text, missing=missing)
+    planned = len(grid.architectures)
+    text = so_far(len(lines), planned, "network")
     text += f"λ of WAR minus the best of the search by hand: {'; '.join(lines)}."
-    return Finding(
-        near.verdict, text.replace("-", "−"), effects=tuple(near.effects), missing=missing
-    )
-
-
-def _interval(effect: Effect) -> str:
-    if math.isnan(effect.low):
-        return "no interval: needs two training seeds that differ"
-    return f"95 % interval {effect.low:+.2f} to {effect.high:+.2f}"
+    verdict = _equivalence(near, planned)
+    return Finding(text.replace("-", "−"), verdict, effects=tuple(effects), missing=missing)
 
 
 def terms_ratio(evidence: Evidence, experiment: str) -> Finding:
@@ -339,17 +119,17 @@ def terms_ratio(evidence: Evidence, experiment: str) -> Finding:
     groups = evidence.groups(experiment, "ratio")
     robust = evidence.groups(experiment, "robust_accuracy")
     grid: TuningTable = evidence.grid(experiment)
-    names = sorted(grid.architectures, key=lambda name: parse_architecture(name).width)
-    if len(names) < 2:
-        return Finding("too little data", _ABSENT + "Table 3 has a single network.")
+    thin, *names = sorted(grid.architectures, key=lambda name: parse_architecture(name).width)
+    if not names:
+        return Finding(_ABSENT + "Table 3 has a single network.")
     best = {key.architecture: key for key in groups if key.method == "manual"}
-    near, lines, thin = _Near(len(names) - 1), [], names[0]
     logs = {
         name: sample([math.log(value) for value in groups[key].by_seed.values()])
         for name, key in best.items()
     }
-    for name in names[1:]:
-        if not (thin in logs and name in logs and logs[thin].n and logs[name].n):
+    near, effects, lines = [], [], []
+    for name in names:
+        if not (logs[thin].n and logs[name].n):
             continue
         found = contrast([logs[name], logs[thin]], [1, -1])
         effect = Effect(
@@ -364,17 +144,18 @@ def terms_ratio(evidence: Evidence, experiment: str) -> Finding:
             f"{math.exp(logs[name].mean):.3g} and {math.exp(logs[thin].mean):.3g}; must lie "
             f"within {1 / ROUGHLY:g} and {ROUGHLY:g}",
         )
-        near.add(found, math.log(ROUGHLY), effect)
+        near.append((found, math.log(ROUGHLY)))
+        effects.append(effect)
         lines.append(f"{size(effect)} on {width_label(name)}")
     missing = missing_of([*(groups[key] for key in best.values()), *robust.values()])
     if not lines:
         text = "The search by hand has no two networks with results and traces yet."
-        return Finding("too little data", text, missing=missing)
-    text = so_far(len(lines), near.planned, "network")
+        return Finding(text, missing=missing)
+    text = so_far(len(lines), len(names), "network")
     text += "the ratio of the two terms, at the best λ of each network, is that of "
     text += f"{width_label(thin)} {'; '.join(lines)}; {1 / ROUGHLY:g} to {ROUGHLY:g} is allowed."
-    text = text[0].upper() + text[1:]
-    return Finding(near.verdict, text, effects=tuple(near.effects), missing=missing)
+    verdict = _equivalence(near, len(names))
+    return Finding(capitalised(text), verdict, effects=tuple(effects), missing=missing)
 
 
 def tuning_time(evidence: Evidence, experiment: str) -> Finding:
@@ -386,19 +167,19 @@ def tuning_time(evidence: Evidence, experiment: str) -> Finding:
     grid: TuningTable = evidence.grid(experiment)
     if len(grid.lambdas) <= FASTER:
         text = _ABSENT + f"a search over {len(grid.lambdas)} λ cannot take "
-        return Finding("too little data", f"{text}{FASTER:g} times as long as one run and more.")
+        return Finding(f"{text}{FASTER:g} times as long as one run and more.")
     groups = evidence.groups(experiment, "hours")
     widest = max(grid.architectures, key=lambda name: parse_architecture(name).width)
     war = next(key for key in groups if key.method == "war" and key.architecture == widest)
     search = [groups[war._replace(method="trades", lam=lam)] for lam in grid.lambdas]
     thin = zeta_source(evidence.config, Cell(*war[:4], grid.seeds[0]))
-    tuned = Group({}) if thin is None else groups[key_of(thin, war.attack)]
+    tuned = Group({}) if thin is None else groups[key_of(thin)._replace(attack=war.attack)]
     missing = missing_of([groups[war], *search, tuned])
     thin_hours = 0.0 if thin is None else len(search) * tuned.sample.mean
     seeds = [s for s in groups[war].by_seed if all(s in one.by_seed for one in search)]
     if not seeds or math.isnan(thin_hours):
         text = "No seed has a run of WAR and of every λ, and the thin network, yet."
-        return Finding("too little data", text, missing=missing)
+        return Finding(text, missing=missing)
     times = [
         math.fsum(one.by_seed[s] for one in search) / (groups[war].by_seed[s] + thin_hours)
         for s in seeds
@@ -413,94 +194,42 @@ def tuning_time(evidence: Evidence, experiment: str) -> Finding:
         detail=f"WAR's hours hold {thin_hours:.3g} of the thin network; the search has "
         f"{counted(len(search), 'run')}; must lie above {FASTER:g}",
     )
-    verdict = (
-        verdict_of(found.low, found.high, FASTER)
-        if len(seeds) == len(grid.seeds)
-        else "too little data"
-    )
+    verdict: Verdict = "too little data"
+    if len(seeds) == len(grid.seeds):
+        verdict = verdict_of(found.low, found.high, FASTER)
     text = f"The search takes {size(effect)} the hours of WAR on {width_label(widest)}."
-    return Finding(verdict, text, effects=(effect,), missing=missing)
+    return Finding(text, verdict, effects=(effect,), missing=missing)
 
 
 # --- slopes over epochs (Figure 3)
 
-_UNIT = "points an epoch"
-_STABILITY = "perturbation_stability"
+# what falls or rises by what, a weight for the slope of each metric in points an epoch
+_STABILITY = ("fall of perturbation stability", {"perturbation_stability": -1})
+_BEFORE_DROP = (
+    _STABILITY,
+    ("rise of robust accuracy", {"robust_accuracy": 1}),
+    ("rise of natural accuracy", {"natural_accuracy": 1}),
+)
+_AFTER_DROP = (
+    ("fall of robust accuracy", {"robust_accuracy": -1}),
+    _STABILITY,
+    (
+        "fall of stability − fall of natural accuracy",
+        {"natural_accuracy": 1, "perturbation_stability": -1},
+    ),
+)
 
-Slope = Callable[[pd.DataFrame], float]
+# the epochs of finished runs by network
+_Networks = Mapping[str, Sequence[pd.DataFrame]]
 
 
-@dataclass(frozen=True)
-class _Followed:
-    """The finished runs of a figure that measured everything, by network."""
+def stability_falls(evidence: Evidence, experiment: str) -> Finding:
+    """Test that perturbation stability falls during training, and both accuracies rise.
 
-    networks: dict[str, dict[Cell, pd.DataFrame]]
-    planned: int
-    missing: tuple[str, ...]
-
-    @classmethod
-    def of(cls, evidence: Evidence, cells: Sequence[Cell]) -> "_Followed":
-        """Read the epochs of runs; networks of one seed are left out where others have two."""
-        networks: dict[str, dict[Cell, pd.DataFrame]] = {}
-        missing = []
-        for cell in cells:
-            epochs = evidence.history(cell, "epochs")
-            if isinstance(epochs, str):
-                missing.append(epochs)
-                continue
-            gaps = int(epochs[METRIC_COLUMNS].isna().any(axis=1).sum())
-            if gaps:
-                lost = f"{gaps} of {counted(len(epochs), 'epoch')}"
-                missing.append(f"{cell} has no measurement of all metrics in {lost}")
-                continue
-            networks.setdefault(f"{cell.architecture}, λ={cell.lam:g}", {})[cell] = epochs
-        several = {name: runs for name, runs in networks.items() if len(runs) > 1}
-        planned = len({(cell.architecture, cell.lam) for cell in cells})
-        return cls(several or networks, planned, tuple(missing))
-
-    @property
-    def judged(self) -> int:
-        """How many networks have the two seeds that an interval takes."""
-        return sum(len(runs) > 1 for runs in self.networks.values())
-
-    @property
-    def count(self) -> str:
-        """What the numbers rest on, in words."""
-        runs = sum(map(len, self.networks.values()))
-        return f"{counted(runs, 'run')} of {counted(len(self.networks), 'network')}"
-
-    def effect(self, what: str, slope_of: Slope, used: str) -> Effect:
-        """Return the mean of a slope over networks, all of equal weight, as one contrast."""
-        samples = {
-            name: sample([slope_of(epochs) for epochs in runs.values()])
-            for name, runs in self.networks.items()
-        }
-        estimate = contrast(list(samples.values()), [1 / len(samples)] * len(samples))
-        means = ", ".join(f"{name}: {group.mean:+.3f}" for name, group in samples.items())
-        return Effect(
-            what,
-            *estimate[:3],
-            _UNIT,
-            seeds=min(group.n for group in samples.values()),
-            p_value=None if math.isnan(estimate.low) else estimate.apart(0.0),
-            detail=f"{used}; {self.count}: {means}",
-        )
-
-    def finding(self, text: str, effects: Sequence[Effect], judged: Sequence[Effect]) -> Finding:
-        """Judge effects that must all be above zero, once every network has its seeds."""
-        verdicts = {verdict_of(effect.low, effect.high, 0.0) for effect in judged}
-        verdict: Verdict = "too little data"
-        if self.judged == self.planned:
-            verdict = "fails" if "fails" in verdicts else verdict
-            verdict = "holds" if verdicts == {"holds"} else verdict
-        elif self.judged:
-            text = so_far(self.judged, self.planned, "network") + text[0].lower() + text[1:]
-        return Finding(verdict, text, effects=tuple(effects), missing=self.missing)
-
-    def moves(self, effect: Effect, sign: int = 1) -> str:
-        """Say how fast something falls, or rises; with sign -1 of an effect that is a rise."""
-        word = "falls" if sign * effect.value >= 0 else "rises"
-        return f"{word} by {size(effect, rests_on=self.count)}"
+    Slopes over the epochs measured before the first drop of the learning rate, over all
+    measured where it never drops.
+    """
+    return _slopes(evidence, experiment, after=False)
 
 
 def overfitting(evidence: Evidence, experiment: str) -> Finding:
@@ -511,83 +240,118 @@ def overfitting(evidence: Evidence, experiment: str) -> Finding:
     accuracy does.  If robust accuracy rises, there is no over-fitting to explain, and the
     claim fails as it stands.
     """
-    found, train = _follow(evidence, experiment)
-    drop, windows = first_drop(train), after_drops(train)
-    stopped = _stopped(found, windows, "after", drop)
-    if drop is None or stopped is not None:
-        return stopped or Finding(
-            "too little data", "The schedule of these runs has no drop of the learning rate."
-        )
-    used = "epochs " + ", ".join(f"{window[0]} to {window[-1]}" for window in windows)
-    robust, stable, faster = effects = (
-        found.effect("fall of robust accuracy", _slope("robust_accuracy", windows, -1), used),
-        found.effect("fall of perturbation stability", _slope(_STABILITY, windows, -1), used),
-        found.effect(
-            "fall of stability − fall of natural accuracy",
-            lambda epochs: (
-                slope(epochs, "natural_accuracy", windows) - slope(epochs, _STABILITY, windows)
-            ),
-            used,
-        ),
-    )
-    over = verdict_of(robust.low, robust.high, 0.0)
-    text = f"After epoch {drop} robust accuracy {found.moves(robust)}"
-    if over == "holds":
-        word = "faster" if faster.value >= 0 else "slower"
-        by = size(faster, rests_on=found.count)
-        text += f", perturbation stability {found.moves(stable)}; "
-        text += f"stability falls {word} than natural accuracy, by {by}."
-    else:
-        text += f": no over-fitting {'to explain' if over == 'fails' else 'shown'}."
-    return found.finding(text, effects, effects if over == "holds" else (robust,))
+    return _slopes(evidence, experiment, after=True)
 
 
-def stability_falls(evidence: Evidence, experiment: str) -> Finding:
-    """Test that perturbation stability falls during training, and both accuracies rise.
-
-    Slopes over the epochs measured before the first drop of the learning rate, over all
-    measured where it never drops.
-    """
-    found, train = _follow(evidence, experiment)
-    drop = first_drop(train)
-    window = [epoch for epoch in measured_epochs(train) if drop is None or epoch < drop]
-    stopped = _stopped(found, [window], "before", drop or train.epochs + 1)
-    if stopped is not None:
-        return stopped
-    used = f"epochs {window[0]} to {window[-1]}"
-    stable, robust, natural = effects = (
-        found.effect("fall of perturbation stability", _slope(_STABILITY, [window], -1), used),
-        found.effect("rise of robust accuracy", _slope("robust_accuracy", [window], 1), used),
-        found.effect("rise of natural accuracy", _slope("natural_accuracy", [window], 1), used),
-    )
-    text = (
-        f"In {used} perturbation stability {found.moves(stable)}, robust accuracy "
-        f"{found.moves(robust, sign=-1)}, natural accuracy {found.moves(natural, sign=-1)}."
-    )
-    return found.finding(text, effects, effects)
-
-
-def _slope(metric: str, windows: Windows, sign: int) -> Slope:
-    return lambda epochs: sign * slope(epochs, metric, windows)
-
-
-def _follow(evidence: Evidence, experiment: str) -> tuple[_Followed, Train]:
+def _slopes(evidence: Evidence, experiment: str, *, after: bool) -> Finding:
+    """Judge slopes that must all be above zero, once every network has two seeds."""
     grid: Curves = evidence.grid(experiment)
-    return _Followed.of(evidence, curve_cells(grid)), evidence.config.train_of(grid.method)
-
-
-def _stopped(found: _Followed, windows: Windows, where: str, drop: int | None) -> Finding | None:
-    """Return why there is no slope; None if there can be one."""
-    if drop is not None and sum(map(len, windows)) < FEWEST:
-        text = (
-            f"Fewer than {FEWEST} measured epochs are left {where} the learning rate drops "
-            f"(epoch {drop}), without those in which it does: too few for a slope."
+    train = evidence.config.train_of(grid.method)
+    drop = first_drop(train)
+    before = [epoch for epoch in measured_epochs(train) if drop is None or epoch < drop]
+    windows: Windows = after_drops(train) if after else [before]
+    networks, missing = _finished(evidence, curve_cells(grid))
+    stopped = None
+    if sum(map(len, windows)) < FEWEST and not (after and drop is None):
+        stopped = (
+            f"Fewer than {FEWEST} measured epochs are left {'after' if after else 'before'} the "
+            f"learning rate drops (epoch {drop or train.epochs + 1}), without those in which it "
+            "does: too few for a slope."
         )
-    elif not found.networks:
-        text = "No run is finished with all its measurements."
+    elif not networks:
+        stopped = "No run is finished with all its measurements."
+    elif after and drop is None:
+        stopped = "The schedule of these runs has no drop of the learning rate."
+    if stopped is not None:
+        return Finding(stopped, missing=missing)
+    used = "epochs " + ", ".join(f"{window[0]} to {window[-1]}" for window in windows)
+    runs = f"{counted(sum(map(len, networks.values())), 'run')} of "
+    runs += counted(len(networks), "network")
+    effects = [
+        _slope_effect(what, weights, windows, networks, f"{used}; {runs}")
+        for what, weights in (_AFTER_DROP if after else _BEFORE_DROP)
+    ]
+
+    def moves(effect: Effect, sign: int = 1) -> str:
+        word = "falls" if sign * effect.value >= 0 else "rises"
+        return f"{word} by {size(effect, rests_on=runs)}"
+
+    judged = effects
+    if after:
+        robust, stable, faster = effects
+        over = verdict_of(robust.low, robust.high, 0.0)
+        text = f"After epoch {drop} robust accuracy {moves(robust)}"
+        if over == "holds":
+            text += f", perturbation stability {moves(stable)}; stability falls "
+            text += "faster" if faster.value >= 0 else "slower"
+            text += f" than natural accuracy, by {size(faster, rests_on=runs)}."
+        else:
+            judged = [robust]
+            text += f": no over-fitting {'to explain' if over == 'fails' else 'shown'}."
     else:
-        return None
-    return Finding("too little data", text, missing=found.missing)
+        stable, robust, natural = effects
+        text = (
+            f"In {used} perturbation stability {moves(stable)}, robust accuracy "
+            f"{moves(robust, sign=-1)}, natural accuracy {moves(natural, sign=-1)}."
+        )
+    planned = len({(cell.architecture, cell.lam) for cell in curve_cells(grid)})
+    ready = sum(len(of_network) > 1 for of_network in networks.values())
+    verdict: Verdict = "too little data"
+    if ready == planned:
+        verdicts = {verdict_of(effect.low, effect.high, 0.0) for effect in judged}
+        verdict = "fails" if "fails" in verdicts else verdict
+        verdict = "holds" if verdicts == {"holds"} else verdict
+    elif ready:
+        text = so_far(ready, planned, "network") + text[0].lower() + text[1:]
+    return Finding(text, verdict, effects=tuple(effects), missing=missing)
+
+
+def _finished(evidence: Evidence, cells: Sequence[Cell]) -> tuple[_Networks, tuple[str, ...]]:
+    """Return the epochs of runs that measured everything, by network, and what is missing.
+
+    Networks of one seed are left out where others have two.
+    """
+    networks: dict[str, list[pd.DataFrame]] = {}
+    missing = []
+    for cell in cells:
+        try:
+            epochs = evidence.history(cell, "epochs")
+        except HarnessError as error:
+            missing.append(str(error))
+            continue
+        gaps = int(epochs[METRIC_COLUMNS].isna().any(axis=1).sum())
+        if gaps:
+            lost = f"{gaps} of {counted(len(epochs), 'epoch')}"
+            missing.append(f"{cell} has no measurement of all metrics in {lost}")
+            continue
+        networks.setdefault(f"{cell.architecture}, λ={cell.lam:g}", []).append(epochs)
+    several = {name: runs for name, runs in networks.items() if len(runs) > 1}
+    return several or networks, tuple(missing)
+
+
+def _slope_effect(
+    what: str, weights: Mapping[str, int], windows: Windows, networks: _Networks, behind: str
+) -> Effect:
+    """Return the mean of a sum of slopes over networks, all of equal weight, as one contrast."""
+    samples = {
+        name: sample(
+            [
+                sum(weight * slope(epochs, metric, windows) for metric, weight in weights.items())
+                for epochs in runs
+            ]
+        )
+        for name, runs in networks.items()
+    }
+    estimate = contrast(list(samples.values()), [1 / len(samples)] * len(samples))
+    means = ", ".join(f"{name}: {group.mean:+.3f}" for name, group in samples.items())
+    return Effect(
+        what,
+        *estimate[:3],
+        "points an epoch",
+        seeds=min(group.n for group in samples.values()),
+        p_value=None if math.isnan(estimate.low) else estimate.apart(0.0),
+        detail=f"{behind}: {means}",
+    )
 
 
 # --- the identity
@@ -602,12 +366,10 @@ def identity(evidence: Evidence, _: str) -> Finding:
     significantly more than `LIMIT` (Holm, 5 % for all records together): of a few hundred
     images a single one is more, and says nothing.
     """
-    found = evidence.every_record()
-    missing = tuple(reason for reason in found.values() if isinstance(reason, str))
-    records = {name: one[0] for name, one in found.items() if not isinstance(one, str) and one[1]}
+    records, missing = evidence.full_records()
     if not records:
         text = "There is no record that can tell."
-        return Finding("too little data", text, "images", (), missing)
+        return Finding(text, unit="images", missing=missing)
     shares = {name: 100 * one.recovered / one.images for name, one in records.items()}
     tests = [
         stats.binomtest(one.recovered, one.images, LIMIT / 100, alternative="greater").pvalue
@@ -634,4 +396,4 @@ def identity(evidence: Evidence, _: str) -> Finding:
         text += f" Most exceptions: {shares[worst]:.2f} % ({worst}); {LIMIT} % are allowed."
     if missing:
         text += f" {counted(len(missing), 'planned record')} cannot be read yet."
-    return Finding(verdict, text, "images", (effect,), missing)
+    return Finding(text, verdict, "images", (effect,), missing)

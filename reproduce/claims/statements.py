@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from math import isnan
 from typing import Any
 
+from reproduce.claims.best_lambda import best_lambda
 from reproduce.claims.contrasts import Contrast, judge
 from reproduce.claims.evidence import Claim, Evidence, Finding
 from reproduce.claims.special import (
-    best_lambda,
     identity,
     overfitting,
     stability_falls,
@@ -35,20 +35,9 @@ Special = Callable[[Evidence, str], Finding]
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement of the paper.
+    """A statement of the paper: its name, where it stands, what it is tested on and how.
 
-    Attributes
-    ----------
-    name : str
-        What it goes by.
-    source : str
-        Where the paper says it.
-    experiment : str
-        The table or figure of the configuration that it is tested on; "" for every record.
-    test : Contrast or callable
-        How.
-    says : str
-        What the paper says, in other words.
+    `experiment` is the table or figure of the configuration; "" for every record.
     """
 
     name: str
@@ -112,21 +101,21 @@ STATEMENTS = (
               "After the learning rate drops robust accuracy falls, and it falls because "
               "stability does, not natural accuracy."),
     Statement("exp-schedule", "Section 5.1, Appendix C", "figure3",
-              Contrast("late_fall", "schedule", methods=(("trades-step",), ("trades",))),
+              Contrast("late_fall", "schedule", methods=("trades-step",), against=("trades",)),
               "A learning rate halved every epoch prevents the over-fitting of the step schedule."),
     Statement("war-lambda", "Table 3, Section 5.4", "table3", war_lambda,
               "WAR ends with a λ near the best one of the search by hand."),
     Statement("war-robustness", "Table 3, Section 5.4", "table3",
-              Contrast("robust_accuracy", "method", methods=(("war",), ("manual",))),
+              Contrast("robust_accuracy", "method", methods=("war",), against=("manual",)),
               "WAR's robust accuracy is slightly better than that of the search by hand."),
     Statement("war-not-worse", "Table 3, Section 5.4", "table3",
               Contrast("robust_accuracy", "method", threshold=-MARGIN,
-                       methods=(("war",), ("manual",))),
+                       methods=("war",), against=("manual",)),
               "WAR's robust accuracy is not below that of the search by hand, by half a point or "
               "more."),
     Statement("untuned-lambda", "Table 3, Section 5.4", "table3",
               Contrast("robust_accuracy", "method", only="widest", threshold=MARGIN,
-                       methods=(("war",), ("untuned",))),
+                       methods=("war",), against=("untuned",)),
               "On the widest network the λ of a thin one, untuned, leaves robust accuracy well "
               "below that of WAR, by half a point or more."),
     Statement("tuning-time", "Table 3, Section 5.4", "table3", tuning_time,
@@ -136,15 +125,17 @@ STATEMENTS = (
               "is roughly the same, whatever its width."),
     Statement("war-trades", "Table 4, Section 5.5", "table4",
               Contrast("robust_accuracy", "method",
-                       methods=(("war",), ("trades", "Zhang2019Theoretically"))),
+                       methods=("war",),
+                       against=("trades", "Zhang2019Theoretically")),
               "Under AutoAttack WAR is more robust than TRADES on the same network."),
     Statement("war-rst", "Table 4, Section 5.5", "table4",
               Contrast("robust_accuracy", "method",
-                       methods=(("rst-war",), ("rst", "Carmon2019Unlabeled"))),
+                       methods=("rst-war",),
+                       against=("rst", "Carmon2019Unlabeled")),
               "With extra images WAR is more robust than RST on the same network, under "
               "AutoAttack."),
     Statement("wider-war-rst", "Table 4, Section 5.5", "table4",
-              Contrast("robust_accuracy", "width", methods=(("rst-war",), ())),
+              Contrast("robust_accuracy", "width", methods=("rst-war",)),
               "With extra images and WAR a wider network (WideResNet-28-20 over -28-10) is more "
               "robust, under AutoAttack."),
     Statement("awp-lambda", "Table 6, Appendix F", "table6",
@@ -177,14 +168,14 @@ def judge_one(evidence: Evidence, statement: Statement) -> Claim:
     name, test = statement.experiment, statement.test
     if name and evidence.grid(name) is None:
         text = f"Not in this configuration: experiments.{name} is null."
-        found = Finding("too little data", text)
+        found = Finding(text)
     else:
         try:
             found = (
                 judge(test, evidence, name) if isinstance(test, Contrast) else test(evidence, name)
             )
         except HarnessError as error:  # records that do not belong together cost their claim alone
-            found = Finding("too little data", f"{error}.", missing=(str(error),))
+            found = Finding(f"{error}.", missing=(str(error),))
     return Claim(statement.name, statement.says, statement.source, **vars(found))
 
 

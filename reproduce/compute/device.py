@@ -24,7 +24,7 @@ from reproduce.experiments.cost import CPU_BATCH, KEPT_BYTES
 
 
 @contextmanager
-def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
+def acquire_device(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
     """Hold a device for the length of a job.
 
     ``cuda:K`` takes a free slot of that GPU and ``cuda`` one of any visible GPU,
@@ -55,7 +55,7 @@ def claimed(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
 def prepare_process(machine: Machine) -> None:
     """Set the threads of this process, and let a GPU keep all bits of a float32.
 
-    PyTorch's default allows TF32, with ten bits, in convolutions; `products_in` allows it where
+    PyTorch's default allows TF32, with ten bits, in convolutions; `conv_precision` allows it where
     the settings do.
     """
     torch.set_num_threads(machine.threads)
@@ -239,14 +239,14 @@ def _suited(machine: Machine, device: torch.device) -> int:
 _AMPERE = (8, 0)
 
 
-def computed_in(precision: Precision, device: torch.device) -> Precision:
+def effective_precision(precision: Precision, device: torch.device) -> Precision:
     """Return what a device makes of a precision: where there is no TF32, it is float32."""
     has = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _AMPERE
     return "float32" if precision == "tf32" and not has else precision
 
 
 @contextmanager
-def products_in(precision: str) -> Iterator[None]:
+def conv_precision(precision: str) -> Iterator[None]:
     """Let a GPU round the factors in convolutions to TF32's ten bits, or keep it from that.
 
     Forward and backward.  The linear layer keeps all bits, as PyTorch has it by default.
@@ -260,7 +260,7 @@ def products_in(precision: str) -> Iterator[None]:
         cudnn.allow_tf32 = before
 
 
-def forward_in(precision: Precision, device: torch.device) -> torch.autocast:
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """Return what a forward pass is made in: bf16 keeps activations in bfloat16.
 
     Weights, BatchNorm and the loss stay in float32.

@@ -125,6 +125,8 @@ def _known(look_up: Callable[[str], object], name: str) -> str:
 def _place(value: Any) -> Any:
     """Fill in ``$VAR`` and ``~`` in a path."""
     name = os.path.expandvars(value)
+    if "\0" in name:
+        raise ValueError("not a path: it has a character that no file's name can have")
     # also in what a variable held: paths are handed on and read again
     if unset := re.search(r"\$(\w+|\{[^}]*\}?)", name, re.ASCII):
         raise ValueError(f"not a path: {unset[0]} is not set in the environment")

@@ -13,7 +13,7 @@ class HarnessError(Exception):
     exit_status = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        super().__init__(" ".join(message.split()))
 
 
 class Stopped(HarnessError):
@@ -37,8 +37,3 @@ def named(error: Exception) -> str:
     """Name an error of a library by its kind and first line."""
     reason = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {reason}"
-
-
-def one_line(text: str) -> str:
-    """Return a text as one line."""
-    return " ".join(text.split())

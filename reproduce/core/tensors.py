@@ -85,17 +85,13 @@ def numpy_numbers() -> AbstractContextManager[None]:
 class StandIn:
     """Takes the place of an object that a checkpoint holds beside tensors; does nothing."""
 
-    name = ""  # of the class or function that the file names
-    network = False  # whether the object is a pickled torch.nn.Module
-
     def __new__(cls, *_: object, **__: object) -> "StandIn":
         """Make one, whatever the object was to be made of."""
         return super().__new__(cls)
 
     def __init__(self, *_: object, **__: object) -> None: ...
 
-    def __setstate__(self, state: object) -> None:
-        self.network = isinstance(state, dict) and "_modules" in state
+    def __setstate__(self, _: object) -> None: ...
 
     # of mappings and lists
     def __setitem__(self, *_: object) -> None: ...
@@ -134,7 +130,7 @@ class _Unpickler(pickle.Unpickler):  # noqa: S301  it imports an allow-list alon
             getattr(builtins, name, None), type
         ):  # exec, eval, getattr: nobody saves them by chance
             raise pickle.UnpicklingError(f"GLOBAL {name}")
-        return type(name, (StandIn,), {"name": f"{module}.{name}"})
+        return type(f"{module}.{name}", (StandIn,), {})
 
 
 # what torch.load asks of the module `pickle`

@@ -1,6 +1,6 @@
 """A data set: two splits of images or image files, parts of them, and the form they are kept in.
 
-Every data set is prepared once: an .npz of arrays, and a manifest beside it with their checksum.
+Every data set is prepared once: an .npz of arrays, and a manifest (.json) with their checksum.
 """
 
 import hashlib
@@ -96,7 +96,7 @@ class Dataset:
     sha256 : str
         Checksum over the four arrays, or over names, labels and sizes of the files.
     source : str
-        Where the images came from, in words.
+        Where the images came from, for a reader.
     official : bool
         Whether they are the official files, by their md5 sums or, of a folder, by names
         and numbers.
@@ -187,7 +187,7 @@ def write_prepared(
     manifest: Mapping[str, str | int],
     **origin: str | bool,
 ) -> None:
-    """Write arrays as .npz, and a manifest that ends with their checksum beside it.
+    """Write arrays as .npz, and next to it a manifest that ends with their checksum.
 
     `origin` goes into the .npz alone and no checksum covers it: the same images from another
     place leave the manifest as it is, which Snakemake watches.

@@ -38,14 +38,14 @@ class _ArrayUnpickler(pickle.Unpickler):  # noqa: S301 - it resolves the names a
 
 
 def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays in a pickled mapping by name; values beside them are left out.
+    """Read the arrays in a pickled mapping by name; other values are left out.
 
     Pickles of Python 2 and 3 and of numpy 1 and 2 are understood.
 
     Raises
     ------
     HarnessError
-        If the file is cut short, is no pickle of a mapping, or asks for anything but arrays.
+        If the file is truncated, is no pickle of a mapping, or asks for anything but arrays.
     """
     try:
         with path.open("rb") as handle:
@@ -83,12 +83,12 @@ class ExtraImages:
 
 
 def prepare_extra(name: str, source: Path, path: Path) -> None:
-    """Read a published pickle and write its images to `path`, and a manifest beside it.
+    """Read a published pickle and write its images to `path`, with a manifest next to it.
 
     Raises
     ------
     HarnessError
-        If the file is missing (saying where it comes from), cut short, or holds other
+        If the file is missing (saying where it comes from), truncated, or holds other
         images and labels than the data set's.
     """
     extra = extra_facts(name)
@@ -117,4 +117,4 @@ def load_extra(path: Path) -> ExtraImages:
     extra = extra_facts(path.stem)
     arrays, manifest = read_prepared(path, _KEYS)
     split = Split(arrays["images"], arrays["labels"], np.arange(len(arrays["labels"])))
-    return ExtraImages(extra.name, split, manifest["sha256"], manifest["source_md5"])
+    return ExtraImages(extra.name, split, manifest["sha256"], manifest.get("source_md5", "unknown"))

@@ -31,7 +31,7 @@ FORMATS = ("JPEG", "PNG")
 
 
 class Decoder:
-    """Reads images and cuts them to `crop` x `crop` pixels, uint8 (crop, crop, 3).
+    """Reads images and crops them to `crop` x `crop` pixels, uint8 (crop, crop, 3).
 
     `resize` first resizes the shorter side to that many pixels, bicubic; `flip` mirrors half
     of the random parts.
@@ -44,7 +44,7 @@ class Decoder:
             bicubic = transforms.InterpolationMode.BICUBIC
             before.append(transforms.Resize(resize, interpolation=bicubic))
         mirror = [transforms.RandomHorizontalFlip()] if flip else []
-        # an image smaller than the cut is laid on black
+        # black around an image that is smaller
         self._middle = transforms.Compose([*before, transforms.CenterCrop(crop)])
         self._part = transforms.Compose([*before, transforms.RandomResizedCrop(crop), *mirror])
 
@@ -69,7 +69,7 @@ def _read(path: Path) -> Image.Image:
 
 
 class FolderStore:
-    """A split of image files to attack: cut from the middle, decoded on demand by threads."""
+    """A split of image files to attack: centre crops, decoded on demand by threads."""
 
     def __init__(
         self, split: FileSplit, facts: DatasetFacts, device: torch.device, loaders: int

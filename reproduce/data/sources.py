@@ -1,7 +1,7 @@
 """Where images come from: one reader a data set, into the prepared form that all runs use.
 
 To add a data set, add its row to `reproduce.registry.DATASETS`, a reader to `_READERS` below, and
-a setting to `reproduce.config.schema.Data` if the user is to say where it lies.
+a setting to `reproduce.config.schema.Data` if the user is to say where it is.
 """
 
 import tarfile
@@ -37,7 +37,7 @@ class Source(NamedTuple):
         train_images and test_images, uint8, shape (N, height, width, channels), and
         train_labels and test_labels, whole numbers, shape (N,).
     title : str
-        Where they came from, in words.
+        Where they came from, for a reader.
     official : bool
         Whether checksums say that they are the official images.
     """
@@ -54,7 +54,7 @@ def prepare(data: Data, dataset: str, path: Path, say: Callable[[str], None] = p
     """Read a data set, or extra images such as ``cifar10-extra``, and write the prepared form.
 
     `path` is the .npz to write, of a folder its index; a manifest with the checksum is put
-    beside it.  `say` gets a line about each download that failed, and what takes long.
+    next to it.  `say` gets a line about each download that failed, and what takes long.
 
     Raises
     ------

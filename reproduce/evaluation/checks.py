@@ -14,7 +14,7 @@ from reproduce.config.schema import AutoAttack, FABAttack
 from reproduce.experiments.spec import AttackSpec
 from reproduce.registry import DatasetFacts
 
-# images that the checks look at
+# number of images that the checks use
 _SAMPLE = 64
 # relative to the largest logit; two calls on a GPU differ by rounding
 _REPEATABLE = 1e-4
@@ -25,24 +25,7 @@ _UNUSUAL = 4.0
 def check_network(
     network: AttackedNetwork, batch: Batch, spec: AttackSpec, facts: DatasetFacts
 ) -> list[str]:
-    """Look for flaws before an attack runs.
-
-    Parameters
-    ----------
-    network : AttackedNetwork
-        The frozen network.
-    batch : Batch
-        Its first images.
-    spec : AttackSpec
-        The attack.
-    facts : DatasetFacts
-        The data set.
-
-    Returns
-    -------
-    list of str
-        What looks wrong, in words; empty if nothing does.
-    """
+    """Look for flaws on the first images before an attack runs; return a line for each."""
     images, labels = batch.images[:_SAMPLE], batch.labels[:_SAMPLE]
     return [
         *_check_images(images, spec.epsilon, facts),

@@ -1,7 +1,7 @@
-"""A network's predictions on a set of images and on their perturbed copies."""
+"""What a network answers on a set of images, and on copies that an attack moved."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from reproduce.attacks.parts import Batch, Part, pgd_loss, pgd_start
 from reproduce.attacks.pgd import pgd
 from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.compute.compilation import Graphs
-from reproduce.compute.device import products_in
+from reproduce.compute.device import conv_precision
 from reproduce.config.schema import PGD
 from reproduce.core.errors import HarnessError
 from reproduce.core.rng import own_random_numbers
@@ -21,9 +21,12 @@ from reproduce.data.imagenet import EvaluationStore
 # (first image, images) -> noise in [-1, 1), shape of the images
 Noise = Callable[[int, Tensor], Tensor]
 
+# rounding that the packaged attacks' projections may leave
+_SLACK = 1e-6
+_NOT_FINITE = "the network's logits are NaN or infinite"
 
-@dataclass(frozen=True)
-class Predictions:
+
+class Predictions(NamedTuple):
     """Labels and predicted classes, int64 arrays of shape (N,), in the order of the images."""
 
     labels: NDArray[np.int64]
@@ -31,21 +34,18 @@ class Predictions:
     adversarial: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class CleanPredictions:
-    """What a network makes of images that nothing attacks, arrays of shape (N,).
-
-    Attributes
-    ----------
-    labels, clean : ndarray
-        int64: true and predicted classes.
-    top5 : ndarray
-        bool: whether the true class is among the five most likely ones.
-    """
+class CleanPredictions(NamedTuple):
+    """True and predicted classes, and whether the true one is among the five most likely."""
 
     labels: NDArray[np.int64]
     clean: NDArray[np.int64]
     top5: NDArray[np.bool_]
+
+
+def in_top5(logits: Tensor, labels: Tensor) -> Tensor:
+    """Say which true classes are among the five most likely ones, bool of shape (B,)."""
+    best = logits.topk(min(5, logits.shape[1])).indices
+    return (best == labels[:, None]).any(1)
 
 
 def predict_images(
@@ -54,16 +54,17 @@ def predict_images(
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> CleanPredictions:
-    """Classify every image of a split; parameters and errors as in `attack_images`."""
+    """Classify every image of a split, unattacked; errors as in `attack_images`."""
     labels, clean, top5 = [], [], []
     with frozen(model), torch.no_grad():
         for first in range(0, len(store), batch_size):
             images, targets = store.plain(first, first + batch_size)
-            logits = _finite(model(images))
-            best = logits.topk(min(5, logits.shape[1])).indices
-            top5.append((best == targets[:, None]).any(1))
-            clean.append(logits.argmax(1))
+            logits = model(images)
+            if not torch.isfinite(logits).all():
+                raise HarnessError(_NOT_FINITE)
             labels.append(targets)
+            clean.append(logits.argmax(1))
+            top5.append(in_top5(logits, targets))
             advance(len(images))
     together = (torch.cat(parts).cpu().numpy() for parts in (labels, clean, top5))
     return CleanPredictions(*together)
@@ -79,26 +80,10 @@ def attack_images(
     advance: Callable[[int], object] = lambda _: None,
     graphs: Graphs | None = None,
 ) -> Predictions:
-    """Attack every image of a split once, from a uniform start in the ball.
+    """Attack every image of a split once, from a uniform start in the ball, for validation.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Maps images to logits; left in the mode it came in.
-    store : EvaluationStore
-        The images.
-    attack : PGD
-        Loss, number of steps and step size.
-    epsilon : float
-        Radius of the l_inf ball, pixels in [0, 1].
-    noise : callable
-        Gives the start of a batch, in units of epsilon.
-    batch_size : int
-        Images a batch.
-    advance : callable
-        Told after each batch how many images were done.
-    graphs : Graphs, optional
-        Records the attack on a whole batch.
+    `noise` gives the start of a batch in units of epsilon, `advance` gets the number of
+    images after each batch, and `graphs`, if given, records the attack on a whole batch.
 
     Raises
     ------
@@ -128,8 +113,7 @@ def attack_images(
     with frozen(model):
         for first in range(0, len(store), batch_size):
             images, targets = store.plain(first, first + batch_size)
-            start = pgd_start(attack, images, epsilon * noise(first, images))
-            inputs = (images, targets, start)
+            inputs = (images, targets, pgd_start(attack, images, epsilon * noise(first, images)))
             one = attacked(*inputs) if graphs is None else graphs("attack", attacked, *inputs)
             labels.append(targets)
             # copies: the next batch overwrites what is recorded
@@ -138,19 +122,9 @@ def attack_images(
             advance(len(images))
     # asked once: a question after every batch would have the device wait for the host
     if not torch.stack(found[0]).all():
-        raise HarnessError("the network's logits are NaN or infinite")
+        raise HarnessError(_NOT_FINITE)
     together = (torch.cat(parts).cpu().numpy() for parts in (labels, *found[1:]))
     return Predictions(*together)
-
-
-def _finite(logits: Tensor) -> Tensor:
-    if not torch.isfinite(logits).all():
-        raise HarnessError("the network's logits are NaN or infinite")
-    return logits
-
-
-# rounding that the packaged attacks' projections may leave
-_SLACK = 1e-6
 
 
 def attack_batch(
@@ -173,13 +147,11 @@ def attack_batch(
     batch : Batch
         Images, labels and indices.
     parts : list of Part
-        What to run.
-    epsilon : float
-        Radius of the ball; what a part found must lie in it.
+        What to run; whatever a part finds must lie in the ball of radius `epsilon`.
     seed : int
         Seed of all random numbers but the starts of PGD, which are each image's own.
     done : callable
-        Told the name of each part when it is over, and how many images hold by then.
+        Called after each part with its name and the number of images that hold by then.
     precision : str
         "tf32" lets the parts search with products of ten bits; verdicts keep all.
     top5 : bool
@@ -188,14 +160,12 @@ def attack_batch(
     Returns
     -------
     dict of Tensor
-        index, label, clean, adversarial (predictions on x and on x'), broken_by (the
-        position of the part that broke the image, -1 if none did) and, if asked for,
-        top5; shape (B,).
+        The arrays of a `Record`, shape (B,).
 
     Raises
     ------
     HarnessError
-        If the network answers with anything but finite logits.
+        If the network answers with anything but finite logits, or a part leaves the ball.
     """
     labels = batch.labels
     # the packaged attacks draw from the global generators, and so may a network
@@ -210,14 +180,14 @@ def attack_batch(
             rows = rows if part.every_image else rows[alive]
             if len(rows):
                 members = batch.take(rows)
-                with products_in(precision):
+                with conv_precision(precision):
                     found = part.run(members, seed)
                 check_ball(part.name, members.images, found, epsilon)
                 predicted = network.predict(found)
                 wrong = predicted != members.labels
                 broken_by[rows[wrong & alive[rows]]] = position
-                moved = rows if part.every_image else rows[wrong]
-                adversarial[moved] = predicted if part.every_image else predicted[wrong]
+                moved = torch.ones_like(wrong) if part.every_image else wrong
+                adversarial[rows[moved]] = predicted[moved]
             done(part.name, int(((clean == labels) & (broken_by < 0)).sum()))
     arrays = {
         "index": torch.tensor(batch.indices),
@@ -226,28 +196,11 @@ def attack_batch(
         "adversarial": adversarial,
         "broken_by": broken_by,
     }
-    if top5:
-        arrays["top5"] = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1)
-    return arrays
+    return {**arrays, "top5": in_top5(logits, labels)} if top5 else arrays
 
 
 def check_ball(name: str, images: Tensor, found: Tensor, epsilon: float) -> None:
-    """Refuse what lies outside the threat model: it would count as an attack and be none.
-
-    Parameters
-    ----------
-    name : str
-        The attack.
-    images, found : Tensor
-        x and x', pixels in [0, 1], of one shape.
-    epsilon : float
-        Radius of the l_inf ball.
-
-    Raises
-    ------
-    HarnessError
-        Saying how far the attack went.
-    """
+    """Refuse x' outside the l_inf ball around x or outside [0, 1]: it would count as an attack."""
     far = (found - images).abs().max().item()
     if not far <= epsilon + _SLACK or found.min() < 0 or found.max() > 1:
         raise HarnessError(

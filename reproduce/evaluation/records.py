@@ -1,4 +1,4 @@
-"""The paper's three metrics, computed from predictions and from nothing else."""
+"""One attack's outcome per image, the paper's three metrics of it, and the files that keep it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +14,24 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
 
 METRICS = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
-# and what only records of data sets with many classes hold
+# only records of data sets with many classes have the last one
 ALL_METRICS = (*METRICS, "top5_natural_accuracy")
+
+# the arrays of a record and their types on disk
+ARRAYS = {
+    "index": np.int32,
+    "label": np.int16,
+    "clean": np.int16,
+    "adversarial": np.int16,
+    "broken_by": np.int8,
+}
+# only of data sets with many classes
+OPTIONAL_ARRAYS = {"top5": np.bool_}
+
+# with fewer images accuracy says nothing about chance
+_ENOUGH = 30
+# points by which a black-box attack may beat the white-box ones
+SQUARE_MARGIN = 0.2
 
 
 @dataclass(frozen=True)
@@ -70,14 +86,19 @@ def compute_metrics(
     every_image: bool = True,
     top5: NDArray[np.bool_] | None = None,
 ) -> Metrics:
-    """Compute the metrics of predictions, each an integer array of shape (N,).
+    """Compute the metrics of predictions.
 
-    `every_image` says whether images wrong on x were attacked too, and `top5`, where
-    known, which true classes are among the five most likely ones of x.
+    Robust = correct and stable, but for images that an attack turned from wrong to
+    right.  There x is the worst case: the image is not robust, `recovered` counts it.
 
-    The identity robust = correct and stable is checked image by image.  It fails
-    exactly where an attack turned a wrong prediction into a right one; there x is
-    the worst case, the image counts as not robust, and `recovered` counts it.
+    Parameters
+    ----------
+    labels, clean, adversarial : ndarray
+        Integers, shape (N,): true class, prediction on x, prediction on x'.
+    every_image : bool
+        Whether the attack also moved images that are wrong on x.
+    top5 : ndarray, optional
+        bool, shape (N,): whether the true class is among the five most likely ones of x.
 
     Raises
     ------
@@ -86,20 +107,16 @@ def compute_metrics(
     """
     if not len(labels):
         raise HarnessError("a record without images has no metrics")
-    correct = clean == labels
-    stable = clean == adversarial
-    right_under_attack = adversarial == labels
-    exceptions = right_under_attack != (correct & stable)
-    robust = right_under_attack & ~exceptions
+    correct, stable = clean == labels, clean == adversarial
 
     def percent(members: NDArray[np.bool_]) -> float:
         return float(100 * members.mean())
 
     return Metrics(
-        percent(robust),
+        percent(correct & stable),
         percent(correct),
         percent(stable) if every_image else None,
-        recovered=int(exceptions.sum()),
+        recovered=int((~correct & (adversarial == labels)).sum()),
         images=len(labels),
         top5_natural_accuracy=None if top5 is None else percent(top5),
     )
@@ -134,12 +151,6 @@ def worst_case(
     return common, np.logical_and.reduce(robust)
 
 
-# images below which accuracy says nothing about chance
-_ENOUGH = 30
-# points by which a black-box attack may beat the white-box ones
-SQUARE_MARGIN = 0.2
-
-
 def check_black_box(white: float, black: float) -> list[str]:
     """Compare the robust accuracy (%) under white-box attacks with that after a black-box one."""
     if black < white - SQUARE_MARGIN:
@@ -151,33 +162,15 @@ def check_black_box(white: float, black: float) -> list[str]:
 
 
 def check_accuracy(correct: int, images: int, classes: int) -> list[str]:
-    """Ask whether a network that is right on `correct` of `images` sees what it expects."""
-    if images < _ENOUGH:
-        return []
+    """Warn if a network is right no more often than by chance, within three deviations."""
     chance = 1 / classes
-    # three standard deviations of guessing above chance
-    if correct / images <= chance + 3 * (chance * (1 - chance) / images) ** 0.5:
+    deviation = (chance * (1 - chance) / images) ** 0.5
+    if images >= _ENOUGH and correct / images <= chance + 3 * deviation:
         return [
             f"natural accuracy is {100 * correct / images:.2f} % on {images} images, no better "
             "than chance: the network may expect other pixels than [0, 1], or other labels"
         ]
     return []
-
-
-_KEYS = ("index", "label", "clean", "adversarial", "broken_by")
-_OPTIONAL = ("top5",)
-
-
-class _Known(BaseModel):
-    """What every summary says, as far as anything reads it."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    digest: str
-    model_sha256: str
-    parts: list[str]
-    every_image: bool
-    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -226,23 +219,37 @@ class Record:
         return held
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write the arrays as `path` (.npz), then the summary with their checksum as .json."""
-    arrays: dict[str, NDArray[Any]] = {
-        "index": record.index.astype(np.int32),
-        "label": record.label.astype(np.int16),
-        "clean": record.clean.astype(np.int16),
-        "adversarial": record.adversarial.astype(np.int16),
-        "broken_by": record.broken_by.astype(np.int8),
-    }
-    if record.top5 is not None:
-        arrays["top5"] = record.top5.astype(np.bool_)
+class _Summary(BaseModel):
+    """The part of a summary that every record has."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    digest: str
+    model_sha256: str
+    parts: list[str]
+    every_image: bool
+    warnings: list[str]
+
+
+def as_stored(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a record in the types that its file has."""
+    kinds = {**ARRAYS, **{k: v for k, v in OPTIONAL_ARRAYS.items() if arrays.get(k) is not None}}
+    return {key: np.asarray(arrays[key]).astype(kind) for key, kind in kinds.items()}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as a compressed .npz, atomically."""
 
     def write(part: Path) -> None:
         with part.open("wb") as handle:
             np.savez_compressed(handle, allow_pickle=False, **arrays)
 
     write_atomically(path, write)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write the arrays as `path` (.npz), then the summary with their checksum as .json."""
+    write_arrays(path, as_stored(vars(record)))
     summary = {
         **record.info,
         "metrics": record.metrics.as_dict(),
@@ -257,25 +264,18 @@ def read_record(path: Path) -> Record:
     Raises
     ------
     HarnessError
-        If a file is missing, damaged, or the two do not belong together.
+        If a file is missing or damaged, or the two do not belong together.
     """
     if not path.is_file():
         raise HarnessError(f"record {path} does not exist")
     info = read_json(path.with_suffix(".json"))
     if info.get("record_sha256") != sha256_of_file(path):
         raise HarnessError(f"record {path} does not match its checksum; delete it and run again")
-    arrays = read_npz(path, (*_KEYS, *_OPTIONAL))
-    missing = [key for key in _KEYS if key not in arrays]
-    if missing:
-        raise HarnessError(f"record {path} lacks {', '.join(missing)}")
-    if len({array.shape for array in arrays.values()}) != 1 or arrays["index"].ndim != 1:
-        raise HarnessError(f"record {path} holds arrays of different lengths")
-    if any(arrays[key].dtype.kind not in "iu" for key in _KEYS) or (
-        "top5" in arrays and arrays["top5"].dtype != np.bool_
-    ):
-        raise HarnessError(f"record {path} holds other values than whole numbers; delete it")
+    arrays = read_npz(path, (*ARRAYS, *OPTIONAL_ARRAYS))
+    if not arrays.keys() >= ARRAYS.keys() or len({a.shape for a in arrays.values()}) != 1:
+        raise HarnessError(f"record {path} holds other arrays than a record's; delete it")
     try:
-        _Known.model_validate(info)
+        _Summary.model_validate(info)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise HarnessError(f"the summary of {path} is damaged at {key!r}; delete it") from error

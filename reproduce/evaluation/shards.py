@@ -1,4 +1,4 @@
-"""Shards: fixed blocks of the attacked images, each computed once and kept in a file."""
+"""An evaluation in shards: blocks of images, each attacked once and kept in a file."""
 
 import json
 import multiprocessing
@@ -6,11 +6,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from reproduce.attacks.parts import Batch, attack_parts
 from reproduce.attacks.target import AttackedNetwork, Passes, frozen
 from reproduce.compute.compilation import wants_compiling
 from reproduce.compute.device import (
-    claimed,
+    acquire_device,
     default_dtype,
     describe,
     images_at_once,
@@ -32,7 +32,7 @@ from reproduce.compute.device import (
 )
 from reproduce.config.schema import Machine
 from reproduce.core.errors import CONTINUES, HarnessError, Stopped
-from reproduce.core.files import digest, read_npz, write_atomically
+from reproduce.core.files import digest, read_npz
 from reproduce.core.progress import ProgressBar
 from reproduce.core.provenance import provenance
 from reproduce.core.rng import derive
@@ -41,35 +41,26 @@ from reproduce.data.imagenet import open_store
 from reproduce.data.sources import load_prepared
 from reproduce.evaluation.checks import check_network
 from reproduce.evaluation.predictions import attack_batch
+from reproduce.evaluation.records import ARRAYS, OPTIONAL_ARRAYS, as_stored, write_arrays
 from reproduce.experiments.cost import attack_passes, part_passes
 from reproduce.experiments.spec import AttackSpec
 from reproduce.models.load import ModelSource
 
-ARRAYS = {
-    "index": np.int32,
-    "label": np.int16,
-    "clean": np.int16,
-    "adversarial": np.int16,
-    "broken_by": np.int8,
-}
-# only of data sets with many classes
-OPTIONAL_ARRAYS = {"top5": np.bool_}
+# an attack's largest cost grows with the classes; of CIFAR-100
+_MANY_CLASSES = 100
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What an attack did to one block of images.
-
-    Attributes
-    ----------
-    arrays : dict
-        The arrays of a `Record`, for these images.
-    about : dict
-        How they were computed: seconds, passes, hardware, versions, warnings.
-    """
+    """What an attack did to one block of images: arrays of a `Record`, and how they were made."""
 
     arrays: dict[str, NDArray[Any]]
     about: dict[str, Any]
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self.arrays["index"])
 
     @property
     def robust(self) -> int:
@@ -85,42 +76,23 @@ def shard_file(folder: Path, number: int) -> Path:
 
 
 def write_shard(path: Path, shard: Shard, made_for: str) -> None:
-    """Write a shard; `made_for` says what it may be used for."""
+    """Write a shard; `made_for` is the fingerprint of `Job.made_for`."""
     about = json.dumps({**shard.about, "made_for": made_for}, allow_nan=False)
-    kinds = ARRAYS | {k: kind for k, kind in OPTIONAL_ARRAYS.items() if k in shard.arrays}
-    arrays = {key: shard.arrays[key].astype(kind) for key, kind in kinds.items()}
-
-    def write(part: Path) -> None:
-        with part.open("wb") as handle:
-            np.savez_compressed(handle, allow_pickle=False, about=np.array(about), **arrays)
-
-    write_atomically(path, write)
+    write_arrays(path, {**as_stored(shard.arrays), "about": np.array(about)})
 
 
 def read_shard(path: Path, made_for: str, images: int, say: Callable[[str], None]) -> Shard | None:
-    """Read a shard; None if there is none that can be used.
-
-    Parameters
-    ----------
-    path : Path
-        Its file.
-    made_for : str
-        What it must have been made for.
-    images : int
-        How many images it must hold.
-    say : callable
-        Told why a shard that exists is computed again.
-    """
+    """Read a shard of so many images; None, and a line of why, if there is none to use."""
     if not path.is_file():
         return None
     try:
         arrays = read_npz(path, (*ARRAYS, *OPTIONAL_ARRAYS, "about"))
         about = json.loads(str(arrays.pop("about")))
-    except (HarnessError, KeyError, ValueError, RecursionError) as error:
+    except (HarnessError, KeyError, ValueError) as error:
         say(f"shard {path} is damaged ({error}): attacking its images again")
         return None
     whole = arrays.keys() >= ARRAYS.keys() and all(a.shape == (images,) for a in arrays.values())
-    if not whole or not isinstance(about, dict) or about.get("made_for") != made_for:
+    if not whole or about.get("made_for") != made_for:
         say(f"shard {path} is of another network or other settings: attacking its images again")
         return None
     return Shard(arrays, about)
@@ -130,24 +102,7 @@ def read_shard(path: Path, made_for: str, images: int, say: Callable[[str], None
 class Job:
     """One evaluation, as every process that works on it gets it.
 
-    Attributes
-    ----------
-    title : str
-        What is evaluated, in words.
-    spec : AttackSpec
-        The attack.
-    source : ModelSource
-        The network.
-    model_sha256, data_sha256 : str
-        Checksums of the network and of the images.
-    prepared : Path
-        The prepared images.
-    folder : Path
-        Where shards are kept until the record is written.
-    shard : int
-        Images a shard.
-    machine : Machine
-        What to run on.
+    `shard` is the number of images a shard, `folder` keeps shards until the record is written.
     """
 
     title: str
@@ -166,22 +121,21 @@ class Job:
             [self.spec.digest, self.model_sha256, self.data_sha256, self.shard, number], 32
         )
 
+    @property
+    def packages(self) -> dict[str, str]:
+        """Releases of the packages that the attack and the network come from, if not ours."""
+        names = [self.spec.package, None if self.source.zoo is None else "robustbench"]
+        found = {}
+        for name in filter(None, names):
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:  # a copy on the path, not an installed release
+                found[name] = "unknown"
+        return found
+
 
 class Worker:
-    """Attacks shards of one job on one device.
-
-    Parameters
-    ----------
-    job : Job
-        What to do.
-    device : torch.device
-        Where.
-
-    Raises
-    ------
-    HarnessError
-        If the network or the images cannot be loaded.
-    """
+    """Attacks shards of one job on one device."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.device = job, device
@@ -217,15 +171,8 @@ class Worker:
     ) -> Shard:
         """Attack one shard and write its file.
 
-        Parameters
-        ----------
-        number : int
-            Which.
-        compiled : bool
-            Whether the network is taken compiled.
-        report : callable
-            Told after each part how many images' worth of work it was, and how many
-            images of the shard still hold.
+        `report` is called after each part of the attack with its share of the work, in images,
+        and with the number of images that still hold.
         """
         job, began = self.job, time.monotonic()
         self.network.use_compiled(compiled)
@@ -262,7 +209,7 @@ class Worker:
                 "compiled": self.network.compiled,
                 "eval_batch": self._at_once,
                 **provenance(),
-                **_packages(job),
+                **job.packages,
             },
         }
         shard = Shard({key: value.cpu().numpy() for key, value in arrays.items()}, about)
@@ -270,39 +217,11 @@ class Worker:
         return shard
 
 
-def _packages(job: Job) -> dict[str, str]:
-    """Say of which release the attack and the network's code are, if they are not ours."""
-    names = [job.spec.package, None if job.source.zoo is None else "robustbench"]
-    found = {}
-    for name in names:
-        if name is not None:
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:  # a copy on the path, not an installed release
-                found[name] = "unknown"
-    return found
-
-
-# of CIFAR-100: what an attack may take at most grows with them
-_MANY_CLASSES = 100
-# the network and the images of the job that this process works on
-_WORKERS: dict[Job, Worker] = {}
-
-
 def run_shards(job: Job, images: int, say: Callable[[str], None]) -> list[Shard]:
     """Attack every image of a job, shard by shard, and return the shards in order.
 
-    Shards that lie in the job's folder are taken as they are.  The process may be
-    killed at any moment: called again, it goes on after the last whole shard.
-
-    Parameters
-    ----------
-    job : Job
-        What to do.
-    images : int
-        Number of images.
-    say : callable
-        Told what was found of an earlier run.
+    Whole shards in the job's folder are not computed again: after a kill at any moment
+    the same call goes on.
 
     Raises
     ------
@@ -314,154 +233,141 @@ def run_shards(job: Job, images: int, say: Callable[[str], None]) -> list[Shard]
     sizes = [min(job.shard, images - first) for first in range(0, images, job.shard)]
     shards: dict[int, Shard] = {}
     for number, size in enumerate(sizes):
-        path = shard_file(job.folder, number)
-        shard = read_shard(path, job.made_for(number), size, say)
+        shard = read_shard(shard_file(job.folder, number), job.made_for(number), size, say)
         if shard is not None:
             shards[number] = shard
     missing = [number for number in range(len(sizes)) if number not in shards]
     if missing:
-        done = sum(sizes[number] for number in shards)
+        done = sum(shard.images for shard in shards.values())
         if done:
             say(f"{job.title}: continuing after {done} of {images} images")
-        with ProgressBar(job.title, images, "images", done) as bar, claimed(job.machine) as device:
-            tally = _Tally(bar, job.title, images)
+        with (
+            ProgressBar(job.title, images, "images", done) as bar,
+            acquire_device(job.machine) as device,
+        ):
+            run = _Run(job, images, device, bar)
             for shard in shards.values():
-                tally.add(shard)
-            for number, shard in _attacked(job, missing, device, tally, shards):
+                run.count(shard)
+            for number, shard in run.attack(missing, shards):
                 shards[number] = shard
-                tally.add(shard)
+                run.count(shard)
                 if len(sizes) > 1:
-                    tally.line()
+                    run.line()
     return [shards[number] for number in range(len(sizes))]
 
 
-class _Tally:
-    """Robust accuracy so far, beside the progress bar."""
+class _Run:
+    """The shards that one call computes, and the robust accuracy so far beside the bar."""
 
-    def __init__(self, bar: ProgressBar, title: str, images: int) -> None:
-        self.bar, self.title, self.images = bar, title, images
+    def __init__(self, job: Job, images: int, device: torch.device, bar: ProgressBar) -> None:
+        self.job, self.images, self.device, self.bar = job, images, device, bar
+        self.check_time = _clock(job)
         self.seen = self.robust = 0
 
-    def add(self, shard: Shard) -> None:
+    def count(self, shard: Shard) -> None:
         """Count a whole shard."""
-        self.seen += len(shard.arrays["index"])
+        self.seen += shard.images
         self.robust += shard.robust
         self.bar.advance(0, self._note())
 
-    def part(self, done: float, held: int, size: int) -> None:
-        """Count a part of an attack on a shard of which `held` of `size` images still hold."""
-        robust = 100 * (self.robust + held) / (self.seen + size)
-        self.bar.advance(done, f"robust {robust:.2f} so far")
-
     def line(self) -> None:
         """Print a line that stays in a log."""
-        self.bar.line(f"{self.title}  {self.seen}/{self.images} images  {self._note()}")
+        title = self.job.title
+        self.bar.line(f"{title}  {self.seen}/{self.images} images  {self._note()}")
 
     def _note(self) -> str:
         return f"robust {100 * self.robust / self.seen:.2f}"
 
+    def attack(
+        self, missing: list[int], shards: Mapping[int, Shard]
+    ) -> Iterator[tuple[int, Shard]]:
+        """Attack the missing shards; yield each, which then is in `shards`.
 
-def _attacked(
-    job: Job,
-    missing: list[int],
-    device: torch.device,
-    tally: _Tally,
-    shards: Mapping[int, Shard],
-) -> Iterator[tuple[int, Shard]]:
-    """Attack the missing shards; give each, which then is in `shards`.
+        The first shard runs uncompiled where compiling may pay off, and its passes decide
+        for all others: so each shard is computed alike, whatever was stopped and by
+        however many processes.
+        """
+        machine, compiled = self.job.machine, self.job.machine.compile == "always"
+        at_most = self.images * attack_passes(self.job.spec.attack, _MANY_CLASSES)
+        if machine.compile == "auto" and wants_compiling(machine, at_most):
+            if 0 in missing:
+                yield from self._here([0], compiled=False)
+            first = shards[0]
+            passes = first.about["forward"] + first.about["backward"]
+            left = passes / first.images * (self.images - first.images)
+            compiled = wants_compiling(machine, left)
+            missing = [number for number in missing if number]
+        in_pool = machine.processes > 1 and len(missing) > 1
+        yield from (self._in_pool if in_pool else self._here)(missing, compiled)
 
-    How many images an attack leaves is not known before.  So where it may be worth to compile the
-    network, the first shard is attacked uncompiled, and its passes decide for all others: each is
-    computed in the same way whatever was stopped, and by however many processes.
-    """
-    machine, compiled, check_time = job.machine, job.machine.compile == "always", _clock(job)
-    at_most = tally.images * attack_passes(job.spec.attack, _MANY_CLASSES)
-    if machine.compile == "auto" and wants_compiling(machine, at_most):
-        if 0 in missing:
-            yield from _here(job, [0], device, tally, False, check_time)
-        first = shards[0]
-        size = len(first.arrays["index"])
-        passes = first.about["forward"] + first.about["backward"]
-        compiled = wants_compiling(machine, passes / size * (tally.images - size))
-        missing = [number for number in missing if number]
-    in_pool = machine.processes > 1 and len(missing) > 1
-    yield from (_in_pool if in_pool else _here)(job, missing, device, tally, compiled, check_time)
+    def _here(self, missing: list[int], compiled: bool) -> Iterator[tuple[int, Shard]]:
+        """Attack shards one after the other in this process."""
+        for number in missing:
+            self.check_time()
+            size = min(self.job.shard, self.images - number * self.job.shard)
 
+            def report(done: float, held: int, size: int = size) -> None:
+                robust = 100 * (self.robust + held) / (self.seen + size)
+                self.bar.advance(done, f"robust {robust:.2f} so far")
 
-def _here(
-    job: Job,
-    missing: list[int],
-    device: torch.device,
-    tally: _Tally,
-    compiled: bool,
-    check_time: Callable[[], None],
-) -> Iterator[tuple[int, Shard]]:
-    for number in missing:
-        check_time()
-        size = min(job.shard, tally.images - number * job.shard)
-        report = partial(tally.part, size=size)
-        yield number, _worker(job, device).run(number, compiled, report)
+            yield number, _worker(self.job, self.device).run(number, compiled, report)
 
+    def _in_pool(self, missing: list[int], compiled: bool) -> Iterator[tuple[int, Shard]]:
+        """Attack shards in several processes; no more wait in the pool than run."""
+        machine = self.job.machine
+        count = min(machine.processes, len(missing))
+        context = multiprocessing.get_context("spawn")
+        waiting = iter(missing)
+        try:
+            with ProcessPoolExecutor(count, context, _begin_process, (machine,)) as pool:
 
-def _in_pool(
-    job: Job,
-    missing: list[int],
-    device: torch.device,
-    tally: _Tally,
-    compiled: bool,
-    check_time: Callable[[], None],
-) -> Iterator[tuple[int, Shard]]:
-    count = min(job.machine.processes, len(missing))
-    context = multiprocessing.get_context("spawn")
-    waiting, running = iter(missing), dict[Future[Shard], int]()
-    try:
-        with ProcessPoolExecutor(count, context, _begin_process, (job.machine,)) as pool:
-            for number in islice(waiting, count):
-                running[pool.submit(_attack, job, device, number, compiled)] = number
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    number, shard = running.pop(future), future.result()
-                    tally.bar.advance(len(shard.arrays["index"]))
-                    yield number, shard
-                    check_time()
-                    for following in islice(waiting, 1):
-                        running[pool.submit(_attack, job, device, following, compiled)] = following
-    except BrokenProcessPool as error:
-        raise HarnessError(
-            f"{job.title}: a process was killed; the same command continues after the shards that "
-            "are done"
-        ) from error
+                def submit(numbers: Iterable[int]) -> set[Future[tuple[int, Shard]]]:
+                    attack = partial(_attack, self.job, self.device, compiled)
+                    return {pool.submit(attack, number) for number in numbers}
+
+                running = submit(islice(waiting, count))
+                while running:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        number, shard = future.result()
+                        self.bar.advance(shard.images)
+                        yield number, shard
+                        self.check_time()
+                        running |= submit(islice(waiting, 1))
+        except BrokenProcessPool as error:
+            raise HarnessError(
+                f"{self.job.title}: a process was killed; the same command continues after the "
+                "shards that are done"
+            ) from error
 
 
 def _begin_process(machine: Machine) -> None:
-    """Let Ctrl-C end a process of the pool without a word, and so the end of its parent."""
+    """Let Ctrl-C end a process of the pool silently, and so the end of its parent."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     prepare_process(machine)
 
 
-def _attack(job: Job, device: torch.device, number: int, compiled: bool) -> Shard:
+def _attack(job: Job, device: torch.device, compiled: bool, number: int) -> tuple[int, Shard]:
     """Attack one shard in a process of the pool."""
-    return _worker(job, device).run(number, compiled)
+    return number, _worker(job, device).run(number, compiled)
 
 
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
-
-
+@lru_cache(maxsize=1)
 def _worker(job: Job, device: torch.device) -> Worker:
-    """Return this process's worker for a job; only one is kept."""
-    if job not in _WORKERS:
-        _WORKERS.clear()
-        _WORKERS[job] = Worker(job, device)
-    return _WORKERS[job]
+    """Return this process's worker for a job; it keeps only the last."""
+    return Worker(job, device)
 
 
 def _clock(job: Job) -> Callable[[], None]:
-    """Return what raises `Stopped` once the minutes of a job are over."""
+    """Return a check that raises `Stopped` once the minutes of a job are over."""
     minutes = job.machine.max_minutes
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
 

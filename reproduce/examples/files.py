@@ -1,18 +1,23 @@
-"""One image under attack, and what networks make of it."""
+"""Adversarial examples of a narrow and a wide network: the file, and what it says.
+
+The .npz holds the images and what both networks take them for; the .json beside it says of
+which settings, weights and records they are.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reproduce.cell import Cell
 from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
+from reproduce.core.files import read_json, read_npz, sha256_of_file, write_json
+from reproduce.evaluation.records import write_arrays
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, example_evaluations
 from reproduce.experiments.runs import read_run
@@ -21,20 +26,21 @@ from reproduce.registry import DatasetFacts, dataset_facts
 
 Holder = Literal["both", "narrow", "wide", "neither"]
 
+# N images; 2 networks; 3 pictures: x, the perturbation, x'
+_SHAPES = {
+    "index": "N",
+    "label": "N",
+    "images": "NHWC",
+    "adversarial": "2NHWC",
+    "prediction": "23N",
+    "confidence": "23N",
+}
+_MEND = "`reproduce examples` makes them again"
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class that a network takes an image for.
-
-    Attributes
-    ----------
-    label : int
-        The class.
-    name : str
-        What it is called; its number where it has no name.
-    confidence : float
-        Its softmax probability.
-    """
+    """The class that a network takes an image for, its name, and its softmax probability."""
 
     label: int
     name: str
@@ -43,26 +49,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class AttackedImage:
-    """What one network makes of one image, and the attack of it.
+    """One image under the attack of one network, float32 in [0, 1], (height, width, channels).
 
-    Attributes
-    ----------
-    cell : Cell
-        The network's training run.
-    checkpoint : {"best-test", "last", "best-val"}
-        Which of its weights.
-    model_sha256 : str
-        Checksum of those.
-    adversarial : ndarray
-        x', float32 in [0, 1], shape (height, width, channels).
-    perturbation : ndarray
-        x' - x as a picture, float32 in [0, 1], same shape: 0.5 is no change, 0 and 1 are
-        epsilon down and up.
-    on_image, on_perturbation, on_adversarial : Prediction
-        What the network takes x, that picture and x' for.
-    as_recorded : bool
-        Whether the predictions on x and x' are those of the record; on a GPU rounding may
-        turn one.
+    `perturbation` is x' - x as a picture: 0.5 is no change, 0 and 1 are epsilon down and up.
+    `as_recorded` says whether the predictions on x and x' are those of the record; on a GPU
+    rounding may turn one.
     """
 
     cell: Cell
@@ -78,26 +69,9 @@ class AttackedImage:
 
 @dataclass(frozen=True)
 class Example:
-    """One test image under attack, for a narrow and for a wide network.
+    """One test image (uint8, by its place in the official split) and the two networks' attacks.
 
-    Attributes
-    ----------
-    dataset, attack : str
-        Data set, and name of the attack in the configuration.
-    epsilon : float
-        Radius of the l_inf ball, pixels in [0, 1].
-    index : int
-        Position in the official test split.
-    label : int
-        True class.
-    name : str
-        What it is called.
-    image : ndarray
-        x, uint8, shape (height, width, channels).
-    held_by : {"both", "narrow", "wide", "neither"}
-        Which networks are right on x' as well, by their records; both are right on x.
-    networks : tuple of AttackedImage
-        The narrow one and the wide one.
+    `held_by` says which networks are right on x' by their records; both are right on x.
     """
 
     dataset: str
@@ -114,40 +88,16 @@ class Example:
 def perturbation_picture(
     images: NDArray[np.uint8], adversarial: NDArray[np.float32], epsilon: float
 ) -> NDArray[np.float32]:
-    """Show x' - x magnified to the whole range: 0.5 is no change, 0 and 1 are epsilon away.
-
-    Parameters
-    ----------
-    images, adversarial : ndarray
-        x, uint8, and x', float32 in [0, 1], of one shape.
-    epsilon : float
-        Radius of the ball.
-
-    Returns
-    -------
-    ndarray
-        float32 in [0, 1], of that shape.
-    """
+    """Show x' - x magnified to the whole range: 0.5 is no change, 0 and 1 are epsilon away."""
     difference = adversarial - images.astype(np.float32) / 255
-    picture: NDArray[np.float32] = np.clip(0.5 + difference / (2 * epsilon), 0, 1)
-    return picture.astype(np.float32)
+    return np.clip(0.5 + difference / (2 * epsilon), 0, 1).astype(np.float32)
 
 
-_SHAPES = {
-    "index": "N",
-    "label": "N",
-    "images": "NHWC",
-    "adversarial": "2NHWC",
-    "prediction": "23N",
-    "confidence": "23N",
-}
-
-
-class _Part(BaseModel):
+class _Info(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class NetworkInfo(_Part):
+class NetworkInfo(_Info):
     """What the description says of one network; `differs` are indices of images."""
 
     cell: str
@@ -158,71 +108,49 @@ class NetworkInfo(_Part):
     differs: list[int]
 
 
-class ExamplesInfo(_Part):
+class ExamplesInfo(_Info):
     """The part of the description that says whether examples can be used."""
 
     attack: str
     epsilon: float
     data_sha256: str
     held_by: list[Holder]
-    networks: list[NetworkInfo]
+    networks: Annotated[list[NetworkInfo], Field(min_length=2, max_length=2)]
     examples_sha256: str
 
 
 def write_examples(path: Path, arrays: dict[str, NDArray[Any]], info: dict[str, Any]) -> None:
     """Write the arrays as `path` (.npz), then the description with their checksum as .json."""
-
-    def write(part: Path) -> None:
-        with part.open("wb") as handle:
-            np.savez_compressed(handle, allow_pickle=False, **arrays)
-
-    write_atomically(path, write)
+    write_arrays(path, arrays)
     write_json(path.with_suffix(".json"), {**info, "examples_sha256": sha256_of_file(path)})
 
 
 def read_files(path: Path) -> tuple[ExamplesInfo, dict[str, NDArray[Any]]]:
-    """Read examples and check arrays and description against each other.
-
-    Raises
-    ------
-    HarnessError
-        If a file is missing or damaged, or the two do not belong together.
-    """
-    mend = "`reproduce examples` makes them again"
+    """Read examples and check arrays and description against each other."""
     about = path.with_suffix(".json")
     if not path.is_file() or not about.is_file():
-        lost = about if path.is_file() else path
-        raise HarnessError(f"examples {lost} does not exist; {mend}")
+        raise HarnessError(f"examples {about if path.is_file() else path} does not exist; {_MEND}")
     try:
         info = ExamplesInfo.model_validate(read_json(about))
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise HarnessError(f"{about} is damaged at {key!r}; {mend}") from error
+        raise HarnessError(f"{about} is damaged at {key!r}; {_MEND}") from error
     if info.examples_sha256 != sha256_of_file(path):
-        raise HarnessError(f"examples {path} do not match their checksum; {mend}")
+        raise HarnessError(f"examples {path} do not match their checksum; {_MEND}")
     arrays = read_npz(path, _SHAPES)
-    if not _fits(arrays, info):
-        raise HarnessError(f"examples {path} hold other arrays than {about.name} says; {mend}")
-    return info, arrays
-
-
-def _fits(arrays: dict[str, NDArray[Any]], info: ExamplesInfo) -> bool:
-    """Say whether all arrays are there and of one number of images of one size."""
-    if set(arrays) != set(_SHAPES) or arrays["images"].ndim != 4 or len(info.networks) != 2:
-        return False
-    sizes = dict(zip("NHWC", arrays["images"].shape, strict=True)) | {"2": 2, "3": 3}
-    shapes = (arrays[key].shape == tuple(sizes[k] for k in form) for key, form in _SHAPES.items())
-    return all(shapes) and len(info.held_by) == sizes["N"]
+    sizes = {"2": 2, "3": 3, "N": len(info.held_by)}
+    if set(arrays) == set(_SHAPES) and arrays["images"].ndim == 4:
+        sizes |= dict(zip("HWC", arrays["images"].shape[1:], strict=True))
+        if all(arrays[k].shape == tuple(map(sizes.get, form)) for k, form in _SHAPES.items()):
+            return info, arrays
+    raise HarnessError(f"examples {path} hold other arrays than {about.name} says; {_MEND}")
 
 
 def read_examples(config: Config) -> list[Example]:
-    """Read the adversarial examples of a configuration.
+    """Read the adversarial examples of a configuration; none if none are made yet.
 
-    Returns
-    -------
-    list of Example
-        Those that both networks hold first, then the narrow one alone, the wide one alone,
-        neither; none if none are made yet.
+    Those that both networks hold come first, then the narrow one alone, the wide one alone,
+    neither.
 
     Raises
     ------
@@ -239,15 +167,11 @@ def read_examples(config: Config) -> list[Example]:
     for item, network in zip(pair, info.networks, strict=True):
         problem = _problem_with(config, item, network)
         if problem is not None:
-            raise HarnessError(f"examples {path} {problem}; `reproduce examples` makes them again")
+            raise HarnessError(f"examples {path} {problem}; {_MEND}")
     facts = dataset_facts(pair[0].cell.dataset)
-    pictures = perturbation_picture(arrays["images"], arrays["adversarial"], info.epsilon)
     found = []
     for place, held_by in enumerate(info.held_by):
-        narrow, wide = (
-            _attacked(facts, info.networks[k], item, arrays, pictures, (k, place))
-            for k, item in enumerate(pair)
-        )
+        narrow, wide = (_attacked(facts, info, arrays, pair, k, place) for k in range(2))
         label = int(arrays["label"][place])
         found.append(
             Example(
@@ -278,28 +202,27 @@ def _problem_with(config: Config, item: Evaluation, network: NetworkInfo) -> str
 
 def _attacked(
     facts: DatasetFacts,
-    network: NetworkInfo,
-    item: Evaluation,
+    info: ExamplesInfo,
     arrays: dict[str, NDArray[Any]],
-    pictures: NDArray[np.float32],
-    where: tuple[int, int],
+    pair: tuple[Evaluation, Evaluation],
+    k: int,
+    place: int,
 ) -> AttackedImage:
-    """Return one network's view of one image; `where` is (network, image)."""
-    k, place = where
-    clean, picture, adversarial = (
+    """Return how network `k` of the two sees the image at `place`."""
+    network, adversarial = info.networks[k], arrays["adversarial"][k, place]
+    labels, confidences = arrays["prediction"][k, :, place], arrays["confidence"][k, :, place]
+    on_image, on_perturbation, on_adversarial = (
         Prediction(int(label), facts.class_name(int(label)), float(confidence))
-        for label, confidence in zip(
-            arrays["prediction"][k, :, place], arrays["confidence"][k, :, place], strict=True
-        )
+        for label, confidence in zip(labels, confidences, strict=True)
     )
     return AttackedImage(
-        item.cell,
-        item.checkpoint,
+        pair[k].cell,
+        pair[k].checkpoint,
         network.model_sha256,
-        arrays["adversarial"][where],
-        pictures[where],
-        clean,
-        picture,
         adversarial,
+        perturbation_picture(arrays["images"][place], adversarial, info.epsilon),
+        on_image,
+        on_perturbation,
+        on_adversarial,
         int(arrays["index"][place]) not in network.differs,
     )

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from reproduce.attacks.parts import Batch
 from reproduce.attacks.target import frozen
-from reproduce.compute.device import claimed, default_dtype, describe
+from reproduce.compute.device import acquire_device, default_dtype, describe
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import exclusive
 from reproduce.core.provenance import provenance
 from reproduce.data.imagenet import EvaluationStore
 from reproduce.data.sources import load_prepared
-from reproduce.evaluation.evaluate import usable_run
+from reproduce.evaluation.evaluate import require_checkpoint
 from reproduce.evaluation.predictions import check_ball
 from reproduce.evaluation.records import Record, read_record
 from reproduce.evaluation.shards import Job, Worker
@@ -31,7 +31,7 @@ from reproduce.registry import dataset_facts
 
 # images of each of the four combinations
 _EACH = 2
-# whether the narrow and the wide network hold
+# by whether the narrow and the wide network hold
 _HOLDERS: dict[tuple[bool, bool], Holder] = {
     (True, True): "both",
     (True, False): "narrow",
@@ -41,29 +41,29 @@ _HOLDERS: dict[tuple[bool, bool], Holder] = {
 
 
 class _Network(NamedTuple):
-    """One of the two networks: its planned attack, and what came of it."""
+    """One of the two networks: its planned attack, its weights, and their record."""
 
     item: Evaluation
     spec: EvaluationSpec
     model_sha256: str
     record: Record
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells the network and its record from others."""
+        return {
+            "cell": self.item.cell.id,
+            "digest": self.spec.digest,
+            "model_sha256": self.model_sha256,
+            "record_sha256": self.record.info["record_sha256"],
+        }
+
 
 def choose_images(narrow: Record, wide: Record, each: int = _EACH) -> list[tuple[int, Holder]]:
     """Choose images that both networks classify rightly, and that show who holds under attack.
 
-    Parameters
-    ----------
-    narrow, wide : Record
-        The same attack on both networks.
-    each : int
-        Most images of each of the four combinations.
-
-    Returns
-    -------
-    list of (int, str)
-        Position in the official test split, and "both", "narrow", "wide" or "neither", in
-        this order; within each the first ones of the test set.
+    Returns positions in the official test split with "both", "narrow", "wide" or "neither",
+    in this order: of each combination the first `each` of the test set.
     """
     index, at_narrow, at_wide = np.intersect1d(narrow.index, wide.index, return_indices=True)
     right = (narrow.clean == narrow.label)[at_narrow] & (wide.clean == wide.label)[at_wide]
@@ -78,13 +78,9 @@ def choose_images(narrow: Record, wide: Record, each: int = _EACH) -> list[tuple
 def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
     """Attack a few test images of two networks and keep the images, unless they are there.
 
-    PGD's noise is each image's own, so this is the attack of the record over again, and
-    its predictions are held against the record's.
-
-    Returns
-    -------
-    Path
-        The .npz; the description lies beside it.
+    PGD's noise is each image's own, so this repeats the attack of the record, and a
+    prediction that differs from the record's is named.  Returns the .npz; the description
+    lies beside it.
 
     Raises
     ------
@@ -114,8 +110,8 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
             )
         arrays, info = _attack(config, networks, chosen, images)
         write_examples(path, arrays, info)
-    for network, told in zip(networks, info["networks"], strict=True):
-        for index in told["differs"]:
+    for network, seen in zip(networks, info["networks"], strict=True):
+        for index in seen["differs"]:
             say(f"{network.item.cell}: image {index} is predicted otherwise than in the record")
     say(f"examples of {dataset}: {len(chosen)} images, {path}")
     return path
@@ -123,7 +119,7 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
 
 def _network(config: Config, item: Evaluation) -> _Network:
     """Return a network's record, checked as tables check it."""
-    run = usable_run(config, item.cell, item.checkpoint)
+    run = require_checkpoint(config, item.cell, item.checkpoint)
     spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
     folder, label = paths.cell_folder(config, item.cell), config.eval.label(item.attack)
     path = paths.record_file(folder, item.checkpoint, label, item.seed)
@@ -150,19 +146,9 @@ def _is_there(
     except HarnessError as error:
         say(str(error))
         return False
-    found = [(n.cell, n.digest, n.model_sha256, n.record_sha256) for n in info.networks]
-    wanted = [tuple(_names(network).values()) for network in networks]
+    wanted = [network.identity for network in networks]
+    found = [network.model_dump(include=set(wanted[0])) for network in info.networks]
     return (found, info.data_sha256) == (wanted, images)
-
-
-def _names(network: _Network) -> dict[str, str]:
-    """Return what tells a network and its record from others."""
-    return {
-        "cell": network.item.cell.id,
-        "digest": network.spec.digest,
-        "model_sha256": network.model_sha256,
-        "record_sha256": network.record.info["record_sha256"],
-    }
 
 
 def _attack(
@@ -171,19 +157,25 @@ def _attack(
     """Return the arrays of the examples and their description."""
     indices = np.array([index for index, _ in chosen])
     seen: list[dict[str, NDArray[Any]]] = []
-    told: list[dict[str, Any]] = []
-    with claimed(config.machine) as device:
+    about: list[dict[str, Any]] = []
+    with acquire_device(config.machine) as device:
         for network in networks:
             worker = _worker(config, network, images, device)
             with default_dtype(network.spec.precision):
                 batch = _batch(worker.store, indices)
                 found = _one_network(worker, batch, network.spec)
+            # images that are not predicted as in the record, on x or on x'
+            record, predicted = network.record, found["prediction"]
+            rows = np.searchsorted(record.index, indices)
+            other = (predicted[0] != record.clean[rows]) | (
+                predicted[2] != record.adversarial[rows]
+            )
             seen.append(found)
-            told.append(
+            about.append(
                 {
-                    **_names(network),
+                    **network.identity,
                     "checkpoint": network.item.checkpoint,
-                    "differs": _differing(network.record, indices, found["prediction"]),
+                    "differs": indices[other].tolist(),
                 }
             )
         where = describe(device)
@@ -202,7 +194,7 @@ def _attack(
         "epsilon": spec.epsilon,
         "data_sha256": images,
         "held_by": [name for _, name in chosen],
-        "networks": told,
+        "networks": about,
         **where,
         **provenance(),
     }
@@ -262,12 +254,3 @@ def _last_channels(images: Tensor) -> NDArray[Any]:
 def _pixels(images: Tensor) -> NDArray[np.uint8]:
     """Return images of pixels k / 255 as the whole numbers k."""
     return _last_channels(images.mul(255).round()).astype(np.uint8)
-
-
-def _differing(
-    record: Record, indices: NDArray[np.int64], prediction: NDArray[np.int16]
-) -> list[int]:
-    """Return which images are not predicted as in the record, on x or on x'."""
-    rows = np.searchsorted(record.index, indices)
-    same = (prediction[0] == record.clean[rows]) & (prediction[2] == record.adversarial[rows])
-    return [int(index) for index in indices[~same]]

@@ -1,7 +1,9 @@
-"""Figures from traces, epochs and records: SVG, PNG, and the numbers behind each as CSV."""
+"""Figures from traces, epochs and records: SVG, PNG, and the numbers behind each as CSV.
+
+matplotlib is imported when a figure is drawn: to plan figures does not need it.
+"""
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from reproduce.config.schema import Config
@@ -13,26 +15,34 @@ if TYPE_CHECKING:
 
 __all__ = ["FIGURES", "available_figures", "draw", "make", "svg_of"]
 
-# the module that makes each; figures that differ only in their runs share one
-FIGURES = {
-    "figure1": "terms",
-    "figure2": "sets",
-    "figure3": "epochs",
-    "figure4": "lipschitz",
-    "figure5": "schedules",
-    "figure6": "networks",
-    "figure7": "terms",
-    "figure8": "terms",
-    "figure9": "terms",
-    "war": "war",
-    "lemma": "lemma",
-}
+# in the order of the paper, then ours
+FIGURES = (*(f"figure{number}" for number in range(1, 10)), "war", "lemma")
+
+
+def _functions() -> dict[str, Callable[[Config, str], "Drawing"]]:
+    """Return the function that draws each figure; figures of one kind share one."""
+    from reproduce.figures import curves, others
+
+    return {
+        "figure1": curves.loss_terms,
+        "figure2": others.sets,
+        "figure3": curves.metrics,
+        "figure4": curves.lipschitz,
+        "figure5": others.schedules,
+        "figure6": others.networks,
+        "figure7": curves.loss_terms,
+        "figure8": curves.loss_terms,
+        "figure9": curves.loss_terms,
+        "war": curves.war,
+        "lemma": others.lemma,
+    }
 
 
 def available_figures(config: Config) -> tuple[str, ...]:
     """Name the figures of a configuration, those that it leaves out left out."""
     given = {*figure_names(config), "figure5", "lemma"}
-    given |= {"war"} if config.experiments.table3 is not None else set()
+    if config.experiments.table3 is not None:
+        given.add("war")
     return tuple(name for name in FIGURES if name in given)
 
 
@@ -48,23 +58,16 @@ def make(config: Config, name: str) -> "Drawing":
     if name not in known:
         what = f"{name} is left out" if name in FIGURES else f"unknown figure {name!r}"
         raise HarnessError(f"{what}; the configuration has: {', '.join(known)}")
-    from reproduce.figures.style import one_look
+    from reproduce.figures.style import figure_style, note_missing
 
-    drawing: Callable[[Config, str], Drawing] = import_module(
-        f"reproduce.figures.{FIGURES[name]}"
-    ).make
-    with one_look():
-        return drawing(config, name)
+    with figure_style():
+        drawing = _functions()[name](config, name)
+        note_missing(drawing)
+    return drawing
 
 
 def draw(config: Config, name: str) -> "Drawing":
-    """Write a figure and its numbers under the results folder.
-
-    Raises
-    ------
-    HarnessError
-        As `make`.
-    """
+    """Write a figure and its numbers under the results folder; errors are those of `make`."""
     from reproduce.figures.style import save
 
     drawing = make(config, name)

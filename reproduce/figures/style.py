@@ -1,4 +1,4 @@
-"""A figure before it is written."""
+"""How figures look, and how they are written."""
 
 import io
 import textwrap
@@ -21,19 +21,7 @@ from reproduce.registry import METHODS, dataset_facts, parse_architecture
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, the numbers behind it, and what is to be said about it.
-
-    Attributes
-    ----------
-    title, caption : str
-        What it shows, in a line; how to read it, in a sentence or two.
-    figure : matplotlib.figure.Figure
-        The picture.
-    numbers : pandas.DataFrame
-        Every number that is drawn.
-    missing : tuple of str
-        What belongs into it and is not there: runs not finished, files damaged.
-    """
+    """A figure, every number that is drawn in it, and the runs and files that it lacks."""
 
     title: str
     caption: str
@@ -42,8 +30,8 @@ class Drawing:
     missing: tuple[str, ...] = ()
 
 
-# Okabe and Ito's colours, told apart with any colour vision; in an order that darkness follows,
-# with dashes and markers of their own, so that grey print keeps them apart too
+# Okabe and Ito's colours: any colour vision keeps them apart.  Their order follows darkness, and
+# each has dashes and a marker of its own, so grey print keeps them apart too.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -70,7 +58,7 @@ _STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def one_look() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Give the context in which figures are drawn and written, whatever the user's matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -78,7 +66,7 @@ def one_look() -> Iterator[None]:
         yield
 
 
-def look(place: int) -> dict[str, Any]:
+def line_style(place: int) -> dict[str, Any]:
     """Return colour and dashes of the line at a place, from 0."""
     return {
         "color": COLOURS[place % len(COLOURS)],
@@ -96,9 +84,10 @@ def new_figure(rows: int, height: float, columns: int = 1, **options: Any) -> Fi
     return figure
 
 
-def say_missing(figure: Figure, missing: tuple[str, ...], empty: bool) -> None:
-    """Write into a picture that it is not whole, or that there is nothing to show yet."""
-    for axes in figure.axes if empty else []:
+def note_missing(drawing: Drawing) -> None:
+    """Write into a figure that it is not whole, or that there is nothing to show yet."""
+    figure, missing = drawing.figure, drawing.missing
+    for axes in figure.axes if drawing.numbers.empty else []:
         axes.set(xticks=[], yticks=[])
         where: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
         axes.text(0.5, 0.5, "nothing to show yet", color="#555555", **where)
@@ -123,7 +112,7 @@ def legend_above(figure: Figure, columns: int = 4) -> None:
 
 def as_svg(figure: Figure) -> str:
     """Return a figure as SVG, without a date: it would make every file another."""
-    with one_look(), io.StringIO() as text:
+    with figure_style(), io.StringIO() as text:
         figure.savefig(text, format="svg", metadata={"Date": None})
         return text.getvalue()
 
@@ -135,7 +124,7 @@ def save(config: Config, name: str, drawing: Drawing) -> None:
     write_text(paths.figure_file(config, name, "svg"), as_svg(drawing.figure))
 
     def write(part: Path) -> None:
-        with one_look():
+        with figure_style():
             drawing.figure.savefig(part, format="png", dpi=200)
 
     write_atomically(paths.figure_file(config, name, "png"), write)

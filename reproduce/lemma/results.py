@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from statsmodels.regression.linear_model import OLS
 
 from reproduce.config.schema import Config, Lemma
 from reproduce.core.errors import HarnessError
@@ -55,21 +55,11 @@ class Exponent:
 
 @dataclass(frozen=True)
 class Fit:
-    """log(norm) = constant + width log m + depth log H, and the bound's own constant.
+    """log(norm) = constant + width log m + depth log H, for so many networks.
 
-    Attributes
-    ----------
-    width, depth : Exponent
-        In m and in H.
-    constant : float
-        Logarithm of the norm at m = H = 1.
-    networks : int
-        How many norms were fitted.
-    largest_ratio : float
-        The largest norm / sqrt(m H) among them: what the O of the bound must hide at least.
-    growth : tuple of float
-        The factor by which that ratio grows from the narrowest to the widest network by the
-        fit, and its 95 % interval (low, high); below 1 it falls.
+    The largest norm / sqrt(m H) among them is what the O of the bound must hide at least.
+    By `growth` (a factor, and its 95 % interval) that ratio changes from the narrowest to the
+    widest network.
     """
 
     width: Exponent
@@ -82,7 +72,7 @@ class Fit:
     @property
     def bound(self) -> Verdict:
         """Say whether O(sqrt(m H)) is consistent with the norms."""
-        verdicts: set[Verdict] = {self.width.bound, self.depth.bound}
+        verdicts = (self.width.bound, self.depth.bound)
         if "fails" in verdicts:
             return "fails"
         return "too little data" if "too little data" in verdicts else "holds"
@@ -93,13 +83,6 @@ def fit_exponents(rows: pd.DataFrame, column: str) -> Fit:
 
     The intervals are t intervals with the HC3 estimate of the covariance: networks are
     independent draws, also of the same seed, but narrow and deep ones scatter more.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Columns m, H and `column`; all rows are fitted.
-    column : str
-        The norms.
 
     Raises
     ------
@@ -120,29 +103,24 @@ def fit_exponents(rows: pd.DataFrame, column: str) -> Fit:
             f"lemma: a network of width {first['m']:g} and depth {first['H']:g} has gradient zero, "
             "all its units are off; take larger lemma.widths"
         )
-    width, depth = np.log(rows["m"].to_numpy(float)), np.log(rows["H"].to_numpy(float))
-    norms = np.log(rows[column].to_numpy(float))
+    width, depth, norm = np.log(rows[["m", "H", column]].to_numpy(float)).T
     design = np.column_stack([np.ones_like(width), width, depth])
-    inverse = np.linalg.inv(design.T @ design)
-    values = inverse @ design.T @ norms
-    leverage = np.einsum("ni,ij,nj->n", design, inverse, design)
-    residuals = (norms - design @ values) / (1 - leverage)
-    covariance = inverse @ (design.T * residuals**2) @ design @ inverse
-    halves = stats.t.ppf(0.975, len(rows) - 3) * np.sqrt(np.diag(covariance))
-    exponents = [
-        Exponent(float(value), float(value - half), float(value + half))
-        for value, half in zip(values, halves, strict=True)
-    ]
+    found = OLS(norm, design).fit(cov_type="HC3", use_t=True)
+    in_width, in_depth = (
+        Exponent(float(found.params[place]), *map(float, found.conf_int()[place]))
+        for place in (1, 2)
+    )
     span = float(np.ptp(width))
-    _, in_width, in_depth = exponents
-    grows = [math.exp(span * (x - BOUND)) for x in (in_width.value, in_width.low, in_width.high)]
+    value, low, high = (
+        math.exp(span * (x - BOUND)) for x in (in_width.value, in_width.low, in_width.high)
+    )
     return Fit(
         width=in_width,
         depth=in_depth,
-        constant=float(values[0]),
+        constant=float(found.params[0]),
         networks=len(rows),
-        largest_ratio=float(np.exp((norms - BOUND * (width + depth)).max())),
-        growth=(grows[0], grows[1], grows[2]),
+        largest_ratio=float(np.exp((norm - BOUND * (width + depth)).max())),
+        growth=(value, low, high),
     )
 
 
@@ -151,12 +129,12 @@ def in_words(fit: Fit) -> str:
     parts = []
     for name, exponent in (("m", fit.width), ("H", fit.depth)):
         words = {
-            "not tight": f"not tight in {name}; exponent {exponent}",
-            "tight": f"tight in {name}, exponent {exponent}",
-            "exceeded": f"exceeded in {name}, exponent {exponent}",
-            "too little data": f"too little data for tightness in {name}, exponent {exponent}",
+            "not tight": f"not tight in {name};",
+            "tight": f"tight in {name},",
+            "exceeded": f"exceeded in {name},",
+            "too little data": f"too little data for tightness in {name},",
         }
-        parts.append(words[exponent.tightness])
+        parts.append(f"{words[exponent.tightness]} exponent {exponent}")
     return f"O(sqrt(m H)): {fit.bound}; {'; '.join(parts)}"
 
 
@@ -164,8 +142,7 @@ def in_words(fit: Fit) -> str:
 WAYS = {"fixed": "d fixed", "growing": "d = m"}
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """A gradient norm that is fitted, and whether the lemma speaks of it."""
 
     title: str
@@ -179,23 +156,15 @@ QUANTITIES = {
     "wide_ball": Quantity("in the wider ball", covered=False),
     "wide_near": Quantity("in the wider ball, weights moved farther", covered=False),
 }
-# a row a network: which, how far points and weights may move by the condition, and the norms
+# of a network: allowance is the most that R / sqrt(m) + epsilon may be; not all are fitted
 COLUMNS = ("way", "m", "H", "d", "seed", "allowance", "fitted", *QUANTITIES)
 
 
 @dataclass(frozen=True)
 class Examination:
-    """The norms of every network drawn, and what was fitted to them.
+    """The norms of every network drawn (columns `COLUMNS`), and fits by way and quantity.
 
-    Attributes
-    ----------
-    rows : pandas.DataFrame
-        Columns `COLUMNS`, a row a network.  `allowance` is the most that
-        R / sqrt(m) + epsilon may be; only rows with `fitted` enter the fits.
-    fits : dict
-        By way and quantity.
-    about : dict
-        Seconds, hardware, versions and commit.
+    `about` names seconds, hardware, versions and commit.
     """
 
     rows: pd.DataFrame
@@ -204,13 +173,7 @@ class Examination:
 
 
 def examination(rows: pd.DataFrame, about: dict[str, Any]) -> Examination:
-    """Fit every quantity for both ways of the input dimension.
-
-    Raises
-    ------
-    HarnessError
-        If a norm is zero or there are too few networks.
-    """
+    """Fit every quantity for both ways of the input dimension; raises as `fit_exponents`."""
     fits = {
         (way, quantity): fit_exponents(rows[(rows["way"] == way) & rows["fitted"]], quantity)
         for way in WAYS
@@ -244,13 +207,7 @@ def to_json(lemma: Lemma, digest: str, found: Examination) -> dict[str, Any]:
 
 
 def read_examination(config: Config) -> Examination | None:
-    """Read lemma.json; None if there is none, or one of other settings.
-
-    Raises
-    ------
-    HarnessError
-        If the file is damaged.
-    """
+    """Read lemma.json; None if there is none, or one of other settings; raises if damaged."""
     path = paths.lemma_file(config)
     if not path.exists():
         return None
@@ -259,10 +216,7 @@ def read_examination(config: Config) -> Examination | None:
         return None
     try:
         rows = pd.DataFrame(value["rows"])[list(COLUMNS)]
-        possible = bool((rows[["m", "H"]] >= 1).all(axis=None))
         about = {key: value[key] for key in ("seconds", "hardware", "versions", "commit")}
-        if possible:
-            return examination(rows, about)
+        return examination(rows, about)
     except (KeyError, ValueError, TypeError) as error:
         raise HarnessError(f"{path} is damaged, rows or fields are missing; delete it") from error
-    raise HarnessError(f"{path} is damaged, it has networks without units; delete it")

@@ -1,13 +1,14 @@
-"""The networks of Lemma 4.2, their input gradients, and moves of their weights.
+"""The networks of Lemma 4.2, their input gradients, and the search for the largest ones.
 
 f(x) = a^T relu(W_H ... relu(W_1 x)), with W_1 of shape (m, d) and the others (m, m), entries
 N(0, 2/m), and a ~ N(0, 1)^m.  Source: Gao et al. 2019, Section 3; Wu et al. 2021, Section 4.2.
+
+Everything is float64: the lemma's ball is smaller than float32 can tell apart.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -27,18 +28,12 @@ from reproduce.experiments import paths
 from reproduce.experiments.spec import lemma_digest
 from reproduce.lemma.results import WAYS, Examination, examination, read_examination, to_json
 
+# points from which weights are moved, and how often each is moved anew
+_STARTS, _CLIMBS = 8, 3
 
-@dataclass(frozen=True)
-class Network:
-    """A network without biases.
 
-    Attributes
-    ----------
-    weights : tuple of Tensor
-        W_1 to W_H, float64.
-    output : Tensor
-        a, shape (m,).
-    """
+class Network(NamedTuple):
+    """A network without biases: W_1 to W_H, and a of shape (m,)."""
 
     weights: tuple[Tensor, ...]
     output: Tensor
@@ -49,17 +44,10 @@ class Move(NamedTuple):
 
     Moves of rank one are enough for a search: with the activation pattern held, the
     derivative of the gradient's norm with respect to a weight matrix has rank one.
-
-    Attributes
-    ----------
-    left : Tensor
-        Shape (N, rows of the matrix).
-    right : Tensor
-        Shape (N, columns); the Frobenius norm of a move is the product of both norms.
     """
 
-    left: Tensor
-    right: Tensor
+    left: Tensor  # (N, rows of the matrix)
+    right: Tensor  # (N, columns)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return what the move adds to the products of its matrix with rows of `inputs`."""
@@ -71,21 +59,11 @@ class Move(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Input gradients of N points, and what they were made from.
+    """Input gradients of N points, and what they were made from."""
 
-    Attributes
-    ----------
-    gradients : Tensor
-        Shape (N, d).
-    patterns : list of Tensor
-        For each layer which units are active, bool, shape (N, m).
-    backward : list of Tensor
-        For each layer a^T D_H W_H ... W_{h+1} D_h, shape (N, m).
-    """
-
-    gradients: Tensor
-    patterns: list[Tensor]
-    backward: list[Tensor]
+    gradients: Tensor  # (N, d)
+    patterns: list[Tensor]  # for each layer which units are active, bool, (N, m)
+    backward: list[Tensor]  # for each layer a^T D_H W_H ... W_{h+1} D_h, (N, m)
 
     @property
     def norms(self) -> Tensor:
@@ -95,16 +73,13 @@ class Trace(NamedTuple):
 
 
 def draw_network(width: int, depth: int, dimension: int, seed: int) -> Network:
-    """Draw a network at its initialisation; equal arguments give the same one.
-
-    Numbers are drawn in float32, which is three times as fast, and computed with in
-    float64: the lemma's ball is smaller than float32 can tell apart.
-    """
+    """Draw a network at its initialisation; equal arguments give the same one."""
     place = (width, depth, dimension)
     weights = []
     for layer in range(depth):
         columns = dimension if layer == 0 else width
         stream = generator(seed, "lemma/weights", *place, layer)
+        # drawn in float32, which is three times as fast
         entries = torch.randn(width, columns, generator=stream).double()
         weights.append(entries.mul_(math.sqrt(2 / width)))
     stream = generator(seed, "lemma/output", *place)
@@ -112,24 +87,21 @@ def draw_network(width: int, depth: int, dimension: int, seed: int) -> Network:
 
 
 def draw_input(width: int, depth: int, dimension: int, seed: int) -> Tensor:
-    """Draw a point of the unit sphere, shape (dimension,), float64."""
+    """Draw a point of the unit sphere, shape (dimension,)."""
     stream = generator(seed, "lemma/input", width, depth, dimension)
     return normalize(torch.randn(dimension, generator=stream, dtype=torch.float64), dim=0)
+
+
+def _directions(count: int, dimension: int, stream: Generator) -> Tensor:
+    drawn = torch.randn(count, dimension, generator=stream, dtype=torch.float64)
+    return normalize(drawn, dim=1)
 
 
 def input_gradients(network: Network, points: Tensor, moves: list[Move] | None = None) -> Trace:
     """Compute the input gradient at each of N points (N, d), each with weights of its own.
 
-    Formula A.1 of the paper: a^T D_H W_H ... D_1 W_1 with D_h the activation pattern.
-
-    Parameters
-    ----------
-    network : Network
-        The weights that moves start from.
-    points : Tensor
-        float64, shape (N, d).
-    moves : list of Move, optional
-        What is added to each weight matrix, a point a row; nothing unless given.
+    Formula A.1 of the paper: a^T D_H W_H ... D_1 W_1 with D_h the activation pattern, and
+    `moves` added to each weight matrix, a point a row.
     """
     hidden, patterns = points, []
     for layer, weight in enumerate(network.weights):
@@ -147,43 +119,6 @@ def input_gradients(network: Network, points: Tensor, moves: list[Move] | None =
         if moves is not None:
             back = back + moves[layer].backward(active)
     return Trace(back, patterns, rows[::-1])
-
-
-def steepest_moves(
-    network: Network, trace: Trace, moves: list[Move] | None, radius: float
-) -> list[Move]:
-    """Return the moves that raise the gradients' norms most, to first order.
-
-    With the activation patterns held, the norm's derivative with respect to W_h is the
-    outer product of the backward row of layer h and of the normalised gradient sent
-    forward to it; the best move of Frobenius norm `radius` is a multiple of it.
-
-    Parameters
-    ----------
-    network : Network
-        The weights at initialisation.
-    trace : Trace
-        What `input_gradients` returned for `moves`.
-    moves : list of Move or None
-        The moves so far, at which the derivative is taken; they are replaced.
-    radius : float
-        Frobenius norm of each new move.
-    """
-    found = []
-    forward = normalize(trace.gradients, dim=1)
-    for layer, weight in enumerate(network.weights):
-        left = normalize(trace.backward[layer], dim=1) * radius
-        found.append(Move(left, normalize(forward, dim=1)))
-        if layer + 1 < len(network.weights):
-            product = forward @ weight.T
-            if moves is not None:
-                product += moves[layer].forward(forward)
-            forward = product * trace.patterns[layer]
-    return found
-
-
-# points from which weights are moved, and how often each is moved anew
-_STARTS, _CLIMBS = 8, 3
 
 
 class Found(NamedTuple):
@@ -206,19 +141,6 @@ def largest_in_ball(
     Tried are the point, the steps to the sphere along plus and minus the gradient of f,
     and random offsets, half on the sphere and half within; then, in rounds, offsets
     around the best one, each round half as far.
-
-    Parameters
-    ----------
-    network : Network
-        The network.
-    point : Tensor
-        The middle of the ball, shape (d,).
-    radius : float
-        The ball's.
-    candidates, rounds : int
-        Random offsets of the first try and of each round, and rounds.
-    stream : torch.Generator
-        Where random numbers come from.
     """
     gradient = input_gradients(network, point[None]).gradients
     along = radius * normalize(gradient, dim=1)
@@ -229,8 +151,9 @@ def largest_in_ball(
     for halvings in range(1, rounds + 1):
         directions = _directions(candidates, len(point), stream)
         around = best.offset + radius * 0.5**halvings * directions
-        tried = _best(network, point, _into_ball(around, radius))
-        best = max(best, tried, key=lambda found: found.norm)
+        # rows that are longer than the radius are pulled back to that length
+        inside = around * (radius / around.norm(dim=1, keepdim=True)).clamp(max=1)
+        best = max(best, _best(network, point, inside), key=lambda found: found.norm)
     return best
 
 
@@ -240,17 +163,6 @@ def random_offsets(count: int, point: Tensor, radius: float, stream: Generator) 
     shares = torch.rand(count, 1, generator=stream, dtype=torch.float64).pow(1 / dimension)
     shares[::2] = 1
     return radius * shares * _directions(count, dimension, stream)
-
-
-def _directions(count: int, dimension: int, stream: Generator) -> Tensor:
-    drawn = torch.randn(count, dimension, generator=stream, dtype=torch.float64)
-    return normalize(drawn, dim=1)
-
-
-def _into_ball(offsets: Tensor, radius: float) -> Tensor:
-    """Pull rows that are longer than `radius` back to that length."""
-    shrunk: Tensor = offsets * (radius / offsets.norm(dim=1, keepdim=True)).clamp(max=1)
-    return shrunk
 
 
 def _best(network: Network, point: Tensor, offsets: Tensor) -> Found:
@@ -270,39 +182,22 @@ def largest_near(
 ) -> float:
     """Search weights near the initial ones, and points near x, for the largest input gradient.
 
-    Weights are moved at random, and from several points in the direction in which the
-    norm rises most, taken anew a few times because moves change activation patterns.
-
-    Parameters
-    ----------
-    network : Network
-        The network at its initialisation.
-    point : Tensor
-        x, shape (d,).
-    epsilon : float
-        Radius of the ball around x.
-    radius : float
-        Largest Frobenius norm of what is added to each weight matrix: R / sqrt(m).
-    start : Tensor
-        An offset in the ball to begin with beside x and random ones, shape (d,).
-    candidates : int
-        Random moves tried.
-    stream : torch.Generator
-        Where random numbers come from.
+    Points lie within `epsilon` of x: x itself, `start` and random ones.  To each weight matrix
+    at most `radius` (Frobenius norm, R / sqrt(m)) is added: at random, and from several points
+    in the direction in which the norm rises most, taken anew a few times because moves change
+    activation patterns.
     """
     offsets = random_offsets(candidates, point, epsilon, stream)
     points = point + torch.cat([torch.zeros_like(start)[None], start[None], offsets])
     moves = random_moves(network, len(points), radius, stream)
-    largest = float(input_gradients(network, points, moves).norms.max())
+    tried = [input_gradients(network, points, moves)]
     points = points[:_STARTS]
-    trace = input_gradients(network, points)
-    largest = max(largest, float(trace.norms.max()))
     climbed: list[Move] | None = None
     for _ in range(_CLIMBS):
-        climbed = steepest_moves(network, trace, climbed, radius)
-        trace = input_gradients(network, points, climbed)
-        largest = max(largest, float(trace.norms.max()))
-    return largest
+        tried.append(input_gradients(network, points, climbed))
+        climbed = steepest_moves(network, tried[-1], climbed, radius)
+    tried.append(input_gradients(network, points, climbed))
+    return max(float(trace.norms.max()) for trace in tried)
 
 
 def random_moves(network: Network, count: int, radius: float, stream: Generator) -> list[Move]:
@@ -318,37 +213,60 @@ def random_moves(network: Network, count: int, radius: float, stream: Generator)
     return moves
 
 
-class Norms(NamedTuple):
-    """Input-gradient norms of one network: at x, and the largest found (see `QUANTITIES`)."""
+def steepest_moves(
+    network: Network, trace: Trace, moves: list[Move] | None, radius: float
+) -> list[Move]:
+    """Return the moves of norm `radius` that raise the gradients' norms most, to first order.
 
-    at_x: float
-    ball: float
-    near: float
-    wide_ball: float
-    wide_near: float
+    With the activation patterns held, the norm's derivative with respect to W_h is the
+    outer product of the backward row of layer h and of the normalised gradient sent
+    forward to it.  It is taken at `moves`, for which `trace` was computed; they are replaced.
+    """
+    found = []
+    forward = normalize(trace.gradients, dim=1)
+    for layer, weight in enumerate(network.weights):
+        left = normalize(trace.backward[layer], dim=1) * radius
+        found.append(Move(left, normalize(forward, dim=1)))
+        if layer + 1 < len(network.weights):
+            product = forward @ weight.T
+            if moves is not None:
+                product += moves[layer].forward(forward)
+            forward = product * trace.patterns[layer]
+    return found
+
+
+def norms(lemma: Lemma, width: int, depth: int, dimension: int, seed: int) -> dict[str, float]:
+    """Draw a network and a point, and search: the norms of `QUANTITIES`.
+
+    In the lemma's ball all of the condition's allowance goes to epsilon.  Near
+    initialisation it may be shared; tried are that and halves for epsilon and R / sqrt(m).
+    """
+    network = draw_network(width, depth, dimension, seed)
+    point = draw_input(width, depth, dimension, seed)
+    stream = generator(seed, "lemma/search", width, depth, dimension)
+    count, allowance = lemma.candidates, lemma.allowance(width, depth)
+    ball = largest_in_ball(network, point, allowance, count, lemma.rounds, stream)
+    half = allowance / 2
+    near = largest_near(network, point, half, half, ball.offset / 2, count, stream)
+    wide = largest_in_ball(network, point, lemma.wide_epsilon, count, lemma.rounds, stream)
+    radii = lemma.wide_epsilon, lemma.wide_radius
+    return {
+        "at_x": float(input_gradients(network, point[None]).norms[0]),
+        "ball": ball.norm,
+        "near": max(ball.norm, near),
+        "wide_ball": wide.norm,
+        "wide_near": largest_near(network, point, *radii, wide.offset, count, stream),
+    }
 
 
 def examine(config: Config, say: Callable[[str], None] = print) -> Examination:
-    """Examine the lemma with the configured networks, unless that was done already.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration; `lemma` says what is drawn, `machine.threads` with how many threads.
-    say : callable
-        Told in a line whether results stand already.
-
-    Raises
-    ------
-    HarnessError
-        If a network is too narrow for a gradient, or another process is at it.
-    """
+    """Examine the lemma with the configured networks, unless that was done already."""
     path = paths.lemma_file(config)
     with exclusive(path.with_name(f".{path.name}.lock"), "lemma.json"):
         try:
             found = read_examination(config)
         except HarnessError as error:
-            say(f"{error}: made again")
+            say(f"{error}: computing it again")
             found = None
         if found is not None:
             say(f"Nothing to compute: {path} is of these settings.")
@@ -363,10 +281,22 @@ def _compute(lemma: Lemma) -> Examination:
     """Draw and search every network; the slow part."""
     began = time.monotonic()
     networks = list(product(lemma.seeds, WAYS, lemma.depths, lemma.widths))
-    rows = []
+    rows: list[dict[str, Any]] = []
     with ProgressBar("lemma", len(networks), "networks") as bar:
         for seed, way, depth, width in networks:
-            rows.append(_row(lemma, way, width, depth, seed))
+            dimension = lemma.dimension if way == "fixed" else width
+            rows.append(
+                {
+                    "way": way,
+                    "m": width,
+                    "H": depth,
+                    "d": dimension,
+                    "seed": seed,
+                    "allowance": lemma.allowance(width, depth),
+                    "fitted": lemma.is_wide_enough(width, depth),
+                    **norms(lemma, width, depth, dimension, seed),
+                }
+            )
             bar.advance()
     about = {
         "seconds": round(time.monotonic() - began, 2),
@@ -374,37 +304,3 @@ def _compute(lemma: Lemma) -> Examination:
         **provenance(),
     }
     return examination(pd.DataFrame(rows), about)
-
-
-def _row(lemma: Lemma, way: str, width: int, depth: int, seed: int) -> dict[str, Any]:
-    dimension = lemma.dimension if way == "fixed" else width
-    return {
-        "way": way,
-        "m": width,
-        "H": depth,
-        "d": dimension,
-        "seed": seed,
-        "allowance": lemma.allowance(width, depth),
-        "fitted": lemma.is_wide_enough(width, depth),
-        **norms(lemma, width, depth, dimension, seed)._asdict(),
-    }
-
-
-def norms(lemma: Lemma, width: int, depth: int, dimension: int, seed: int) -> Norms:
-    """Draw a network and a point, and search.
-
-    In the lemma's ball all of the condition's allowance goes to epsilon.  Near
-    initialisation it may be shared; tried are that and halves for epsilon and R / sqrt(m).
-    """
-    network = draw_network(width, depth, dimension, seed)
-    point = draw_input(width, depth, dimension, seed)
-    stream = generator(seed, "lemma/search", width, depth, dimension)
-    count, allowance = lemma.candidates, lemma.allowance(width, depth)
-    ball = largest_in_ball(network, point, allowance, count, lemma.rounds, stream)
-    half = allowance / 2
-    near = largest_near(network, point, half, half, ball.offset / 2, count, stream)
-    wide = largest_in_ball(network, point, lemma.wide_epsilon, count, lemma.rounds, stream)
-    radii = lemma.wide_epsilon, lemma.wide_radius
-    wide_near = largest_near(network, point, *radii, wide.offset, count, stream)
-    at_x = float(input_gradients(network, point[None]).norms[0])
-    return Norms(at_x, ball.norm, max(ball.norm, near), wide.norm, wide_near)

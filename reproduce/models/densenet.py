@@ -43,7 +43,7 @@ class DenseNetBC(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """A 1 x 1 and a 3 x 3 convolution whose output is put beside the input."""
+    """A 1 x 1 and a 3 x 3 convolution whose output is concatenated to the input."""
 
     def __init__(self, inputs: int, growth_rate: int) -> None:
         super().__init__()

@@ -1,27 +1,26 @@
-"""Networks: built by name, with weights from files, or made by the user's own module."""
+"""Networks: built by name, with weights from a file, or by code of the user."""
 
 import copy
 import hashlib
 import importlib
-import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from reproduce.core.errors import HarnessError, named
-from reproduce.core.files import sha256_of_file, write_atomically
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import sha256_of_file
 from reproduce.core.rng import seeded
-from reproduce.core.tensors import SAVE_WEIGHTS, expect_file, read_tensors
+from reproduce.core.tensors import expect_file
 from reproduce.models.densenet import DenseNetBC
 from reproduce.models.resnet50 import ResNet50
+from reproduce.models.weights import load_weights
 from reproduce.models.wide_resnet import WideResNet
 from reproduce.registry import DatasetFacts, dataset_facts, parse_architecture
 from reproduce.zoo.checkpoints import ZooCheckpoint
@@ -81,155 +80,6 @@ def _initialise(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-# what wrappers put into names: torch.compile; DataParallel and averaged weights; Lightning and
-# other classes around a network; FSDP
-_WRAPPERS = {"_orig_mod", "module", "model", "_model", "net", "network", "backbone"} | {
-    f"_{name}_module" for name in ("forward", "fsdp_wrapped", "checkpoint_wrapped")
-}
-# no weights: what the official WideResNet class builds and never calls, the count of averages
-_UNUSED = ("sub_block1.", "n_averaged")
-# where files that hold other weights too (averaged, a teacher's) keep the network's own
-_PLAIN = ("state_dict", "model_state_dict", "model", "net")
-# how far within mappings a state dict is looked for
-_DEEPEST = 3
-_LAYERS = (
-    "if that normalises the images or changes them otherwise, attack the whole with "
-    f"--model package.module:attribute, else {SAVE_WEIGHTS}"
-)
-
-
-def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write a state dict as safetensors, atomically, and say in its header what it is.
-
-    Equal weights give equal bytes: the header holds one entry, because safetensors
-    writes several in any order.
-    """
-    plain = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    header = {"reproduce": json.dumps(about, sort_keys=True)}
-    write_atomically(path, lambda part: save_file(plain, part, header))
-
-
-def read_weights(path: Path) -> Any:
-    """Read what a file holds, ours (.safetensors) or a published one (.pt, .pth).
-
-    Which it is, its content says.  A file that would run code is refused; objects beside
-    the tensors are passed over.
-    """
-    expect_file(path)
-    with path.open("rb") as handle:
-        begin = handle.read(9)
-    if begin[8:] != b"{":  # the header's length comes first
-        return read_tensors(path, stand_ins=True)
-    try:
-        return dict(load_file(path))
-    except Exception as error:  # of a damaged header there are many
-        raise HarnessError(f"checkpoint {path} is cut short or damaged: {named(error)}") from error
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint into a network, every tensor of it.
-
-    A published file may hold the state dict within others, under names that wrappers
-    of a network give (``module.``, ``_orig_mod.``, ``model.`` ...), and with the unused
-    block of the official WideResNet, which is dropped.
-
-    Raises
-    ------
-    HarnessError
-        If the file cannot be read, holds weights that belong to another architecture or
-        stand beside layers of their own, or several that fit.
-    """
-    expected = model.state_dict()
-    content = read_weights(path)
-    found = dict(_state_dicts(content))
-    if not found:
-        inside = content if isinstance(content, Mapping) else {"": content}
-        kinds = [f"{key} {type(value).__name__}".strip() for key, value in inside.items()]
-        raise HarnessError(
-            f"checkpoint {path} holds no state dict of tensors alone but "
-            f"{', '.join(kinds[:5]) or 'nothing'}; {SAVE_WEIGHTS}"
-        )
-    fitting, problems = {}, {}
-    for place, state in found.items():
-        renamed = _under_names_of(expected, state)
-        problem = _mismatch(expected, renamed)
-        if problem is None:
-            fitting[place] = renamed
-        else:
-            problems[place] = problem
-    if not fitting:
-        largest = max(problems, key=lambda place: len(found[place]))
-        raise HarnessError(f"checkpoint {path} {problems[largest]}")
-    own = [place for place in fitting if place.rpartition(".")[2] in _PLAIN]
-    chosen = own if len(own) == 1 else list(fitting)
-    if len(chosen) > 1:
-        raise HarnessError(
-            f"checkpoint {path} holds several networks' weights, {', '.join(map(repr, chosen))}; "
-            f"save those to be attacked alone"
-        )
-    try:
-        model.load_state_dict(fitting[chosen[0]])
-    except RuntimeError as error:  # quantised, sparse or without values
-        raise HarnessError(f"checkpoint {path} cannot be loaded: {error}") from error
-
-
-def _state_dicts(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Give every mapping of tensors alone within a file, with the keys that lead to it."""
-    waiting: list[tuple[tuple[object, ...], Any]] = [((), content)]
-    seen = set()  # a file may hold one mapping in many places, or in itself
-    for keys, value in waiting:
-        if not isinstance(value, Mapping) or id(value) in seen:
-            continue
-        seen.add(id(value))
-        if value and all(isinstance(one, Tensor) for one in value.values()):
-            yield ".".join(map(str, keys)), {str(key): one for key, one in value.items()}
-        elif len(keys) < _DEEPEST:
-            waiting += [((*keys, key), one) for key, one in value.items()]
-
-
-def _bare(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-
-
-def _under_names_of(
-    expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Give tensors the network's names, without what wrappers put into theirs.
-
-    Where two would have one name, all keep their own.
-    """
-    names = {_bare(key): key for key in expected}
-    used = {key: value for key, value in state.items() if not _bare(key).startswith(_UNUSED)}
-    renamed = {
-        key if key in expected else names.get(_bare(key), key): value for key, value in used.items()
-    }
-    # published files of old PyTorch versions lack the counters, which nothing reads
-    counters = {key: value for key, value in expected.items() if key.endswith("_batches_tracked")}
-    return {**counters, **(renamed if len(renamed) == len(used) else used)}
-
-
-def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """Name the first tensor that is missing, too many or of another kind; None if all fit."""
-    missing = next((key for key in expected if key not in found), None)
-    if missing is not None:
-        inner = next((key for key in found if key.endswith(f".{missing}")), None)
-        if inner is None:
-            return f"is of another architecture: it has no {missing}"
-        return f"has {inner} where {missing} is expected, in a layer around it: {_LAYERS}"
-    extra = next((key for key in found if key not in expected), None)
-    if extra is not None:
-        if extra.partition(".")[0] in {key.partition(".")[0] for key in expected}:
-            return f"is of another architecture: it has {extra}, which the network lacks"
-        return f"has {extra} beside the network's tensors: {_LAYERS}"
-    for key, value in expected.items():
-        if value.shape != found[key].shape:
-            shapes = f"{list(found[key].shape)}, expected {list(value.shape)}"
-            return f"is of another architecture: {key} has shape {shapes}"
-        if value.is_floating_point() != found[key].is_floating_point():
-            return f"cannot be loaded: {key} is {found[key].dtype}, expected real numbers"
-    return None
-
-
 @dataclass(frozen=True)
 class ModelSource:
     """How to get a network that classifies a data set.
@@ -281,10 +131,10 @@ class ModelSource:
         if self.zoo is not None:
             return self.zoo.load()
         if self.module is not None:
-            # what an evaluation does to it stays here
-            return copy.deepcopy(self.module)
+            # attacks move it to a device and may change its precision
+            return _checked(self.name, copy.deepcopy(self.module))
         if self.import_path is not None:
-            return _import_model(self.import_path)
+            return _checked(self.import_path, _import_model(self.import_path))
         if self.architecture is None or self.weights is None:
             raise HarnessError("a checkpoint file needs its architecture, such as wrn-34-10")
         model = build_model(self.architecture, facts or dataset_facts(self.dataset))
@@ -295,19 +145,19 @@ class ModelSource:
         """Return a SHA-256 that tells this network from others.
 
         Of a checkpoint it is the file's, of one of the zoo also of its id.  Of Python
-        code it covers the weights, the file of the module named and those of the
-        classes the network is made of; functions that those import from elsewhere it
-        does not see.
+        code, or of a network itself, it covers the weights, the layers, and the files of
+        the module named and of the layers' classes, but not what those import.
         """
         if self.zoo is not None:
             return self.zoo.fingerprint()
         if self.weights is not None:
             expect_file(self.weights)
             return sha256_of_file(self.weights)
-        state = hashlib.sha256(str(self.import_path).encode())
         model = self.load()
-        modules = {str(self.import_path).partition(":")[0]}
-        modules |= {type(part).__module__ for part in model.modules()}
+        state = hashlib.sha256((self.import_path or repr(model)).encode())
+        modules = {type(part).__module__ for part in model.modules()}
+        if self.import_path is not None:
+            modules.add(self.import_path.partition(":")[0])
         for name in sorted(modules):
             file = getattr(sys.modules.get(name), "__file__", None)
             if file is not None and Path(file).is_file():
@@ -323,7 +173,7 @@ def _import_model(path: str) -> nn.Module:
     name, _, attribute = path.partition(":")
     if not (name and attribute):
         raise HarnessError(f"model {path!r}: expected package.module:attribute")
-    # as `python -m` does: code beside the user is found
+    # as `python -m` does: modules in the working folder are found
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -335,12 +185,17 @@ def _import_model(path: str) -> nn.Module:
         model = _of_the_user(path, "cannot be called without arguments", model)
     if not isinstance(model, nn.Module):
         raise HarnessError(f"model {path!r} gives a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _checked(name: str, model: nn.Module) -> nn.Module:
+    """Refuse a network whose state is not all tensors with values."""
     for key, value in model.state_dict().items():
         if not isinstance(value, Tensor):
             kind = type(value).__name__
-            raise HarnessError(f"model {path!r}: its {key} is a {kind}, not a tensor")
+            raise HarnessError(f"model {name!r}: its {key} is a {kind}, not a tensor")
         if is_lazy(value) or value.is_meta:
-            raise HarnessError(f"model {path!r}: its {key} has no values yet")
+            raise HarnessError(f"model {name!r}: its {key} has no values yet")
     return model
 
 

@@ -11,7 +11,7 @@ _STD = (0.229, 0.224, 0.225)
 
 
 class ResNet50(nn.Module):
-    """torchvision's ResNet-50 behind the usual normalisation, so that pixels lie in [0, 1].
+    """torchvision's ResNet-50 behind the usual normalisation: it takes pixels in [0, 1].
 
     Parameters have torchvision's names, and published state dicts load.  Initial
     weights are torchvision's too; they come from PyTorch's global generator.

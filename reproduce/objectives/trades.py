@@ -16,7 +16,7 @@ class RepeatedBatch:
     """Remembers how a forward pass moved the BatchNorm statistics, to move them so again.
 
     With momentum m a batch of statistics b moves r to (1 - m) r + m b.  If it once moved
-    r to s, it moves whatever stands there later, t, to s + (1 - m) (t - r): no second
+    r to s, it moves a later value t to s + (1 - m) (t - r): no second
     forward pass is needed.
 
     Use it as a context around the forward pass, then call `again`.

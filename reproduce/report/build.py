@@ -1,60 +1,173 @@
-"""Everything the page says, from whatever results exist."""
+"""The report: everything that the results of a configuration say, on one self-contained page."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from reproduce.claims.statements import judge_claims
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
+from reproduce.core.files import write_text
+from reproduce.examples.files import Example, read_examples
+from reproduce.experiments import paths
 from reproduce.experiments.grids import experiment_names, find_experiment, table_names
-from reproduce.report.checkpoints import checkpoints_view
-from reproduce.report.claims import claim_view
-from reproduce.report.costs import costs_view
-from reproduce.report.figures import figure_views
-from reproduce.report.lemma import lemma_view
-from reproduce.report.pictures import gallery_view
-from reproduce.report.provenance import provenance_view
-from reproduce.report.summaries import read_summaries
-from reproduce.report.summary import summary_view
-from reproduce.report.tables import collect_table, table_view
-from reproduce.report.view import Report
-from reproduce.results.plan import PAPER_SPEEDS, Speeds, load_speeds, plan
+from reproduce.lemma.results import QUANTITIES, WAYS, Examination, Exponent, read_examination
+from reproduce.report import format as written
+from reproduce.report.format import Cell
+from reproduce.report.pictures import HELD_BY, draw_figures, examples_note, network_title, pictures
+from reproduce.report.provenance import (
+    costs_section,
+    items_of,
+    provenance_section,
+    read_records,
+    read_runs,
+)
+from reproduce.report.summary import summarise, where
+from reproduce.report.tables import checkpoints_section, details, table_section
+from reproduce.results.plan import PAPER_SPEEDS, load_speeds, plan
+from reproduce.tables.diff import VERDICTS
+
+T = TypeVar("T")
 
 
-def build_report(config: Config) -> Report:
-    """Read all results of a configuration and say what the page is to say of them.
+def write_report(config: Config) -> Path:
+    """Write report.html from whatever results exist; equal results give equal pages."""
+    path = paths.report_file(config)
+    write_text(path, render(build_report(config)))
+    return path
 
-    What is missing is said to be missing, what is damaged is named; neither fails.
+
+def build_report(config: Config) -> dict[str, Any]:
+    """Read all results of a configuration and return what the template shows, by section.
+
+    What is missing is said to be missing, and what is damaged is named in the summary.
     """
-    names = experiment_names(config)
+    names, damaged = experiment_names(config), list[str]()
     experiments = [find_experiment(config, name) for name in names]
-    tables = [e for e in experiments if e.name in table_names(config)]
-    collected = [collect_table(config, experiment) for experiment in tables]
-    found = read_summaries(config, experiments)
-    damaged = [problem for one in collected for problem in one.results.problems]
-    damaged += found.problems
-    checkpoints = [checkpoints_view(config, damaged)] if experiments else []
-    figures = figure_views(config, damaged)
-    claims = tuple(claim_view(claim) for claim in judge_claims(config))
-    lemma = lemma_view(config, damaged)
-    gallery = gallery_view(config, damaged)
-    speeds = _speeds(config, damaged)
-    costs = costs_view(config, experiments, found, speeds)
-    plans = plan(config, names, speeds)
-    named = list(dict.fromkeys(damaged))
-    return Report(
-        summary_view(config, plans, collected, figures, claims, gallery, named),
-        (*(table_view(config, one) for one in collected), *checkpoints),
-        figures,
+    tables = [
+        table_section(config, experiment, damaged)
+        for experiment in experiments
+        if experiment.name in table_names(config)
+    ]
+    diffs = {table["name"]: table["diff"] for table in tables}
+    runs = read_runs(config, (cell for one in experiments for cell in one.cells), damaged)
+    records = read_records(config, items_of(experiments), damaged)
+    if experiments:
+        tables.append(checkpoints_section(config, damaged))
+    figures = draw_figures(config, damaged)
+    claims = judge_claims(config)
+    lemma = _readable(lambda: read_examination(config), None, damaged)
+    examples = _readable(lambda: read_examples(config), list[Example](), damaged)
+    speeds = _readable(lambda: load_speeds(config), PAPER_SPEEDS, damaged)
+    summary = summarise(
+        config,
+        plan(config, names, speeds),
+        diffs,
+        {figure["name"]: figure["missing"] for figure in figures},
         claims,
-        lemma,
-        gallery,
-        costs,
-        provenance_view(config, found),
+        bool(examples),
+        list(dict.fromkeys(damaged)),
     )
+    return {
+        "summary": summary,
+        "tables": tables,
+        "figures": figures,
+        "claims": claims,
+        "lemma": None if lemma is None else _exponents(lemma),
+        "examples": examples,
+        "costs": costs_section(config, experiments, runs, records, speeds),
+        "provenance": provenance_section(config, runs, records),
+    }
 
 
-def _speeds(config: Config, damaged: list[str]) -> Speeds:
-    """Return the speeds hours are planned by; a measurement that cannot be read is named."""
+def render(report: dict[str, Any]) -> str:
+    """Write the page: every text escaped, style and script inlined, nothing loaded."""
+    template = _environment().get_template("template.html.jinja")
+    return template.render(report, style=_own("style.css"), script=_own("script.js"))
+
+
+def _readable(read: Callable[[], T], otherwise: T, damaged: list[str]) -> T:
+    """Read something; if it is damaged, name it and return `otherwise`."""
     try:
-        return load_speeds(config)
+        return read()
     except HarnessError as error:
         damaged.append(str(error))
-        return PAPER_SPEEDS
+        return otherwise
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reproduce.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        function.__name__: function
+        for function in (
+            written.count,
+            written.effect_basis,
+            written.effect_text,
+            written.fixed,
+            written.forest,
+            written.label,
+            written.shade,
+            written.signed,
+            written.with_std,
+            details,
+            examples_note,
+            network_title,
+            pictures,
+            where,
+        )
+    }
+    environment.globals |= {
+        "CLAIM_VERDICTS": written.CLAIM_VERDICTS,
+        "HELD_BY": HELD_BY,
+        "SYMBOLS": written.SYMBOLS,
+        "VERDICTS": VERDICTS,
+    }
+    return environment
+
+
+def _own(name: str) -> Markup:
+    """Return a file of this package as it is: our own text, not a result's."""
+    text = files("reproduce.report").joinpath(name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704, a file of this package
+
+
+def _exponents(found: Examination) -> dict[str, Any]:
+    """Return the exponents of Lemma 4.2 as a table, a row for each norm and input dimension."""
+
+    def both(exponent: Exponent) -> tuple[Cell, Cell]:
+        interval = f"{exponent.low:.3f} to {exponent.high:.3f}"
+        value = Cell(written.fixed(exponent.value, 3), exponent.value)
+        return value, Cell(written.minus(interval), exponent.low)
+
+    rows = []
+    for way, dimension in WAYS.items():
+        for name, quantity in QUANTITIES.items():
+            fit = found.fits[way, name]
+            title = quantity.title if quantity.covered else f"{quantity.title} *"
+            verdicts = map(Cell, (fit.bound, fit.width.tightness, fit.depth.tightness))
+            exponents = *both(fit.width), *both(fit.depth)
+            rows.append((Cell(title), Cell(dimension), *exponents, *verdicts))
+    interval = "95 % interval"
+    return {
+        "name": "lemma-exponents",
+        "caption": "Growth of the input gradient with width m and depth H; the lemma's bound is "
+        "0.5 each",
+        "heads": (
+            *("Largest norm", "Input dimension"),
+            *("Exponent in m", interval, "Exponent in H", interval),
+            *("Bound", "In m", "In H"),
+        ),
+        "rows": rows,
+    }

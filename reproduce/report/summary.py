@@ -1,31 +1,25 @@
-"""The first screen: what was reproduced, and how far it agrees."""
+"""The first screen: what was reproduced, and how far it agrees with the paper."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from reproduce.claims.evidence import Claim
 from reproduce.claims.statements import context
+from reproduce.config.grids import Grid, TuningTable
 from reproduce.config.schema import Config
-from reproduce.experiments.grids import example_evaluations
+from reproduce.experiments.grids import example_evaluations, war_cells
 from reproduce.registry import METHODS, dataset_facts, parse_architecture
-from reproduce.report.exhibits import Claim, Figure, Gallery
-from reproduce.report.numbers import each_once
-from reproduce.report.tables import Collected
-from reproduce.report.verdicts import CLAIMS, shade, shares_of_claims, shares_of_numbers
-from reproduce.report.view import Gap, Summary, Tile
-from reproduce.report.words import count, label, signed, with_std
+from reproduce.report.format import CLAIM_VERDICTS, NUMBER_VERDICTS, count, label
 from reproduce.results.plan import Plan
 from reproduce.results.protocol import table_deviations
-from reproduce.tables.diff import JUDGED
+from reproduce.tables.diff import DIFF_COLUMNS, JUDGED
 
-# of a configuration without experiments
-_NOTHING = Plan("all", 0, 0, 0, 0, 0.0, 0.0, 0)
 # damaged files that are named; more fill a page and help nobody
-_MOST = 40
-# rows of the largest differences
-_GAPS = 8
+_MOST_DAMAGED = 40
+_LARGEST = 8
 _METRICS = {
     "robust_accuracy": "robust accuracy",
     "natural_accuracy": "natural accuracy",
@@ -34,65 +28,81 @@ _METRICS = {
 }
 
 
-def summary_view(
+def summarise(
     config: Config,
     plans: Sequence[Plan],
-    collected: Sequence[Collected],
-    figures: Sequence[Figure],
+    diffs: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Sequence[str]],
     claims: Sequence[Claim],
-    gallery: Gallery | None,
+    has_examples: bool,
     damaged: Sequence[str],
-) -> Summary:
+) -> dict[str, Any]:
     """Count what is there and what agrees.
 
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    plans : sequence of Plan
-        Its experiments; where there are several, the last is all of them.
-    collected : sequence of Collected
-        Its tables.
-    figures, claims, gallery : sequence of Figure, sequence of Claim, Gallery or None
-        As the page shows them.
-    damaged : sequence of str
-        Files that could not be used.
+    `plans` ends with the sum of all experiments if there are several; `diffs` and `figures` have
+    by name the comparison of each table and what each figure lacks.
     """
-    numbers = each_once(config, collected)
+    numbers = each_number_once(config, diffs)
     verdicts = numbers["verdict"].tolist()
     judged = numbers[numbers["verdict"].isin(JUDGED)]
-    changed = _deviations(config, collected)
-    all_of_it = plans[-1] if plans else _NOTHING
-    return Summary(
-        config.preset,
-        _headline(verdicts, changed, all_of_it),
-        tuple(_tiles(all_of_it, judged, claims)),
-        shares_of_numbers(verdicts),
-        shares_of_claims([claim.verdict for claim in claims]),
-        _beside(verdicts),
-        tuple(changed),
-        tuple(_missing(config, plans, figures, claims, gallery)),
-        tuple(_shortened(damaged)),
-        tuple(_gap(row) for row in _largest(judged).to_dict("records")),
-    )
+    changed: list[str] = context(config)["deviations"]
+    changed = changed + [line for name in diffs for line in table_deviations(config, name)]
+    done = plans[-1] if plans else Plan("all", 0, 0, 0, 0, 0.0, 0.0, 0)
+    farthest = judged["difference"].abs().sort_values(ascending=False, kind="stable").index
+    more = len(damaged) - _MOST_DAMAGED
+    return {
+        "preset": config.preset,
+        "headline": _headline(verdicts, changed, done),
+        "tiles": _tiles(done, judged, claims),
+        "numbers": _shares(NUMBER_VERDICTS, verdicts),
+        "claims": _shares(CLAIM_VERDICTS, [claim.verdict for claim in claims]),
+        "not_judged": _not_judged(verdicts),
+        "deviations": changed,
+        "missing": _missing(config, plans, figures, claims, has_examples),
+        "damaged": [*damaged[:_MOST_DAMAGED], *([f"and {more} more"] if more > 0 else [])],
+        "gaps": judged.loc[farthest[:_LARGEST]].to_dict("records"),
+    }
 
 
-def _tiles(done: Plan, judged: pd.DataFrame, claims: Sequence[Claim]) -> list[Tile]:
+def where(row: Mapping[str, Any]) -> str:
+    """Say which number a row of a comparison is of."""
+    known, shape = METHODS.get(row["method"]), parse_architecture(row["architecture"])
+    parts = [
+        dataset_facts(row["dataset"]).title,
+        f"{shape.title} width {shape.width:g}",
+        row["method"] if known is None else known.title,
+        "" if math.isnan(row["lambda"]) else f"λ = {row['lambda']:g}",
+        row["attack"],
+        _METRICS.get(row["metric"], row["metric"]),
+    ]
+    return f"{label(row['table'])}: {', '.join(filter(None, parts))}"
+
+
+def _shares(known: Mapping[str, tuple[str, str, str]], verdicts: list[str]) -> list[dict[str, Any]]:
+    """Count verdicts; those that do not occur are left out."""
+    return [
+        {"name": name, "count": verdicts.count(name), "kind": kind, "meaning": meaning}
+        for name, (kind, _, meaning) in known.items()
+        if name in verdicts
+    ]
+
+
+def _tiles(done: Plan, judged: pd.DataFrame, claims: Sequence[Claim]) -> list[tuple[str, str]]:
     """Say what was done of what was planned, and how far what was judged agrees."""
     tiles = [
-        Tile(f"{done.trained} of {done.cells}", "networks trained"),
-        Tile(f"{done.evaluated} of {done.evaluations}", "evaluations done"),
+        (f"{done.trained} of {done.cells}", "networks trained"),
+        (f"{done.evaluated} of {done.evaluations}", "evaluations done"),
     ]
     if len(judged):
-        distance = judged["difference"].abs().mean()
-        numbers = count(len(judged), "number")
-        tiles.append(Tile(f"{distance:.2f}", f"points apart on average, over {numbers}"))
+        distance, numbers = judged["difference"].abs().mean(), count(len(judged), "number")
+        tiles.append((f"{distance:.2f}", f"points apart on average, over {numbers}"))
     if claims:
-        held, failed, undecided = (
-            sum(claim.verdict == verdict for claim in claims) for verdict in CLAIMS
+        verdicts = [claim.verdict for claim in claims]
+        text = (
+            f"claims hold here, {verdicts.count('fails')} fail, "
+            f"{verdicts.count('too little data')} have too little data"
         )
-        said = f"claims hold here, {failed} fail, {undecided} have too little data"
-        tiles.append(Tile(f"{held} of {len(claims)}", said))
+        tiles.append((f"{verdicts.count('holds')} of {len(claims)}", text))
     return tiles
 
 
@@ -116,86 +126,83 @@ def _headline(verdicts: list[str], changed: list[str], done: Plan) -> str:
     return "None of the numbers that are there can be held against the paper's."
 
 
-def _beside(verdicts: list[str]) -> str:
+def _not_judged(verdicts: list[str]) -> str:
     """Say how many numbers the bar leaves out."""
     own, shown = verdicts.count("no paper value"), verdicts.count("not judged")
-    words = [
-        f"{count(own, 'number')} here have no counterpart in the paper" * bool(own),
-        f"{shown} (lambdas, hours, two readings) stand beside the paper's without a verdict"
-        * bool(shown),
-    ]
-    return "; ".join(filter(None, words)) + "." * any(words)
-
-
-def _deviations(config: Config, collected: Sequence[Collected]) -> list[str]:
-    """List what is not the paper's: of settings that anything reads, and of what tables show."""
-    found: list[str] = context(config)["deviations"]
-    names = [one.experiment.name for one in collected]
-    return found + [line for name in names for line in table_deviations(config, name)]
+    parts = [f"{count(own, 'number')} here have no counterpart in the paper"] if own else []
+    if shown:
+        what = "(lambdas, hours, two readings) stand beside the paper's without a verdict"
+        parts.append(f"{shown} {what}")
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def _missing(
     config: Config,
     plans: Sequence[Plan],
-    figures: Sequence[Figure],
+    figures: Mapping[str, Sequence[str]],
     claims: Sequence[Claim],
-    gallery: Gallery | None,
+    has_examples: bool,
 ) -> list[str]:
-    """List what is not there yet; runs that several parts need stand with each."""
-    lines = []
-    parts = plans[:-1] if len(plans) > 1 else plans
-    for plan in parts:
+    """List what is not there yet; what several parts need is listed with each."""
+    lines: dict[str, str] = {}
+    for plan in plans[:-1] if len(plans) > 1 else plans:
         networks, attacks = plan.cells - plan.trained, plan.evaluations - plan.evaluated
-        words = [
-            f"{networks} of {count(plan.cells, 'network')} not trained" * bool(networks),
-            f"{attacks} of {count(plan.evaluations, 'evaluation')} not done" * bool(attacks),
-        ]
-        if any(words):
-            lines.append(f"{label(plan.name)}: {', '.join(filter(None, words))}")
-    listed = {line.partition(":")[0] for line in lines}
-    lines += [
-        f"{label(figure.name)}: {figure.missing[0]}"
-        for figure in figures
-        if figure.missing and label(figure.name) not in listed
-    ]
-    if gallery is None and example_evaluations(config) is not None:
-        lines.append("Adversarial examples: not made")
+        parts = [f"{networks} of {count(plan.cells, 'network')} not trained"] if networks else []
+        if attacks:
+            parts.append(f"{attacks} of {count(plan.evaluations, 'evaluation')} not done")
+        if parts:
+            lines[plan.name] = ", ".join(parts)
+    lines |= {name: lack[0] for name, lack in figures.items() if lack and name not in lines}
+    listed = [f"{label(name)}: {text}" for name, text in lines.items()]
+    if not has_examples and example_evaluations(config) is not None:
+        listed.append("Adversarial examples: not made")
     undecided = sum(claim.verdict == "too little data" for claim in claims)
     if undecided:
-        lines.append(f"{undecided} of {count(len(claims), 'claim')}: too little data to judge")
-    return lines
+        listed.append(f"{undecided} of {count(len(claims), 'claim')}: too little data to judge")
+    return listed
 
 
-def _shortened(lines: Sequence[str]) -> list[str]:
-    """Return the first lines of a long list, and how many more there are."""
-    more = len(lines) - _MOST
-    return [*lines[:_MOST], f"and {more} more"] if more > 0 else list(lines)
+def each_number_once(config: Config, diffs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all tables' comparisons, each number of the paper where it comes first.
+
+    A strategy of tuning in Table 3 ends with a lambda, and its networks are those that Table 1
+    has at this lambda: where the paper prints the same number of both, it is one and counts
+    once.  Numbers of other tables are over other seeds or of other checkpoints.
+    """
+    rows: dict[Hashable, dict[Any, Any]] = {}
+    for name, diff in diffs.items():
+        grid = getattr(config.experiments, name)
+        # two readings of a number are one
+        once = diff.drop_duplicates(DIFF_COLUMNS[: DIFF_COLUMNS.index("paper")])
+        for row in once.assign(table=name).to_dict("records"):
+            rows.setdefault(_number(grid, row, diff), row)
+    return pd.DataFrame([*rows.values()], columns=["table", *DIFF_COLUMNS])
 
 
-def _largest(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers that lie farthest from the paper's, the farthest first."""
-    distances = judged["difference"].abs().tolist()
-    order = sorted(range(len(distances)), key=lambda place: -distances[place])
-    return judged.iloc[order[:_GAPS]]
+def _number(grid: Any, row: Mapping[Hashable, Any], diff: pd.DataFrame) -> Hashable:
+    """Name the number of the paper that a row is of."""
+    seeds, method, lam = row["table"], row["method"], row["lambda"]
+    if isinstance(grid, Grid):
+        seeds = "training seeds"
+    elif isinstance(grid, TuningTable) and row["metric"] == "robust_accuracy":
+        seeds, (method, lam) = "training seeds", _trained(grid, row, diff)
+    # NaN, of no lambda or no number, is not even equal to itself
+    lam, paper = (None if math.isnan(value) else value for value in (lam, row["paper"]))
+    where = row["dataset"], row["architecture"], row["attack"], row["metric"]
+    return (seeds, method, lam, paper, *where)
 
 
-def _gap(row: Mapping[Any, Any]) -> Gap:
-    known = METHODS.get(row["method"])
-    shape = parse_architecture(row["architecture"])
-    words = [
-        dataset_facts(row["dataset"]).title,
-        f"{shape.title} width {shape.width:g}",
-        row["method"] if known is None else known.title,
-        "" if math.isnan(row["lambda"]) else f"λ = {row['lambda']:g}",
-        row["attack"],
-        _METRICS.get(row["metric"], row["metric"]),
-    ]
-    return Gap(
-        label(row["table"]),
-        ", ".join(filter(None, words)),
-        with_std(row["paper"], row["paper_std"]),
-        with_std(row["ours"], row["ours_std"]),
-        signed(row["difference"]),
-        shade(row["verdict"], row["difference"]),
-        row["verdict"],
-    )
+def _trained(
+    grid: TuningTable, row: Mapping[Hashable, Any], diff: pd.DataFrame
+) -> tuple[str, float]:
+    """Return method and lambda of the networks that a strategy of tuning ended with."""
+    if row["method"] == "war":
+        return "war", war_cells(grid, row["architecture"])[0].lam
+    if row["method"] == "untuned":
+        return "trades", grid.untuned
+    same = (diff["architecture"] == row["architecture"]) & (diff["method"] == row["method"])
+    ended = diff[same & (diff["metric"] == "lambda")]["ours"].dropna()
+    if not len(ended):
+        # before the search has ended it is nobody else's number
+        return row["method"], math.nan
+    return "trades", min(grid.lambdas, key=lambda lam: abs(lam - float(ended.iloc[0])))

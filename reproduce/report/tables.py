@@ -1,8 +1,8 @@
-"""Every table of the configuration, with the paper's numbers beside ours."""
+"""The page's tables: a layout, the paper's numbers for its entries, notes and links."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,191 +12,127 @@ import pandas as pd
 from reproduce.config.schema import Config
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Experiment
-from reproduce.report.beside import Comparison, is_papers, place_of, seeds_behind
-from reproduce.report.exhibits import Link
-from reproduce.report.verdicts import SYMBOLS, shade
-from reproduce.report.view import Note, Number, Row, Section, Table
-from reproduce.report.words import count, label, minus, signed
-from reproduce.results.frames import Results, collect
-from reproduce.tables.diff import VERDICTS, build_diff
-from reproduce.tables.layouts import Entry, Layout, lay_out
-from reproduce.tables.write import table_notes
+from reproduce.report.format import count, label, with_std
+from reproduce.results.frames import collect
+from reproduce.tables.checkpoints import read_choices
+from reproduce.tables.diff import build_diff
+from reproduce.tables.layout import DiffKey, Entry, Layout
+from reproduce.tables.layouts import checkpoints_layout, lay_out
+from reproduce.tables.notes import checkpoints_notes, table_notes
 
-_MISSING = "–"
-# characters of a remark that is folded, and of the words that it is folded under
+# characters from which a note is folded, and of the words it may be folded under
 _LONG, _HEAD = 320, 60
 
 
-@dataclass(frozen=True)
-class Collected:
-    """One experiment: its records, arranged and compared."""
+def table_section(config: Config, experiment: Experiment, damaged: list[str]) -> dict[str, Any]:
+    """Read a table's records, lay them out and compare them with the paper's numbers.
 
-    experiment: Experiment
-    results: Results
-    layout: Layout
-    diff: pd.DataFrame
-
-
-def collect_table(config: Config, experiment: Experiment) -> Collected:
-    """Read the records of a table, arrange them, and compare them with the paper's numbers."""
+    `damaged` takes the records that could not be used.
+    """
     results = collect(config, experiment)
+    damaged += results.problems
     layout = lay_out(config, experiment, results)
-    return Collected(experiment, results, layout, build_diff(config, experiment, results))
+    diff = build_diff(config, experiment, results)
+    # the summary names the problems; here they are counted
+    notes = table_notes(config, experiment, replace(results, problems=()), layout)
+    notes += _unusable(len(results.problems), "record")
+    section = _section(config, experiment.name, experiment.title, layout, notes)
+    link = _link(config, "comparison as csv", paths.diff_file(config, experiment.name))
+    return section | {
+        "diff": diff,
+        "compared": compared(diff),
+        "has_paper": bool(diff["paper"].notna().any()),
+        "links": [*section["links"], link],
+    }
 
 
-def table_view(config: Config, collected: Collected) -> Table:
-    """Write a table out: heads, rows, the paper's numbers beside ours, notes and links."""
-    experiment, layout = collected.experiment, collected.layout
-    grid = getattr(config.experiments, experiment.name)
-    comparison = Comparison(collected.diff)
-
-    def number(row: int, column: int) -> Number:
-        place = place_of(grid, layout.rows[row], layout.columns[column])
-        lam = layout.entries[row][0].sample.mean
-        seeds = seeds_behind(grid, place, lam, collected.results)
-        return number_of(layout, row, column, seeds, comparison.of(place) or {})
-
-    shown = [place for place, column in enumerate(layout.columns) if not is_papers(column)]
-    table = arrange(config, experiment.name, experiment.title, layout, shown, number)
-    compared = Link("comparison as csv", _beside(config, paths.diff_file(config, experiment.name)))
-    return replace(
-        table,
-        compared=bool(collected.diff["paper"].notna().any()),
-        notes=notes_of(_notes(config, collected)),
-        links=(*table.links, compared),
-    )
+def checkpoints_section(config: Config, damaged: list[str]) -> dict[str, Any]:
+    """Lay out what choosing a checkpoint on the test set is worth; otherwise as `table_section`."""
+    choices = read_choices(config)
+    damaged += choices.problems
+    layout = checkpoints_layout(config, choices)
+    notes = checkpoints_notes(config, replace(choices, problems=()), layout)
+    notes += _unusable(len(choices.problems), "run")
+    title = "What choosing on the test set is worth"
+    section = _section(config, "checkpoints", title, layout, notes)
+    return section | {"compared": {}, "has_paper": False}
 
 
-def arrange(
-    config: Config,
-    name: str,
-    title: str,
-    layout: Layout,
-    shown: Sequence[int],
-    number: Callable[[int, int], Number],
-) -> Table:
-    """Arrange a table as its layout says.
+def compared(diff: pd.DataFrame) -> dict[DiffKey, dict[str, Any]]:
+    """Return the rows of a comparison by the key of their entries; `printed` is the paper's number.
 
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    name, title : str
-        The table's name, and its heading without it.
-    layout : Layout
-        Rows, columns and entries.
-    shown : sequence of int
-        The columns that are shown.
-    number : callable
-        Writes out the entry at a row and a column.
+    Two readings of a number are one row, with both in `printed` and no difference.
     """
-    rows = [
-        Row(line.labels, tuple(number(place, column) for column in shown))
-        for place, line in enumerate(layout.rows)
-    ]
-    sections = groupby(zip(layout.rows, rows, strict=True), key=lambda pair: pair[0].section)
-    columns = [layout.columns[place] for place in shown]
-    groups = groupby(columns, key=lambda column: column.group)
-    forms = {"table as csv": "csv", "LaTeX": "tex"}
-    return Table(
-        name,
-        f"{label(name)}. {title}",
-        layout.labels,
-        tuple((group, len(list(members))) for group, members in groups),
-        tuple((column.member, column.group) for column in columns),
-        tuple(Section(head, tuple(row for _, row in pairs)) for head, pairs in sections),
-        compared=False,
-        notes=(),
-        links=tuple(
-            Link(word, _beside(config, paths.table_file(config, name, form)))
-            for word, form in forms.items()
-        ),
-    )
+    rows: dict[DiffKey, dict[str, Any]] = {}
+    for row in diff.to_dict("records"):
+        lam = None if math.isnan(row["lambda"]) else row["lambda"]
+        named = row["dataset"], row["architecture"], row["method"]
+        key = (*named, lam, row["attack"], row["metric"])
+        row["printed"] = with_std(row["paper"], row["paper_std"])
+        if key in rows:
+            row["printed"] = f"{rows[key]['printed']} or {row['printed']}"
+            row["difference"] = math.nan
+        rows[key] = {str(name): value for name, value in row.items()}
+    return rows
 
 
-def number_of(
-    layout: Layout,
-    row: int,
-    column: int,
-    seeds: Sequence[tuple[str, float]],
-    beside: Mapping[Any, Any],
-) -> Number:
-    """Write one entry out.
-
-    Parameters
-    ----------
-    layout : Layout
-        The table.
-    row, column : int
-        Where it stands.
-    seeds : sequence of (str, float)
-        The single values behind it, each with its seed in words.
-    beside : mapping
-        Its row of the comparison with the paper; empty for none.
-    """
-    entry = layout.entries[row][column]
-    mean, std, n = entry.sample
-    written = f".{entry.digits}f"
-    verdict, difference = str(beside.get("verdict", "")), beside.get("difference", math.nan)
-    return Number(
-        value=None if math.isnan(mean) else mean,
-        mean=minus(format(mean, written)) if n else _MISSING,
-        std="" if math.isnan(std) else format(std, written),
-        count="" if entry.complete or not n else f"{n}/{entry.planned}",
-        best=layout.best(row, column),
-        paper=str(beside.get("printed", "")),
-        difference=signed(difference),
-        shade=shade(verdict, difference),
-        verdict=verdict,
-        symbol=SYMBOLS.get(verdict, ""),
-        meaning=VERDICTS.get(verdict, ""),
-        details=tuple(_details(entry, beside)) if n else (),
-        seeds=tuple((word, minus(format(value, written))) for word, value in seeds),
-    )
-
-
-def _details(entry: Entry, beside: Mapping[Any, Any]) -> list[tuple[str, str]]:
-    """Say what else is known of a number."""
-    details = []
+def details(entry: Entry, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say what else is known of a number; `row` is its row of the comparison, if there is one."""
+    if not entry.sample.n:
+        return []
+    lines = []
     if not entry.complete:
-        details.append(("results that are there", f"{entry.sample.n} of {entry.planned}"))
+        lines.append(("results that are there", f"{entry.sample.n} of {entry.planned}"))
     if entry.interval is not None:
         low, high = entry.interval
-        details.append(("95 % of what the subset leaves", f"{low:.2f} to {high:.2f}"))
-    if beside.get("images"):
-        details.append(("test images", f"{beside['images']:,}"))
-    if not math.isnan(beside.get("interval", math.nan)):
-        details.append(("95 % interval of the difference", f"± {beside['interval']:.2f}"))
-    if beside.get("note"):
-        details.append(("note", str(beside["note"])))
-    return details
+        lines.append(("95 % of what the subset leaves", f"{low:.2f} to {high:.2f}"))
+    if row.get("images"):
+        lines.append(("test images", f"{row['images']:,}"))
+    if not math.isnan(row.get("interval", math.nan)):
+        lines.append(("95 % interval of the difference", f"± {row['interval']:.2f}"))
+    if row.get("note"):
+        lines.append(("note", str(row["note"])))
+    return lines
 
 
-def _notes(config: Config, collected: Collected) -> list[str]:
-    """Return the notes under a table; what could not be used is counted: the summary names it."""
-    results = collected.results
-    named = replace(results, problems=())
-    notes = table_notes(config, collected.experiment, named, collected.layout)
-    return [*notes, *unusable(len(results.problems), "record")]
+def _section(
+    config: Config, name: str, title: str, layout: Layout, notes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the template needs of any table."""
+    numbered = groupby(range(len(layout.rows)), key=lambda number: layout.rows[number].section)
+    # without the paper's own columns: the entries show its numbers
+    shown = [
+        number
+        for number, column in enumerate(layout.columns)
+        if column.group != "Paper" and column.key != "paper"
+    ]
+    groups = groupby(layout.columns[number].group for number in shown)
+    forms = {"table as csv": "csv", "LaTeX": "tex"}
+    return {
+        "name": name,
+        "title": f"{label(name)}. {title}",
+        "layout": layout,
+        "shown": shown,
+        "groups": [(group, len(list(members))) for group, members in groups],
+        "sections": [(section, list(numbers)) for section, numbers in numbered],
+        "notes": [_folded(note) for note in notes],
+        "links": [
+            _link(config, text, paths.table_file(config, name, form))
+            for text, form in forms.items()
+        ],
+    }
 
 
-def notes_of(lines: Sequence[str]) -> tuple[Note, ...]:
-    """Turn remarks into notes; those of many settings are folded under what they are about."""
-    notes = []
-    for line in lines:
-        head, _, rest = line.partition(": ")
-        notes.append(
-            Note(head, rest) if len(line) > _LONG and len(head) < _HEAD else Note("", line)
-        )
-    return tuple(notes)
+def _link(config: Config, text: str, path: Path) -> tuple[str, str]:
+    return text, path.relative_to(paths.root(config)).as_posix()
 
 
-def unusable(number: int, what: str) -> list[str]:
-    """Say under a table how many files could not be used, if there are any."""
+def _folded(note: str) -> tuple[str, str]:
+    """Split a long note into the words that it is folded under, and the rest."""
+    head, _, rest = note.partition(": ")
+    return (head, rest) if len(note) > _LONG and len(head) < _HEAD else ("", note)
+
+
+def _unusable(number: int, what: str) -> list[str]:
     there = count(number, what)
     return [f"{there} could not be used: the summary says which, and why."] if number else []
-
-
-def _beside(config: Config, path: Path) -> str:
-    """Return where a file lies as seen from the page."""
-    return path.relative_to(paths.root(config)).as_posix()

@@ -1,17 +1,17 @@
-"""What an experiment asks for, what of it exists, and what the rest will cost."""
+"""What experiments ask for, what of it exists, and what the rest will cost."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reproduce.cell import Cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json
-from reproduce.evaluation.records import is_current
 from reproduce.experiments import cost as costs
 from reproduce.experiments import paths
-from reproduce.experiments.grids import Evaluation, PublishedEvaluation, find_experiment
-from reproduce.experiments.runs import problem_with, read_run
+from reproduce.experiments.grids import PublishedEvaluation, find_experiment
+from reproduce.experiments.runs import find_run
 from reproduce.experiments.spec import (
     AttackSpec,
     TrainingSpec,
@@ -21,34 +21,24 @@ from reproduce.experiments.spec import (
 )
 from reproduce.paper.published import published_models
 from reproduce.registry import dataset_facts
-from reproduce.zoo.checkpoints import PublishedAttack
+from reproduce.results.reader import Item, find_record
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds of one forward pass of one image, by data set and architecture.
+    """Seconds of one forward pass of one image, and the hardware they are of."""
 
-    Attributes
-    ----------
-    measured : dict
-        Seconds by "dataset/architecture", from `reproduce plan --measure`.
-    stated : str
-        The hardware the speeds are of, in words.
-    line : costs.Speed
-        What those that were not measured are estimated by.
-    """
-
+    # by "dataset/architecture", from `reproduce plan --measure`
     measured: dict[str, float]
     stated: str
-    line: costs.Speed = costs.PAPER_V100
 
     def seconds(self, dataset: str, architecture: str) -> float:
-        """Return the seconds of a pass, by the line where none was measured."""
+        """Return the seconds of a pass, as on the paper's V100 where none was measured."""
         key = f"{dataset}/{architecture}"
         if key in self.measured:
             return self.measured[key]
-        facts = dataset_facts(dataset)
-        return self.line.seconds(costs.forward_operations(architecture, facts))
+        operations = costs.forward_operations(architecture, dataset_facts(dataset))
+        return costs.PAPER_V100.seconds(operations)
 
 
 PAPER_SPEEDS = Speeds({}, "the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)")
@@ -72,25 +62,14 @@ def load_speeds(config: Config) -> Speeds:
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts and costs of one experiment; hours and bytes of all its parts, done or not.
-
-    Attributes
-    ----------
-    cells, trained : int
-        Training runs, and how many of them are finished.
-    evaluations, evaluated : int
-        Attacked checkpoints, and how many of them have a record.
-    hours, hours_left : float
-        Estimated device hours in all and of what is not done.
-    size : int
-        Bytes of the finished results.
-    """
+    """Counts and costs of one experiment."""
 
     name: str
     cells: int
     trained: int
     evaluations: int
     evaluated: int
+    # device hours in all and of what is not done, and bytes of the finished results
     hours: float
     hours_left: float
     size: int
@@ -102,42 +81,52 @@ def plan(config: Config, names: Sequence[str], speeds: Speeds | None = None) -> 
     Speeds are those of `load_speeds` unless given.
     """
     speeds = load_speeds(config) if speeds is None else speeds
-    experiments = [find_experiment(config, name) for name in names]
-    plans = [
-        _plan(config, e.name, e.cells, [*e.evaluations, *e.published], speeds) for e in experiments
-    ]
-    if len(experiments) > 1:
-        cells = dict.fromkeys(cell for e in experiments for cell in e.cells)
-        items: dict[Evaluation | PublishedEvaluation, None] = {}
-        for e in experiments:
-            items |= dict.fromkeys((*e.evaluations, *e.published))
-        plans.append(_plan(config, "all", list(cells), list(items), speeds))
-    return plans
+    runs: dict[Cell, _Part] = {}
+    items: dict[Item, _Part] = {}
+    plans = []
+    for experiment in (find_experiment(config, name) for name in names):
+        cells = experiment.cells
+        asked: list[Item] = [*experiment.evaluations, *experiment.published]
+        runs |= {cell: _run_part(config, cell, speeds) for cell in cells if cell not in runs}
+        items |= {item: _item_part(config, item, speeds) for item in asked if item not in items}
+        plans.append(
+            _sum(experiment.name, [runs[cell] for cell in cells], [items[item] for item in asked])
+        )
+    return plans if len(plans) < 2 else [*plans, _sum("all", runs.values(), items.values())]
 
 
-def _plan(
-    config: Config,
-    name: str,
-    cells: Sequence[Cell],
-    evaluations: Sequence[Evaluation | PublishedEvaluation],
-    speeds: Speeds,
-) -> Plan:
-    hours = left = 0.0
-    size = trained = evaluated = 0
-    for cell in cells:
-        spec, facts = training_spec(config, cell), dataset_facts(cell.dataset)
-        cost = training_hours(spec, speeds)
-        done = is_finished(config, spec)
-        hours, left = hours + cost, left + (0 if done else cost)
-        size, trained = size + costs.training_bytes(spec, facts), trained + done
-    for item in evaluations:
-        dataset, _, wanted = _attacked(config, item)
-        facts = dataset_facts(dataset)
-        cost = evaluation_hours(config, item, speeds)
-        done = is_evaluated(config, item)
-        hours, left = hours + cost, left + (0 if done else cost)
-        size, evaluated = size + costs.evaluation_bytes(wanted, facts), evaluated + done
-    return Plan(name, len(cells), trained, len(evaluations), evaluated, hours, left, size)
+class _Part(NamedTuple):
+    """The costs of one run or evaluation, and whether it is done."""
+
+    hours: float
+    size: int
+    done: bool
+
+
+def _run_part(config: Config, cell: Cell, speeds: Speeds) -> _Part:
+    spec = training_spec(config, cell)
+    size = costs.training_bytes(spec, dataset_facts(cell.dataset))
+    return _Part(training_hours(spec, speeds), size, is_finished(config, spec))
+
+
+def _item_part(config: Config, item: Item, speeds: Speeds) -> _Part:
+    dataset, _, attack = _attacked(config, item)
+    size = costs.evaluation_bytes(attack, dataset_facts(dataset))
+    return _Part(evaluation_hours(config, item, speeds), size, is_evaluated(config, item))
+
+
+def _sum(name: str, runs: Collection[_Part], items: Collection[_Part]) -> Plan:
+    parts = [*runs, *items]
+    return Plan(
+        name,
+        cells=len(runs),
+        trained=sum(part.done for part in runs),
+        evaluations=len(items),
+        evaluated=sum(part.done for part in items),
+        hours=sum(part.hours for part in parts),
+        hours_left=sum(part.hours for part in parts if not part.done),
+        size=sum(part.size for part in parts),
+    )
 
 
 def training_hours(spec: TrainingSpec, speeds: Speeds) -> float:
@@ -148,24 +137,20 @@ def training_hours(spec: TrainingSpec, speeds: Speeds) -> float:
 def epoch_hours(spec: TrainingSpec, speeds: Speeds) -> tuple[float, ...]:
     """Estimate the device hours of each epoch of a training run, with its validation."""
     cell = spec.parsed
-    pace = speeds.seconds(cell.dataset, cell.architecture) / 3600
-    return tuple(passes * pace for passes in costs.epoch_passes(spec, dataset_facts(cell.dataset)))
+    hours = speeds.seconds(cell.dataset, cell.architecture) / 3600
+    return tuple(passes * hours for passes in costs.epoch_passes(spec, dataset_facts(cell.dataset)))
 
 
-def evaluation_hours(
-    config: Config, item: Evaluation | PublishedEvaluation, speeds: Speeds
-) -> float:
+def evaluation_hours(config: Config, item: Item, speeds: Speeds) -> float:
     """Estimate the device hours of an evaluation, as if every image held to the end."""
-    dataset, architecture, wanted = _attacked(config, item)
-    passes = costs.evaluation_passes(wanted, dataset_facts(dataset))
-    # of a published network of another family nobody knows the speed
-    pace = 0.0 if architecture is None else speeds.seconds(dataset, architecture)
-    return passes * pace / 3600
+    dataset, architecture, attack = _attacked(config, item)
+    if architecture is None:
+        return 0.0  # nobody knows the speed of a published network of another family
+    passes = costs.evaluation_passes(attack, dataset_facts(dataset))
+    return passes * speeds.seconds(dataset, architecture) / 3600
 
 
-def _attacked(
-    config: Config, item: Evaluation | PublishedEvaluation
-) -> tuple[str, str | None, AttackSpec]:
+def _attacked(config: Config, item: Item) -> tuple[str, str | None, AttackSpec]:
     """Return data set, architecture and attack of an evaluation."""
     if isinstance(item, PublishedEvaluation):
         network = published_architecture(item.name)
@@ -182,38 +167,12 @@ def published_architecture(name: str) -> str | None:
 
 def is_finished(config: Config, spec: TrainingSpec) -> bool:
     """Say whether a cell has a finished run, trained here or imported, of these settings."""
-    try:
-        return problem_with(config, spec, read_run(paths.cell_folder(config, spec.parsed))) is None
-    except HarnessError:  # damaged: `status` and `train` say so
-        return False
+    return find_run(config, spec, 1).finished is not None
 
 
-def is_evaluated(config: Config, item: Evaluation | PublishedEvaluation) -> bool:
+def is_evaluated(config: Config, item: Item) -> bool:
     """Say whether an evaluation has a record of these settings and the run's weights."""
-    if isinstance(item, PublishedEvaluation):
-        return _is_published_evaluated(config, item)
-    folder = paths.cell_folder(config, item.cell)
-    label = config.eval.label(item.attack)
-    record = paths.record_file(folder, item.checkpoint, label, item.seed)
-    if not record.is_file():
-        return False
-    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
-    try:
-        run, info = read_run(folder), read_json(record.with_suffix(".json"))
-    except HarnessError:  # damaged: `table` says so
-        return False
-    weights = None if run is None else run.models.get(item.checkpoint)
-    return weights is not None and is_current(record, info, spec.digest, weights)
-
-
-def _is_published_evaluated(config: Config, item: PublishedEvaluation) -> bool:
-    attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
-    try:
-        return attack.record.is_file() and (
-            attack.problem_with(read_json(attack.record.with_suffix(".json"))) is None
-        )
-    except HarnessError:  # damaged: `table` says so
-        return False
+    return find_record(config, item).status == "ok"
 
 
 def representative_cells(config: Config, names: Sequence[str]) -> list[Cell]:

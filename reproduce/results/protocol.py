@@ -1,4 +1,4 @@
-"""Loader of protocol.yaml: the settings that the paper's numbers were made with."""
+"""Where a configuration leaves the settings that the paper's numbers were made with."""
 
 from collections.abc import Collection, Iterable
 from functools import cache
@@ -19,20 +19,12 @@ from reproduce.registry import DATASETS, METHODS
 def protocol() -> dict[str, Any]:
     """Return the paper's value of every setting that it, or a code it builds on, decides.
 
-    Returns
-    -------
-    dict
-        Values by dotted key of the configuration; ``checkpoint`` and ``checkpoint.METHOD``
-        are what the tables show.
-
-    Source: protocol.yaml names that of every value.
+    Keys are the dotted ones of the configuration; ``checkpoint`` and ``checkpoint.METHOD`` are what
+    the tables show.  protocol.yaml names the source of every value.
     """
     text = files("reproduce").joinpath("paper", "protocol.yaml").read_text(encoding="utf-8")
-    return {key: _value(item["value"]) for key, item in yaml.safe_load(text).items()}
-
-
-def _value(written: Any) -> Any:
-    return parse_radius(written) if isinstance(written, str) and "/" in written else written
+    values = {key: item["value"] for key, item in yaml.safe_load(text).items()}
+    return {k: parse_radius(v) if "/" in str(v) else v for k, v in values.items()}
 
 
 def deviations(
@@ -43,21 +35,9 @@ def deviations(
 ) -> list[str]:
     """List the settings by which a configuration differs from the paper's protocol.
 
-    Where to run and where files lie do not count, and on how many images an attack
-    runs is told from its records.  What only a table says stands in
-    `table_deviations`.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    attacks : collection of str, optional
-        Attacks whose settings count; all unless given.
-    methods : collection of str, optional
-        Training methods whose own settings count, none for networks trained elsewhere;
-        all unless given.
-    datasets : collection of str, optional
-        Data sets whose own settings count; all unless given.
+    Only the settings of these attacks, training methods (none for networks trained elsewhere)
+    and data sets count; of all, unless given.  Where to run and where files lie do not count;
+    on how many images an attack runs, its records say.  `table_deviations` has the rest.
     """
     attacks = config.eval.attacks if attacks is None else attacks
     methods = METHODS if methods is None else methods
@@ -74,17 +54,7 @@ def deviations(
 
 
 def table_deviations(config: Config, name: str, row: str | None = None) -> list[str]:
-    """List what a table shows otherwise than the paper's.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    name : str
-        The table.
-    row : str, optional
-        Only rows of this training method, or strategy of tuning; all unless given.
-    """
+    """List what a table shows otherwise than the paper's; `row` names one method or strategy."""
     found = []
     for item in find_experiment(config, name).evaluations:
         method = item.cell.method
@@ -114,11 +84,9 @@ def _of_training(config: Config, method: str) -> list[str]:
 
 
 def _difference(key: str, ours: object, paper: object) -> list[str]:
-    return (
-        []
-        if ours == paper
-        else [f"{key} is {_brief(key, ours)}, the paper's is {_brief(key, paper)}"]
-    )
+    if ours == paper:
+        return []
+    return [f"{key} is {_text(key, ours)}, the paper's is {_text(key, paper)}"]
 
 
 def _concerns(
@@ -137,7 +105,7 @@ def _concerns(
     return section not in ("war", "awp", "mixed") or section in parts
 
 
-def _brief(key: str, value: object) -> str:
+def _text(key: str, value: object) -> str:
     if value is None:
         return "all" if key.endswith("images") else "not set"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,14 +1,16 @@
-"""Means over seeds, and how far two of them lie apart."""
+"""Means over seeds, intervals of differences, and tests of pairs of networks."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from reproduce.core.errors import HarnessError
 
@@ -30,18 +32,16 @@ def sample(values: Sequence[float]) -> Sample:
 
 
 class Interval(NamedTuple):
-    """A confidence interval, in percent."""
+    """A 95 % confidence interval, in percent."""
 
     low: float
     high: float
 
 
-def subset_interval(
-    percent: float, images: int, total: int, level: float = 0.95
-) -> Interval | None:
-    """Return what a random subset leaves open about a percentage of all images.
+def subset_interval(percent: float, images: int, total: int) -> Interval | None:
+    """Return Wilson's interval for the percentage of all images that a random subset estimates.
 
-    Wilson's interval, with the sample size corrected for drawing without replacement.
+    The sample size is corrected for drawing without replacement.
 
     Parameters
     ----------
@@ -49,8 +49,6 @@ def subset_interval(
         Share found in the subset.
     images, total : int
         Size of the subset and of the whole.
-    level : float
-        Confidence.
 
     Returns
     -------
@@ -61,27 +59,13 @@ def subset_interval(
     """
     if images >= total or math.isnan(percent):
         return None
-    share = percent / 100
     size = images * (total - 1) / (total - images)
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
-    half = z * math.sqrt(share * (1 - share) / size + z**2 / (4 * size**2)) / (1 + z**2 / size)
-    return Interval(100 * (centre - half), 100 * (centre + half))
-
-
-def difference_interval(a: Sample, b: Sample, level: float = 0.95) -> float:
-    """Return the half width of Welch's interval for the difference of two means.
-
-    NaN if either sample has no standard deviation or neither varies.
-
-    Source: B. L. Welch, Biometrika 34, 1947.
-    """
-    estimate = contrast([a, b], [1, -1], level)
-    return (estimate.high - estimate.low) / 2
+    low, high = proportion_confint(size * percent / 100, size, 0.05, "wilson")
+    return Interval(100 * float(low), 100 * float(high))
 
 
 class Estimate(NamedTuple):
-    """A number and its confidence interval.
+    """A number and its 95 % confidence interval.
 
     Attributes
     ----------
@@ -97,30 +81,27 @@ class Estimate(NamedTuple):
     error: float = math.nan
     freedom: float = math.nan
 
-    @property
-    def centre(self) -> float:
-        """The middle of the interval, which is not the number where zero draws it in."""
-        return (self.low + self.high) / 2
-
     def below(self, threshold: float) -> float:
         """Return the p of a one-sided test: small if the number lies below `threshold`."""
-        return float(stats.t.cdf((self.centre - threshold) / self.error, self.freedom))
+        return float(stats.t.cdf(self._distance(threshold), self.freedom))
 
     def apart(self, threshold: float) -> float:
         """Return the p of the two-sided test that the number is `threshold`."""
-        distance = abs(self.centre - threshold) / self.error
-        return float(2 * stats.t.sf(distance, self.freedom))
+        return float(2 * stats.t.sf(abs(self._distance(threshold)), self.freedom))
+
+    def _distance(self, threshold: float) -> float:
+        # the middle of Agresti and Min's interval lies nearer to zero than the number
+        return ((self.low + self.high) / 2 - threshold) / self.error
 
 
-def interval_of(value: float, error: float, freedom: float, level: float = 0.95) -> Estimate:
-    """Return a number with its t interval; without one if the error is NaN or zero."""
-    if math.isnan(error) or error == 0:
+def _t_interval(value: float, error: float, freedom: float) -> Estimate:
+    if error == 0:
         return Estimate(value)
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    half = float(stats.t.ppf(0.975, freedom)) * error
     return Estimate(value, value - half, value + half, error, freedom)
 
 
-def contrast(samples: Sequence[Sample], weights: Sequence[float], level: float = 0.95) -> Estimate:
+def contrast(samples: Sequence[Sample], weights: Sequence[float]) -> Estimate:
     """Estimate a weighted sum of the means of independent groups of unequal variances.
 
     Of one group with weight 1 it is Student's interval of a mean, of two with weights 1
@@ -133,8 +114,6 @@ def contrast(samples: Sequence[Sample], weights: Sequence[float], level: float =
         The groups.
     weights : sequence of float
         The weight of each group's mean.
-    level : float
-        Confidence.
 
     Source: F. E. Satterthwaite, Biometrics Bulletin 2, 1946.
     """
@@ -149,7 +128,18 @@ def contrast(samples: Sequence[Sample], weights: Sequence[float], level: float =
     scatter = math.fsum(
         part**2 / (group.n - 1) for part, (group, _) in zip(parts, pairs, strict=True)
     )
-    return interval_of(value, math.sqrt(variance), variance**2 / scatter, level)
+    return _t_interval(value, math.sqrt(variance), variance**2 / scatter)
+
+
+def difference_interval(a: Sample, b: Sample) -> float:
+    """Return the half width of Welch's 95 % interval for the difference of two means.
+
+    NaN if either sample has no standard deviation or neither varies.
+
+    Source: B. L. Welch, Biometrika 34, 1947.
+    """
+    estimate = contrast([a, b], [1, -1])
+    return (estimate.high - estimate.low) / 2
 
 
 def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
@@ -157,28 +147,22 @@ def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
 
     Source: S. Holm, Scandinavian Journal of Statistics 6, 1979.
     """
-    significant = [False] * len(p_values)
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    for done, place in enumerate(order):
-        if p_values[place] > level / (len(p_values) - done):
-            break
-        significant[place] = True
-    return significant
+    return multipletests(p_values, level, "holm")[0].tolist() if p_values else []
 
 
 @dataclass(frozen=True, eq=False)
-class Flags:
+class ImageMask:
     """What is true of each image for one network: that it is right on it, say.
 
     Attributes
     ----------
     name : str
-        What they come from, for messages.
+        What it comes from, for messages.
     dataset : str
         Data set of the images.
     index, label : ndarray
         Positions in the test set, each once, and true classes; shape (N,).
-    true : ndarray
+    mask : ndarray
         bool, shape (N,).
     """
 
@@ -186,10 +170,36 @@ class Flags:
     dataset: str
     index: NDArray[np.integer]
     label: NDArray[np.integer]
-    true: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
 
 
-class Discordant(NamedTuple):
+def common_masks(networks: Sequence[ImageMask]) -> list[NDArray[np.bool_]]:
+    """Return the masks of the images that all networks saw, in the same order.
+
+    Raises
+    ------
+    HarnessError
+        If the networks did not see the same test set, or share fewer than two images.
+    """
+    first = networks[0]
+    common = reduce(np.intersect1d, [network.index for network in networks])
+    if len(common) < 2:
+        raise HarnessError(f"{first.name} and {networks[-1].name} share fewer than two images")
+    masks, labels = [], None
+    for network in networks:
+        order = np.argsort(network.index)
+        places = order[np.searchsorted(network.index, common, sorter=order)]
+        labels = network.label[places] if labels is None else labels
+        if not np.array_equal(labels, network.label[places]):
+            raise HarnessError(
+                f"{first.name} and {network.name} disagree about the true classes of the images: "
+                "they are not of the same test set; evaluate both again"
+            )
+        masks.append(network.mask[places])
+    return masks
+
+
+class DiscordantPairs(NamedTuple):
     """How two networks differ on the images that both saw.
 
     Attributes
@@ -205,35 +215,28 @@ class Discordant(NamedTuple):
     images: int
 
 
-def discordant(first: Flags, second: Flags) -> Discordant:
-    """Count the images on which two networks differ, among those that both saw.
-
-    Raises
-    ------
-    HarnessError
-        If the two are not of the same images.
-    """
-    a, b = shared_flags([first, second])
-    return Discordant(int((a & ~b).sum()), int((b & ~a).sum()), len(a))
+def discordant_pairs(first: ImageMask, second: ImageMask) -> DiscordantPairs:
+    """Count the images on which two networks differ; raises as `common_masks`."""
+    a, b = common_masks([first, second])
+    return DiscordantPairs(int((a & ~b).sum()), int((b & ~a).sum()), len(a))
 
 
-def mcnemar(pair: Discordant) -> float:
-    """Return the p of McNemar's exact test that both networks do equally well, two-sided.
+def mcnemar(
+    pairs: DiscordantPairs, alternative: Literal["two-sided", "less"] = "two-sided"
+) -> float:
+    """Return the p of McNemar's exact test that both networks do equally well.
+
+    With `alternative` "less" it is small if the first does worse.
 
     Source: Q. McNemar, Psychometrika 12, 1947; exact by the binomial distribution.
     """
-    differing = pair.only_first + pair.only_second
-    return float(stats.binomtest(pair.only_first, differing).pvalue) if differing else 1.0
+    differing = pairs.only_first + pairs.only_second
+    if not differing:
+        return 1.0
+    return float(stats.binomtest(pairs.only_first, differing, alternative=alternative).pvalue)
 
 
-def mcnemar_below(pair: Discordant) -> float:
-    """Return the p of the same test one-sided: small if the first does worse."""
-    differing = pair.only_first + pair.only_second
-    test = stats.binomtest(pair.only_first, max(1, differing), alternative="less")
-    return float(test.pvalue) if differing else 1.0
-
-
-def paired_difference(pair: Discordant, level: float = 0.95) -> Estimate:
+def paired_difference(pairs: DiscordantPairs) -> Estimate:
     """Estimate the difference of two shares of the same images, first minus second, in points.
 
     Wald's interval after half an image was added to each of the four cells: plain Wald is
@@ -241,18 +244,15 @@ def paired_difference(pair: Discordant, level: float = 0.95) -> Estimate:
 
     Source: A. Agresti and Y. Min, Statistics in Medicine 24, 2005.
     """
-    b, c, n = pair
+    b, c, n = pairs
     size, total = n + 2, b + c + 1
-    centre = (b - c) / size
-    error = math.sqrt(total - (b - c) ** 2 / size) / size
-    half = float(stats.norm.ppf(0.5 + level / 2)) * error
-    low, high = 100 * (centre - half), 100 * (centre + half)
-    return Estimate(100 * (b - c) / n, low, high, 100 * error, math.inf)
+    centre = 100 * (b - c) / size
+    error = 100 * math.sqrt(total - (b - c) ** 2 / size) / size
+    interval = _t_interval(centre, error, math.inf)
+    return interval._replace(value=100 * (b - c) / n)
 
 
-def image_contrast(
-    networks: Sequence[Flags], weights: Sequence[float], level: float = 0.95
-) -> Estimate:
+def image_contrast(networks: Sequence[ImageMask], weights: Sequence[float]) -> Estimate:
     """Estimate a weighted sum of shares of the same images, in points.
 
     The sum is taken image by image, so networks that do well on the same images, and a
@@ -266,34 +266,10 @@ def image_contrast(
         If networks of one data set are not of the same images.
     """
     value, variance = 0.0, 0.0
-    for dataset in dict.fromkeys(flags.dataset for flags in networks):
-        chosen = [
-            (flags, weight)
-            for flags, weight in zip(networks, weights, strict=True)
-            if flags.dataset == dataset
-        ]
-        shared = shared_flags([flags for flags, _ in chosen])
-        sums = 100 * np.sum([w * x for (_, w), x in zip(chosen, shared, strict=True)], axis=0)
+    for dataset in dict.fromkeys(network.dataset for network in networks):
+        places = [i for i, network in enumerate(networks) if network.dataset == dataset]
+        masks = common_masks([networks[i] for i in places])
+        sums = 100 * np.array([weights[i] for i in places]) @ np.array(masks)
         value += float(sums.mean())
         variance += float(sums.var(ddof=1)) / len(sums)
-    return interval_of(value, math.sqrt(variance), math.inf, level)
-
-
-def shared_flags(networks: Sequence[Flags]) -> list[NDArray[np.bool_]]:
-    """Return the flags of the images that all networks saw, in the same order."""
-    first = networks[0]
-    common = reduce(np.intersect1d, [flags.index for flags in networks])
-    if len(common) < 2:
-        raise HarnessError(f"{first.name} and {networks[-1].name} share fewer than two images")
-    found, labels = [], None
-    for flags in networks:
-        order = np.argsort(flags.index)
-        places = order[np.searchsorted(flags.index, common, sorter=order)]
-        labels = flags.label[places] if labels is None else labels
-        if not np.array_equal(labels, flags.label[places]):
-            raise HarnessError(
-                f"{first.name} and {flags.name} disagree about the true classes of the images: "
-                "they are not of the same test set; evaluate both again"
-            )
-        found.append(flags.true[places])
-    return found
+    return _t_interval(value, math.sqrt(variance), math.inf)

@@ -12,7 +12,7 @@ from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import AutoAttack, Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, write_atomically, write_json
-from reproduce.evaluation.evaluate import usable_run
+from reproduce.evaluation.evaluate import require_checkpoint
 from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import paths
 from reproduce.experiments.runs import RunInfo
@@ -42,24 +42,10 @@ def export_cell(
 ) -> ZooCheckpoint:
     """Write a checkpoint of a cell as RobustBench keeps its models, and check that it loads.
 
-    The weights are a plain state dict for RobustBench's own WideResNet class; the card
-    beside them has the fields of its ``model_info``, null where nothing is known, and
-    behind them the cell and the checkpoint.  Exporting these once more replaces both files.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    cell : Cell
-        A trained cell.
-    checkpoint : {"best-test", "last", "best-val"}
-        Which of its weights.
-    name : str
-        Id of the model, by RobustBench's custom author, year and first word of the title.
-    folder : Path
-        Where to write ``<data set>/Linf/<name>.pt`` and ``model_info/...``; a zoo.
-    say : callable
-        Told what was written and what the card lacks.
+    The weights are a plain state dict for RobustBench's own WideResNet class, in
+    ``<data set>/Linf/<name>.pt`` under `folder`, a zoo.  The card in ``model_info/...`` has the
+    fields of RobustBench's, null where nothing is known, and then the cell and the
+    checkpoint.  Exporting these once more replaces both files.
 
     Raises
     ------
@@ -71,7 +57,7 @@ def export_cell(
     shape = _exportable(cell)
     target = ZooCheckpoint(name, cell.dataset, folder)
     _check_free(target, cell, checkpoint)
-    run = usable_run(config, cell, checkpoint)
+    run = require_checkpoint(config, cell, checkpoint)
     weights = paths.model_file(paths.cell_folder(config, cell), checkpoint)
     model = ModelSource(cell.dataset, cell.architecture, weights).load()
     facts = dataset_facts(cell.dataset)
@@ -86,10 +72,9 @@ def export_cell(
     say(f"Written: {target.card}")
     unknown = [key for key, value in card.items() if value is None]
     if unknown:
-        full = facts.test
         say(
             f"Not known, null in the card: {', '.join(unknown)}; accuracies come from records of "
-            f"all {full} test images (`reproduce evaluate {cell} --checkpoint {checkpoint} "
+            f"all {facts.test} test images (`reproduce evaluate {cell} --checkpoint {checkpoint} "
             "--attack autoattack`)"
         )
     return target
@@ -97,26 +82,22 @@ def export_cell(
 
 def _exportable(cell: Cell) -> Architecture:
     """Return the shape of a cell's network, if its weights fit a class of RobustBench's."""
-    shape = parse_architecture(cell.architecture)
-    facts = dataset_facts(cell.dataset)
+    shape, facts = parse_architecture(cell.architecture), dataset_facts(cell.dataset)
     if (facts.size, facts.channels) != (32, 3):
-        held = f"{facts.size} x {facts.size} in {facts.channels} channel"
-        held += "s" if facts.channels > 1 else ""
-        raise HarnessError(
-            f"{cell} cannot be exported: this harness exports WideResNets of CIFAR-10 and "
-            f"CIFAR-100, for images of 32 x 32 in 3 channels; {facts.title} has {held}"
+        problem = (
+            "this harness exports WideResNets of CIFAR-10 and CIFAR-100, for images of "
+            f"32 x 32 x 3; {facts.title} has {facts.size} x {facts.size} x {facts.channels}"
         )
-    if shape.family != "wrn":
-        raise HarnessError(
-            f"{cell} cannot be exported: RobustBench has no {shape.title} class; attack its "
-            "weights with `reproduce evaluate --weights` instead"
+    elif shape.family != "wrn":
+        problem = (
+            f"RobustBench has no {shape.title} class; attack its weights with `reproduce evaluate "
+            "--weights` instead"
         )
-    if shape.width != int(shape.width):
-        raise HarnessError(
-            f"{cell} cannot be exported: RobustBench's WideResNet takes whole widths, not "
-            f"{shape.width:g}"
-        )
-    return shape
+    elif shape.width != int(shape.width):
+        problem = f"RobustBench's WideResNet takes whole widths, not {shape.width:g}"
+    else:
+        return shape
+    raise HarnessError(f"{cell} cannot be exported: {problem}")
 
 
 def _check_free(target: ZooCheckpoint, cell: Cell, checkpoint: Checkpoint) -> None:
@@ -153,7 +134,6 @@ def _card(
     config: Config, cell: Cell, checkpoint: Checkpoint, run: RunInfo, shape: Architecture
 ) -> dict[str, Any]:
     """Fill the fields of RobustBench's model_info, numbers as text, and say whose weights."""
-    about = read_json(paths.run_file(paths.cell_folder(config, cell)))
     records = _full_records(config, cell, checkpoint, run)
     attack, epsilon = config.eval.attacks.get("autoattack"), config.eval.epsilon
     standard = False
@@ -166,7 +146,7 @@ def _card(
     clean = {f"{record.metrics.natural_accuracy:.2f}" for record in records.values()}
     return {
         **_PAPER,
-        "additional_data": "extra" in about["data"],
+        "additional_data": run.data.extra is not None,
         "number_forward_passes": 1,
         "dataset": cell.dataset,
         "architecture": f"WideResNet-{shape.depth}-{shape.width:g}",
@@ -189,14 +169,13 @@ def _full_records(
     """Return by attack the first record of these weights that covers every test image."""
     folder, found = paths.cell_folder(config, cell), {}
     for attack in config.eval.attacks:
-        digest = evaluation_spec(config, cell, attack, 0, checkpoint).digest
         path = paths.record_file(folder, checkpoint, config.eval.label(attack), 0)
         if not path.is_file():
             continue
         record = read_record(path)
-        ours = record.info["model_sha256"] == run.models[checkpoint]
-        every = len(record.index) == dataset_facts(cell.dataset).test
-        if ours and every and record.info["digest"] == digest:
+        digest = evaluation_spec(config, cell, attack, 0, checkpoint).digest
+        asked = (digest, run.models[checkpoint], dataset_facts(cell.dataset).test)
+        if asked == (record.info["digest"], record.info["model_sha256"], len(record.index)):
             found[attack] = record
     return found
 

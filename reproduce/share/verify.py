@@ -172,8 +172,8 @@ class _Verifier:
         }
         damaged = [p for p in expected if not p.is_file() or sha256_of_file(p) != expected[p]]
         for path in damaged:
-            problem = "is not the one in run.json" if path.is_file() else "is in run.json, no file"
-            yield Finding("corrupt", self._name(path), f"its SHA-256 {problem}")
+            problem = "its SHA-256 is not the one in run.json" if path.is_file() else "is missing"
+            yield Finding("corrupt", self._name(path), problem)
         if damaged:
             return
         self._runs[folder] = run
@@ -263,15 +263,16 @@ class _Verifier:
             except HarnessError as error:
                 verdict, reason = "skipped", str(error)
             yield Finding(verdict, f"{attacked.name} (again)", reason)
-        wanted = min(sample.records, max(1, len(self._records)))
-        if done < wanted:
+        left_out = min(sample.records, len(self._records)) - done
+        if left_out:
+            reason = f"{left_out} more would take longer than --max-minutes {sample.minutes:g}"
+            yield Finding("skipped", "attacks made again", reason)
+        elif sample.records and not self._records:
             reason = "no record that is ok has its checkpoint here"
-            if self._records:
-                reason = f"{wanted - done} more would take longer than {sample.minutes:g} minutes"
-            yield Finding("skipped", "attacks made again", f"{reason} (--max-minutes)")
+            yield Finding("skipped", "attacks made again", reason)
 
     def _attack(self, attacked: _Attacked, size: int, shard: int) -> tuple[Verdict, str]:
-        from reproduce.compute.device import claimed
+        from reproduce.compute.device import acquire_device
         from reproduce.evaluation.shards import Job, Worker
         from reproduce.models.load import ModelSource
 
@@ -288,7 +289,7 @@ class _Verifier:
             shard=size,
             machine=self._config.machine,
         )
-        with claimed(self._config.machine) as device:
+        with acquire_device(self._config.machine) as device:
             ours = Worker(job, device).run(shard)
         rows = slice(shard * size, (shard + 1) * size)
         keys = ("index", "label", "clean", "adversarial")

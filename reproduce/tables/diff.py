@@ -17,6 +17,7 @@ from reproduce.registry import METHODS, dataset_facts, extra_of
 from reproduce.results.frames import Results, collect
 from reproduce.results.protocol import deviations, table_deviations
 from reproduce.results.statistics import Sample, difference_interval, sample, subset_interval
+from reproduce.tables.layout import rows_with
 from reproduce.tables.tuning import compare_strategies
 from reproduce.zoo.checkpoints import UNKNOWN, ZooCheckpoint, zoo_facts
 
@@ -49,6 +50,7 @@ _STARTS = "over random starts on one network, which cannot tell how far training
 _RUNS = "interval from how far the training runs of Table 1 lie apart, here and in the paper"
 
 _KEYS = ["dataset", "architecture", "method", "lambda", "attack", "metric"]
+_OURS = ["ours", "ours_std", "seeds", "images"]
 DIFF_COLUMNS = [
     *_KEYS,
     "paper",
@@ -79,102 +81,27 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
     if isinstance(grid, TuningTable):
         ours = _strategies(config, grid, results)
     else:
-        ours = pd.concat(
-            [_published(config, experiment, results), _evaluations(experiment, results)]
-        )
-    frame = ours.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
+        ours = [*_published(config, experiment, results), *_evaluations(experiment, results)]
+    frame = pd.DataFrame(ours, columns=[*_KEYS, *_OURS])
+    frame = frame.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
     frame["difference"] = frame["ours"] - frame["mean"]
-    single = isinstance(grid, AttackTable)
-    runs = _single_runs(config, frame, experiment.name) if single else frame
-    frame["interval"] = [_half_width(row) for row in runs.itertuples()]
+    one_run = isinstance(grid, AttackTable)
+    spread = _spread_of_runs(config, frame, experiment.name) if one_run else frame
+    frame["interval"] = [_half_width(row) for row in spread.itertuples()]
     frame["ambiguous"] = frame.duplicated(_KEYS, keep=False)
-    frame["published"] = frame["method"].isin({item.name for item in experiment.published})
-    keys = set(zip(frame["dataset"], frame["attack"], frame["method"], strict=True))
-    reasons = {key: _reasons(config, experiment.name, results, *key) for key in keys}
+    frame["same_weights"] = frame["method"].isin([item.name for item in experiment.published])
+    reasons = {
+        key: _reasons(config, experiment.name, results, *key)
+        for key in set(frame[["dataset", "attack", "method"]].itertuples(index=False, name=None))
+    }
     judged = [
         _judge(row, reasons[row.dataset, row.attack, row.method]) for row in frame.itertuples()
     ]
     frame[["interval", "verdict"]] = pd.DataFrame(judged, index=frame.index)
-    if single:
+    if one_run:
         shown = frame["verdict"].isin(JUDGED)
         frame.loc[shown, "note"] = frame["interval"].isna().map({True: _STARTS, False: _RUNS})
     return frame.rename(columns={"mean": "paper", "std": "paper_std"})[DIFF_COLUMNS]
-
-
-def diff_notes(config: Config, experiment: Experiment, results: Results) -> list[str]:
-    """Say why results may not be called a reproduction; empty if they may."""
-    keys = dict.fromkeys(
-        [(e.dataset, e.attack, e.name) for e in experiment.published]
-        + [(e.cell.dataset, e.attack, e.cell.method) for e in experiment.evaluations]
-    )
-    notes = [reason for key in keys for reason in _reasons(config, experiment.name, results, *key)]
-    return list(dict.fromkeys(notes))
-
-
-def diff_caveats(results: Results) -> list[str]:
-    """Say what a reader of the verdicts must know; empty if there is nothing."""
-    seen = set(_seen(results.frame, "dataset", "official", "train_images", "test_images"))
-    for item, record in results.published.items():
-        data = record.info["data"]
-        seen.add((item.dataset, data["official"], data["train"], data["test"]))
-    caveats = []
-    for name, official, train, test in sorted(seen):
-        if not official and dataset_facts(name).storage == "folder":
-            held = f"{train} training and {test} test images"
-            caveats.append(f"the {name} images are not ILSVRC2012 by names and numbers ({held})")
-        elif not official:
-            caveats.append(f"the {name} images were given as an .npz: not verified by md5")
-    named = ("dataset", "architecture", "method", "lambda", "training_seed")
-    runs = _seen(results.frame, *named, "precision")
-    count = sum("tf32" in run[-1] for run in runs)
-    if count:
-        caveats.append(
-            f"{count} of {len(runs)} training runs computed in TF32, which the paper's V100 lacks"
-        )
-    runs = _seen(results.frame, *named, "imported_from")
-    for name in sorted({run[-1] for run in runs} - {""}):
-        count = sum(run[-1] == name for run in runs)
-        caveats.append(f"{count} of {len(runs)} training runs are those of the publication {name}")
-    return list(dict.fromkeys(caveats))
-
-
-def _reasons(
-    config: Config, table: str, results: Results, dataset: str, attack: str, method: str
-) -> list[str]:
-    """Say why one attack's numbers of one method may not be called a reproduction."""
-    # both other strategies of tuning train with TRADES
-    trained = "trades" if method in ("untuned", "manual") else method
-    # a published checkpoint was trained elsewhere
-    methods = [trained] if trained in METHODS else []
-    reasons = deviations(config, [attack], methods, [dataset])
-    reasons += table_deviations(config, table, method)
-    frame = results.frame[results.frame["dataset"] == dataset]
-    facts = dataset_facts(dataset)
-    for train, test in sorted(
-        {*_seen(frame, "train_images", "test_images"), *_sizes(results, dataset)}
-    ):
-        if (train, test) != (facts.train, facts.test):
-            reasons.append(
-                f"{dataset} has {train} training and {test} test images here, "
-                f"officially {facts.train} and {facts.test}"
-            )
-    for (images,) in _seen(frame[frame["method"] == method], "extra_images"):
-        if images and images != (known := extra_of(dataset).images):
-            reasons.append(f"{dataset} has {images} extra images here, published are {known}")
-    return reasons
-
-
-def _sizes(results: Results, dataset: str) -> set[tuple[Any, ...]]:
-    """Return the sizes of a data set as published checkpoints were attacked on it."""
-    images = [
-        record.info["data"] for item, record in results.published.items() if item.dataset == dataset
-    ]
-    return {(data["train"], data["test"]) for data in images}
-
-
-def _seen(frame: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
-    """Return the different values of some columns."""
-    return sorted(set(frame[list(columns)].itertuples(index=False, name=None)))
 
 
 def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> None:
@@ -184,7 +111,69 @@ def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> N
     write_text(paths.diff_file(config, experiment.name), text)
 
 
-def _single_runs(config: Config, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+def diff_notes(config: Config, experiment: Experiment, results: Results) -> list[str]:
+    """Say why results may not be called a reproduction; empty if they may."""
+    keys = [(e.dataset, e.attack, e.name) for e in experiment.published]
+    keys += [(e.cell.dataset, e.attack, e.cell.method) for e in experiment.evaluations]
+    found = [_reasons(config, experiment.name, results, *key) for key in dict.fromkeys(keys)]
+    return list(dict.fromkeys(reason for reasons in found for reason in reasons))
+
+
+def diff_caveats(results: Results) -> list[str]:
+    """Say what a reader of the verdicts must know; empty if there is nothing."""
+    caveats = []
+    for name, official, train, test in sorted(_data_sets(results)):
+        if not official and dataset_facts(name).storage == "folder":
+            held = f"{train} training and {test} test images"
+            caveats.append(f"the {name} images are not ILSVRC2012 by names and numbers ({held})")
+        elif not official:
+            caveats.append(f"the {name} images were given as an .npz: not verified by md5")
+    runs = results.frame.drop_duplicates("model")
+    count = int(runs["training_precision"].str.contains("tf32").sum())
+    if count:
+        caveats.append(
+            f"{count} of {len(runs)} training runs computed in TF32, which the paper's V100 lacks"
+        )
+    imported = runs.loc[runs["imported_from"] != "", "imported_from"]
+    for name in sorted(set(imported)):
+        count = int((imported == name).sum())
+        caveats.append(f"{count} of {len(runs)} training runs are those of the publication {name}")
+    return list(dict.fromkeys(caveats))
+
+
+def _data_sets(results: Results) -> set[tuple[str, bool, int, int]]:
+    """Return name, whether official, and numbers of images of the data sets behind results."""
+    columns = ["dataset", "official_data", "train_images", "test_images"]
+    seen = set(results.frame[columns].itertuples(index=False, name=None))
+    for item, record in results.published.items():
+        data = record.info["data"]
+        seen.add((item.dataset, data["official"], data["train"], data["test"]))
+    return seen
+
+
+def _reasons(
+    config: Config, table: str, results: Results, dataset: str, attack: str, method: str
+) -> list[str]:
+    """Say why one attack's numbers of one method may not be called a reproduction."""
+    # both other strategies of tuning train with TRADES; a published checkpoint has no method
+    trained = "trades" if method in ("untuned", "manual") else method
+    reasons = deviations(config, [attack], [trained] if trained in METHODS else [], [dataset])
+    reasons += table_deviations(config, table, method)
+    facts = dataset_facts(dataset)
+    for train, test in sorted({(n, t) for name, _, n, t in _data_sets(results) if name == dataset}):
+        if (train, test) != (facts.train, facts.test):
+            reasons.append(
+                f"{dataset} has {train} training and {test} test images here, "
+                f"officially {facts.train} and {facts.test}"
+            )
+    extra = rows_with(results.frame, dataset=dataset, method=method)["extra_images"]
+    for images in sorted(set(extra) - {0}):
+        if images != (known := extra_of(dataset).images):
+            reasons.append(f"{dataset} has {images} extra images here, published are {known}")
+    return reasons
+
+
+def _spread_of_runs(config: Config, frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return Table 2's numbers with the deviation of Table 1's, ours and the paper's; NaN if none.
 
     Both sides are one training run, which is as uncertain as several lie apart.
@@ -194,10 +183,11 @@ def _single_runs(config: Config, frame: pd.DataFrame, name: str) -> pd.DataFrame
     if not repeated:
         return runs
     first = replace(find_experiment(config, "table1"), evaluations=repeated)
-    told = _evaluations(first, collect(config, first)).merge(published("table1"), on=_KEYS)
-    told["ours_std"] *= told["seeds"] ** 0.5
-    told["std"] *= PAPER_SEEDS**0.5
-    return frame[_KEYS].merge(told, on=_KEYS, how="left")
+    rows = _evaluations(first, collect(config, first))
+    spread = pd.DataFrame(rows, columns=[*_KEYS, *_OURS]).merge(published("table1"), on=_KEYS)
+    spread["ours_std"] *= spread["seeds"] ** 0.5
+    spread["std"] *= PAPER_SEEDS**0.5
+    return frame[_KEYS].merge(spread, on=_KEYS, how="left")
 
 
 def _half_width(row: Any) -> float:
@@ -208,7 +198,8 @@ def _half_width(row: Any) -> float:
 
 def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
     """Return the half width of the interval around a difference, and the verdict."""
-    left = subset_interval(row.ours, row.images, dataset_facts(row.dataset).test)
+    total = dataset_facts(row.dataset).test
+    left = subset_interval(row.ours, row.images, total) if row.images else None
     half = row.interval if left is None else (left.high - left.low) / 2
     if math.isnan(row.mean):
         verdict = "no paper value"
@@ -224,52 +215,58 @@ def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
         verdict = "subset"
     elif abs(row.difference) <= TOLERANCE:
         verdict = "agrees"
-    elif math.isnan(half) and not row.published:
+    elif math.isnan(half) and not row.same_weights:
         verdict = "too few seeds"
     else:
         verdict = "within noise" if abs(row.difference) <= half else "differs"
     return half, verdict
 
 
-def _evaluations(experiment: Experiment, results: Results) -> pd.DataFrame:
+# values of `_KEYS` and `_OURS`
+_Row = tuple[Any, ...]
+
+
+def _evaluations(experiment: Experiment, results: Results) -> list[_Row]:
     """Return mean, deviation, seeds and images of every planned number, NaN where missing."""
     keys = dict.fromkeys(
         (e.cell.dataset, e.cell.architecture, e.cell.method, e.cell.lam, e.attack)
         for e in experiment.evaluations
     )
     groups = dict(iter(results.frame.groupby(_KEYS[:-1], sort=False)))
-    rows = []
+    rows: list[_Row] = []
     for key in keys:
-        group = groups.get(key)
-        images = 0 if group is None else int(group["images"].min())
-        for metric in experiment.metrics:
-            entry = sample([] if group is None else group[metric].tolist())
-            rows.append((*key, metric, entry.mean, entry.std, entry.n, images))
-    return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])
+        group = groups.get(key, results.frame.iloc[:0])
+        images = int(group["images"].min()) if len(group) else 0
+        rows += [
+            (*key, metric, *sample(group[metric].tolist()), images) for metric in experiment.metrics
+        ]
+    return rows
 
 
-def _published(config: Config, experiment: Experiment, results: Results) -> pd.DataFrame:
+def _published(config: Config, experiment: Experiment, results: Results) -> list[_Row]:
     """Return the same for published checkpoints; the method is RobustBench's id."""
-    rows = []
+    rows: list[_Row] = []
     for item in experiment.published:
         checkpoint = ZooCheckpoint(item.name, item.dataset, paths.zoo_folder(config.data))
         network = zoo_facts(checkpoint).network or UNKNOWN
         record = results.published.get(item)
         values = {} if record is None else record.metrics.as_dict()
+        key = (item.dataset, network, item.name, math.nan, item.attack)
         for metric in experiment.metrics:
-            key = (item.dataset, network, item.name, math.nan, item.attack, metric)
-            entry = sample([] if record is None else [values[metric]])
-            images = 0 if record is None else len(record.index)
-            rows.append((*key, *entry, images))
-    return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])
+            found = sample([values[metric]] if values else [])
+            rows.append((*key, metric, *found, values.get("images", 0)))
+    return rows
 
 
-def _strategies(config: Config, grid: TuningTable, results: Results) -> pd.DataFrame:
+def _strategies(config: Config, grid: TuningTable, results: Results) -> list[_Row]:
     """Return the same for the strategies of tuning lambda; the method is the strategy's name."""
-    rows = []
+    rows: list[_Row] = []
     for found in compare_strategies(config, grid, results):
         key = (grid.dataset, found.architecture, found.name, math.nan, "pgd20")
-        hours = sample([] if math.isnan(found.hours) else [found.hours])
-        named = {"lambda": found.lam, "robust_accuracy": found.robust, "gpu_hours": hours}
-        rows += [(*key, metric, *entry, found.images) for metric, entry in named.items()]
-    return pd.DataFrame(rows, columns=[*_KEYS, "ours", "ours_std", "seeds", "images"])
+        named = {
+            "lambda": [*found.lambdas.values()],
+            "robust_accuracy": [*found.accuracies.values()],
+            "gpu_hours": [] if math.isnan(found.hours) else [found.hours],
+        }
+        rows += [(*key, metric, *sample(v), found.images) for metric, v in named.items()]
+    return rows

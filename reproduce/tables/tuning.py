@@ -12,41 +12,26 @@ from reproduce.config.schema import Config
 from reproduce.experiments.grids import searched_cells, untuned_cells, war_cells
 from reproduce.experiments.spec import zeta_source
 from reproduce.results.frames import Results
-from reproduce.results.statistics import Sample, sample
+from reproduce.tables.layout import by_seed
 
 STRATEGIES = {"untuned": "untuned", "manual": "manual", "war": "WAR"}
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way to choose lambda for one network, and what came of it.
-
-    Attributes
-    ----------
-    architecture : str
-        The network.
-    name : str
-        A key of `STRATEGIES`.
-    lam, robust : Sample
-        The lambda it ended with (mean over the last epoch) and robust accuracy in
-        percent, over training seeds.
-    planned : int
-        Number of seeds.
-    images : int
-        Test images attacked; 0 where nothing is there.
-    run_hours : float
-        Hours of one run of this network; for the search by hand of all its trials.
-    thin_hours : float
-        Hours of tuning the thin network, which this strategy also needs.
-    """
+    """One way to choose lambda for one network, and what came of it."""
 
     architecture: str
+    # a key of `STRATEGIES`
     name: str
-    lam: Sample
-    robust: Sample
-    planned: int
+    # the lambda it ended with (mean over the last epoch) and robust accuracy in percent, by seed
+    lambdas: dict[str, float]
+    accuracies: dict[str, float]
+    # test images attacked; 0 where nothing is there
     images: int
+    # of one run of this network; for the search by hand of all its trials
     run_hours: float
+    # of tuning the thin network, which this strategy also needs
     thin_hours: float
 
     @property
@@ -64,61 +49,63 @@ def compare_strategies(config: Config, grid: TuningTable, results: Results) -> l
     trained here, so its tuning counts as that run once for each lambda of the search.
     The search chooses the lambda with the highest mean, once all of its runs are there.
     """
-    frame = results.frame
-    thin = _hours(frame, _thin_cells(config, grid)) * len(grid.lambdas)
-    strategies = []
+    frame, strategies = results.frame, []
+    # the thin network that zeta is measured from; there is none where zeta is given
+    thin = zeta_source(config, war_cells(grid, grid.architectures[0])[0])
+    thin_hours = 0.0 if thin is None else _hours(frame, [thin]) * len(grid.lambdas)
     for architecture in grid.architectures:
-        untuned = untuned_cells(grid, architecture)
+        untuned, war = untuned_cells(grid, architecture), war_cells(grid, architecture)
         trials = [searched_cells(grid, architecture, lam) for lam in grid.lambdas]
-        war = war_cells(grid, architecture)
         searched = sum(_hours(frame, trial) for trial in trials)
-        found = (
-            ("untuned", untuned, _hours(frame, untuned), thin),
+        for name, cells, run_hours, shared_hours in (
+            ("untuned", untuned, _hours(frame, untuned), thin_hours),
             ("manual", _best(frame, trials), searched, 0.0),
-            ("war", war, _hours(frame, war), thin),
-        )
-        for name, cells, run_hours, thin_hours in found:
+            ("war", war, _hours(frame, war), thin_hours),
+        ):
             rows = _of(frame, cells)
             strategies.append(
                 Strategy(
                     architecture,
                     name,
-                    sample(rows["final_lambda"].tolist()),
-                    sample(rows["robust_accuracy"].tolist()),
-                    len(grid.seeds),
+                    by_seed(rows, "final_lambda"),
+                    by_seed(rows, "robust_accuracy"),
                     int(rows["images"].min()) if len(rows) else 0,
                     run_hours,
-                    thin_hours,
+                    shared_hours,
                 )
             )
     return strategies
 
 
-def _thin_cells(config: Config, grid: TuningTable) -> list[Cell]:
-    """Return the thin network that zeta is measured from; none where zeta is given."""
-    thin = zeta_source(config, war_cells(grid, grid.architectures[0])[0])
-    return [] if thin is None else [thin]
-
-
 def _of(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
     """Return the rows of some cells."""
-    keys = pd.MultiIndex.from_frame(
-        frame[["dataset", "architecture", "method", "lambda", "training_seed"]]
-    )
-    wanted = [(c.dataset, c.architecture, c.method, c.lam, c.seed) for c in cells]
-    return frame[keys.isin(wanted)]
+    return frame[frame["model"].isin([cell.id for cell in cells])]
 
 
 def _hours(frame: pd.DataFrame, cells: Sequence[Cell]) -> float:
-    """Return the mean hours of a run; 0 for no cells, NaN where none is there yet."""
-    if not cells:
-        return 0.0
-    hours = _of(frame, cells)["hours"]
-    return float(hours.mean()) if len(hours) else math.nan
+    """Return the mean hours of a run; NaN where none is there yet."""
+    return float(_of(frame, cells)["device_hours"].mean())
 
 
 def _best(frame: pd.DataFrame, trials: Sequence[Sequence[Cell]]) -> Sequence[Cell]:
     """Return the trial of the highest mean robust accuracy; none before all are complete."""
+    means = [_of(frame, trial)["robust_accuracy"].mean() for trial in trials]
     if any(len(_of(frame, trial)) < len(trial) for trial in trials):
         return ()
-    return max(trials, key=lambda trial: _of(frame, trial)["robust_accuracy"].mean())
+    return trials[means.index(max(means))]
+
+
+def saved_hours(
+    grid: TuningTable, strategies: Sequence[Strategy]
+) -> dict[str, tuple[float, float]]:
+    """Return how many times WAR's hours the search by hand costs, by network.
+
+    The second number leaves out the thin network's tuning, which all widths share.
+    """
+    hours = {(found.architecture, found.name): found for found in strategies}
+    found = {}
+    for name in grid.architectures:
+        manual, war = hours[name, "manual"].hours, hours[name, "war"]
+        if not math.isnan(manual / (war.hours or math.nan)):
+            found[name] = manual / war.hours, manual / war.run_hours
+    return found

@@ -10,17 +10,12 @@ from reproduce.config.schema import Config
 from reproduce.core.files import write_text
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Experiment
-from reproduce.experiments.schedules import measured_epochs
-from reproduce.registry import METHODS, parse_architecture
-from reproduce.results.frames import Results, black_box_warnings
-from reproduce.results.protocol import deviations, table_deviations
-from reproduce.tables.checkpoints import Choices, read_choices
-from reproduce.tables.diff import diff_caveats
-from reproduce.tables.layouts import Entry, Layout, checkpoints_layout, lay_out, partial_notes
-
-_MISSING = "–"
-# lines of one kind under a table; the records hold them all
-_MOST = 8
+from reproduce.registry import parse_architecture
+from reproduce.results.frames import Results
+from reproduce.tables.checkpoints import read_choices
+from reproduce.tables.layout import Entry, Layout
+from reproduce.tables.layouts import checkpoints_layout, lay_out
+from reproduce.tables.notes import MISSING, checkpoints_notes, table_notes
 
 
 def write_table(config: Config, experiment: Experiment, results: Results) -> str:
@@ -32,8 +27,11 @@ def write_table(config: Config, experiment: Experiment, results: Results) -> str
         The Markdown form.
     """
     layout = lay_out(config, experiment, results)
+    number = experiment.name.removeprefix("table")
+    models = dict.fromkeys(parse_architecture(c.architecture).title for c in experiment.cells)
+    heading = f"Table {number}. {experiment.title} ({', '.join(models)})"
     notes = table_notes(config, experiment, results, layout)
-    return _write(config, experiment.name, _heading(experiment), layout, notes)
+    return _write(config, experiment.name, heading, layout, notes)
 
 
 def write_checkpoints(config: Config) -> str:
@@ -44,125 +42,12 @@ def write_checkpoints(config: Config) -> str:
     return _write(config, "checkpoints", "Checkpoints and what choosing is worth", layout, notes)
 
 
-def checkpoints_notes(config: Config, choices: Choices, layout: Layout) -> list[str]:
-    """Say under the table of checkpoints what its numbers are, and what is missing."""
-    methods = list(dict.fromkeys(cell.method for cell in choices.cells))
-    changed = deviations(config, [], methods, {cell.dataset for cell in choices.cells})
-    notes = [
-        f"Preset {config.preset}: {_epochs(config, methods)}.",
-        *layout.notes,
-        *_measured(config, methods),
-    ]
-    if changed:
-        notes.append(f"Not the paper's protocol: {'; '.join(changed)}.")
-    missing = len(choices.cells) - choices.found
-    if missing:
-        notes.append(
-            f"{missing} of {len(choices.cells)} runs have no result yet ({_MISSING}; n/N: runs "
-            "there and planned)."
-        )
-    return notes + [f"Left out: {problem}" for problem in choices.problems]
-
-
 def _write(config: Config, name: str, heading: str, layout: Layout, notes: list[str]) -> str:
     markdown = _markdown(heading, layout, notes)
     forms = {"csv": _csv(layout), "md": markdown, "tex": _latex(heading, layout, notes)}
     for suffix, text in forms.items():
         write_text(paths.table_file(config, name, suffix), text)
     return markdown
-
-
-def table_notes(
-    config: Config, experiment: Experiment, results: Results, layout: Layout
-) -> list[str]:
-    """Say under a table what its numbers are: protocol, seeds, images, and what is missing."""
-    methods = list(dict.fromkeys(cell.method for cell in experiment.cells))
-    named = [item.attack for item in experiment.evaluations]
-    attacks = list(dict.fromkeys([*named, *(item.attack for item in experiment.published)]))
-    notes = [
-        f"Preset {config.preset}: {_protocol(config, experiment, methods, attacks)}.",
-        *(f"{name}: {_budget(config, name)}." for name in attacks),
-        *layout.notes,
-        *_measured(config, _choosing(experiment)),
-        *partial_notes(config, attacks, results),
-    ]
-    datasets = {item.cell.dataset for item in experiment.evaluations}
-    datasets |= {item.dataset for item in experiment.published}
-    changed = deviations(config, attacks, methods, datasets)
-    changed += table_deviations(config, experiment.name)
-    if changed:
-        notes.append(f"Not the paper's protocol: {'; '.join(changed)}.")
-    notes += [f"Note: {caveat}." for caveat in diff_caveats(results)]
-    if results.missing:
-        notes.append(
-            f"{results.missing} of {results.planned} evaluations have no result yet ({_MISSING}; "
-            "n/N: results there and planned)."
-        )
-    notes += _shortened("Warning", [*black_box_warnings(config, results), *results.warnings])
-    notes += [f"Left out: {problem}" for problem in results.problems]
-    return notes
-
-
-def _epochs(config: Config, methods: list[str]) -> str:
-    """Say how long the runs of some methods train."""
-    epochs = {METHODS[name].title: config.train_of(name).epochs for name in methods}
-    if len(set(epochs.values())) == 1:
-        return f"{next(iter(epochs.values()))} epochs"
-    return ", ".join(f"{title} {count}" for title, count in epochs.items()) + " epochs"
-
-
-def _choosing(experiment: Experiment) -> list[str]:
-    """Name the methods of which a table shows checkpoints that were chosen."""
-    chosen = (item for item in experiment.evaluations if item.checkpoint != "last")
-    return list(dict.fromkeys(item.cell.method for item in chosen))
-
-
-def _measured(config: Config, methods: list[str]) -> list[str]:
-    """Say of which epochs checkpoints were chosen, where it was not of all."""
-    ranges: dict[range, list[str]] = {}
-    for name in methods:
-        train = config.train_of(name)
-        if (epochs := measured_epochs(train))[0] > 1:
-            ranges.setdefault(epochs, []).append(METHODS[name].title)
-    return [
-        f"{', '.join(titles)}: checkpoints are chosen among epochs {epochs[0]} to {epochs[-1]}, "
-        "the only ones measured; the paper chooses among all."
-        for epochs, titles in ranges.items()
-    ]
-
-
-def _protocol(
-    config: Config, experiment: Experiment, methods: list[str], attacks: list[str]
-) -> str:
-    """Say how long the networks were trained, which of them is shown, and the radius."""
-    shown = dict.fromkeys(item.checkpoint for item in experiment.evaluations)
-    radii = dict.fromkeys(f"{config.eval.epsilon_of(name):.4g}" for name in attacks)
-    clean = [METHODS[m].title for m in methods if METHODS[m].validation == "natural"]
-    by = f" (of {', '.join(clean)}: by natural accuracy)" if clean else ""
-    return (
-        f"{_epochs(config, methods)}, checkpoint {' or '.join(shown)}{by}, "
-        f"epsilon {' or '.join(radii)}"
-    )
-
-
-def _budget(config: Config, name: str) -> str:
-    attack = config.eval.attacks[name]
-    settings = attack.model_dump(exclude={"kind", "images", "clamp_start", *attack.idle})
-    words = [
-        f"{key.replace('_', ' ')} {value:.4g}"
-        if isinstance(value, float)
-        else f"{key.replace('_', ' ')} {value}"
-        for key, value in settings.items()
-        if value is not None
-    ]
-    words += ["start cut to [0, 1]"] * getattr(attack, "clamp_start", False)
-    return f"{attack.kind} with {', '.join(words)}"
-
-
-def _shortened(kind: str, lines: list[str]) -> list[str]:
-    shown = [f"{kind}: {line}." for line in lines[:_MOST]]
-    more = len(lines) - _MOST
-    return [*shown, f"{kind}: {more} more, in the records."] if more > 0 else shown
 
 
 def _csv(layout: Layout) -> str:
@@ -193,7 +78,7 @@ def _text(entry: Entry, plus_minus: str) -> str:
     """Write one entry: 47.81 ± 0.09, with the count of values where some are missing."""
     mean, std, n = entry.sample
     if not n:
-        return _MISSING
+        return MISSING
     text = f"{mean:.{entry.digits}f}"
     if not math.isnan(std):
         text += f" {plus_minus} {std:.{entry.digits}f}"
@@ -243,16 +128,10 @@ def _latex(heading: str, layout: Layout, notes: list[str]) -> str:
             texts = _texts(layout, number, r"$\pm$", lambda text: rf"\textbf{{{text}}}")
             labels = len(layout.labels)
             texts[:labels] = map(_escape, texts[:labels])
-            lines.append(" & ".join(texts).replace(_MISSING, "--") + r" \\")
+            lines.append(" & ".join(texts).replace(MISSING, "--") + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     comments = [f"% {line}" for line in (heading, *notes)]
     return "\n".join([*comments, *lines]) + "\n"
-
-
-def _heading(experiment: Experiment) -> str:
-    number = experiment.name.removeprefix("table")
-    models = dict.fromkeys(parse_architecture(c.architecture).title for c in experiment.cells)
-    return f"Table {number}. {experiment.title} ({', '.join(models)})"
 
 
 def _escape(text: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.compute.compilation import Graphs, compiled
-from reproduce.compute.device import forward_in, products_in
+from reproduce.compute.device import autocast, conv_precision
 from reproduce.config.schema import Precision, Train, TrainingAttack
 from reproduce.experiments.spec import TrainingSpec
 from reproduce.objectives import build_objective
@@ -184,10 +184,10 @@ def _attack_and_gradients(
 
     AWP's moves are still on the weights then.
     """
-    autocast = forward_in(algorithm.precision, images.device)
+    low = autocast(algorithm.precision, images.device)
 
     def terms() -> Terms:
-        with autocast:
+        with low:
             natural, robust = modules.terms(images, attacked.images, labels)
         return Terms(weight * natural, weight * robust)
 
@@ -195,8 +195,8 @@ def _attack_and_gradients(
         natural, robust = terms()
         return natural + lam.to(natural.dtype) * robust
 
-    with products_in(algorithm.precision):
-        with autocast:
+    with conv_precision(algorithm.precision):
+        with low:
             attacked = algorithm.objective.perturb(
                 modules.network, images, labels, algorithm.attack, start
             )

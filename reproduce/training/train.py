@@ -13,7 +13,13 @@ import torch
 
 from reproduce.cell import Cell
 from reproduce.compute.compilation import Graphs, wants_compiling, wants_graphs
-from reproduce.compute.device import claimed, computed_in, default_dtype, describe, images_at_once
+from reproduce.compute.device import (
+    acquire_device,
+    default_dtype,
+    describe,
+    effective_precision,
+    images_at_once,
+)
 from reproduce.compute.distributed import Group, group_here, joined
 from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import Config, Machine
@@ -40,7 +46,8 @@ from reproduce.experiments.superseded import (
     move_run_aside,
     return_records,
 )
-from reproduce.models.load import build_model, save_weights
+from reproduce.models.load import build_model
+from reproduce.models.weights import save_weights
 from reproduce.registry import METHODS, dataset_facts
 from reproduce.training.images import open_images
 from reproduce.training.lambda_rules import find_zeta
@@ -84,7 +91,7 @@ def train_cell(
             say = lambda _: None  # noqa: E731
         if not _lock_and_check(config, spec, group, held, say):
             return
-        device = held.enter_context(claimed(config.machine, group))
+        device = held.enter_context(acquire_device(config.machine, group))
         if stop is None:
             stop = held.enter_context(stop_requests(config.machine.max_minutes))
         with default_dtype(spec.train.precision):
@@ -222,7 +229,7 @@ def _describe_session(loop: TrainingLoop) -> dict[str, Any]:
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         **describe(loop.device),
         "processes": loop.group.count,
-        "precision": computed_in(loop.spec.train.precision, loop.device),
+        "precision": effective_precision(loop.spec.train.precision, loop.device),
         "compiled": loop.compiled,
         "graphs": loop.graphs,
         "eval_batch": loop.eval_batch,

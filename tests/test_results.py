@@ -1,4 +1,4 @@
-"""results.parquet: every number once, with what it is of; what does not count is named."""
+"""The one reader: which records and runs count, what is said of others, and results.parquet."""
 
 import re
 from collections.abc import Callable
@@ -9,17 +9,27 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from histories import made_up_epochs, write_history
 from made_up import fill, write_made_up, write_run
+from small_runs import EPOCHS, STEPS, quiet, stop_at
 
 from reproduce.cell import Cell, parse_cell
 from reproduce.config.load import load_config
 from reproduce.config.schema import Config
+from reproduce.core.errors import Stopped
 from reproduce.core.files import read_json, write_json
 from reproduce.evaluation.records import Record, write_record
-from reproduce.experiments import paths
+from reproduce.experiments import paths, runs
 from reproduce.experiments.grids import Evaluation, find_experiment
-from reproduce.experiments.spec import attack_spec
-from reproduce.results.frames import COLUMNS, tidy_results, write_results
+from reproduce.experiments.runs import RunInfo
+from reproduce.experiments.spec import attack_spec, training_spec
+from reproduce.results.frames import COLUMNS, collect, read_histories, tidy_results, write_results
+from reproduce.results.plan import is_evaluated, plan
+from reproduce.results.reader import find_record, load_run
+from reproduce.results.status import status_frame
+from reproduce.tables.checkpoints import read_choices
+from reproduce.tables.tensorboard import write_events
+from reproduce.training.train import train_cell
 
 PAGE = (ROOT / "docs" / "results.md").read_text()
 
@@ -30,7 +40,9 @@ def _numbers(cell: Cell) -> tuple[float, float]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return load_config("{}", "paper", [f"results={tmp_path / 'results'}"])
+    """Four cells of the paper with three seeds each."""
+    grid = "experiments.table1={architectures: [wrn-34-1, wrn-34-5], methods: {trades: [6, 9]}}"
+    return load_config("{}", "paper", [f"results={tmp_path / 'results'}", grid])
 
 
 def _one(config: Config, **about: object) -> Evaluation:
@@ -143,13 +155,25 @@ def test_records_that_no_experiment_asks_for_count_too(config: Config) -> None:
 )
 def test_what_does_not_count_is_named(config: Config, spoil: Callable, reason: str) -> None:
     item = _one(config)
+    assert is_evaluated(config, item)
     folder = paths.cell_folder(config, item.cell)
-    spoil(paths.run_file(folder), paths.record_file(folder, "best-test", "pgd20", 0))
+    record = paths.record_file(folder, "best-test", "pgd20", 0)
+    spoil(paths.run_file(folder), record)
     tidy = tidy_results(config)
     assert len(tidy.frame) == tidy.records == 0
     (line,) = tidy.left_out
     assert reason in line
     assert str(config.results) in line
+    # what an experiment asks for is refused for the same reason, or not there
+    experiment = find_experiment(config, "table1")
+    results = collect(config, experiment)
+    found = find_record(config, item)
+    assert results.problems == ((found.reason,) if found.status == "unusable" else ())
+    assert found.status == ("unusable" if record.is_file() else "missing")
+    assert found.reason in ("", line, line.removeprefix(f"{record}: "))
+    assert results.missing == len(experiment.evaluations)
+    assert not is_evaluated(config, item)
+    assert plan(config, ["table1"])[0].evaluated == 0
 
 
 def test_other_settings_are_left_out(config: Config, tmp_path: Path) -> None:
@@ -210,8 +234,8 @@ def test_the_file_reads_back_with_its_types(config: Config) -> None:
     read = pd.read_parquet(path)
     assert {name: str(kind) for name, kind in read.dtypes.items()} == COLUMNS
     pd.testing.assert_frame_equal(read, tidy.frame)
-    assert len(read) == 3 * 99
-    assert tidy.records == 99
+    assert len(read) == 3 * 12
+    assert tidy.records == 12
     first = path.read_bytes()
     write_results(config)
     assert path.read_bytes() == first
@@ -261,3 +285,96 @@ def test_the_command(config: Config, run_command: Callable[..., str]) -> None:
     assert f"Written: {paths.results_file(config)}" in out
     assert len(pd.read_parquet(paths.results_file(config))) == 3
     assert "unknown key 'x'" in run_command(config, "results", "--set", "x=1", status=1)
+
+
+def test_a_run_that_ends_while_it_is_looked_at(
+    tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at run.json and the one at the state the state goes: the run is done."""
+    config = tiny()
+    with pytest.raises(Stopped):
+        train_cell(config, cell, quiet, stop_at(STEPS + 3))
+    state_file, looked = runs.state_file, []
+
+    def end(*place: object) -> object:
+        if not looked:
+            looked.append(place)
+            train_cell(config, cell, quiet)
+        return state_file(*place)
+
+    monkeypatch.setattr(runs, "state_file", end)
+    histories = read_histories(config, [cell])
+    assert (len(looked), len(histories.traces), histories.missing) == (1, EPOCHS * STEPS, ())
+
+
+def _digest(config: Config, cell: Cell) -> str:
+    path = paths.run_file(paths.cell_folder(config, cell))
+    write_json(path, read_json(path) | {"digest": "another"})
+    return "was trained with other settings"
+
+
+def _images(config: Config, cell: Cell) -> str:
+    path = paths.run_file(paths.cell_folder(config, cell))
+    run = read_json(path)
+    run["data"]["sha256"] = "another"
+    write_json(path, run)
+    return "was trained with other images"
+
+
+def _lost(config: Config, cell: Cell) -> str:
+    paths.model_file(paths.cell_folder(config, cell), "last").unlink()
+    return "has lost model-last.safetensors"
+
+
+def _cut(config: Config, cell: Cell) -> str:
+    folder = paths.cell_folder(config, cell)
+    paths.run_file(folder).unlink()
+    state = runs.state_file(folder, training_spec(config, cell).digest)
+    state.write_bytes(b"cut")
+    return f"the saved state {state} is damaged"
+
+
+@pytest.mark.parametrize("spoil", [_digest, _images, _lost, _cut])
+def test_all_readers_refuse_the_same_runs(
+    tiny: Callable[..., Config], cell: Cell, spoil: Callable[[Config, Cell], str]
+) -> None:
+    config = tiny()
+    write_history(config, cell)
+    assert load_run(config, cell).problem is None
+    reason = spoil(config, cell)
+    (missing,) = read_histories(config, [cell]).missing
+    assert missing == paths.shortened(config, str(load_run(config, cell).problem))
+    assert reason in str(load_run(config, cell).problem)
+    (problem,) = read_choices(config).problems
+    assert reason in problem
+    written = write_events(config, ["table1"], paths.tensorboard_folder(config))
+    assert (written.finished, written.unfinished) == (0, 0)
+    row = status_frame(config, ["table1"]).set_index("name").loc[cell.id]
+    assert reason in (row["reason"] if spoil is _cut else row["text"])
+
+
+@pytest.mark.parametrize("file", [paths.trace_file, paths.epochs_file])
+def test_a_damaged_history_is_named_and_the_rest_is_read(
+    tiny: Callable[..., Config], cell: Cell, file: Callable[[Path], Path]
+) -> None:
+    write_history(tiny(), cell, epochs=made_up_epochs(cell)[:EPOCHS])
+    path = file(paths.cell_folder(tiny(), cell))
+    path.write_bytes(path.read_bytes()[:-9])
+    histories = read_histories(tiny(), [cell])
+    (missing,) = histories.missing
+    assert path.name in missing
+    assert "damaged" in missing
+    assert histories.traces.empty is (file is paths.trace_file)
+    assert histories.epochs.empty is (file is paths.epochs_file)
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "hours"), [("cuda", 1, 1.0), ("cuda", 4, 4.0), ("cpu", 2, 1.0)]
+)
+def test_hours_are_those_of_the_devices_held(
+    config: Config, device: str, processes: int, hours: float
+) -> None:
+    item = _one(config)
+    run = read_json(paths.run_file(paths.cell_folder(config, item.cell)))
+    session = {"device": device, "name": "", "processes": processes, "seconds": 3600.0}
+    assert RunInfo.model_validate({**run, "pieces": [session]}).hours == hours

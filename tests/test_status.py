@@ -1,0 +1,331 @@
+"""How far runs and evaluations are, told from files, logs and locks alone, and what is left."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, TINY_CELL
+from made_up import write_made_up, write_run
+from small_runs import EPOCHS, STEPS, quiet, stopped
+
+from reproduce.cell import Cell
+from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
+from reproduce.core.files import exclusive, is_held, read_json, write_json
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation, experiment_names, find_experiment
+from reproduce.experiments.runs import read_rows
+from reproduce.experiments.spec import checkpoints
+from reproduce.results.plan import plan
+from reproduce.results.reader import record_path
+from reproduce.results.status import failure, forecast, status_frame
+from reproduce.training.train import train_cell
+
+ERROR = f"reproduce: {TINY_CELL}: the loss is NaN\n"
+STOP = f"reproduce: {TINY_CELL}: stopped by SIGINT in epoch 2 of 3; everything is saved, "
+
+
+def _row(config: Config) -> pd.Series:
+    return status_frame(config, ["table1"]).set_index("name").loc[TINY_CELL]
+
+
+def _log(config: Config, text: str) -> Path:
+    path = paths.log_file(config, "train", TINY_CELL)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@contextmanager
+def _at_work(config: Config, cell: Cell) -> Iterator[None]:
+    with exclusive(paths.training_lock(paths.cell_folder(config, cell)), "test"):
+        yield
+
+
+def _finish(config: Config, item: Evaluation, **run: float) -> None:
+    """Make up a finished run of an evaluation."""
+    write_run(config, item, **run)
+    for path in paths.run_files(paths.cell_folder(config, item.cell), checkpoints(config.train)):
+        path.touch()
+
+
+def _attack(config: Config, item: Evaluation, **info: object) -> None:
+    write_made_up(config, item, np.arange(10), np.arange(10) < 5, **info)
+
+
+def test_from_waiting_to_done(tiny: Callable[..., Config], cell: Cell) -> None:
+    config = tiny()
+    assert _row(config)[["state", "text"]].tolist() == ["waiting", "not begun"]
+    with _at_work(config, cell):
+        begun = _row(config)
+    assert begun[["state", "epoch"]].tolist() == ["running", 0]
+    # after one step of the second epoch
+    saved = stopped(config, cell, STEPS + 3)
+    found = _row(config)
+    assert found[["state", "text"]].tolist() == ["saved", "saved in epoch 2 of 3"]
+    progress, iterations, rows, written = read_rows(saved)
+    assert iterations == STEPS + progress["step"]
+    assert found["epochs_done"] == pytest.approx(1 + progress["step"] / STEPS)
+    for name, value in progress["epochs"][0].items():
+        assert name not in found or name == "epoch" or found[name] == value
+    loss = found[["natural_risk", "robust_regularization"]].tolist()
+    assert loss == pytest.approx([rows[:, 1].mean(), rows[:, 2].mean()])
+    assert found["seconds"] == pytest.approx(sum(one["seconds"] for one in progress["pieces"]))
+    assert found["saved_at"] == written == saved.stat().st_mtime
+    with _at_work(config, cell):
+        pd.testing.assert_series_equal(_row(config), found.replace("saved", "running"))
+    train_cell(config, cell, quiet)
+    ended = _row(config)
+    assert ended[["state", "text", "epochs_done"]].tolist() == ["done", "trained", EPOCHS]
+    assert ended["hours"] == ended["hours_done"]
+    assert ended["seconds"] == read_json(paths.run_file(saved.parent))["seconds"]
+    other = _row(tiny("train.momentum=0.5"))
+    assert other[["state", "text"]].tolist() == ["waiting", "was trained with other settings"]
+
+
+def test_a_failed_run_is_told_from_a_stopped_one(tiny: Callable[..., Config], cell: Cell) -> None:
+    config = tiny()
+    log = _log(config, f"epoch 1/3\n{ERROR}")
+    found = _row(config)
+    assert found[["state", "reason"]].tolist() == ["failed", f"{TINY_CELL}: the loss is NaN"]
+    # somebody is at it again
+    with _at_work(config, cell):
+        assert _row(config)["state"] == "running"
+    # and got further than the run that failed: a part of an epoch, whose length is not known
+    saved = stopped(config, cell, 1)
+    os.utime(log, (saved.stat().st_mtime - 1,) * 2)
+    assert _row(config)[["state", "epoch", "hours_done"]].tolist() == ["saved", 1, 0]
+    assert np.isnan(_row(config)["epochs_done"])
+    os.utime(log, (saved.stat().st_mtime + 1,) * 2)
+    assert _row(config)["state"] == "failed"
+    _log(config, f"epoch 1/3\n{STOP}run the same command again to continue\n")
+    assert _row(config)["state"] == "saved"
+
+
+def test_the_log_of_a_stopped_job_is_none_of_a_failure(
+    tiny: Callable[..., Config], run_command: Callable[..., str]
+) -> None:
+    said = run_command(tiny(), "train", TINY_CELL, "--max-minutes", "0.000001", status=75)
+    assert said.strip().splitlines()[-1].startswith("reproduce: ")
+    assert failure(_log(tiny(), said)) is None
+    said = run_command(tiny("train.momentum=0.5"), "evaluate", TINY_CELL, status=1)
+    assert "is not trained" in failure(_log(tiny(), said))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("epoch 1/3 robust 40\n", None),
+        ("Traceback\n  File x\nRuntimeError: CUDA error\n", "RuntimeError"),
+        ("Traceback\nKeyboardInterrupt\n", "KeyboardInterrupt"),
+        ("torch.OutOfMemoryError: CUDA out of memory.\n", "torch.OutOfMemoryError"),
+        ("reproduce: the disk is full\n[rank0] ends\n", "the disk is full"),
+        ("x" * 20_000 + "\nreproduce: late\n", "late"),
+        ("/a/b.py:3: UserWarning: old\n  warn()\n", None),
+        ("\xff\xfe", None),
+    ],
+)
+def test_the_end_of_a_log(tmp_path: Path, text: str, found: str | None) -> None:
+    log = tmp_path / "a.log"
+    assert failure(log) is None
+    log.write_bytes(text.encode("latin-1"))
+    said = failure(log)
+    assert said is found is None or found in said
+
+
+def test_damaged_files_are_shown_as_such(tiny: Callable[..., Config], cell: Cell) -> None:
+    saved = stopped(tiny(), cell, 1)
+    run = paths.run_file(saved.parent)
+    for path in (saved, run):
+        path.write_bytes(b'{"cut')
+        found = _row(tiny())
+        assert found["state"] == "damaged"
+        assert str(path) in found["reason"]
+        assert found["text"] == "damaged; `reproduce train` says what"
+        path.unlink()
+
+
+def test_what_is_left_of_the_paper(paper: Callable[..., Config]) -> None:
+    """Runs took twice the planned hours, the one attack that was made a tenth of them."""
+    config = paper()
+    (planned,) = plan(config, ["table1"])
+    frame = status_frame(config, ["table1"])
+    first = forecast(frame)
+    assert first.hours_left == pytest.approx(planned.hours_left) == frame["hours"].sum()
+    assert (first.training, first.attacks, first.epochs_an_hour) == (None, None, None)
+    assert frame["state"].tolist() == ["waiting"] * 198
+    hours = frame.groupby(["kind", "model"])["hours"].sum()
+    items = find_experiment(config, "table1").evaluations[:3]
+    for item in items:
+        _finish(config, item, seconds=2 * 3600 * hours["run", item.cell.id])
+    _attack(config, items[0], seconds=360 * hours["evaluation", items[0].cell.id])
+    _attack(config, items[1], digest="of other settings")
+    with exclusive(paths.evaluation_lock(record_path(config, items[2])), "test"):
+        seen = status_frame(config, ["table1"])
+    counts = seen.groupby("kind")["state"].value_counts().to_dict()
+    assert counts == {
+        ("run", "done"): 3,
+        ("run", "waiting"): 96,
+        ("evaluation", "done"): 1,
+        ("evaluation", "running"): 1,
+        ("evaluation", "waiting"): 97,
+    }
+    rest = forecast(seen)
+    assert (rest.training, rest.attacks) == (pytest.approx(2), pytest.approx(0.1))
+    training = hours["run"].sum() - sum(hours["run", item.cell.id] for item in items)
+    attacking = hours["evaluation"].sum() - hours["evaluation", items[0].cell.id]
+    assert rest.hours_left == pytest.approx(2 * training + 0.1 * attacking)
+    assert rest.jobs == 1
+
+
+def test_the_rate_is_of_the_runs_at_work(tiny: Callable[..., Config], cell: Cell) -> None:
+    config, other = tiny(), replace(cell, seed=1)
+    for one in (cell, other):
+        stopped(config, one, STEPS + 3)
+    assert forecast(status_frame(config, ["table1"])).epochs_an_hour is None
+    with _at_work(config, cell), _at_work(config, other):
+        frame = status_frame(config, ["table1"])
+    runs = frame[frame["state"] == "running"]
+    rest = forecast(frame)
+    rates = 3600 * runs["epochs_done"] / runs["seconds"]
+    assert rest.epochs_an_hour == pytest.approx(rates.sum())
+    assert rest.jobs == 2
+    # what is done of the two counts in part; no attack was measured, so they go by training
+    done = (runs["hours"] * runs["epochs_done"] / EPOCHS).sum()
+    assert rest.training == pytest.approx(runs["seconds"].sum() / 3600 / done)
+    assert rest.hours_left == pytest.approx(rest.training * (frame["hours"].sum() - done))
+
+
+def test_evaluations_fail_and_checkpoints_cannot_be_had(paper: Callable[..., Config]) -> None:
+    config = paper()
+    experiment = find_experiment(config, "table4")
+    failed, absent, damaged = experiment.published[:3]
+    ours = next(item for item in experiment.evaluations if item.checkpoint == "last")
+    for job, folder in (
+        ("evaluate-published", f"{failed.dataset}/{failed.name}"),
+        ("evaluate-last", ours.cell),
+    ):
+        log = paths.log_file(config, job, f"{folder}/autoattack-seed0")
+        log.parent.mkdir(parents=True)
+        log.write_text("reproduce: the disk is full\n")
+    outcomes = [
+        paths.published_outcome(config, item.dataset, item.name, "autoattack", 0)
+        for item in (absent, damaged)
+    ]
+    write_json(outcomes[0], {"evaluated": False, "reason": "the host is down"})
+    outcomes[1].parent.mkdir(parents=True)
+    outcomes[1].write_text("no json")
+    frame = status_frame(config, ["table4"])
+    frame = frame[(frame["kind"] == "evaluation") & (frame["state"] != "waiting")]
+    found = dict(zip(frame["name"], zip(frame["state"], frame["reason"], strict=True), strict=True))
+    assert found == {
+        f"{failed.name} autoattack-seed0": ("failed", "the disk is full"),
+        f"{absent.name} autoattack-seed0": ("unavailable", "the host is down"),
+        f"{ours.cell} (last) autoattack-seed0": ("failed", "the disk is full"),
+    }
+
+
+def test_the_log_of_an_evaluation_is_where_the_workflow_writes_it() -> None:
+    rules = (ROOT / "workflow" / "rules" / "evaluate.smk").read_text()
+    assert '"evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log"' in rules
+
+
+def test_a_finished_table(paper: Callable[..., Config]) -> None:
+    config = paper()
+    for item in find_experiment(config, "table6").evaluations:
+        _finish(config, item)
+        _attack(config, item)
+    frame = status_frame(config, ["table6"])
+    assert set(frame["state"]) == {"done"}
+    rest = forecast(frame)
+    # a record that does not say how long it took is none to time others by
+    assert (rest.hours_left, rest.attacks) == (pytest.approx(0, abs=1e-9), None)
+    path = record_path(config, item).with_suffix(".json")
+    write_json(path, {**read_json(path), "model_sha256": "of others"})
+    assert "waiting" in set(status_frame(config, ["table6"])["state"])
+
+
+def test_everything_is_counted_once(paper: Callable[..., Config]) -> None:
+    names = experiment_names(paper())
+    frame = status_frame(paper(), names)
+    union = plan(paper(), names)[-1]
+    assert frame["kind"].value_counts().to_dict() == {
+        "run": union.cells,
+        "evaluation": union.evaluations,
+    }
+    assert forecast(frame).hours_left == pytest.approx(union.hours)
+    with pytest.raises(HarnessError, match="unknown experiment 'table9'"):
+        status_frame(paper(), ["table9"])
+
+
+def test_the_status_needs_no_torch() -> None:
+    code = (
+        "import sys; from reproduce.results.status import status_frame;"
+        "from reproduce.config.load import load_config;"
+        "status_frame(load_config('{}', 'demo'), ['table1']);"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
+def test_a_lock_of_another_process_is_seen_until_it_ends(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    assert not is_held(lock)
+    assert not lock.exists()
+    code = (
+        "import sys, time; from pathlib import Path; from reproduce.core.files import exclusive\n"
+        "with exclusive(Path(sys.argv[1]), 'a test'): print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(lock)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            assert process.stdout.readline() == "held\n"
+            assert is_held(lock)
+            refused = pytest.raises(HarnessError, match="a test is being worked on")
+            with refused, exclusive(lock, "a test"):
+                pass
+        finally:
+            process.kill()
+    assert not is_held(lock)
+
+
+def test_looking_never_keeps_a_run_from_its_lock(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    lock.touch()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            is_held(lock)
+
+    lookers = [threading.Thread(target=look) for _ in range(4)]
+    for thread in lookers:
+        thread.start()
+    try:
+        for _ in range(30):
+            with exclusive(lock, "a run"):
+                assert is_held(lock)
+    finally:
+        ended.set()
+        for thread in lookers:
+            thread.join()
+
+
+def test_the_command(tiny: Callable[..., Config], run_command: Callable[..., str]) -> None:
+    config = tiny("data.folder=none")
+    item = find_experiment(config, "table1").evaluations[0]
+    _finish(config, item)
+    _attack(config, item)
+    shown = run_command(config, "status", "table1")
+    assert re.search(rf"{item.cell.id} +│ trained +│ 1/1", shown)
+    assert re.search(r"seed-1 +│ not begun +│ 0/1", shown)
+    assert "--every belongs to --watch" in run_command(config, "status", "--every=9", status=1)
