@@ -16,6 +16,7 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_table
+from reproduce.experiments.spec import find_attack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,6 +186,7 @@ def evaluate(
     from reproduce.models.load import ModelSource
     from reproduce.registry import dataset_facts
 
+    find_attack(config, attack)
     if images is not None:
         config = override(config, {f"eval.attacks.{attack}.images": images})
     if isinstance(network, str) and architecture is None and dataset is None:

@@ -107,8 +107,12 @@ def slots_folder() -> Path:
     Containers that share GPUs must share it: mount it, or set TMPDIR to a folder that is.
     """
     folder = Path(tempfile.gettempdir()) / f"reproduce-gpu-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ours = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+    except OSError:  # a file, a link to nothing
+        ours = False
+    if not ours:
         raise HarnessError(
             f"{folder} holds the locks of GPUs and must be a folder of yours; remove it, or set "
             "TMPDIR to a folder of your own"
@@ -128,11 +132,17 @@ def take_slots(
     waiting = False
     while True:
         # one job looks at a time: two that saw each other's slots as taken would both go back
-        with ExitStack() as tried, lock_file(folder / "choosing"):
-            found = _free_slots(tried, folder, cards, wanted, slots)
-            if len(found) == wanted:
-                held.enter_context(tried.pop_all())
-                return found
+        try:
+            with ExitStack() as tried, lock_file(folder / "choosing"):
+                found = _free_slots(tried, folder, cards, wanted, slots)
+                if len(found) == wanted:
+                    held.enter_context(tried.pop_all())
+                    return found
+        except OSError as error:
+            raise HarnessError(
+                f"{folder} cannot be locked: {error.strerror or error}; set TMPDIR to a folder on "
+                "a disk that knows locks"
+            ) from error
         if not waiting:
             free = "a free GPU" if wanted == 1 else f"{wanted} GPUs that are free at once"
             print(f"Waiting for {free} (locks in {folder})", flush=True)

@@ -18,9 +18,10 @@ T = TypeVar("T")
 
 # of the environment that torchrun makes for each process
 _RANK, _COUNT = "RANK", "WORLD_SIZE"
-# Longest that a process waits for the others: while the first one waits for GPUs, which other jobs
-# may hold for days.  If one dies, torchrun says so and ends the others.
-_TIMEOUT = timedelta(days=30)
+# Longest that processes wait for each other.  If one dies, torchrun says so and ends the others.
+_TIMEOUT = timedelta(minutes=30)
+# and for the first one, which may wait for days for GPUs that other jobs hold
+_QUEUE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Group:
         if self.count == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        dist.broadcast_object_list(box, src=0, group=_patient[0], device=torch.device("cpu"))
         return box[0]
 
     def gathered(self, value: T) -> list[T]:
@@ -91,6 +92,8 @@ class Group:
 
 
 ALONE = Group()
+# the same processes, for what the first one says when it has waited
+_patient: list[Any] = []
 
 
 def group_here() -> Group:
@@ -114,6 +117,7 @@ def joined(group: Group, device: str) -> Iterator[None]:
         return
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=_TIMEOUT)
+    _patient[:] = [dist.new_group(timeout=_QUEUE, backend="gloo")]
     try:
         yield
     finally:

@@ -156,8 +156,7 @@ class _Loader(yaml.SafeLoader):
 def _parse(text: str, problem: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506, a safe loader
-    # the second of dates and numbers that there are not, such as 2001-99-99
-    except (yaml.YAMLError, ValueError) as error:
+    except Exception as error:  # of tags and dates that there are not, YAML's reader raises many
         raise HarnessError(f"{problem}: {error}") from error
 
 

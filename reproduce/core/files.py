@@ -11,6 +11,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from reproduce.core.errors import HarnessError
 # --- writing
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# temporary folders are named .HOST-PID-RANDOM.part
-_HOST, _PART = f".{socket.gethostname()}-", ".part"
+# temporary folders are named .HOST-SPACE-PID-RANDOM.part
+_PART = ".part"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -39,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         remove_abandoned(path.parent)
         # a folder, because safetensors writes another temporary file beside the one it is given
         with tempfile.TemporaryDirectory(
-            prefix=f"{_HOST}{os.getpid()}-",
+            prefix=f"{_prefix()}{os.getpid()}-",
             suffix=_PART,
             dir=path.parent,
             ignore_cleanup_errors=True,
@@ -75,10 +76,22 @@ def _give_usual_mode(path: Path) -> None:
 
 def remove_abandoned(folder: Path) -> None:
     """Remove what processes of this machine that were killed while writing left in `folder`."""
-    for left in folder.glob(f"{glob.escape(_HOST)}*{_PART}"):
-        process = left.name.removeprefix(_HOST).partition("-")[0]
+    prefix = _prefix()
+    for left in folder.glob(f"{glob.escape(prefix)}*{_PART}"):
+        process = left.name.removeprefix(prefix).partition("-")[0]
         if process.isdecimal() and not _is_alive(int(process)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+@cache
+def _prefix() -> str:
+    """Begin names by what process numbers are of: this host since it started, or a container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        space = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        boot, space = "", 0
+    return f".{socket.gethostname()}-{digest([boot, space], 8)}-"
 
 
 def _is_alive(process: int) -> bool:
@@ -125,7 +138,7 @@ def digest(value: Any, length: int = 12) -> str:
 
 # --- JSON
 
-# a checksum that files of version 0.1 hold over their other keys
+# a checksum over the other keys, which files of version 0.1 hold, results/reference among them
 _SEAL = "json_sha256"
 
 
@@ -140,7 +153,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HarnessError(f"{path} is damaged, it is not JSON; delete it") from error
     if not isinstance(value, dict):
         raise HarnessError(f"{path} is damaged, it holds no JSON object; delete it")
@@ -206,9 +219,9 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
     The operating system drops the lock when the holder ends, however it ends.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = lock_file(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 20)
     except Timeout:
         raise HarnessError(

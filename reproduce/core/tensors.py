@@ -6,9 +6,10 @@ import re
 import warnings
 import zipfile
 from contextlib import AbstractContextManager
+from inspect import isroutine
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,11 +54,15 @@ def _read(path: Path, stand_ins: bool) -> Any:
         raise HarnessError(f"checkpoint {path} is {other}")
     with warnings.catch_warnings(), path.open("rb") as handle:
         warnings.simplefilter("ignore", UserWarning)  # of old protocols and networks
-        if stand_ins:
-            # torch's own reader of tensors knows no stand-ins; this one imports no more than it
-            return torch.load(handle, map_location="cpu", weights_only=False, pickle_module=_PICKLE)
-        with numpy_numbers():
-            return torch.load(handle, map_location="cpu", weights_only=True)
+        # torch's own reader comes first: it refuses archives of code, whatever they look like
+        try:
+            with numpy_numbers():
+                return torch.load(handle, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            if not stand_ins:
+                raise
+        handle.seek(0)
+        return torch.load(handle, map_location="cpu", weights_only=False, pickle_module=_PICKLE)
 
 
 def expect_file(path: Path) -> None:
@@ -82,8 +87,8 @@ def numpy_numbers() -> AbstractContextManager[None]:
     return torch.serialization.safe_globals([*places, np.dtype, *kinds])
 
 
-class StandIn:
-    """Takes the place of an object that a checkpoint holds beside tensors; does nothing."""
+class StandIn(dict):  # type: ignore[type-arg]
+    """Takes the place of an object beside tensors; keeps what it holds as a mapping."""
 
     def __new__(cls, *_: object, **__: object) -> "StandIn":
         """Make one, whatever the object was to be made of."""
@@ -93,8 +98,7 @@ class StandIn:
 
     def __setstate__(self, _: object) -> None: ...
 
-    # of mappings and lists
-    def __setitem__(self, *_: object) -> None: ...
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     def extend(self, _: object) -> None:
         """Take what a list would hold."""
@@ -115,7 +119,29 @@ _TENSORS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):  # noqa: S301  it imports an allow-list alone
+class DataUnpickler(pickle._Unpickler):
+    """Gives no state to classes and functions, which a file could change for the whole process.
+
+    The one in C cannot be told so.  Who derives from it says what a file may name.
+    """
+
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self) -> None:
+        """Give an object the state that the file holds for it."""
+        made, state = self.stack[-2:]  # type: ignore[attr-defined]
+        if isinstance(made, type) or isroutine(made):
+            raise pickle.UnpicklingError(f"state for {made}")
+        self.check_state(made, state)
+        super().load_build()  # type: ignore[misc]
+
+    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
+
+    def check_state(self, made: object, state: Any) -> None:
+        """Refuse a state by raising an error; all are taken unless this is overridden."""
+
+
+class _Unpickler(DataUnpickler):
     """Imports what tensors are made with, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:

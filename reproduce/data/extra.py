@@ -1,6 +1,6 @@
 """Pseudo-labelled extra images: from the pickle that was published to their prepared form."""
 
-import pickle
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,31 +10,54 @@ from numpy.typing import NDArray
 
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import md5_of_file, other_kind
+from reproduce.core.tensors import DataUnpickler
 from reproduce.data.dataset import Split, check_images, read_prepared, write_prepared
 from reproduce.registry import dataset_facts, extra_facts
 
 _PUBLISHED = ("data", "extrapolated_targets")
 _KEYS = ("images", "labels")
 
-# what pickles of arrays name, of numpy 2; numpy 1 has numpy.core for numpy._core
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),
+
+class _Array:
+    """What `numpy.ndarray` is in a pickle: a name that nothing can be made of."""
+
+
+def _number_type(name: object, *_: object) -> np.dtype[Any]:
+    kind = np.dtype(name, copy=True)  # type: ignore[call-overload]
+    if kind.kind not in "biuf":
+        raise HarnessError("it holds arrays of something else than numbers")
+    return kind  # type: ignore[no-any-return]
+
+
+# What pickles of arrays name, of numpy 2; numpy 1 has numpy.core for numpy._core.  The first three
+# are ours: numpy's own would take bytes of the file for objects in memory.
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _number_type,
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: np.empty(0, np.uint8),
+    ("numpy._core.multiarray", "scalar"): np.float64().__reduce__()[0],
+    ("numpy._core.numeric", "_frombuffer"): np.empty(0).__reduce_ex__(5)[0],
+    ("_codecs", "encode"): codecs.encode,
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):  # noqa: S301 - it resolves the names above alone
-    """Reads plain values and numpy arrays, and refuses whatever else a pickle names."""
+class _ArrayUnpickler(DataUnpickler):
+    """Reads plain values and numpy arrays of numbers, and refuses whatever else a pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        place = module.replace("numpy.core", "numpy._core")
-        if (place, name) not in _ALLOWED:
+        place = (module.replace("numpy.core", "numpy._core"), name)
+        if place not in _ALLOWED:
             raise HarnessError(f"it asks for {module}.{name}, only numpy arrays are read")
-        return super().find_class(place, name)
+        return _ALLOWED[place]
+
+    def check_state(self, made: object, state: Any) -> None:
+        """Refuse what would make numpy take the file's bytes for objects."""
+        if isinstance(made, np.dtype):
+            plain = tuple(state[2:]) == (None, None, None, -1, -1, 0)
+        else:
+            plain = type(made) is np.ndarray and state[2].kind in "biuf"
+        if not plain:
+            raise HarnessError("it holds arrays of something else than numbers")
 
 
 def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:

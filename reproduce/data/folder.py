@@ -71,7 +71,7 @@ def _scan(folder: Path, facts: DatasetFacts) -> dict[str, list[str]]:
         raise HarnessError(f"{folder} holds no folders of classes")
     files = {}
     for name in classes:
-        inside = sorted(entry.name for entry in os.scandir(folder / name))
+        inside = sorted(entry.name for entry in os.scandir(folder / name) if entry.is_file())
         files[name] = [f"{name}/{file}" for file in inside if file.lower().endswith(_ENDINGS)]
         if not files[name]:
             raise HarnessError(f"class {name!r} has no images in {folder / name}")

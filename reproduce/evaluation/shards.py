@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -360,10 +360,16 @@ def _attack(job: Job, device: torch.device, compiled: bool, number: int) -> tupl
     return number, _worker(job, device).run(number, compiled)
 
 
-@lru_cache(maxsize=1)
+# the last worker of this process
+_WORKERS: dict[Job, Worker] = {}
+
+
 def _worker(job: Job, device: torch.device) -> Worker:
-    """Return this process's worker for a job; it keeps only the last."""
-    return Worker(job, device)
+    """Return this process's worker for a job; the one before gives its memory back first."""
+    if job not in _WORKERS:
+        _WORKERS.clear()
+        _WORKERS[job] = Worker(job, device)
+    return _WORKERS[job]
 
 
 def _clock(job: Job) -> Callable[[], None]:

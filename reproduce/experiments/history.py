@@ -52,7 +52,7 @@ def read_trace(path: Path, cell: Cell) -> pd.DataFrame:
     """
     try:
         frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of a damaged file pyarrow raises many kinds
         raise HarnessError(f"{path} is damaged; `reproduce train {cell}` makes it anew") from error
     if missing := {*TRACE_COLUMNS} - {*frame.columns}:
         raise HarnessError(f"{path} lacks {', '.join(sorted(missing))}; it is no trace of a run")

@@ -75,10 +75,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     found = dict(_state_dicts(content))
     if not found:
         inside = content if isinstance(content, Mapping) else {"": content}
+        inside = inside or {"": content}
         kinds = [f"{key} {type(value).__name__}".strip() for key, value in inside.items()]
         raise HarnessError(
             f"checkpoint {path} holds no state dict of tensors alone but "
-            f"{', '.join(kinds[:5]) or 'nothing'}; {SAVE_WEIGHTS}"
+            f"{', '.join(kinds[:5])}; {SAVE_WEIGHTS}"
         )
     fitting, problems = {}, {}
     for place, state in found.items():

@@ -79,7 +79,7 @@ def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, Run
     cell, checkpoint, path = evaluation.cell, evaluation.checkpoint, record_path(config, evaluation)
     if not path.is_file():
         return None
-    record = _read(path)
+    record = read_whole(path)
     spec = evaluation_spec(config, cell, evaluation.attack, evaluation.seed, checkpoint)
     if record.info["digest"] != spec.digest:
         raise HarnessError(f"{path} was made with other settings than the configuration's")
@@ -109,14 +109,16 @@ def read_published(config: Config, item: PublishedEvaluation) -> tuple[Record | 
     """
     attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
     if attack.record.is_file():
-        record = _read(attack.record)
+        record = read_whole(attack.record)
         problem = attack.problem_with(record.info)
         if problem is not None:
             raise HarnessError(f"{attack.record} {problem}")
-        if record.info.get("data") is None:
-            raise HarnessError(f"the summary of {attack.record} is damaged at 'data'; delete it")
         return record, None
-    reason = attack.read().get("reason")
+    outcome = attack.read()
+    if outcome.get("evaluated"):
+        outcome_file = attack.outcome.relative_to(paths.root(config))
+        return None, f"its record is lost; delete {outcome_file} to attack it again"
+    reason = outcome.get("reason")
     return None, None if reason is None else str(reason)
 
 
@@ -141,10 +143,10 @@ class RecordSummary(_Part):
     model: str | None = None
     seconds: float | None = None
     pieces: list[_Session] = []
-    data: _Images | None = None
+    data: _Images
 
 
-def _read(path: Path) -> Record:
+def read_whole(path: Path) -> Record:
     """Read a record, and check what its summary says about how it was made."""
     record = read_record(path)
     try:

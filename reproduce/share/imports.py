@@ -72,7 +72,7 @@ def _import(
         cell = parse_cell(name)
         spec, run = training_spec(config, cell), read_run(source)
         problem = _problem(config, spec, run, source)
-    except HarnessError as error:
+    except (HarnessError, OSError) as error:
         return "refused", f"cannot be used: {error}"
     if run is None or problem is not None:
         return "refused", str(problem)

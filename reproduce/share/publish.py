@@ -263,7 +263,9 @@ def _runs(config: Config, runs: Mapping[Cell, RunInfo]) -> str:
         epochs = pd.read_csv(paths.epochs_file(paths.cell_folder(config, cell)))
         chosen = epochs[epochs["epoch"] == best]
         metrics = {
-            metric.split("_")[0]: chosen[f"test_{metric}"].squeeze()
+            metric.removesuffix("_accuracy").removeprefix("perturbation_"): chosen[
+                f"test_{metric}"
+            ].squeeze()
             for metric in METRICS
             if f"test_{metric}" in chosen
         }

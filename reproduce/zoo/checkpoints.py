@@ -349,7 +349,8 @@ class PublishedAttack:
         checkpoint = ZooCheckpoint(self.name, self.dataset, paths.zoo_folder(self.config.data))
         files = paths.zoo_files(checkpoint.folder, self.dataset, self.name)
         made = self.record.stat().st_mtime
-        newer = any(path.stat().st_mtime >= made for path in files)
+        # a copy may keep its old time of modification, not that of its change here
+        newer = any(max(s.st_mtime, s.st_ctime) >= made for s in (f.stat() for f in files))
         if newer and checkpoint.fingerprint() != summary.get("model_sha256"):
             return f"is of other weights than {checkpoint.path}"
         return None
