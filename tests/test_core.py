@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +268,42 @@ def test_a_checkpoint_runs_no_code(
         with pytest.raises(HarnessError, match=r"w\.pt asks for .*: only tensors are read"):
             read_tensors(Path("w.pt"), stand_ins=stand_ins)
     assert not Path("ran").exists()
+
+
+def test_a_checkpoint_changes_no_class(tmp_path: Path) -> None:
+    """A pickle may give a state to whatever it names."""
+    torch.save({"a": torch.ones(2)}, tmp_path / "whole.pt")
+    program = b"\x80\x02ctorch.storage\nUntypedStorage\nN}X\x04\x00\x00\x00evilK\x01s\x86b."
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "w.pt", "w") as changed,
+    ):
+        for name in whole.namelist():
+            changed.writestr(name, program if name.endswith("data.pkl") else whole.read(name))
+    with pytest.raises(HarnessError, match=r"state for <class 'torch\.storage\.UntypedStorage'>"):
+        read_tensors(tmp_path / "w.pt", stand_ins=True)
+    assert not hasattr(torch.UntypedStorage, "evil")
+
+
+@pytest.mark.parametrize("stand_ins", [True, False])
+def test_archives_are_left_to_torchs_strict_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_ins: bool
+) -> None:
+    """It refuses TorchScript and tar, which torch.load runs or unpacks otherwise."""
+    asked = []
+    whole = torch.load
+
+    def load(*words: object, **options: object) -> object:
+        asked.append(options["weights_only"])
+        return whole(*words, **options)
+
+    monkeypatch.setattr(torch, "load", load)
+    script = torch.jit.script(torch.nn.ReLU())
+    torch.jit.save(script, tmp_path / "w.pt")
+    monkeypatch.setattr("reproduce.core.tensors._something_else", lambda _: None)
+    with pytest.raises(HarnessError, match="TorchScript archives"):
+        read_tensors(tmp_path / "w.pt", stand_ins=stand_ins)
+    assert asked == [True]
 
 
 # --- progress and provenance

@@ -95,7 +95,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
         _Runs(touched),
     ):
         source = _write(tmp_path, content, protocol)
-        with pytest.raises(HarnessError, match=r"asks for \w+\.system, only .*; nothing was run"):
+        with pytest.raises(HarnessError, match=r"only numpy arrays|than numbers; nothing was run"):
             read_pickled_arrays(source)
         assert not touched.exists()
         # the same file does run where nothing holds it back
@@ -109,6 +109,9 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
         (b"cbuiltins\neval\n(S'1'\ntR.", "asks for builtins.eval"),
         (b"cnumpy.core.multiarray\nfromfile\n(S'x'\ntR.", "asks for numpy.core.multiarray.from"),
         (b"\x80\x04\x8c\x05numpy\x8c\x0bndarray.min\x93.", "asks for numpy.ndarray.min"),
+        # bytes of the file as the address of an object
+        (b"cnumpy\nndarray\n((I1\ntS'O'\nS'01234567'\ntR.", "no pickle of arrays"),
+        (b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR.", "something else than numbers"),
         (b"<!DOCTYPE html><html>", "cut short or no pickle of arrays: it is a web page"),
         (b"", "cut short or no pickle of arrays: it is empty"),
         (pickle.dumps(_images())[:5000], "cut short or no pickle of arrays"),
