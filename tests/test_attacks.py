@@ -1,6 +1,7 @@
 """PGD and FGSM against plain references, and the network as an attack sees it."""
 
 import copy
+from typing import get_args
 
 import pytest
 import reference_steps
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from reproduce.attacks.pgd import cross_entropy, fgsm, kl_divergence, margin, pgd
 from reproduce.attacks.target import AttackedNetwork, frozen, without_parameter_gradients
+from reproduce.config.evaluation import Attack
+from reproduce.config.load import load_config
 from reproduce.config.schema import Train, TrainingAttack
 from reproduce.core.errors import HarnessError
+from reproduce.experiments.cost import part_passes
 from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
 from reproduce.registry import dataset_facts
@@ -299,3 +303,14 @@ def test_a_step_of_fast_at_in_float64() -> None:
         torch.testing.assert_close(result.robust, expected, rtol=1e-9, atol=0)
     for key, value in reference.model.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-8, atol=1e-10)
+
+
+def test_every_kind_of_attack_is_known_everywhere() -> None:
+    """Its parts have costs and its column has a head."""
+    attacks = load_config("{}", "paper").eval.attacks.values()
+    kinds = get_args(get_args(Attack)[0])
+    assert {type(attack) for attack in attacks} == set(kinds)
+    for attack in attacks:
+        assert part_passes(attack, 10).keys() == set(attack.parts)
+        assert attack.title
+        assert attack.of_package == (attack.parts != ("pgd",))

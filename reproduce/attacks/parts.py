@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reproduce.attacks.autoattack import PackageAttack, package_attacks
 from reproduce.attacks.pgd import Loss, cross_entropy, margin, pgd
 from reproduce.compute.device import default_dtype
-from reproduce.config.schema import PGD, PGDAttack
+from reproduce.config.schema import PGD, AutoAttack, FABAttack, PGDAttack, SquareAttack
 from reproduce.core.rng import uniform_per_image
 from reproduce.experiments.spec import AttackSpec
 
@@ -90,7 +90,7 @@ def attack_parts(
     match spec.attack:
         case PGDAttack() as attack:
             return [Part("pgd", every_image=True, run=_pgd(spec, attack, network, batch_size))]
-        case attack:
+        case FABAttack() | SquareAttack() | AutoAttack() as attack:
             found = package_attacks(
                 attack,
                 network,

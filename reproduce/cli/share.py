@@ -120,6 +120,9 @@ def verify(
         verify_folder,
     )
 
+    if folder is not None and (folder / "config.yaml").is_file() and not (config or preset or sets):
+        config = str(folder / "config.yaml")  # published results bring their settings
+        print(f"Settings: {config}", file=sys.stderr)
     settings = _configure(config, preset or _preset_of(folder), sets, device)
     place = paths.root(settings) if folder is None else folder
     found: list[Finding] = []

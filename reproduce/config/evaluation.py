@@ -1,6 +1,6 @@
 """How networks are attacked and evaluated: each kind of attack, and the section `eval`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,10 @@ class _Attack(Section):
     epsilon: Epsilon | None = None
     """Radius of the ball for this attack, pixels in [0, 1]; null for eval.epsilon."""
 
+    # Those of AutoAttack's package draw one stream of random numbers for a shard, and attack only
+    # images that are classified correctly.
+    of_package: ClassVar[bool] = True
+
     def label(self, name: str) -> str:
         """Return what records of this attack are called: partial ones never by the plain name."""
         return name if self.images is None else f"{name}-n{self.images}"
@@ -29,7 +33,10 @@ class _Attack(Section):
 
 
 class PGD(Section):
-    """Projected gradient descent from a uniform start in the ball."""
+    """Projected gradient descent from a uniform start in the ball.
+
+    Validation in training takes it as it is; `PGDAttack` is the attack of `eval.attacks`.
+    """
 
     loss: Literal["cross_entropy", "margin"] = "cross_entropy"
     """What is maximised; margin, max z_j - z_y over the other classes j, is the paper's C&W."""
@@ -53,10 +60,16 @@ class PGD(Section):
 class PGDAttack(PGD, _Attack):
     """Projected gradient descent from uniform starts in the ball."""
 
+    of_package: ClassVar[bool] = False
     kind: Literal["pgd"]
     """Which attack this is: pgd, fab, square or autoattack."""
     restarts: Count = 1
     """Random starts; an image that one of them breaks is left out of the next."""
+
+    @property
+    def title(self) -> str:
+        """Return what heads the attack's column in a table."""
+        return "C&W" if self.loss == "margin" else f"PGD-{self.steps}"
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -67,6 +80,7 @@ class PGDAttack(PGD, _Attack):
 class FABAttack(_Attack):
     """Fast adaptive boundary attack, of AutoAttack's package."""
 
+    title: ClassVar[str] = "FAB"
     kind: Literal["fab"]
     """Which attack this is."""
     steps: Count = 100
@@ -85,6 +99,7 @@ class FABAttack(_Attack):
 class SquareAttack(_Attack):
     """Square, random search without gradients, of AutoAttack's package."""
 
+    title: ClassVar[str] = "Square"
     kind: Literal["square"]
     """Which attack this is."""
     queries: Count = 5000
@@ -101,6 +116,7 @@ class SquareAttack(_Attack):
 class AutoAttack(_Attack):
     """AutoAttack: APGD on the cross entropy, targeted APGD, targeted FAB, Square."""
 
+    title: ClassVar[str] = "AutoAttack"
     kind: Literal["autoattack"]
     """Which attack this is."""
     version: Literal["standard", "preview"] = "standard"

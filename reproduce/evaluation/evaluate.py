@@ -248,7 +248,7 @@ def _info(job: Job, shards: list[Shard]) -> dict[str, Any]:
         "spec": job.spec.settings,
         "model_sha256": job.model_sha256,
         "parts": list(parts),
-        "every_image": parts == ("pgd",),
+        "every_image": not job.spec.attack.of_package,
         "shard": job.shard,
         "warnings": [line for shard in shards for line in shard.about["warnings"]],
         "forward_passes": sum(shard.about["forward"] for shard in shards),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from reproduce.cell import Cell, check_cell, parse_cell
 from reproduce.config.fields import Checkpoint
-from reproduce.config.schema import AWP, WAR, Attack, Config, Mixed, PGDAttack, Train, Validation
+from reproduce.config.schema import AWP, WAR, Attack, Config, Mixed, Train, Validation
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import digest
 from reproduce.registry import METHODS, ExtraFacts, dataset_facts, extra_of
@@ -211,7 +211,7 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpe
         "precision": config.eval.precision,
         **_crop(config, dataset),
     }
-    if not isinstance(attack, PGDAttack):
+    if attack.of_package:
         settings["shard"] = config.eval.shard
         settings["package"] = config.eval.autoattack_package
     return AttackSpec.model_validate(settings)

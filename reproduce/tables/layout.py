@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reproduce.config.schema import AutoAttack, Config, PGDAttack
+from reproduce.config.schema import AutoAttack, Config
 from reproduce.results.statistics import Interval, Sample, sample, subset_interval
 
 LONG = {
@@ -134,12 +134,7 @@ def metric_entry(
 
 def attack_title(config: Config, name: str) -> str:
     """Head a column with an attack; partial evaluations are marked."""
-    attack = config.eval.attacks[name]
-    if isinstance(attack, PGDAttack):
-        title = "C&W" if attack.loss == "margin" else f"PGD-{attack.steps}"
-    else:
-        title = {"fab": "FAB", "square": "Square", "autoattack": "AutoAttack"}[attack.kind]
-    return title + mark(config, [name])
+    return config.eval.attacks[name].title + mark(config, [name])
 
 
 def mark(config: Config, names: Iterable[str]) -> str:

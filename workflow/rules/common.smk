@@ -4,7 +4,7 @@ from snakemake.exceptions import WorkflowError
 from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
 from reproduce.experiments.spec import protocol_digest
-from reproduce.registry import ZOO_ID
+from reproduce.registry import DATASETS, EXTRA, ZOO_ID
 from reproduce.workflow.harness import CELL, Harness
 from reproduce.workflow.settings import workflow_settings
 
@@ -19,9 +19,9 @@ ENVIRONMENT = "../../envs/gpu.yaml"
 
 
 wildcard_constraints:
-    dataset="[a-z0-9]+",
+    dataset="|".join(DATASETS),
     # a data set, or the extra images of one
-    source="[a-z0-9]+(-extra)?",
+    source="|".join([*DATASETS, *EXTRA]),
     cell=CELL,
     choice="|-last|-best-val",
     zoo=ZOO_ID,
