@@ -24,8 +24,9 @@ from reproduce.experiments.history import read_trace
 from reproduce.experiments.runs import read_run
 from reproduce.experiments.spec import training_spec
 from reproduce.experiments.superseded import count_superseded
-from reproduce.results.frames import collect, usable_run
+from reproduce.results.frames import collect
 from reproduce.results.plan import plan
+from reproduce.results.reader import load_run
 from reproduce.share import imports
 from reproduce.share.imports import Imported, import_runs
 from reproduce.tables.write import write_table
@@ -108,7 +109,7 @@ def test_a_thinned_trace(config: Config, attacked: Path, reference: Path) -> Non
     assert kept["iteration"].tolist() == first + last
     assert kept.equals(whole[whole["iteration"].isin(first + last)].reset_index(drop=True))
     # what is drawn of it is even
-    drawn = usable_run(config, cell).trace()
+    drawn = load_run(config, cell).trace()
     assert drawn["iteration"].tolist() == list(range(1, EPOCHS * STEPS + 1, EVERY))
 
 
