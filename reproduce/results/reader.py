@@ -113,6 +113,8 @@ def read_published(config: Config, item: PublishedEvaluation) -> tuple[Record | 
         problem = attack.problem_with(record.info)
         if problem is not None:
             raise HarnessError(f"{attack.record} {problem}")
+        if record.info.get("data") is None:
+            raise HarnessError(f"the summary of {attack.record} is damaged at 'data'; delete it")
         return record, None
     outcome = attack.read()
     if outcome.get("evaluated"):
@@ -143,7 +145,7 @@ class RecordSummary(_Part):
     model: str | None = None
     seconds: float | None = None
     pieces: list[_Session] = []
-    data: _Images
+    data: _Images | None = None
 
 
 def read_whole(path: Path) -> Record:

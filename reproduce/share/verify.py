@@ -239,7 +239,7 @@ class _Verifier:
             prepared = load_prepared(path)
             self._images[dataset] = prepared.sha256, np.asarray(prepared.test.labels)
         sha256, labels = self._images[dataset]
-        if record.info["data"]["sha256"] != sha256:
+        if _images_of(record) != sha256:
             return f"it is of other images than {dataset} as prepared here"
         index = record.index
         if index.max() >= len(labels) or not np.array_equal(labels[index], record.label):
@@ -287,7 +287,7 @@ class _Verifier:
             spec=spec,
             source=ModelSource(cell.dataset, cell.architecture, weights),
             model_sha256=record.info["model_sha256"],
-            data_sha256=record.info["data"]["sha256"],
+            data_sha256=str(_images_of(record)),
             prepared=paths.prepared_file(self._config, cell.dataset),
             folder=self._work / name,
             shard=size,
@@ -323,6 +323,11 @@ def _digest(spec: Callable[[], Spec]) -> str | None:
         return None
 
 
+def _images_of(record: Record) -> str | None:
+    """Return the checksum of the images that a record says it is of."""
+    return (record.info.get("data") or {}).get("sha256")
+
+
 def _other_run(record: Record, spec: EvaluationSpec, run: RunInfo | None) -> str | None:
     """Say what of a record contradicts the run in its folder; None if nothing does."""
     if run is None:
@@ -331,7 +336,7 @@ def _other_run(record: Record, spec: EvaluationSpec, run: RunInfo | None) -> str
         return "it is of a run with other settings"
     if record.info["model_sha256"] != run.models.get(spec.checkpoint):
         return "it is of other weights than its run's"
-    if record.info["data"]["sha256"] != run.data.sha256:
+    if _images_of(record) != run.data.sha256:
         return "it is of other images than its run"
     return None
 
