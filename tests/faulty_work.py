@@ -15,7 +15,7 @@ from small_runs import SMALL_ATTACKS
 from reproduce.config.schema import Config
 from reproduce.experiments import paths
 
-# of run.json and a record's summary what says when, how fast and in how many sessions, not what
+# of run.json and a record's summary what says when, how fast and in how many segments, not what
 _HOW = ("pieces", "seconds", "gpu_hours")
 
 

@@ -89,13 +89,13 @@ def test_a_compiled_run_continues_with_the_same_bits(
     with pytest.raises(Stopped):
         train_cell(tiny(always, place), cell, said.append, stop_at(4))
     assert any("begun not compiled, now compiled" in line for line in said)
-    # none of what an earlier session compiled is there in the next
+    # none of what an earlier segment compiled is there in the next
     torch.compiler.reset()
     train_cell(tiny(always, place), cell, quiet, never)
     other = tiny(place)
     assert results(other, cell) == results(tiny(), cell)
     about = json.loads(paths.run_file(paths.cell_folder(other, cell)).read_text())
-    assert [session["compiled"] for session in about["pieces"]] == [False, True, True]
+    assert [segment["compiled"] for segment in about["pieces"]] == [False, True, True]
     # not a setting of the network: the run counts for any
     assert about["digest"] == training_spec(tiny(never_), cell).digest
 

@@ -44,7 +44,7 @@ def test_work_is_killed(work: Callable[..., Work], tmp_path: Path, name: str) ->
         assert leftovers(done.config) == []
         for path in paths.root(done.config).rglob("run.json"):
             about = read_json(path)
-            seconds = [session["seconds"] for session in about["pieces"]]
+            seconds = [segment["seconds"] for segment in about["pieces"]]
             assert about["seconds"] == pytest.approx(sum(seconds), abs=1e-3)
             assert min(seconds) >= 0
 
@@ -119,5 +119,5 @@ def test_an_evaluation_continued_otherwise_says_and_records_it(
         " begun with torch 9.9.0",
         f" begun by the code of commit {'f' * 40}",
     ]
-    assert [session["threads"] for session in record.info["pieces"]] == [2, 1]
-    assert [session["eval_batch"] for session in record.info["pieces"]] == [9, 500]
+    assert [segment["threads"] for segment in record.info["pieces"]] == [2, 1]
+    assert [segment["eval_batch"] for segment in record.info["pieces"]] == [9, 500]

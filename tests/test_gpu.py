@@ -163,7 +163,7 @@ def test_a_stopped_run_is_the_run(tiny: Callable[..., Config], cell: Cell, tmp_p
     torch.testing.assert_close(models[0], models[1], rtol=1e-5, atol=1e-7)
     run = read_run(paths.cell_folder(parts, cell))
     assert run is not None
-    assert len(run.sessions) == 3
+    assert len(run.segments) == 3
 
 
 def test_a_run_of_a_card_is_verified_on_a_cpu(

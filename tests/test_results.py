@@ -376,5 +376,5 @@ def test_hours_are_those_of_the_devices_held(
 ) -> None:
     item = _one(config)
     run = read_json(paths.run_file(paths.cell_folder(config, item.cell)))
-    session = {"device": device, "name": "", "processes": processes, "seconds": 3600.0}
-    assert RunInfo.model_validate({**run, "pieces": [session]}).hours == hours
+    segment = {"device": device, "name": "", "processes": processes, "seconds": 3600.0}
+    assert RunInfo.model_validate({**run, "pieces": [segment]}).hours == hours

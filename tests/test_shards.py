@@ -92,7 +92,7 @@ def test_a_killed_command_and_several_processes(
     process.wait()
     alive = True
     for _ in range(600):
-        pgrep = ["pgrep", "--session", str(process.pid)]
+        pgrep = ["pgrep", "--segment", str(process.pid)]
         alive = subprocess.run(pgrep, stdout=subprocess.DEVNULL, check=False).returncode == 0
         if not alive:
             break

@@ -67,7 +67,7 @@ def small(tmp_path: Path, folder: Path) -> Callable[..., Config]:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Config:
-    """The configuration of a run that was trained in one session."""
+    """The configuration of a run that was trained in one segment."""
     config = _config(folder, folder)
     train_cell(config, parse_cell(CELL), quiet, never)
     return config

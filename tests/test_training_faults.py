@@ -164,8 +164,8 @@ def test_a_run_continued_otherwise_says_and_records_it(
         f"{cell}: begun by the code of commit {'f' * 40}, now of commit {'a' * 40}",
     ]
     first, second = read_json(paths.run_file(paths.cell_folder(config, cell)))["pieces"]
-    assert [session["threads"] for session in (first, second)] == [2, 1]
-    assert [session["eval_batch"] for session in (first, second)] == [7, 500]
+    assert [segment["threads"] for segment in (first, second)] == [2, 1]
+    assert [segment["eval_batch"] for segment in (first, second)] == [7, 500]
     assert (first["commit"], second["commit"]) == ("f" * 40, "a" * 40)
 
 
@@ -193,7 +193,7 @@ class _Clock:
 def test_a_clock_that_is_set_back_changes_nothing(
     tiny: Callable[..., Config], cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sessions began in the wrong order; how long they took does not go by that clock."""
+    """Segments began in the wrong order; how long they took does not go by that clock."""
     config, whole = tiny(), tiny(f"results={tmp_path / 'whole'}")
     train_cell(whole, cell, quiet, never)
     real, back = time.time, iter(range(10**9))
@@ -203,8 +203,8 @@ def test_a_clock_that_is_set_back_changes_nothing(
     train_cell(config, cell, quiet, never)
     assert results(config, cell) == results(whole, cell)
     run = read_json(paths.run_file(paths.cell_folder(config, cell)))
-    first, second = (datetime.fromisoformat(session["began"]) for session in run["pieces"])
+    first, second = (datetime.fromisoformat(segment["began"]) for segment in run["pieces"])
     assert second < first < datetime.now(UTC) - timedelta(days=300)
-    assert all(session["seconds"] >= 0 for session in run["pieces"])
-    seconds = sum(session["seconds"] for session in run["pieces"])
+    assert all(segment["seconds"] >= 0 for segment in run["pieces"])
+    seconds = sum(segment["seconds"] for segment in run["pieces"])
     assert run["seconds"] == pytest.approx(seconds, abs=1e-3)

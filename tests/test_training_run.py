@@ -91,7 +91,7 @@ def test_stopped_after_every_step_it_ends_with_the_same_bits(
     assert sum("continuing in epoch" in line for line in said) == stops
     assert results(other, cell) == results(config, cell)
     run = json.loads(paths.run_file(paths.cell_folder(other, cell)).read_text())
-    assert [session["graphs"] for session in run["pieces"]] == [method == "awp-trades"] * (
+    assert [segment["graphs"] for segment in run["pieces"]] == [method == "awp-trades"] * (
         stops + 1
     )
 

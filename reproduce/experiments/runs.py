@@ -55,7 +55,7 @@ class ImagesInfo(_Part):
     extra: ExtraInfo | None = None
 
 
-class Session(_Part):
+class Segment(_Part):
     """The hardware and software that did a part of some work."""
 
     began: str = ""
@@ -66,7 +66,7 @@ class Session(_Part):
     commit: str | None = None
 
 
-class RunSession(Session):
+class RunSegment(Segment):
     """One process's, or group of processes', time on a training run: from start to stop."""
 
     device: str
@@ -108,14 +108,14 @@ class RunInfo(_Part):
     epochs: str | None = None
     """Checksum of epochs.csv; None of runs of version 0.1."""
     checkpoint_epochs: dict[Checkpoint, int]
-    sessions: list[RunSession] = Field(alias="pieces")
+    segments: list[RunSegment] = Field(alias="pieces")
     published: Published | None = None
     """None for a run that was trained into this folder."""
 
     @property
     def precisions(self) -> list[str]:
-        """What its sessions computed in, each once, as far as they say it."""
-        return sorted({session.precision for session in self.sessions if session.precision})
+        """What its segments computed in, each once, as far as they say it."""
+        return sorted({segment.precision for segment in self.segments if segment.precision})
 
     @property
     def hours(self) -> float:
@@ -124,7 +124,7 @@ class RunInfo(_Part):
         Of a run on GPUs these are its GPU-hours, several GPUs at once counted each; of one on
         a CPU the hours of the processor.  Tables, report and results.parquet all mean these.
         """
-        return sum(session.hours for session in self.sessions)
+        return sum(segment.hours for segment in self.segments)
 
     @property
     def kept(self) -> tuple[Checkpoint, ...]:

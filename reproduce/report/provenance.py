@@ -14,7 +14,7 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Experiment, PublishedEvaluation
-from reproduce.experiments.runs import RunInfo, Session, problem_with, read_run
+from reproduce.experiments.runs import RunInfo, Segment, problem_with, read_run
 from reproduce.experiments.spec import attack_spec, evaluation_spec, training_spec
 from reproduce.registry import dataset_facts
 from reproduce.report.format import Cell, count, hours, label
@@ -49,7 +49,7 @@ class RecordInfo(BaseModel):
     digest: str
     seconds: float = 0.0
     data: Images | None = None
-    sessions: tuple[Session, ...] = Field((), alias="pieces")
+    segments: tuple[Segment, ...] = Field((), alias="pieces")
 
 
 def items_of(experiments: Iterable[Experiment]) -> list[Item]:
@@ -133,7 +133,7 @@ def costs_section(
     for item in items:
         name = item.name if isinstance(item, PublishedEvaluation) else item.cell.id
         by_cell.setdefault(name, ([], []))[1].append(item)
-    devices = {session.device for session in _sessions(runs, records) if session.device}
+    devices = {segment.device for segment in _segments(runs, records) if segment.device}
     kind = "Device-hours"
     if len(devices) == 1:
         kind = {"cuda": "GPU-hours", "cpu": "Hours of a processor"}.get(devices.pop(), kind)
@@ -162,20 +162,20 @@ def provenance_section(
     config: Config, runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]
 ) -> dict[str, Any]:
     """Gather where the numbers come from: commits, versions, hardware, checksums, commands."""
-    sessions = _sessions(runs, records)
-    commits = Counter(session.commit or _NO_CHECKOUT for session in sessions).most_common()
-    dates = sorted(session.began for session in sessions if session.began)
+    segments = _segments(runs, records)
+    commits = Counter(segment.commit or _NO_CHECKOUT for segment in segments).most_common()
+    dates = sorted(segment.began for segment in segments if segment.began)
     facts = {
         "Preset": [config.preset],
         "Training runs": [f"{len(runs)}"],
         "Records": [f"{len(records)}, each with the checksum of its own bytes"],
         "Commits": [_commit(name, number) for name, number in commits],
-        "Hardware": list(dict.fromkeys(_hardware(session) for session in sessions if session.name)),
+        "Hardware": list(dict.fromkeys(_hardware(segment) for segment in segments if segment.name)),
         "Runs began": list(dict.fromkeys((dates[0], dates[-1]))) if dates else [],
     }
     return {
         "facts": {name: lines or ["no run yet"] for name, lines in facts.items()},
-        "versions": _versions(sessions),
+        "versions": _versions(segments),
         "data": _images(runs, records),
         "models": {
             "name": "models",
@@ -188,14 +188,14 @@ def provenance_section(
             ],
         },
         "configuration": yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True),
-        "commands": _commands(commits[0][0] if commits else _NO_CHECKOUT, sessions),
+        "commands": _commands(commits[0][0] if commits else _NO_CHECKOUT, segments),
     }
 
 
-def _sessions(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]) -> list[Session]:
+def _segments(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]) -> list[Segment]:
     """Return every part of the work that one process did at one go."""
-    sessions: list[Session] = [session for run in runs.values() for session in run.sessions]
-    return sessions + [session for record in records.values() for session in record.sessions]
+    segments: list[Segment] = [segment for run in runs.values() for segment in run.segments]
+    return segments + [segment for record in records.values() for segment in record.segments]
 
 
 def _commit(name: str, number: int) -> str:
@@ -204,16 +204,16 @@ def _commit(name: str, number: int) -> str:
     return f"{plain}{changed} ({count(number, 'piece')} of work)"
 
 
-def _hardware(session: Session) -> str:
-    several = f"{session.processes} × " if session.processes > 1 else ""
-    return f"{several}{session.name} ({session.device})"
+def _hardware(segment: Segment) -> str:
+    several = f"{segment.processes} × " if segment.processes > 1 else ""
+    return f"{several}{segment.name} ({segment.device})"
 
 
-def _versions(sessions: Sequence[Session]) -> dict[str, Any]:
+def _versions(segments: Sequence[Segment]) -> dict[str, Any]:
     """Return a row a library: the versions that computed something."""
     seen: dict[str, dict[str, None]] = {}
-    for session in sessions:
-        for name, number in session.versions.items():
+    for segment in segments:
+        for name, number in segment.versions.items():
             seen.setdefault(name, {})[number] = None
     return {
         "name": "versions",
@@ -251,10 +251,10 @@ def _images(runs: Mapping[Run, RunInfo], records: Mapping[Item, RecordInfo]) -> 
     }
 
 
-def _commands(commit: str, sessions: Sequence[Session]) -> str:
+def _commands(commit: str, segments: Sequence[Segment]) -> str:
     """Return the commands that make these results again."""
     checkout = [f"git checkout {commit.removesuffix('-dirty')}"] if commit != _NO_CHECKOUT else []
-    gpus = " --resources gpu=1" if any(session.device == "cuda" for session in sessions) else ""
+    gpus = " --resources gpu=1" if any(segment.device == "cuda" for segment in segments) else ""
     lines = [
         *checkout,
         "make environment && source .venv/bin/activate",

@@ -128,7 +128,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class _Session(_Part):
+class _Segment(_Part):
     name: str
     commit: str | None = None
 
@@ -144,7 +144,7 @@ class RecordSummary(_Part):
 
     model: str | None = None
     seconds: float | None = None
-    pieces: list[_Session] = []
+    pieces: list[_Segment] = []
     data: _Images | None = None
 
 

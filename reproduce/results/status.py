@@ -120,7 +120,7 @@ def _progress(saved: SavedTrace, epochs: int) -> dict[str, Any]:
         # after the last epoch the state stands at one that there is not
         "epoch": min(epoch, epochs),
         "epochs_done": None if part is None else epoch - 1 + part,
-        "seconds": float(sum(session.get("seconds", 0.0) for session in progress["pieces"])),
+        "seconds": float(sum(segment.get("seconds", 0.0) for segment in progress["pieces"])),
         "saved_at": saved.written,
     }
 

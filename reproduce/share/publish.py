@@ -221,7 +221,7 @@ is missing.""",
 
 def _facts(config: Config, runs: Collection[RunInfo]) -> str:
     """Return a table of what all runs ran on."""
-    parts = [part for run in runs for part in run.sessions]
+    parts = [part for run in runs for part in run.segments]
     dates = sorted(part.began[:10] for part in parts if part.began)
     versions = [", ".join(f"{k} {number}" for k, number in part.versions.items()) for part in parts]
     data = [

@@ -111,7 +111,7 @@ class TrainingLoop:
             self._modules = modules._replace(terms=self.group.wrapped(modules.terms))
         self._graphs = Graphs(self.model, {*sizes, self.eval_batch}) if self.graphs else None
         self._began = self._saved_at = time.monotonic()
-        # a session too short for one validation must not stop in it again and again
+        # a segment too short for one validation must not stop in it again and again
         self._has_stepped = False
 
     def run(self) -> None:
@@ -261,7 +261,7 @@ class TrainingLoop:
         self.state.trace.flush()
         if self.state.step:
             self._check_weights()
-        self.state.sessions[-1]["seconds"] = round(time.monotonic() - self._began, 3)
+        self.state.segments[-1]["seconds"] = round(time.monotonic() - self._began, 3)
         if self.group.first:
             save_state(
                 self.state_path, self.state, self.model, self.optimizer, self.images.checksum

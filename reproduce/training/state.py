@@ -36,10 +36,10 @@ class RunState:
     epochs: list[dict[str, float]] = field(default_factory=list)
     """Metrics after every finished epoch that was measured."""
     best: dict[Checkpoint, Best] = field(default_factory=dict)
-    sessions: list[dict[str, Any]] = field(default_factory=list)
+    segments: list[dict[str, Any]] = field(default_factory=list)
     """Seconds, hardware and software of every process that worked on the run."""
     zeta: float | None = None
-    """The ratio that WAR steers to, the same in all sessions; None for other methods."""
+    """The ratio that WAR steers to, the same in all segments; None for other methods."""
 
 
 def save_state(
@@ -67,7 +67,7 @@ def save_state(
             choice: {"epoch": best.epoch, "accuracy": best.accuracy}
             for choice, best in state.best.items()
         },
-        "pieces": state.sessions,
+        "pieces": state.segments,
         "zeta": state.zeta,
         "data": data,
     }

@@ -24,7 +24,7 @@ class NonFiniteLossError(Exception):
 
 
 class Trace:
-    """Rows of `TRACE_COLUMNS`, one an iteration; it begins with those of earlier sessions."""
+    """Rows of `TRACE_COLUMNS`, one an iteration; it begins with those of earlier segments."""
 
     def __init__(self, rows: list[list[float]] | None = None) -> None:
         self.rows = rows or []

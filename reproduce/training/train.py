@@ -33,7 +33,7 @@ from reproduce.experiments.cost import epoch_passes, step_passes
 from reproduce.experiments.history import as_frame, write_epochs, write_trace
 from reproduce.experiments.runs import (
     TRACE_COLUMNS,
-    RunSession,
+    RunSegment,
     damaged_file,
     problem_with,
     read_run,
@@ -195,16 +195,16 @@ def _train(
         _wants_compiling(config.machine, spec, passes_left, device, group),
         wants_graphs(config.machine, device, group.count),
     )
-    session = _describe_session(loop)
+    segment = _describe_segment(loop)
     if begun:
         say(f"{spec.cell}: continuing in epoch {state.epoch} after step {state.step}")
-        for change in changes(state.sessions[-1], session):
+        for change in changes(state.segments[-1], segment):
             say(f"{spec.cell}: {change}")
     else:
-        where = session["name"] if group.count == 1 else f"{group.count} x {session['name']}"
+        where = segment["name"] if group.count == 1 else f"{group.count} x {segment['name']}"
         how = ", compiled: the first step takes minutes" if loop.compiled else ""
-        say(f"{spec.cell}: {spec.train.epochs} epochs on {where}, {session['precision']}{how}")
-    state.sessions.append(session)
+        say(f"{spec.cell}: {spec.train.epochs} epochs on {where}, {segment['precision']}{how}")
+    state.segments.append(segment)
     try:
         loop.run()
     finally:
@@ -222,7 +222,7 @@ def _train(
     group.wait()
 
 
-def _describe_session(loop: TrainingLoop) -> dict[str, Any]:
+def _describe_segment(loop: TrainingLoop) -> dict[str, Any]:
     """Say how this process computes, for run.json."""
     return {
         # for people: nothing is ordered or timed by it, so a clock that is set changes nothing
@@ -233,7 +233,7 @@ def _describe_session(loop: TrainingLoop) -> dict[str, Any]:
         "compiled": loop.compiled,
         "graphs": loop.graphs,
         "eval_batch": loop.eval_batch,
-        # of the code that runs now, not of what may lie here when the session ends
+        # of the code that runs now, not of what may lie here when the segment ends
         **provenance(),
         # brought up to date at every save
         "seconds": 0.0,
@@ -241,7 +241,7 @@ def _describe_session(loop: TrainingLoop) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Say by what a run that goes on computes otherwise than in its session before."""
+    """Say by what a run that goes on computes otherwise than in its segment before."""
     if before["device"] != now["device"]:
         yield f"begun on {before['device']}; {now['device']} draws other random numbers"
     if before["processes"] != now["processes"]:
@@ -270,7 +270,7 @@ def _write_results(
     write_epochs(paths.epochs_file(folder), state.epochs)
     lam, last = TRACE_COLUMNS.index("lambda"), spec.train.epochs
     lambdas = [row[lam] for row in state.trace.rows if row[0] == last]
-    sessions = [RunSession.model_validate(session) for session in state.sessions]
+    segments = [RunSegment.model_validate(segment) for segment in state.segments]
     write_json(
         paths.run_file(folder),
         {
@@ -286,10 +286,10 @@ def _write_results(
             "models": models,
             "trace": sha256_of_file(paths.trace_file(folder)),
             "epochs": sha256_of_file(paths.epochs_file(folder)),
-            "hardware": sorted({session.name for session in sessions}),
-            "seconds": round(sum(session.seconds for session in sessions), 3),
-            "gpu_hours": round(sum(s.hours for s in sessions if s.device == "cuda"), 4),
-            "pieces": state.sessions,
+            "hardware": sorted({segment.name for segment in segments}),
+            "seconds": round(sum(segment.seconds for segment in segments), 3),
+            "gpu_hours": round(sum(s.hours for s in segments if s.device == "cuda"), 4),
+            "pieces": state.segments,
         },
     )
     return models
