@@ -26,16 +26,6 @@ if TYPE_CHECKING:
     from reproduce.evaluation.records import Record
     from reproduce.experiments.runs import RunInfo
 
-__all__ = [
-    "diff",
-    "evaluate",
-    "judge_claims",
-    "load_config",
-    "load_results",
-    "make_table",
-    "train",
-]
-
 
 def load_config(
     source: Path | str | None = None, preset: str | None = None, sets: Sequence[str] = ()
