@@ -13,6 +13,7 @@ from reproduce.core.files import write_text
 from reproduce.experiments import paths
 from reproduce.report.build import build_report, render
 
+pytestmark = pytest.mark.browser
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # nothing that would use the network by itself
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]

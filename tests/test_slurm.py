@@ -22,7 +22,10 @@ from reproduce.cell import parse_cell
 from reproduce.config.load import build_config, load_config
 from reproduce.config.schema import Config
 
-pytestmark = pytest.mark.skipif(slurm_node.missing() is not None, reason=str(slurm_node.missing()))
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(slurm_node.missing() is not None, reason=str(slurm_node.missing())),
+]
 
 LONG = "digits/wrn-10-0.25/at/lam-1/seed-0"
 LONG_JOB = "rule_train_wildcards_digits_wrn-10-0.25_at_lam-1"
