@@ -16,6 +16,7 @@ from reproduce.core.files import exclusive
 
 GRID = "experiments.table1={architectures: [wrn-10-0.25], methods: {trades: [2]}, seeds: [0]}"
 CELL = Path("results/demo/cells") / TINY_CELL
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
