@@ -84,6 +84,7 @@ class PGDAttack(PGD, _Attack):
     """Projected gradient descent from uniform starts in the ball."""
 
     of_package: ClassVar[bool] = False
+    parts: ClassVar[tuple[str, ...]] = ("pgd",)
     kind: Literal["pgd"]
     """Which attack this is: pgd, fab, square or autoattack."""
     restarts: Count = 1
@@ -93,11 +94,6 @@ class PGDAttack(PGD, _Attack):
     def title(self) -> str:
         """What heads the attack's column in a table."""
         return "C&W" if self.loss == "margin" else f"PGD-{self.steps}"
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The attacks that run one after the other."""
-        return ("pgd",)
 
 
 class FABAttack(_Attack):
@@ -123,17 +119,13 @@ class SquareAttack(_Attack):
     """Square, random search without gradients, of AutoAttack's package."""
 
     title: ClassVar[str] = "Square"
+    parts: ClassVar[tuple[str, ...]] = ("square",)
     kind: Literal["square"]
     """Which attack this is."""
     queries: Count = 5000
     """Queries a restart may use for an image."""
     restarts: Count = 1
     """Random starts; an image that one of them breaks is left out of the next."""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The attacks that run one after the other."""
-        return ("square",)
 
 
 class AutoAttack(_Attack):
@@ -222,10 +214,7 @@ class TrainingAttack(Section):
 
 
 class Validation(Section):
-    """How a network is measured after its epochs: this chooses its checkpoints.
-
-    Methods with natural validation (Fast-AT) read `start` alone.
-    """
+    """How a network is measured after its epochs, which chooses its checkpoints."""
 
     start: Annotated[NotNegative, Field(lt=1)] = 0.0
     """Part of the epochs that is over before validation begins: the network is measured, and may be
@@ -387,9 +376,8 @@ class Data(Section):
 class Machine(Section):
     """What the runs run on.
 
-    Two settings change a result beyond rounding.  CPU and CUDA draw other random numbers
-    from the same seed; and of several GPUs that train one network, `gpus_per_cell`, each
-    attacks its own part of a batch and normalises by it.
+    Two settings change a result beyond rounding: CPU and CUDA draw other random numbers, and each
+    of several GPUs that train one network attacks and normalises its own part of a batch.
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|cuda:\d+)$")] = "cuda"
