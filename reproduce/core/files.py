@@ -11,13 +11,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from reproduce.core.errors import HarnessError
+
+M = TypeVar("M", bound=BaseModel)
 
 # --- writing
 
@@ -123,6 +126,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise HarnessError(f"{path} is damaged, it is not JSON; delete it")
     value.pop(_SEAL, None)
     return value
+
+
+def read_model(path: Path, model: type[M]) -> M:
+    """Read a JSON file as a model; a HarnessError names the first key that is wrong."""
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise HarnessError(f"{path} is damaged at {key!r}; delete it and run again") from error
 
 
 # --- npz, and files of another kind
