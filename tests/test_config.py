@@ -58,7 +58,6 @@ WRONG = [
     ("train_for.rst.holdout=1", "train_for.rst.holdout: all methods share train.holdout"),
     ("train_for.rst.nope=1", "unknown key 'train_for.rst.nope'"),
     ("war.zeta=-1", "'war.zeta': Input should be greater than 0"),
-    ("eval.checkpoint=best-val", "best-val needs held-out images"),
     ("eval.attacks.pgd-7={kind: pgd, steps: 7}", "'eval.attacks.pgd-7'"),
     ("eval.attacks.x={steps: 3}", "'eval.attacks.x': Unable to extract tag"),
     ("eval.attacks.fab.steps=0", "'eval.attacks.fab.steps'"),
@@ -87,6 +86,11 @@ def test_bad_settings_name_the_key(override: str, message: str) -> None:
     with pytest.raises(HarnessError) as caught:
         load_config("{}", "mini", [override])
     assert message in str(caught.value)
+
+
+def test_best_val_needs_held_out_images() -> None:
+    with pytest.raises(HarnessError, match="eval: best-val needs held-out images"):
+        load_config("{}", "paper", ["eval.checkpoint=best-val"])
 
 
 @pytest.mark.parametrize(
