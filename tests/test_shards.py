@@ -178,7 +178,7 @@ def test_a_record_of_something_else_is_made_again(
     for change, message in (
         ({"model_sha256": "another"}, "is of other weights: attacking again"),
         ({"digest": "another"}, "was made with other settings"),
-        ({"data": {"sha256": "another"}}, "is of other images than"),
+        ({"data": {**info["data"], "sha256": "another"}}, "is of other images than"),
         ({"warnings": None}, "is damaged at 'warnings'"),
     ):
         write_json(path, info | change)
