@@ -43,7 +43,7 @@ CELLS = st.builds(
     st.integers(0, 999_999),
 )
 DEMO = build_config({"preset": "demo", "results": "/results"})
-FEW = settings(max_examples=100, deadline=None, derandomize=True)
+FEW = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 @FEW

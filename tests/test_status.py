@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +16,6 @@ from small_runs import EPOCHS, STEPS, quiet, stopped
 
 from reproduce.cell import Cell
 from reproduce.config.schema import Config
-from reproduce.core.errors import HarnessError
 from reproduce.core.files import exclusive, is_held, read_json, write_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, find_experiment
@@ -236,32 +233,6 @@ def test_evaluations_fail_and_checkpoints_cannot_be_had(paper: Callable[..., Con
 def test_the_log_of_an_evaluation_is_where_the_workflow_writes_it() -> None:
     rules = (ROOT / "workflow" / "rules" / "evaluate.smk").read_text()
     assert '"evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log"' in rules
-
-
-def test_an_unknown_experiment(paper: Callable[..., Config]) -> None:
-    with pytest.raises(HarnessError, match="unknown experiment 'table9'"):
-        status_frame(paper(), ["table9"])
-
-
-def test_a_lock_of_another_process_is_seen_until_it_ends(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    assert not is_held(lock)
-    assert not lock.exists()
-    code = (
-        "import sys, time; from pathlib import Path; from reproduce.core.files import exclusive\n"
-        "with exclusive(Path(sys.argv[1]), 'a test'): print('held', flush=True); time.sleep(60)"
-    )
-    command = [sys.executable, "-c", code, str(lock)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        try:
-            assert process.stdout.readline() == "held\n"
-            assert is_held(lock)
-            refused = pytest.raises(HarnessError, match="a test is being worked on")
-            with refused, exclusive(lock, "a test"):
-                pass
-        finally:
-            process.kill()
-    assert not is_held(lock)
 
 
 def test_looking_never_keeps_a_run_from_its_lock(tmp_path: Path) -> None:
