@@ -15,7 +15,6 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
-    lemma,
     diff,
 
 
@@ -23,42 +22,23 @@ rule all:
     default_target: True
     input:
         [HARNESS.outputs(name) for name in HARNESS.tables],
-        [HARNESS.figure(name) for name in HARNESS.figures],
-        HARNESS.table("checkpoints"),
-        HARNESS.examples,
-        HARNESS.lemma,
-        HARNESS.results,
-        HARNESS.claims,
-        HARNESS.report,
+        HARNESS.shown(),
+        paths.results_file(CONFIG),
+        paths.report_file(CONFIG),
 
 
-# table1 to table6, figure1 to figure9 and figure_war: also those that the configuration leaves out
-for number in range(1, 7):
+# table1 to table6, figure1 to figure9, figure_war, lemma: also those that the configuration
+# leaves out, to say so
+for target in (*TABLES, *FIGURES):
 
     rule:
         name:
-            f"table{number}"
+            "figure_war" if target == "war" else target
         input:
-            lambda _, name=f"table{number}": HARNESS.outputs(name),
+            lambda _, target=target: HARNESS.outputs(target),
         localrule: True
-
-
-for target in (*(f"figure{number}" for number in range(1, 10)), "figure_war"):
-
-    rule:
-        name:
-            target
-        input:
-            lambda _, name=target.removeprefix("figure_"): HARNESS.picture(name),
-        localrule: True
-
-
-rule lemma:
-    input:
-        HARNESS.lemma,
-        HARNESS.figure("lemma"),
 
 
 rule diff:
     input:
-        [HARNESS.diff(name) for name in HARNESS.tables],
+        [paths.diff_file(CONFIG, name) for name in HARNESS.tables],

@@ -1,16 +1,17 @@
 # From traces, epochs and records to verdicts on the paper's claims.
 rule claims:
     input:
-        lambda _: HARNESS.judged_from(),
+        lambda _: HARNESS.run_files(planned_runs(CONFIG)),
+        lambda _: HARNESS.records(),
     output:
-        HARNESS.claims,
+        paths.claims_file(CONFIG),
     log:
-        HARNESS.logs / "claims.log",
+        LOGS / "claims.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
         preset=PRESET,
-        digest=lambda _: HARNESS.claims_digest(),
+        digest=[protocol_digest(CONFIG, name) for name in experiment_names(CONFIG)],
     shell:
         "python -m reproduce claims --preset {params.preset} > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-"""What a job asks a cluster for: minutes and memory, from what it is planned to cost."""
+"""What a job of the workflow asks for: threads, GPUs, memory, and minutes by its planned cost."""
 
 import math
 from dataclasses import dataclass
@@ -25,31 +25,23 @@ _LARGE = {"arrays": "wrn-70-16", "folder": "wrn-50-2"}
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a job is planned to take.
+class Job:
+    """What a job is planned to take, and the digest of its settings.
 
-    Attributes
-    ----------
-    machine : Machine
-        What it runs on.
-    minutes : float
-        How long it takes, with the slack of the plan.
-    part : float
-        Minutes of the longest part that is finished before the job ends itself, with that slack.
-    memory : int
-        MB.
+    `minutes` includes the slack of the plan; so does `part`, the longest part that is finished
+    before the job ends itself (a validation, a shard).  `memory` is in MB.
     """
 
     machine: Machine
+    digest: str = ""
     minutes: float = _UNPLANNED_MINUTES
     part: float = 0.0
+    gpus: int = 0
+    threads: int = 1
     memory: int = _PROCESS
 
     def runtime(self, attempt: int) -> int:
-        """Return the minutes to ask for, at most those that a job may have.
-
-        `attempt` is 1 for the first job, as Snakemake counts.
-        """
+        """Return the minutes to ask for; `attempt` is 1 for the first try, as in Snakemake."""
         wanted = _START + self.minutes * _growth(attempt)
         return math.ceil(min(wanted, self.machine.job_minutes or math.inf))
 
@@ -59,50 +51,68 @@ class Request:
 
     def limit(self, runtime: int) -> str:
         """Return the option by which a job with some minutes ends itself in time."""
-        margin = max(_STOP_MINUTES, self.part)
-        stop = runtime - min(margin, _STOP_SHARE * runtime)
+        stop = runtime - min(max(_STOP_MINUTES, self.part), _STOP_SHARE * runtime)
         return f"--max-minutes {min(stop, self.machine.max_minutes or math.inf):g}"
+
+    @property
+    def launcher(self) -> str:
+        """What starts the command on as many GPUs as the job has."""
+        several = f"torch.distributed.run --standalone --nproc-per-node {self.gpus} -m "
+        return f"python -m {several if self.gpus > 1 else ''}reproduce"
 
 
 def _growth(attempt: int) -> float:
-    """Return how much more a job asks for that has to come again, up to twice as much.
-
-    A run that is longer than its jobs comes again for each part of it.
-    """
+    """Return how much more a job asks for that has to come again, up to twice as much."""
     return min(2.0, 1 + 0.5 * (attempt - 1))
 
 
-def training_request(config: Config, spec: TrainingSpec, speeds: Speeds, processes: int) -> Request:
-    """Return what training takes; a validation is finished before the job ends itself."""
-    cell, facts = spec.parsed, dataset_facts(spec.parsed.dataset)
+def training_job(config: Config, spec: TrainingSpec, speeds: Speeds) -> Job:
+    """Return the job that trains a cell; image files are decoded, and may be for several GPUs."""
+    cell, machine, loaders = spec.parsed, config.machine, _loaders(config, spec.parsed.dataset)
+    facts = dataset_facts(cell.dataset)
+    several = machine.gpus_per_cell if facts.storage == "folder" else 1
+    gpus = 0 if machine.device == "cpu" else several
+    processes = max(1, gpus)
     minutes = _minutes_per_pass(config, speeds, cell.dataset, cell.architecture)
     validation = cost.validation_passes(spec, facts) / max(1, len(measured_epochs(spec.train)))
-    memory = _memory(config, cell.dataset, processes)
-    passes = cost.training_passes(spec, facts)
-    return Request(config.machine, passes * minutes, validation * minutes, memory)
+    return Job(
+        machine,
+        spec.digest,
+        minutes=cost.training_passes(spec, facts) * minutes,
+        part=validation * minutes,
+        gpus=gpus,
+        threads=processes * (machine.threads + loaders),
+        memory=processes * (_PROCESS + loaders * _LOADER),
+    )
 
 
-def attack_request(
+def attack_job(
     config: Config, dataset: str, architecture: str | None, spec: AttackSpec, speeds: Speeds
-) -> Request:
-    """Return what an attack takes, as if every image held; a shard is finished before the end.
+) -> Job:
+    """Return the job that attacks a network, as if every image held.
 
     An architecture of None is one of another family.
     """
-    facts = dataset_facts(dataset)
+    facts, machine, loaders = dataset_facts(dataset), config.machine, _loaders(config, dataset)
     per_pass = _minutes_per_pass(config, speeds, dataset, architecture or _LARGE[facts.storage])
     minutes = cost.evaluation_passes(spec, facts) * per_pass
-    shard = minutes * min(1.0, config.eval.shard / (spec.images or facts.test))
-    memory = _memory(config, dataset, config.machine.processes)
-    return Request(config.machine, minutes, shard, memory)
+    return Job(
+        machine,
+        spec.digest,
+        minutes,
+        part=minutes * min(1.0, config.eval.shard / (spec.images or facts.test)),
+        gpus=0 if machine.device == "cpu" else 1,
+        # it decodes all its files, then attacks
+        threads=machine.processes * max(machine.threads, loaders),
+        memory=machine.processes * (_PROCESS + loaders * _LOADER),
+    )
+
+
+def _loaders(config: Config, dataset: str) -> int:
+    return config.machine.loaders if dataset_facts(dataset).storage == "folder" else 0
 
 
 def _minutes_per_pass(config: Config, speeds: Speeds, dataset: str, architecture: str) -> float:
     device = config.machine.device.partition(":")[0]
     slack = _SLACK["measured" if speeds.measured else device]
     return slack * speeds.seconds(dataset, architecture) / 60
-
-
-def _memory(config: Config, dataset: str, processes: int) -> int:
-    loaders = config.machine.loaders if dataset_facts(dataset).storage == "folder" else 0
-    return processes * (_PROCESS + loaders * _LOADER)
