@@ -25,6 +25,8 @@ rule all:
         HARNESS.shown(),
         paths.results_file(CONFIG),
         paths.report_file(CONFIG),
+    message:
+        "All is complete"
 
 
 # table1 to table6, figure1 to figure9, figure_war, lemma: also those that the configuration
@@ -37,8 +39,12 @@ for target in (*TABLES, *FIGURES):
         input:
             lambda _, target=target: HARNESS.outputs(target),
         localrule: True
+        message:
+            f"{target} is complete"
 
 
 rule diff:
     input:
         [paths.diff_file(CONFIG, name) for name in HARNESS.tables],
+    message:
+        "Every comparison is complete"

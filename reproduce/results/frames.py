@@ -255,7 +255,7 @@ def tidy_results(config: Config) -> Tidy:
         *sorted((root / "models").glob("*/*/records/[!.]*.npz")),
     ]:
         try:
-            item = _item_of(config, path)
+            item = item_of(config, path)
         except HarnessError as error:
             left_out.append(_named(path, str(error)))
             continue
@@ -284,7 +284,7 @@ def write_results(config: Config) -> Tidy:
     return tidy
 
 
-def _item_of(config: Config, path: Path) -> Item:
+def item_of(config: Config, path: Path) -> Item:
     """Return the evaluation that a record file is of.
 
     Raises

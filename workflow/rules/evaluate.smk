@@ -26,6 +26,8 @@ rule evaluate:
         attack=lambda w: HARNESS.attack(w.attack),
         digest=lambda w: HARNESS.job(w).digest,
         limit=lambda w, resources: HARNESS.limit(w, resources.runtime),
+    message:
+        "Attacking {wildcards.cell}{wildcards.choice} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
@@ -55,6 +57,8 @@ rule evaluate_published:
         attack=lambda w: HARNESS.attack(w.attack),
         digest=lambda w: HARNESS.job(w).digest,
         limit=lambda w, resources: HARNESS.limit(w, resources.runtime),
+    message:
+        "Attacking published network {wildcards.zoo} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
         " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
@@ -79,5 +83,7 @@ rule examples:
     params:
         preset=PRESET,
         digest=HARNESS.examples_digest(),
+    message:
+        "Making adversarial examples"
     shell:
         "python -m reproduce examples --preset {params.preset} > {log:q} 2>&1"

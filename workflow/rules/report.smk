@@ -15,5 +15,7 @@ rule report:
         preset=PRESET,
         # it is printed whole
         digest=digest(resolved(CONFIG)),
+    message:
+        "Writing the report"
     shell:
         "python -m reproduce report --preset {params.preset} > {log:q} 2>&1"

@@ -18,6 +18,8 @@ rule table:
     params:
         preset=PRESET,
         digest=lambda w: protocol_digest(CONFIG, w.table),
+    message:
+        "Writing {wildcards.table}"
     shell:
         "python -m reproduce table {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
@@ -41,6 +43,8 @@ rule compare:
         preset=PRESET,
         digest=lambda w: protocol_digest(CONFIG, w.table),
         runs=lambda w: HARNESS.compared_runs(w.table),
+    message:
+        "Comparing {wildcards.table} with the paper"
     shell:
         "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
@@ -59,6 +63,8 @@ rule checkpoints:
     params:
         preset=PRESET,
         digest=protocol_digest(CONFIG, "checkpoints"),
+    message:
+        "Writing the table of checkpoints"
     shell:
         "python -m reproduce table checkpoints --preset {params.preset} > {log:q} 2>&1"
 
@@ -78,5 +84,7 @@ rule results:
         preset=PRESET,
         # the settings of every attack and training, as those of a table are
         digest=protocol_digest(CONFIG, "results"),
+    message:
+        "Writing results.parquet"
     shell:
         "python -m reproduce results --preset {params.preset} > {log:q} 2>&1"

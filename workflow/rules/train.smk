@@ -30,6 +30,8 @@ rule train:
         digest=lambda w: HARNESS.job(w).digest,
         # derived from resources, so that another one is no reason to run a job again
         limit=lambda w, resources: HARNESS.limit(w, resources.runtime),
+    message:
+        "Training {wildcards.cell}"
     shell:
         "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
         " {params.limit} > {log:q} 2>&1"
