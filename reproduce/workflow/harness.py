@@ -185,7 +185,9 @@ class Harness:
         names = {self.config.eval.label(name): name for name in self.config.eval.attacks}
         if label not in names:
             known = ", ".join(names)
-            raise HarnessError(f"unknown attack {label!r}; preset {self.config.preset} has: {known}")
+            raise HarnessError(
+                f"unknown attack {label!r}; preset {self.config.preset} has: {known}"
+            )
         return names[label]
 
     # Images, runs, records
