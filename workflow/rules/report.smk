@@ -5,7 +5,9 @@ rule report:
     input:
         HARNESS.shown(),
     output:
-        report(paths.report_file(CONFIG), caption="../report/page.rst", category="Report"),
+        report(
+            paths.report_file(CONFIG), caption="../report/page.rst", category="Report"
+        ),
     log:
         LOGS / "report.log",
     localrule: True
