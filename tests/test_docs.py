@@ -15,7 +15,7 @@ from reproduce.claims.statements import STATEMENTS
 from reproduce.cli.app import app
 from reproduce.config.load import load_config
 from reproduce.experiments.grids import experiment_names
-from reproduce.results.plan import plan
+from reproduce.results.status import plan
 from reproduce.tables.diff import VERDICTS
 
 DOCS = ROOT / "docs"

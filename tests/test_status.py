@@ -25,9 +25,8 @@ from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, experiment_names, find_experiment
 from reproduce.experiments.runs import read_rows
 from reproduce.experiments.spec import checkpoints
-from reproduce.results.plan import plan
 from reproduce.results.reader import record_path
-from reproduce.results.status import failure, forecast, status_frame
+from reproduce.results.status import failure, forecast, plan, status_frame
 from reproduce.training.train import train_cell
 
 ERROR = f"reproduce: {TINY_CELL}: the loss is NaN\n"
@@ -328,4 +327,3 @@ def test_the_command(tiny: Callable[..., Config], run_command: Callable[..., str
     shown = run_command(config, "status", "table1")
     assert re.search(rf"{item.cell.id} +│ trained +│ 1/1", shown)
     assert re.search(r"seed-1 +│ not begun +│ 0/1", shown)
-    assert "--every belongs to --watch" in run_command(config, "status", "--every=9", status=1)

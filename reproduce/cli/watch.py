@@ -15,7 +15,7 @@ from rich.text import Text
 
 from reproduce.config.schema import Config
 from reproduce.evaluation.records import METRICS
-from reproduce.results.plan import load_speeds
+from reproduce.experiments.cost import load_speeds
 from reproduce.results.status import forecast, status_frame
 
 # rows of what is not at work, and columns of a bar

@@ -22,9 +22,11 @@ from reproduce.config.load import (
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import sha256_of_file
 from reproduce.experiments import paths
+from reproduce.experiments.cost import Speeds, load_speeds
 from reproduce.experiments.grids import (
     Evaluation,
     Experiment,
+    PublishedEvaluation,
     example_evaluations,
     experiment_names,
     figure_names,
@@ -39,16 +41,13 @@ from reproduce.experiments.grids import (
 )
 from reproduce.experiments.runs import RunInfo, problem_with, read_run
 from reproduce.experiments.spec import (
-    attack_spec,
     checkpoints,
-    evaluation_spec,
     training_spec,
     zeta_source,
 )
 from reproduce.figures import FIGURES, available_figures
 from reproduce.registry import EXTRA
-from reproduce.results.plan import Speeds, is_evaluated, load_speeds, published_architecture
-from reproduce.results.reader import record_path
+from reproduce.results.reader import is_evaluated, record_path
 from reproduce.workflow.jobs import Job, attack_job, training_job
 
 if TYPE_CHECKING:
@@ -162,19 +161,19 @@ class Harness:
         dataset: str = "",
         zoo: str = "",
     ) -> Job:
-        config, speeds = self.config, self._speeds
+        config = self.config
         if zoo:
-            published = attack_spec(config, self.attack(attack), int(seed), dataset)
-            return attack_job(config, dataset, published_architecture(zoo), published, speeds)
+            network = PublishedEvaluation(zoo, dataset, self.attack(attack), int(seed))
+            return attack_job(config, network, self._speeds)
         if not cell:  # adversarial examples, the lemma
             gpus = 0 if config.machine.device == "cpu" else 1
             return Job(config.machine, gpus=gpus, threads=config.machine.threads)
         which = parse_cell(cell)
         if not attack:
-            return training_job(config, training_spec(config, which), speeds)
+            return training_job(config, training_spec(config, which), self._speeds)
         checkpoint = paths.checkpoint_of(choice)
-        spec = evaluation_spec(config, which, self.attack(attack), int(seed), checkpoint)
-        return attack_job(config, which.dataset, which.architecture, spec, speeds)
+        item = Evaluation(which, checkpoint, self.attack(attack), int(seed))
+        return attack_job(config, item, self._speeds)
 
     def limit(self, wildcards: Mapping[str, str], runtime: int) -> str:
         """Return the option by which a job of a cluster ends itself in time; else nothing."""
@@ -338,10 +337,7 @@ class Harness:
 
     def examples_digest(self) -> list[str]:
         """Return what changes exactly when a setting that touches the examples does."""
-        return [
-            evaluation_spec(self.config, e.cell, e.attack, e.seed, e.checkpoint).digest
-            for e in example_evaluations(self.config) or ()
-        ]
+        return [item.spec(self.config).digest for item in example_evaluations(self.config) or ()]
 
     def shown(self) -> list[Path]:
         """Return everything that the report shows."""

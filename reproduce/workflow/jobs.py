@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from reproduce.config.schema import Config, Machine
 from reproduce.experiments import cost
+from reproduce.experiments.cost import Speeds
+from reproduce.experiments.grids import Item
 from reproduce.experiments.schedules import measured_epochs
-from reproduce.experiments.spec import AttackSpec, TrainingSpec
+from reproduce.experiments.spec import TrainingSpec
 from reproduce.registry import dataset_facts
-from reproduce.results.plan import Speeds
 
 # minutes to import, to read images and to compile
 _START = 10.0
@@ -86,15 +87,12 @@ def training_job(config: Config, spec: TrainingSpec, speeds: Speeds) -> Job:
     )
 
 
-def attack_job(
-    config: Config, dataset: str, architecture: str | None, spec: AttackSpec, speeds: Speeds
-) -> Job:
-    """Return the job that attacks a network, as if every image held.
-
-    An architecture of None is one of another family.
-    """
-    facts, machine, loaders = dataset_facts(dataset), config.machine, _loaders(config, dataset)
-    per_pass = _minutes_per_pass(config, speeds, dataset, architecture or _LARGE[facts.storage])
+def attack_job(config: Config, item: Item, speeds: Speeds) -> Job:
+    """Return the job that attacks a network, as if every image held."""
+    spec, facts = item.spec(config), dataset_facts(item.dataset)
+    machine, loaders = config.machine, _loaders(config, item.dataset)
+    architecture = item.architecture or _LARGE[facts.storage]
+    per_pass = _minutes_per_pass(config, speeds, item.dataset, architecture)
     minutes = cost.evaluation_passes(spec, facts) * per_pass
     return Job(
         machine,
