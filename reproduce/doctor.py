@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 from packaging.requirements import Requirement
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 from reproduce.attacks.pgd import cross_entropy, pgd
 from reproduce.attacks.target import frozen
@@ -189,15 +188,16 @@ def _attack_and_train(
     sizes = {"epsilon": attack.epsilon, "step_size": attack.step_size, "steps": attack.steps}
     with frozen(model):
         found = pgd(model, images, cross_entropy(labels), images, **sizes)  # type: ignore[arg-type]
-    before = parameters_to_vector(model.parameters()).detach().clone()
+    before = [weight.detach().double().cpu().clone() for weight in model.parameters()]
     algorithm = Algorithm(build_objective("adversarial_training", train), attack)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     lam = torch.tensor(1.0, dtype=torch.float64, device=device)
     recorded = Graphs(model, {len(images)}) if graphs else None
     stream = generator(0, "doctor", device=device)
     train_step(model, optimizer, algorithm, images, labels, lam, stream, graphs=recorded)
-    change = parameters_to_vector(model.parameters()).detach() - before
-    return found.images.double().cpu(), change.double().cpu()
+    moves = zip(model.parameters(), before, strict=True)
+    change = [(weight.detach().double().cpu() - old).flatten() for weight, old in moves]
+    return found.images.double().cpu(), torch.cat(change)
 
 
 def _compiler(config: Config) -> Found:

@@ -99,7 +99,7 @@ def test_plan_measures_this_machine(shell: Shell, tiny: Callable[..., Config]) -
     assert saved.keys() == {"digits/wrn-10-0.25"}
     assert 0 < saved["digits/wrn-10-0.25"] < 1
     paths.throughput_file(config).write_text("{}")
-    assert "is not a measurement" in shell("plan", config=config).error
+    assert "throughput.json is damaged" in shell("plan", config=config).error
 
 
 def test_paper_plan(shell: Shell) -> None:

@@ -19,6 +19,12 @@ except HarnessError as error:
 CONFIG, PRESET = HARNESS.config, HARNESS.config.preset
 ROOT = paths.root(CONFIG)
 CELLS, LOGS, PREPARED = ROOT / "cells", ROOT / "logs", CONFIG.data.folder / "prepared"
+# of what computes; on one machine time and memory have no meaning
+RESOURCES = {
+    "gpu": lambda w: HARNESS.job(w).gpus,
+    "runtime": lambda w, attempt: HARNESS.job(w).runtime(attempt),
+    "mem_mb": lambda w, attempt: HARNESS.job(w).mem_mb(attempt),
+}
 # used only with --sdm conda, else jobs run in the environment of Snakemake itself
 ENVIRONMENT = "../../envs/gpu.yaml"
 

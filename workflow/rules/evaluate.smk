@@ -17,11 +17,8 @@ rule evaluate:
         ENVIRONMENT
     threads: lambda w: HARNESS.job(w).threads
     resources:
-        gpu=lambda w: HARNESS.job(w).gpus,
-        runtime=lambda w, attempt: HARNESS.job(w).runtime(attempt),
-        mem_mb=lambda w, attempt: HARNESS.job(w).mem_mb(attempt),
+        **RESOURCES,
     params:
-        preset=PRESET,
         checkpoint=lambda w: paths.checkpoint_of(w.choice),
         attack=lambda w: HARNESS.attack(w.attack),
         digest=lambda w: HARNESS.job(w).digest,
@@ -30,7 +27,7 @@ rule evaluate:
         "Attacking {wildcards.cell}{wildcards.choice} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
-        " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
+        " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {PRESET}"
         " {params.limit} > {log:q} 2>&1"
 
 
@@ -49,11 +46,8 @@ rule evaluate_published:
         ENVIRONMENT
     threads: lambda w: HARNESS.job(w).threads
     resources:
-        gpu=lambda w: HARNESS.job(w).gpus,
-        runtime=lambda w, attempt: HARNESS.job(w).runtime(attempt),
-        mem_mb=lambda w, attempt: HARNESS.job(w).mem_mb(attempt),
+        **RESOURCES,
     params:
-        preset=PRESET,
         attack=lambda w: HARNESS.attack(w.attack),
         digest=lambda w: HARNESS.job(w).digest,
         limit=lambda w, resources: HARNESS.limit(w, resources.runtime),
@@ -61,7 +55,7 @@ rule evaluate_published:
         "Attacking published network {wildcards.zoo} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
-        " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
+        " --optional --attack {params.attack} --seed {wildcards.seed} --preset {PRESET}"
         " {params.limit} > {log:q} 2>&1"
 
 
@@ -77,13 +71,10 @@ rule examples:
         ENVIRONMENT
     threads: lambda w: HARNESS.job(w).threads
     resources:
-        gpu=lambda w: HARNESS.job(w).gpus,
-        runtime=lambda w, attempt: HARNESS.job(w).runtime(attempt),
-        mem_mb=lambda w, attempt: HARNESS.job(w).mem_mb(attempt),
+        **RESOURCES,
     params:
-        preset=PRESET,
         digest=HARNESS.examples_digest(),
     message:
         "Making adversarial examples"
     shell:
-        "python -m reproduce examples --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce examples --preset {PRESET} > {log:q} 2>&1"

@@ -18,14 +18,10 @@ rule train:
         ENVIRONMENT
     threads: lambda w: HARNESS.job(w).threads
     resources:
-        gpu=lambda w: HARNESS.job(w).gpus,
+        **RESOURCES,
         # no parameter: another number of GPUs is no reason to run a job again
         launcher=lambda w: HARNESS.job(w).launcher,
-        # of no meaning on one machine
-        runtime=lambda w, attempt: HARNESS.job(w).runtime(attempt),
-        mem_mb=lambda w, attempt: HARNESS.job(w).mem_mb(attempt),
     params:
-        preset=PRESET,
         # a changed hyper-parameter changes the digest of exactly the cells it touches
         digest=lambda w: HARNESS.job(w).digest,
         # derived from resources, so that another one is no reason to run a job again
@@ -33,5 +29,5 @@ rule train:
     message:
         "Training {wildcards.cell}"
     shell:
-        "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
+        "{resources.launcher} train {wildcards.cell} --preset {PRESET}"
         " {params.limit} > {log:q} 2>&1"
