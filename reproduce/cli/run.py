@@ -140,9 +140,7 @@ def evaluate(
 
 @app.command()
 def restore(
-    path: Annotated[
-        Path, typer.Argument(help="Its folder, or of a record the .npz, under superseded.")
-    ],
+    path: Annotated[Path, typer.Argument(help="Its folder under superseded.")],
 ) -> None:
     """Bring back a run or record that another replaced.
 

@@ -7,7 +7,6 @@ from reproduce.config.schema import Config, Machine
 from reproduce.experiments import cost
 from reproduce.experiments.cost import Speeds
 from reproduce.experiments.grids import Item
-from reproduce.experiments.schedules import measured_epochs
 from reproduce.experiments.spec import TrainingSpec
 from reproduce.registry import dataset_facts
 
@@ -75,7 +74,7 @@ def training_job(config: Config, spec: TrainingSpec, speeds: Speeds) -> Job:
     gpus = 0 if machine.device == "cpu" else several
     processes = max(1, gpus)
     minutes = _minutes_per_pass(config, speeds, cell.dataset, cell.architecture)
-    validation = cost.validation_passes(spec, facts) / max(1, len(measured_epochs(spec.train)))
+    validation = cost.validation_passes(spec, facts)
     return Job(
         machine,
         spec.digest,
