@@ -1,17 +1,36 @@
-"""What a run costs before it is run: operations, seconds, bytes.  No torch needed."""
+"""What a run costs before it is run: operations, hours, bytes.  No torch needed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from reproduce.config.schema import PGD, Attack, AutoAttack, FABAttack, PGDAttack, SquareAttack
-from reproduce.experiments.schedules import measured_epochs
-from reproduce.experiments.spec import AttackSpec, TrainingSpec
-from reproduce.registry import METHODS, Architecture, DatasetFacts, parse_architecture
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
-# What WideResNet-34-10 keeps of an image for a gradient, and its operations; and how many images a
-# processor takes at once in evaluation.
-KEPT_BYTES, KEPT_OPERATIONS, CPU_BATCH = 22 * 2**20, 13.3e9, 500
+from reproduce.config.schema import (
+    PGD,
+    Attack,
+    AutoAttack,
+    Config,
+    FABAttack,
+    PGDAttack,
+    SquareAttack,
+)
+from reproduce.core.files import read_model
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Item
+from reproduce.experiments.schedules import measured_epochs
+from reproduce.experiments.spec import AttackSpec, TrainingSpec, checkpoints
+from reproduce.registry import (
+    METHODS,
+    Architecture,
+    DatasetFacts,
+    dataset_facts,
+    parse_architecture,
+)
+
+# What WideResNet-34-10 keeps of an image for a gradient; and how many images a processor takes at
+# once in evaluation.
+KEPT_BYTES, CPU_BATCH = 22 * 2**20, 500
 _FLOAT = 4
 
 
@@ -30,6 +49,54 @@ class Speed(NamedTuple):
 # (Table 3), which at the authors' 36 passes a training image and 42 a validation image
 # are 194, 324 and 519 microseconds a pass; this line meets the first and the last.
 PAPER_V100 = Speed(latency=191e-6, throughput=40.5e12)
+
+
+class Speeds(BaseModel):
+    """Seconds of one forward pass of one image, by "dataset/architecture", and the hardware."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    hardware: str
+    measured: dict[str, PositiveFloat] = Field(alias="seconds_per_pass")
+
+    def seconds(self, dataset: str, architecture: str) -> float:
+        """Return the seconds of a pass, as on the paper's V100 where none was measured."""
+        key = f"{dataset}/{architecture}"
+        if key in self.measured:
+            return self.measured[key]
+        return PAPER_V100.seconds(forward_operations(architecture, dataset_facts(dataset)))
+
+    @property
+    def stated(self) -> str:
+        """What the speeds are of."""
+        return f"{self.hardware}, measured" if self.measured else self.hardware
+
+
+PAPER_SPEEDS = Speeds(
+    hardware="the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)",
+    seconds_per_pass={},
+)
+
+
+def load_speeds(config: Config) -> Speeds:
+    """Return what `reproduce plan --measure` found on this machine, or the paper's V100."""
+    path = paths.throughput_file(config)
+    return read_model(path, Speeds) if path.is_file() else PAPER_SPEEDS
+
+
+def epoch_hours(spec: TrainingSpec, speeds: Speeds) -> list[float]:
+    """Estimate the device hours of each epoch of a training run, with its validation."""
+    cell = spec.parsed
+    hours = speeds.seconds(cell.dataset, cell.architecture) / 3600
+    return [passes * hours for passes in epoch_passes(spec, dataset_facts(cell.dataset))]
+
+
+def evaluation_hours(config: Config, item: Item, speeds: Speeds) -> float:
+    """Estimate the device hours of an evaluation, as if every image held to the end."""
+    if item.architecture is None:
+        return 0.0  # nobody knows the speed of a published network of another family
+    passes = evaluation_passes(item.spec(config), dataset_facts(item.dataset))
+    return passes * speeds.seconds(item.dataset, item.architecture) / 3600
 
 
 def parameters(architecture: str, facts: DatasetFacts) -> int:
@@ -56,37 +123,26 @@ def epoch_passes(spec: TrainingSpec, facts: DatasetFacts) -> list[float]:
 
     An input gradient counts as one pass and a full backward as two.
     """
-    train, measured = spec.train, measured_epochs(spec.train)
+    train, name, measured = spec.train, spec.parsed.architecture, measured_epochs(spec.train)
     trained = (spec.train_images or facts.train) - train.holdout
-    validation = _validation_passes(spec, facts)
+    # phases train on crops: a pass costs a fraction of one on an image as it is tested
+    sizes = [
+        forward_operations(name, replace(facts, size=phase.crop)) / forward_operations(name, facts)
+        for phase in train.phases
+        for _ in range(phase.epochs)
+    ]
     return [
-        trained * step_passes(spec, epoch) * _relative_size(spec, epoch, facts)
-        + validation * (epoch in measured)
-        for epoch in range(1, train.epochs + 1)
+        trained * step_passes(spec, epoch) * size
+        + validation_passes(spec, facts) * (epoch in measured)
+        for epoch, size in enumerate(sizes or [1.0] * train.epochs, start=1)
     ]
 
 
 def validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> int:
-    """Return those of the passes of a run that measure its epochs and so choose its checkpoints."""
-    return len(measured_epochs(spec.train)) * _validation_passes(spec, facts)
-
-
-def _validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> int:
-    """Return the passes of measuring a network once."""
+    """Return the forward-pass equivalents of measuring a network after one epoch."""
     how = spec.validation
     tested = (spec.test_images or facts.test) + spec.train.holdout
     return tested * (1 if how is None else attack_passes(how.attack, facts.classes))
-
-
-def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float:
-    """Return the cost of a pass in an epoch as a fraction of that of an image as it is tested."""
-    phases = spec.train.phases
-    if not phases:
-        return 1.0
-    crops = [phase.crop for phase in phases for _ in range(phase.epochs)]
-    name = spec.parsed.architecture
-    cropped = replace(facts, size=crops[epoch - 1])
-    return forward_operations(name, cropped) / forward_operations(name, facts)
 
 
 def step_passes(spec: TrainingSpec, epoch: int) -> int:
@@ -115,6 +171,13 @@ def part_passes(attack: Attack | PGD, classes: int) -> dict[str, int]:
     what a part found is its own.  Counted from AutoAttack's code, which predicts the
     images once more before and after each restart.
     """
+
+    def targeted_fab(steps: int, runs: int) -> int:
+        return 2 + runs * (3 * steps + 3)
+
+    def square(queries: int, restarts: int) -> int:
+        return 2 + restarts * (queries + 2)
+
     match attack:
         case PGDAttack():
             # with several starts what each found is predicted once more
@@ -127,37 +190,28 @@ def part_passes(attack: Attack | PGD, classes: int) -> dict[str, int]:
             return {"fab": 2 + attack.restarts * (attack.steps * (classes + 2) + 2)}
         case FABAttack():
             targets = min(attack.targets or 1, classes - 1)
-            return {"fab-t": _targeted_fab(attack.steps, targets * attack.restarts)}
+            return {"fab-t": targeted_fab(attack.steps, targets * attack.restarts)}
         case SquareAttack():
-            return {"square": _square(attack.queries, attack.restarts)}
+            return {"square": square(attack.queries, attack.restarts)}
         case AutoAttack():
             targets = min(attack.targets, classes - 1)
             passes = {
                 "apgd-ce": 2 + 2 * (attack.steps + 1),
                 "apgd-t": 2 + targets * (1 + 2 * (attack.steps + 1)),
-                "fab-t": _targeted_fab(attack.steps, targets),
-                "square": _square(attack.queries, 1),
+                "fab-t": targeted_fab(attack.steps, targets),
+                "square": square(attack.queries, 1),
             }
             return {part: passes[part] for part in attack.parts}
 
 
-def _targeted_fab(steps: int, runs: int) -> int:
-    return 2 + runs * (3 * steps + 3)
-
-
-def _square(queries: int, restarts: int) -> int:
-    return 2 + restarts * (queries + 2)
-
-
 def training_bytes(spec: TrainingSpec, facts: DatasetFacts) -> int:
     """Return about how much disk a finished run takes: its checkpoints and its trace."""
-    kept = 3 if spec.train.holdout else 2
     weights = _FLOAT * parameters(spec.parsed.architecture, facts)
     trained = (spec.train_images or facts.train) - spec.train.holdout
     whole = [(spec.train.epochs, spec.train.batch_size)]
     parts = [(phase.epochs, phase.batch_size) for phase in spec.train.phases] or whole
     rows = sum(epochs * -(-trained // size) for epochs, size in parts)
-    return kept * weights + rows * 5 * _FLOAT + 10_000
+    return len(checkpoints(spec.train)) * weights + rows * 5 * _FLOAT + 10_000
 
 
 def evaluation_bytes(spec: AttackSpec, facts: DatasetFacts) -> int:

@@ -28,8 +28,14 @@ from reproduce.core.files import (
 from reproduce.evaluation.records import METRICS, read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_table, planned_evaluations, planned_runs, table_names
-from reproduce.experiments.history import read_trace, subsampled, write_trace
-from reproduce.experiments.runs import Published, RunInfo, damaged_file, problem_with, read_run
+from reproduce.experiments.runs import (
+    Published,
+    RunInfo,
+    problem_with,
+    read_run,
+    subsampled,
+    write_trace,
+)
 from reproduce.experiments.spec import training_spec
 from reproduce.figures import available_figures, make
 from reproduce.figures.style import save
@@ -114,13 +120,11 @@ def _unpublishable(config: Config, cell: Cell) -> str | None:
         run = read_run(folder)
     except HarnessError as error:
         return str(error)
-    problem = problem_with(config, training_spec(config, cell), run)
+    problem = problem_with(config, training_spec(config, cell), run, checksums=True)
     if run is None or problem is not None:
         return f"{cell} {problem}"
-    if run.published is not None:
-        return f"{cell} was itself imported from {run.published.name}"
-    damaged = damaged_file(folder, run)
-    return None if damaged is None else f"{cell} has a damaged {damaged.name}"
+    imported = run.published
+    return None if imported is None else f"{cell} was itself imported from {imported.name}"
 
 
 def _publish_run(source: Path, target: Path, cell: Cell, published: Published) -> RunInfo:
@@ -139,7 +143,7 @@ def _publish_run(source: Path, target: Path, cell: Cell, published: Published) -
         if published.every == 1:
             write_atomically(trace, partial(shutil.copyfile, paths.trace_file(source)))
         else:
-            rows = read_trace(paths.trace_file(source), cell)
+            rows = pd.read_parquet(paths.trace_file(source))
             write_trace(trace, subsampled(rows, published.every))
     told |= {"trace": sha256_of_file(trace), "published": published.model_dump(mode="json")}
     write_json(paths.run_file(target), told)

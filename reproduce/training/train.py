@@ -30,14 +30,15 @@ from reproduce.core.rng import generator
 from reproduce.data.imagenet import FolderBatches
 from reproduce.experiments import paths
 from reproduce.experiments.cost import epoch_passes, step_passes
-from reproduce.experiments.history import as_frame, write_epochs, write_trace
 from reproduce.experiments.runs import (
     TRACE_COLUMNS,
     RunSegment,
-    damaged_file,
+    as_frame,
     problem_with,
     read_run,
     state_file,
+    write_epochs,
+    write_trace,
 )
 from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.experiments.superseded import (
@@ -141,13 +142,10 @@ def _is_trained(
         return False
     state = state_file(folder, spec.digest)
     if run is not None:
-        problem = problem_with(config, spec, run)
+        problem = problem_with(config, spec, run, checksums=True)
         if run.published is not None:
             # whoever wants it trained wants more than what was published of it
             problem = f"was imported from {run.published.name}"
-        damaged = None if problem else damaged_file(folder, run)
-        if damaged is not None:
-            problem = f"has a damaged {damaged.name}"
         if problem is None:
             # a process that was killed between its last two lines leaves it
             state.unlink(missing_ok=True)
