@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,19 +14,19 @@ from reproduce.claims.metrics import METRICS
 from reproduce.config.grids import Curves, TuningTable
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.evaluation.records import Metrics, Record, worst_case
+from reproduce.evaluation.records import Metrics, worst_case
 from reproduce.experiments.grids import (
+    Evaluation,
+    Item,
     PublishedEvaluation,
     curve_cells,
     experiment_names,
     find_experiment,
     planned_runs,
 )
-from reproduce.experiments.runs import RunInfo
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import read_histories
-from reproduce.results.plan import published_architecture
-from reproduce.results.reader import Item, find_record
+from reproduce.results.reader import find_record
 from reproduce.results.statistics import ImageMask, Sample, sample
 
 Verdict = Literal["holds", "fails", "too little data"]
@@ -197,7 +197,7 @@ Source = Cell | Item
 def key_of(source: Source) -> tuple[Key, int]:
     """Return the key of a run or an evaluation, and its training seed; 0 of a published network."""
     if isinstance(source, PublishedEvaluation):
-        network = published_architecture(source.name) or ""
+        network = source.architecture or ""
         return Key(source.dataset, network, source.name, 0.0, source.attack), 0
     cell, attack = (source, "") if isinstance(source, Cell) else (source.cell, source.attack)
     return Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack), cell.seed
@@ -209,7 +209,7 @@ class Evidence:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.groups = cache(self._groups)
-        self._record = cache(self._read)
+        self._find = cache(partial(find_record, config))
         self._histories = cache(lambda cell: read_histories(config, [cell]))
 
     def grid(self, experiment: str) -> Any:
@@ -245,7 +245,7 @@ class Evidence:
         plan, grid = find_experiment(self.config, experiment), self.grid(experiment)
         if METRICS[metric].source in ("record", "run"):
             # networks of other families are none that ours are compared with
-            others = [item for item in plan.published if published_architecture(item.name)]
+            others = [item for item in plan.published if item.architecture]
             return [*plan.evaluations, *others]
         if not isinstance(grid, Curves):
             return plan.cells
@@ -292,22 +292,14 @@ class Evidence:
             raise HarnessError(
                 f"{source}: the numbers in its {rule.source} are too few or not finite"
             )
-        record, run = self._record(source)
+        found = self._find(source)
+        record = found.required()
         if rule.source == "run":
-            return float(rule.take(run))
+            return float(rule.take(found.run))
         mask = rule.take(record)
         if mask is None:
-            raise HarnessError(f"{_title(source)} tells no {metric}")
-        return ImageMask(
-            _title(source), key_of(source)[0].dataset, record.index, record.label, mask
-        )
-
-    def _read(self, item: Item) -> tuple[Record, RunInfo | None]:
-        """Return the record of an evaluation and its run, if it is ours."""
-        found = find_record(self.config, item)
-        if found.record is None:
-            raise HarnessError(found.reason or f"{_title(item)} is not there yet")
-        return found.record, found.run
+            raise HarnessError(f"the record of {_title(source)} tells no {metric}")
+        return ImageMask(_title(source), source.dataset, record.index, record.label, mask)
 
     def history(self, cell: Cell, kind: str) -> pd.DataFrame:
         """Return the trace or the epochs of a run; HarnessError before its last epoch."""
@@ -326,7 +318,7 @@ class Evidence:
         found, missing = {}, []
         for item in items:
             try:
-                record, _ = self._record(item)
+                record = self._find(item).required()
             except HarnessError as error:
                 missing.append(str(error))
                 continue
@@ -364,7 +356,5 @@ class Evidence:
 
 def _title(item: Item) -> str:
     """Name a record."""
-    network = (
-        item.name if isinstance(item, PublishedEvaluation) else f"{item.cell}, {item.checkpoint}"
-    )
-    return f"the record of {item.attack} with seed {item.seed} on {network}"
+    checkpoint = item.checkpoint if isinstance(item, Evaluation) else "published"
+    return f"{item.attack} with seed {item.seed} on {item.model}, {checkpoint}"
