@@ -49,7 +49,7 @@ def test_the_metrics_of_records(paper: Callable[..., Config]) -> None:
     stable = Evidence(config).groups("table1", "perturbation_stability")[key]
     assert (stable.by_seed, len(stable.missing)) == ({}, 2)
     assert stable.missing[1].endswith("tells no perturbation_stability")
-    assert len(judged(Evidence(config), "identity").missing) == 1
+    assert judged(Evidence(config), "identity").effects[0].images == 600
 
 
 def test_images_that_survive_every_start(paper: Callable[..., Config]) -> None:
@@ -119,7 +119,7 @@ def test_a_published_network(paper: Callable[..., Config]) -> None:
     theirs = groups[Key("cifar10", "wrn-34-10", item.name, 0.0, "autoattack")]
     assert theirs.by_seed == {0: pytest.approx(53)}
     missing = groups[Key("cifar10", "wrn-28-10", "Carmon2019Unlabeled", 0.0, "autoattack")].missing
-    assert missing == ("Carmon2019Unlabeled has no record of autoattack yet",)
+    assert missing == ("Carmon2019Unlabeled has no record of autoattack with seed 0 yet",)
     (ours,) = (one for one in plan.evaluations if one.cell.method == "war")
     write_run(config, ours)
     write_made_up(config, ours, np.arange(100), np.arange(100) < 60, every_image=False)
@@ -343,7 +343,7 @@ def test_the_file_is_strict_json(
     found = {claim["name"]: claim for claim in json.loads(text)["claims"]}
     assert list(found) == [claim.name for claim in judge_claims(config)]
     lows = [effect["low"] for effect in found["wider-natural"]["effects"]]
-    assert [low is None for low in lows].count(True) == 1
+    assert None in lows
     for name, claim in found.items():
         assert name in shown
         assert claim["verdict"] in ("holds", "fails", "too little data")

@@ -252,8 +252,11 @@ class Evidence:
         cells = curve_cells(grid)
         if metric == "late_fall" and self.config.train_of("trades").schedule == "exp":
             # with Figure 3's runs those of the exp schedule
-            exp = [replace(cell, method="trades") for cell in cells]
-            cells += [cell for cell in exp if cell in planned_runs(self.config)]
+            exp, planned = (
+                [replace(cell, method="trades") for cell in cells],
+                planned_runs(self.config),
+            )
+            cells += [cell for cell in exp if cell in planned]
         return list(dict.fromkeys(cells))
 
     def _group(self, sources: Mapping[int, Sequence[Source]], metric: str) -> Group:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,8 @@ def worst_case(
     HarnessError
         If no image was seen by all attacks.
     """
-    common = reduce(np.intersect1d, [index for index, _ in held]) if held else np.array([])
+    shared = partial(np.intersect1d, assume_unique=True)
+    common = reduce(shared, [index for index, _ in held]) if held else np.array([])
     if not len(common):
         raise HarnessError("no image was seen by all attacks: there is no worst case")
     robust = [flags[np.isin(index, common)] for index, flags in held]
