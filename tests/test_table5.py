@@ -167,7 +167,7 @@ def test_an_image_lost_after_preparation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "sets", "message"),
     [
-        (CELL.id.replace("lam-1/", "lam-2/"), (), "has no second term for a lambda of 2"),
+        (CELL.id.replace("lam-1/", "lam-2/"), (), "no second term to weigh; its lambda is 1"),
         ("cifar10/wrn-34-1/fast-at/lam-1/seed-0", (), "train.phases are for a folder of images"),
         (CELL.id, ("train_for.fast-at.attack.steps=3",), "fast-at attacks with one step"),
         (CELL.id, ("data.train_images=1000",), "1000 train images are asked for, there are 48"),
