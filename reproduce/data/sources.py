@@ -168,28 +168,28 @@ def _read_digits(_facts: DatasetFacts, _data: Data, _say: Say) -> Source:
 
 def _read_cifar(facts: DatasetFacts, data: Data, say: Say) -> Source:
     """Read CIFAR-10 or CIFAR-100: downloaded, or from an official archive or folder or an .npz."""
-    name, official = facts.name, official_class(facts.name)
-    where, downloads = getattr(data, name), data.folder / "official"
-    path = Path(where)
-    if where == "download":
-        path = downloads
-        _download(name, official, path, say)
-    elif not path.exists():
-        raise HarnessError(
-            f"data.{name}: {path} does not exist; give an official folder, its archive "
-            'or an .npz file, or "download"'
-        )
-    elif path.suffix == ".npz":
+    name, downloads = facts.name, data.folder / "official"
+    where = getattr(data, name)
+    path = downloads if where == "download" else Path(where)
+    if path.suffix == ".npz":
         arrays = read_npz(path, _KEYS)
         if missing := [key for key in _KEYS if key not in arrays]:
             raise HarnessError(f"{path} has no {missing[0]}; needed are {', '.join(_KEYS)}")
         title = f"{path.name}, an .npz given by the user"
         return Source(arrays, {"source": title, "official": False})
+    official = official_class(name)
+    if where == "download":
+        _download(name, official, downloads, say)
     elif path.is_file():
         _check_md5(path, official.tgz_md5)
         with tarfile.open(path) as tar:
             tar.extractall(downloads, filter="data")
         path = downloads
+    elif not path.is_dir():
+        raise HarnessError(
+            f"data.{name}: {path} does not exist; give an official folder, its archive "
+            'or an .npz file, or "download"'
+        )
     root = path.parent if path.name == official.base_folder else path
     meta = (official.meta["filename"], official.meta["md5"])
     for file, md5 in [*official.train_list, *official.test_list, meta]:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from reproduce.cell import Cell
 from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, read_npz, sha256_of_file
+from reproduce.core.files import read_model, read_npz, sha256_of_file
 from reproduce.experiments import paths
 from reproduce.experiments.grids import example_evaluations
 from reproduce.experiments.runs import read_run
@@ -114,12 +114,7 @@ class ExamplesInfo(_Info):
 
 def read_files(path: Path) -> tuple[ExamplesInfo, dict[str, NDArray[Any]]]:
     """Read examples and check arrays and description against each other."""
-    about = path.with_suffix(".json")
-    try:
-        info = ExamplesInfo.model_validate(read_json(about))
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise HarnessError(f"{about} is damaged at {key!r}; {_MEND}") from error
+    info = read_model(path.with_suffix(".json"), ExamplesInfo)
     if not path.is_file() or info.examples_sha256 != sha256_of_file(path):
         raise HarnessError(f"examples {path} are missing or damaged; {_MEND}")
     return info, read_npz(path, _ARRAYS)

@@ -79,9 +79,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
         form = _form(expected)
         first = next(key for key in {**form, **largest} if form.get(key) != largest.get(key))
         raise HarnessError(
-            f"checkpoint {path} is of another architecture: {first} is {largest.get(first)}, "
-            f"expected {form.get(first)}; of a network with layers around it attack the whole with "
-            f"--model package.module:attribute, or {SAVE_WEIGHTS}"
+            f"checkpoint {path} is of another architecture: {first} is "
+            f"{largest.get(first, 'missing')}, expected {form.get(first, 'nothing')}; of a network "
+            "with layers around it attack the whole with --model package.module:attribute, or "
+            f"{SAVE_WEIGHTS}"
         )
     own = [place for place in fitting if place.rpartition(".")[2] in _PLAIN]
     chosen = own if len(own) == 1 else fitting

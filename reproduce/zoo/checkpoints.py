@@ -15,11 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, sha256_of_file, write_atomically, write_json
+from reproduce.core.files import read_json, read_model, sha256_of_file, write_atomically, write_json
 from reproduce.core.tensors import numpy_numbers, read_tensors
 from reproduce.core.vision import torchvision
 from reproduce.experiments import paths
@@ -251,16 +251,7 @@ def zoo_facts(checkpoint: ZooCheckpoint) -> ZooFacts:
         return ZooFacts(
             architecture=model.architecture, extra_data=model.extra_data, epsilon=model.epsilon
         )
-    if not checkpoint.card.is_file():
-        return ZooFacts()
-    try:
-        return ZooFacts.model_validate(read_json(checkpoint.card))
-    except ValidationError as error:
-        found = error.errors()[0]
-        raise HarnessError(
-            f"{checkpoint.card}: {found['loc'][0]} is {found['input']!r}; expected a network such "
-            "as WideResNet-34-10, true or false for additional_data, a radius such as 8/255 for eps"
-        ) from error
+    return read_model(checkpoint.card, ZooFacts) if checkpoint.card.is_file() else ZooFacts()
 
 
 @dataclass(frozen=True)
