@@ -124,7 +124,7 @@ def test_a_missing_file_says_where_it_comes_from(tmp_path: Path) -> None:
             prepare(data, NAME, tmp_path / f"{NAME}.npz")
         for part in (str(place), "semisup-adv", "drive.google.com", "data.cifar10_extra"):
             assert part in str(refused.value)
-    with pytest.raises(HarnessError, match="no extra images are known for 'digits'"):
+    with pytest.raises(HarnessError, match="unknown extra images 'digits-extra'"):
         extra_of("digits")
     with pytest.raises(HarnessError, match="run `reproduce prepare cifar10-extra` first"):
         load_extra(tmp_path / f"{NAME}.npz")
