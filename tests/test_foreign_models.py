@@ -271,7 +271,7 @@ def test_the_command_takes_an_import_path(
         ("--model a:b --dataset digits --preview", "--preview is for AutoAttack"),
         ("--model a:b --dataset digits --optional", "--optional belongs to --zoo"),
         ("--zoo ../../escaped --dataset cifar10 --optional", "is no model id"),
-        ("digits/wrn-10-0.25/at/lam-1/seed-0 --dataset digits", "not several"),
+        ("digits/wrn-10-0.25/at/lam-1/seed-0 --dataset digits", "--dataset belongs to"),
         ("digits/wrn-10-0.25/at/lam-1/seed-0", "is not trained"),
     ],
 )
