@@ -61,19 +61,10 @@ def test_losses_of_extreme_logits_are_finite() -> None:
     assert kl_divergence(clean)(clean).item() == 0.0
 
 
-def test_the_margin_rests_once_the_attack_has_succeeded() -> None:
-    logits = torch.tensor([[1.0, 3.0, 0.0]], requires_grad=True)
-    loss = margin(torch.tensor([0]))(logits)
-    (gradient,) = torch.autograd.grad(loss.sum(), logits)
-    assert loss.item() == 0
-    assert not gradient.any()
-
-
 @pytest.mark.parametrize("name", ["cross_entropy", "kl", "proper", "zero"])
-@pytest.mark.parametrize("steps", [1, 20])
-def test_pgd_is_the_reference(name: str, steps: int) -> None:
+def test_pgd_is_the_reference(name: str) -> None:
     model, images, labels = _setting()
-    epsilon, step_size = 8 / 255, 0.007
+    epsilon, step_size, steps = 8 / 255, 0.007, 20
     start = _uniform(images, epsilon)
     kept = start.clone()
     with torch.no_grad():
@@ -256,31 +247,6 @@ def test_the_attack_is_the_formula() -> None:
     for key, value in reference.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-12, atol=1e-12)
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
-
-
-def test_batch_norm_is_in_train_mode() -> None:
-    """Its statistics move, and the other images of the batch have a say in the attack."""
-    model, (images, labels, noise) = _fast_network(), _fast_batch()
-    before = model.bn1.num_batches_tracked.item()
-    whole = _fgsm(model, images, labels, noise).images
-    assert model.bn1.num_batches_tracked == before + 1
-    half = _fgsm(model, images[:4], labels[:4], noise[:4]).images
-    assert not torch.equal(half, whole[:4])
-
-
-def test_pixels_cut_at_the_start_stay() -> None:
-    """No gradient passes where the start left [0, 1]: one step of PGD would move those."""
-    model, (images, labels, noise) = _fast_network(), _fast_batch()
-    found = _fgsm(model, images, labels, noise).images
-    outside = (images + noise < 0) | (images + noise > 1)
-    assert outside.float().mean() > 0.1
-    assert torch.equal(found[outside], (images + noise).clamp(0, 1)[outside])
-    moved = (found - images).abs()[~outside]
-    assert moved.max() <= EPSILON + 1e-12
-    # a step longer than the radius from a start inside: most end on the ball's surface
-    assert (moved > EPSILON - 1e-9).double().mean() > 0.4
-    assert found.min() >= 0
-    assert found.max() <= 1
 
 
 def test_a_step_of_fast_at_in_float64() -> None:

@@ -22,8 +22,8 @@ from reproduce.compute.device import describe
 from reproduce.config.schema import Config
 from reproduce.core.files import read_json
 from reproduce.core.provenance import provenance
+from reproduce.evaluation.attack import Worker
 from reproduce.evaluation.evaluate import evaluate_model
-from reproduce.evaluation.shards import Worker
 from reproduce.experiments import paths
 from reproduce.models.load import ModelSource
 from reproduce.training.train import train_cell
@@ -104,7 +104,7 @@ def test_an_evaluation_continued_otherwise_says_and_records_it(
         return run(worker, number, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        room = "reproduce.evaluation.shards"
+        room = "reproduce.evaluation.attack"
         patch.setattr(f"{room}.provenance", lambda: theirs)
         patch.setattr(f"{room}.describe", lambda device: {**describe(device), "threads": 2})
         patch.setattr(Worker, "run", twice)

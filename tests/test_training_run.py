@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +23,7 @@ from reproduce.data.sources import load_prepared
 from reproduce.experiments import paths
 from reproduce.experiments.runs import read_run
 from reproduce.experiments.spec import training_spec
-from reproduce.training import train
+from reproduce.training import loop
 from reproduce.training.images import split_dataset
 from reproduce.training.loop import stop_requests
 from reproduce.training.train import train_cell
@@ -78,7 +76,7 @@ def test_stopped_after_every_step_it_ends_with_the_same_bits(
     sets = ("awp.first_epoch=2", "train.validation.start=0.4", "machine.eval_batch=16")
     config, other = tiny(*sets), tiny(*sets, f"results={tmp_path / 'steps'}")
     train_cell(config, cell, quiet, never)
-    monkeypatch.setattr(train, "wants_graphs", lambda *_: method == "awp-trades")
+    monkeypatch.setattr(loop, "wants_graphs", lambda *_: method == "awp-trades")
     stops, said = 0, list[str]()
     while True:
         try:
@@ -145,21 +143,6 @@ def test_a_signal_stops_and_a_second_kills(capfd: pytest.CaptureFixture[str]) ->
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_real_process_stops_on_a_signal(tiny: Callable[..., Config], cell: Cell) -> None:
-    config = tiny("train.epochs=10000", "machine.compile=never")
-    command = [sys.executable, "-m", "reproduce", "train", cell.id, "--config"]
-    with subprocess.Popen(
-        [*command, config.model_dump_json()], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert "epoch 1/10000" in process.stderr.readline()
-        process.send_signal(signal.SIGTERM)
-        said = process.stderr.read()
-        assert process.wait(timeout=600) == 75
-    assert "stopped by SIGTERM" in said.splitlines()[-1]
-    assert "Traceback" not in said
 
 
 def test_other_settings_neither_continue_nor_destroy(

@@ -85,8 +85,13 @@ class AttackedNetwork(nn.Module):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             model.to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._model, self._call, self.compiled = model, model, False
-        self.use_compiled(compiled)
+        self._model, self.compiled = model, compiled
+        if compiled:
+            from torch._functorch import config as functorch  # seconds to import
+
+            # FAB goes backward several times through one forward pass
+            functorch.donated_buffer = False
+            self._model = compile_network(model, dynamic=True)
         weights = (p.dtype for p in model.parameters() if p.is_floating_point())
         self._dtype = next(weights, torch.float32)
         self._classes = classes
@@ -95,26 +100,8 @@ class AttackedNetwork(nn.Module):
         self._reaches = True
         self.passes = Passes()
 
-    def use_compiled(self, wanted: bool) -> None:
-        """From here on take the network compiled, for any batch size, or as it is."""
-        if wanted == self.compiled:
-            return
-        self._call, self.compiled = self._model, wanted
-        if wanted:
-            from torch._functorch import config as functorch  # seconds to import
-
-            # FAB goes backward several times through one forward pass
-            functorch.donated_buffer = False
-            self._call = compile_network(self._model, dynamic=True)
-
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of a batch, shape (B, classes).
-
-        Raises
-        ------
-        HarnessError
-            If the network fails, or answers with anything else.
-        """
+        """Return the logits of a batch, shape (B, classes); HarnessError if it gives others."""
         if self._batch_size is None or len(images) <= self._batch_size:
             return self._counted(images)
         parts = images.split(self._batch_size)
@@ -127,10 +114,7 @@ class AttackedNetwork(nn.Module):
         return torch.cat(logits)
 
     def check_gradient(self, images: Tensor) -> None:
-        """Find out once, on a few images, whether a gradient reaches them; else it is zero.
-
-        Only code from elsewhere gives reason to ask.
-        """
+        """Find out once, for code from elsewhere, whether a gradient reaches a few images."""
         points = images.detach().clone().requires_grad_(True)
         with torch.enable_grad():
             value = self(points).sum()
@@ -151,7 +135,7 @@ class AttackedNetwork(nn.Module):
         copy = images.to(dtype, memory_format=self._layout, copy=True)
         try:
             with compiling() if self.compiled else nullcontext():
-                answer = self._call(copy)
+                answer = self._model(copy)
         except HarnessError:
             raise
         except Exception as error:  # a network from elsewhere may fail in any way
@@ -170,18 +154,16 @@ class AttackedNetwork(nn.Module):
 
     def _check(self, logits: Any, images: int) -> Tensor:
         """Return an answer if it is logits."""
-        expected = (images, self._classes)
-        if not isinstance(logits, Tensor) or logits.shape != expected:
-            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise HarnessError(
-                f"the network answers {images} images with {found}, expected logits of "
-                f"shape {list(expected)}"
-            )
-        dense = logits.layout == torch.strided
-        if not (dense and logits.is_floating_point()):
-            kind = logits.dtype if dense else logits.layout
-            raise HarnessError(f"the network answers with {kind}, expected real logits")
-        return logits
+        expected, found = (images, self._classes), type(logits).__name__
+        if isinstance(logits, Tensor):
+            found = f"{list(logits.shape)} of {logits.dtype}, {logits.layout}"
+            real = logits.layout == torch.strided and logits.is_floating_point()
+            if real and logits.shape == expected:
+                return logits
+        raise HarnessError(
+            f"the network answers {images} images with {found}, expected real logits of shape "
+            f"{list(expected)}"
+        )
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)

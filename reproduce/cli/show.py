@@ -75,7 +75,7 @@ def _measure(config: Config, names: list[str]) -> None:
     from reproduce.compute.device import acquire_device, describe
     from reproduce.core.files import write_json
     from reproduce.experiments.spec import training_spec
-    from reproduce.training.train import seconds_per_pass
+    from reproduce.training.speed import seconds_per_pass
 
     found = {}
     with acquire_device(config.machine) as device:

@@ -18,10 +18,9 @@ from reproduce.core.files import exclusive
 from reproduce.core.provenance import provenance
 from reproduce.data.imagenet import EvaluationStore
 from reproduce.data.sources import load_prepared
+from reproduce.evaluation.attack import Job, Worker, check_ball
 from reproduce.evaluation.evaluate import require_checkpoint
-from reproduce.evaluation.predictions import check_ball
 from reproduce.evaluation.records import Record, read_record
-from reproduce.evaluation.shards import Job, Worker
 from reproduce.examples.files import Holder, perturbation_picture, read_files, write_examples
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, example_evaluations
@@ -160,7 +159,7 @@ def _attack(
     about: list[dict[str, Any]] = []
     with acquire_device(config.machine) as device:
         for network in networks:
-            worker = _worker(config, network, images, device)
+            worker = _worker(config, network, device)
             with default_dtype(network.spec.precision):
                 batch = _batch(worker.store, indices)
                 found = _one_network(worker, batch, network.spec)
@@ -201,21 +200,17 @@ def _attack(
     return arrays, info
 
 
-def _worker(config: Config, network: _Network, images: str, device: torch.device) -> Worker:
+def _worker(config: Config, network: _Network, device: torch.device) -> Worker:
     """Return what attacks this network in an evaluation, without shards."""
     cell = network.item.cell
     weights = paths.model_file(paths.cell_folder(config, cell), network.item.checkpoint)
     job = Job(
-        f"examples of {cell}",
         network.spec,
         ModelSource(cell.dataset, cell.architecture, weights),
         network.model_sha256,
-        images,
         paths.prepared_file(config, cell.dataset),
-        paths.examples_file(config, cell.dataset).parent,
         config.eval.shard,
-        # so few images never win back the time it takes
-        config.machine.model_copy(update={"compile": "never"}),
+        config.machine,
     )
     return Worker(job, device)
 

@@ -83,9 +83,9 @@ def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> 
     return folder / f"records{_SUFFIX[checkpoint]}" / f"{label}-seed{seed}.npz"
 
 
-def shards_folder(record: Path, digest: str) -> Path:
-    """Return where the shards of an unfinished record lie, by its settings and network."""
-    return record.with_name(f"{record.stem}-{digest}.shards")
+def shards_folder(record: Path) -> Path:
+    """Return where the shards of an unfinished record lie."""
+    return record.with_suffix(".shards")
 
 
 def foreign_folder(config: Config, dataset: str, name: str) -> Path:

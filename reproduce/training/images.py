@@ -35,10 +35,7 @@ class RunImages:
 def open_images(
     config: Config, spec: TrainingSpec, device: torch.device, group: Group = ALONE
 ) -> RunImages:
-    """Put the images of a run on its device; those of a folder are decoded on demand.
-
-    HarnessError if they are not prepared, damaged, or fewer than the settings ask for.
-    """
+    """Put the images of a run on its device; those of a folder are decoded on demand."""
     dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
     splits, loaders = split_dataset(spec, dataset), config.machine.loaders
     facts = dataset.facts if spec.crop is None else replace(dataset.facts, size=spec.crop)
@@ -77,10 +74,7 @@ def build_batches(
     device: torch.device,
     group: Group = ALONE,
 ) -> tuple[BatchSource, dict[str, Any] | None]:
-    """Return the batches of a run (of files: this process's share), and what its extra images are.
-
-    HarnessError if extra images are not prepared or too few, or a batch is too small for the group.
-    """
+    """Return the batches of a run (of files: this process's share), and what extra images are."""
     size, seed = spec.train.batch_size, spec.parsed.seed
     if isinstance(train, FileSplit):
         crop = spec.crop or facts.size

@@ -1,7 +1,7 @@
 """How lambda is chosen, iteration by iteration, and the zeta that WAR steers to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,12 +16,8 @@ from reproduce.experiments.runs import problem_with, read_run
 from reproduce.experiments.spec import training_spec, zeta_source
 from reproduce.objectives.base import Terms
 
-
-class LambdaRule(Protocol):
-    """Gives the lambda of a step from that of the step before and the two terms."""
-
-    def __call__(self, lam: Tensor, terms: Terms, /) -> Tensor:
-        """Return the lambda to take this step with; float64 scalar, without gradient."""
+# gives the lambda of a step, a float64 scalar without gradient, from the one before and both terms
+LambdaRule = Callable[[Tensor, Terms], Tensor]
 
 
 def constant(lam: Tensor, _: Terms) -> Tensor:
