@@ -26,8 +26,8 @@ from reproduce.evaluation.records import (
 )
 from reproduce.evaluation.shards import run_shards
 from reproduce.experiments import paths
-from reproduce.experiments.runs import RunInfo, problem_with, read_run
-from reproduce.experiments.spec import AttackSpec, attack_spec, evaluation_spec, training_spec
+from reproduce.experiments.runs import RunInfo, load_run
+from reproduce.experiments.spec import AttackSpec, attack_spec, evaluation_spec
 from reproduce.experiments.superseded import copy_record_aside, how_to_restore
 from reproduce.models.load import ModelSource
 from reproduce.zoo.checkpoints import PublishedAttack, ZooCheckpoint
@@ -45,8 +45,8 @@ def evaluate_cell(
 ) -> Record:
     """Attack a checkpoint of a trained cell and write the record, or return the one there is.
 
-    `attack` is a name in the configuration, `seed` that of its random start.
-
+    `attack` is a name in the configuration, `seed` that of its random start.  Stopped if
+    `machine.max_minutes` are over before all images are attacked.
     """
     spec = evaluation_spec(config, cell, attack, seed, checkpoint)
     folder = paths.cell_folder(config, cell)
@@ -111,10 +111,10 @@ def evaluate_published(
 def require_checkpoint(config: Config, cell: Cell, checkpoint: Checkpoint) -> RunInfo:
     """Return the finished run of a cell, checked with the weights of this checkpoint."""
     folder = paths.cell_folder(config, cell)
-    run = read_run(folder)
-    problem = problem_with(config, training_spec(config, cell), run)
-    if run is None or problem is not None:
-        raise HarnessError(f"{cell} {problem}; run `reproduce train {cell}` first")
+    found = load_run(config, cell)
+    run = found.finished
+    if run is None:
+        raise HarnessError(f"{found.reason}; run `reproduce train {cell}` first")
     if checkpoint not in run.kept:
         raise HarnessError(
             f"{cell} was imported without the weights of {checkpoint}; "

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -11,8 +12,7 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import sha256_of_file
 from reproduce.experiments import paths
-from reproduce.experiments.history import read_trace
-from reproduce.experiments.runs import problem_with, read_run
+from reproduce.experiments.runs import load_run
 from reproduce.experiments.spec import training_spec, zeta_source
 from reproduce.objectives.base import Terms
 
@@ -64,31 +64,24 @@ def find_zeta(config: Config, cell: Cell) -> float | None:
     """Return the ratio that a cell's lambda is steered to; None if its lambda is constant.
 
     Measured, it is the mean natural risk over the mean robust regularisation in the last
-    epoch of the narrow network's training.
-
-    Raises
-    ------
-    HarnessError
-        If the narrow network is not trained with these settings, its trace is damaged, or
-        its robust regularisation vanished.
+    epoch of the narrow network's training; HarnessError if it cannot be.
     """
     spec, source = training_spec(config, cell), zeta_source(config, cell)
     if spec.war is None:
         return None
     if source is None:
         return float(spec.war.zeta)
-    folder = paths.cell_folder(config, source)
-    run = read_run(folder)
-    problem = problem_with(config, training_spec(config, source), run)
-    if run is None or problem is not None:
+    run = load_run(config, source)
+    if run.finished is None:
         raise HarnessError(
-            f"{cell}: zeta is measured from {source}, which {problem}; "
-            f"run `reproduce train {source}` first, or set war.zeta to a number"
+            f"{cell}: zeta cannot be measured, {run.reason}; run `reproduce train {source}` first, "
+            "or set war.zeta to a number"
         )
-    path = paths.trace_file(folder)
-    if sha256_of_file(path) != run.trace:
+    # all of it: of an imported run `Run.trace` gives less of the last epoch
+    path = paths.trace_file(run.folder)
+    if sha256_of_file(path) != run.finished.trace:
         raise HarnessError(f"{path} is damaged; `reproduce train {source}` makes it anew")
-    trace = read_trace(path, source)
+    trace = pd.read_parquet(path)
     last = trace[trace["epoch"] == trace["epoch"].max()].mean()
     if not last["robust_regularization"] > 0:
         raise HarnessError(f"{cell}: the robust regularisation of {source} vanished; set war.zeta")

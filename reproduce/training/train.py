@@ -15,14 +15,16 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import exclusive, remove_abandoned, sha256_of_file, write_json
 from reproduce.core.provenance import differences
 from reproduce.experiments import paths
-from reproduce.experiments.history import as_frame, write_epochs, write_trace
 from reproduce.experiments.runs import (
     TRACE_COLUMNS,
     RunSegment,
+    as_frame,
     damaged_file,
     problem_with,
     read_run,
     state_file,
+    write_epochs,
+    write_trace,
 )
 from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.experiments.superseded import (
