@@ -26,7 +26,7 @@ from reproduce.training import state as state_module
 from reproduce.training import step as step_module
 from reproduce.training.speed import training_compiles
 from reproduce.training.state import Trace
-from reproduce.training.step import CompiledForSizes, StepResult, step_modules, train_step
+from reproduce.training.step import StepResult, step_modules, train_step
 from reproduce.training.train import train_cell
 
 
@@ -58,14 +58,6 @@ def test_both_terms_are_one_graph(method: str, order: str) -> None:
     found = torch.compile(terms, backend="eager", fullgraph=True)(images, images + 0.01, labels)
     again = step_modules(network(torch.float32).train(), objective).terms
     torch.testing.assert_close(found, again(images, images + 0.01, labels))
-
-
-def test_batches_of_other_sizes_are_not_compiled() -> None:
-    double, plain = torch.nn.Linear(3, 3), torch.nn.Identity()
-    either, images = CompiledForSizes(double, plain, {4}), torch.ones(4, 3)
-    assert torch.equal(either(images), double(images))
-    for size in (1, 3, 5):
-        assert torch.equal(either(torch.ones(size, 3)), torch.ones(size, 3))
 
 
 @pytest.mark.slow

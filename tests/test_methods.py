@@ -62,12 +62,6 @@ def test_cost_of_a_step(method: str, epoch: int, passes: int) -> None:
     assert step_passes(_spec(method), epoch) == passes
 
 
-def test_cost_of_a_run_with_weight_perturbation() -> None:
-    facts = dataset_facts("cifar10")
-    plain = training_passes(_spec("awp-trades", "awp.first_epoch=201"), facts)
-    assert training_passes(_spec("awp-trades"), facts) - plain == 50_000 * 6 * 191
-
-
 def test_the_official_procedure_of_fast_at() -> None:
     spec = _spec("fast-at", cell="imagenet/wrn-50-1")
     # forward and input gradient of the attack, forward and full backward under it
@@ -83,24 +77,6 @@ def test_the_official_procedure_of_fast_at() -> None:
     # most of the passes are of images smaller than those of the test
     facts = dataset_facts("imagenet")
     assert training_passes(spec, facts) < 15 * (facts.train * 5 + facts.test)
-
-
-def test_the_official_procedure_of_awp() -> None:
-    train = _spec("awp-trades").train
-    assert (train.epochs, train.weight_decay, train.schedule) == (200, 5e-4, "step")
-    assert (train.milestones, train.bn_forwards, train.bn_first) == ([0.5, 0.75], 3, "adversarial")
-    assert (train.attack.epsilon, train.attack.step_size) == (8 / 255, 2 / 255)
-    assert (train.batch_size, train.learning_rate, train.momentum) == (128, 0.1, 0.9)
-
-
-def test_the_official_procedure_of_rst() -> None:
-    spec = _spec("rst-war")
-    train = spec.train
-    assert (train.epochs, train.batch_size, train.weight_decay) == (200, 256, 5e-4)
-    assert (train.schedule, train.nesterov, train.bn_first) == ("cosine", True, "adversarial")
-    assert train.attack.epsilon == 0.031
-    assert (spec.mixed, spec.war) != (None, None)
-    assert spec.extra is not None
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,8 +95,6 @@ class AttackedNetwork(nn.Module):
         self._dtype = next(weights, torch.float32)
         self._classes = classes
         self._batch_size = batch_size
-        # whether the gradient gets to the images, where the logits have one
-        self._reaches = True
         self.passes = Passes()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -114,17 +111,14 @@ class AttackedNetwork(nn.Module):
         return torch.cat(logits)
 
     def check_gradient(self, images: Tensor) -> None:
-        """Find out once, for code from elsewhere, whether a gradient reaches a few images."""
+        """Take a gradient at a few images; HarnessError if code from elsewhere fails in it."""
         points = images.detach().clone().requires_grad_(True)
         with torch.enable_grad():
             value = self(points).sum()
-            try:
-                (gradient,) = torch.autograd.grad(value, points, allow_unused=True)
-            except Exception as error:  # backward functions from elsewhere too
-                raise HarnessError(
-                    f"the network's gradient cannot be taken: {named(error)}"
-                ) from error
-        self._reaches &= gradient is not None
+        try:
+            torch.autograd.grad(value, points)
+        except Exception as error:  # backward functions from elsewhere may fail in any way
+            raise HarnessError(f"the network's gradient cannot be taken: {named(error)}") from error
 
     def _counted(self, images: Tensor) -> Tensor:
         """Call the network on one part of a batch, check its answer and count the passes."""
@@ -135,35 +129,30 @@ class AttackedNetwork(nn.Module):
         copy = images.to(dtype, memory_format=self._layout, copy=True)
         try:
             with compiling() if self.compiled else nullcontext():
-                answer = self._model(copy)
+                logits = self._model(copy)
         except HarnessError:
             raise
         except Exception as error:  # a network from elsewhere may fail in any way
             raise HarnessError(
                 f"the network fails on {images.dtype} of shape {list(images.shape)}: {named(error)}"
             ) from error
-        logits = self._check(answer, len(images))
-        # what was made in inference mode can be neither changed nor differentiated
-        logits = (logits.clone() if logits.is_inference() else logits).to(images.dtype)
-        if images.requires_grad and torch.is_grad_enabled():
-            if not (logits.requires_grad and self._reaches):
-                # detached on the way: a gradient of zero, of which the checks warn
-                logits = logits + (0 * images).flatten(1).sum(1, keepdim=True)
-            logits.register_hook(self._count_backward)
-        return logits
-
-    def _check(self, logits: Any, images: int) -> Tensor:
-        """Return an answer if it is logits."""
-        expected, found = (images, self._classes), type(logits).__name__
+        shape, found, right = (len(images), self._classes), type(logits).__name__, False
         if isinstance(logits, Tensor):
             found = f"{list(logits.shape)} of {logits.dtype}, {logits.layout}"
-            real = logits.layout == torch.strided and logits.is_floating_point()
-            if real and logits.shape == expected:
-                return logits
-        raise HarnessError(
-            f"the network answers {images} images with {found}, expected real logits of shape "
-            f"{list(expected)}"
-        )
+            real = logits.is_floating_point() and logits.layout == torch.strided
+            right = real and logits.shape == shape
+        if not right:
+            raise HarnessError(
+                f"the network answers {len(images)} images with {found}, expected real logits of "
+                f"shape {list(shape)}"
+            )
+        # what was made in inference mode can be neither changed nor differentiated
+        checked: Tensor = (logits.clone() if logits.is_inference() else logits).to(images.dtype)
+        if images.requires_grad and torch.is_grad_enabled():
+            # of a network that detaches its input the gradient is zero, of which the checks warn
+            checked = checked + (0 * images).flatten(1).sum(1, keepdim=True)
+            checked.register_hook(self._count_backward)
+        return checked
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)

@@ -95,9 +95,6 @@ def compute_metrics(
 ) -> Metrics:
     """Compute the metrics of predictions.
 
-    Robust = correct and stable, but for images that an attack turned from wrong to
-    right.  There x is the worst case: the image is not robust, `recovered` counts it.
-
     Parameters
     ----------
     labels, clean, adversarial : ndarray
@@ -106,26 +103,17 @@ def compute_metrics(
         Whether the attack also moved images that are wrong on x.
     top5 : ndarray, optional
         bool, shape (N,): whether the true class is among the five most likely ones of x.
-
-    Raises
-    ------
-    HarnessError
-        If there are no images.
     """
     if not len(labels):
         raise HarnessError("a record without images has no metrics")
     correct, stable = clean == labels, clean == adversarial
-
-    def percent(members: NDArray[np.bool_]) -> float:
-        return float(100 * members.mean())
-
     return Metrics(
-        percent(correct & stable),
-        percent(correct),
-        percent(stable) if every_image else None,
+        float(100 * (correct & stable).mean()),
+        float(100 * correct.mean()),
+        float(100 * stable.mean()) if every_image else None,
         recovered=int((~correct & (adversarial == labels)).sum()),
         images=len(labels),
-        top5_natural_accuracy=None if top5 is None else percent(top5),
+        top5_natural_accuracy=None if top5 is None else float(100 * top5.mean()),
     )
 
 

@@ -54,11 +54,7 @@ def build_algorithm(spec: TrainingSpec, zeta: float | None) -> Algorithm:
 
 
 def build_optimizer(model: nn.Module, train: Train) -> torch.optim.SGD:
-    """Return SGD over a network's parameters; BatchNorm's may be spared the weight decay.
-
-    Not PyTorch's fused SGD: where weight and gradient have different memory layouts it
-    updates wrongly, without an error.
-    """
+    """Return SGD over a network's parameters; BatchNorm's may be spared the weight decay."""
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if not train.decay_norm:
         norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -66,6 +62,7 @@ def build_optimizer(model: nn.Module, train: Train) -> torch.optim.SGD:
         known = {id(parameter) for parameter in spared}
         decayed = [parameter for parameter in model.parameters() if id(parameter) not in known]
         groups = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+    # not the fused one: where weight and gradient differ in memory layout it updates wrongly
     return torch.optim.SGD(
         groups,
         lr=train.learning_rate,
