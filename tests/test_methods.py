@@ -79,6 +79,18 @@ def test_the_official_procedure_of_fast_at() -> None:
     assert training_passes(spec, facts) < 15 * (facts.train * 5 + facts.test)
 
 
+def test_the_official_procedures_of_awp_and_rst() -> None:
+    awp, spec = _spec("awp-trades").train, _spec("rst-war")
+    rst = spec.train
+    assert (awp.epochs, awp.weight_decay, awp.schedule) == (200, 5e-4, "step")
+    assert (awp.milestones, awp.bn_forwards, awp.bn_first) == ([0.5, 0.75], 3, "adversarial")
+    assert (awp.attack.epsilon, awp.attack.step_size) == (8 / 255, 2 / 255)
+    assert (rst.epochs, rst.batch_size, rst.weight_decay) == (200, 256, 5e-4)
+    assert (rst.schedule, rst.nesterov, rst.bn_first) == ("cosine", True, "adversarial")
+    assert rst.attack.epsilon == 0.031
+    assert None not in (spec.mixed, spec.war, spec.extra)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_settings_that_a_method_does_not_read_change_no_digest(method: str) -> None:
     fast = method == "fast-at"
