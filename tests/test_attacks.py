@@ -9,8 +9,8 @@ import references
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks.pgd import cross_entropy, fgsm, kl_divergence, margin, pgd
-from reproduce.attacks.target import AttackedNetwork, frozen, without_parameter_gradients
+from reproduce.attacks.pgd import cross_entropy, kl_divergence, margin, pgd
+from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.config.evaluation import Attack
 from reproduce.config.load import load_config
 from reproduce.config.schema import Train, TrainingAttack
@@ -207,69 +207,33 @@ def test_what_is_no_classifier_of_the_data_set(model: nn.Module, message: str) -
         AttackedNetwork(model, 10).predict(torch.rand(4, 3, 8, 8))
 
 
-# Fast-AT: its attack and its step against the formulas written out in float64
-EPSILON, STEP = 4 / 255, 5 / 255
-SETTINGS = Train(
-    epochs=1,
-    learning_rate=0.1,
-    weight_decay=1e-2,
-    decay_norm=False,
-    attack=TrainingAttack(epsilon=EPSILON, step_size=STEP, steps=1),
-)
-
-
-def _fast_network(dtype: torch.dtype = torch.float64) -> nn.Module:
-    return build_model("wrn-10-0.5", dataset_facts("cifar10"), seed=1).to(dtype).train()
-
-
-def _fast_batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    stream = torch.Generator().manual_seed(0)
-    # many pixels at 0 and 1, where the start leaves the range of pixels
-    images = (1.6 * torch.rand(8, 3, 16, 16, generator=stream) - 0.3).clamp(0, 1)
-    labels = torch.randint(10, (8,), generator=stream)
-    noise = EPSILON * (2 * torch.rand(images.shape, generator=stream) - 1)
-    return images.to(dtype), labels, noise.to(dtype)
-
-
-def _fgsm(model: nn.Module, images: Tensor, labels: Tensor, noise: Tensor):
-    with without_parameter_gradients(model):
-        return fgsm(model, images, cross_entropy(labels), noise, epsilon=EPSILON, step_size=STEP)
-
-
-def test_the_attack_is_the_formula() -> None:
-    model, (images, labels, noise) = _fast_network(), _fast_batch()
-    reference = copy.deepcopy(model)
-    found = _fgsm(model, images, labels, noise)
-    expected, gradient = reference_steps.fast_attack(
-        reference, images, labels, noise, EPSILON, STEP
-    )
-    torch.testing.assert_close(found.images, expected, rtol=0, atol=1e-12)
-    # the reference's loss is the mean
-    norms = len(labels) * gradient.abs().sum((1, 2, 3))
-    torch.testing.assert_close(found.gradient_norm, norms, rtol=1e-9, atol=0)
-    for key, value in reference.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-12, atol=1e-12)
-    assert all(p.requires_grad and p.grad is None for p in model.parameters())
-
-
 def test_a_step_of_fast_at_in_float64() -> None:
     """Two steps: attack, loss, and SGD with decay on all but BatchNorm's parameters."""
-    model = _fast_network()
+    epsilon, size = 4 / 255, 5 / 255
+    settings = Train(
+        epochs=1,
+        learning_rate=0.1,
+        weight_decay=1e-2,
+        decay_norm=False,
+        attack=TrainingAttack(epsilon=epsilon, step_size=size, steps=1),
+    )
+    model, images, labels = _setting()
     reference = reference_steps.FastAT(copy.deepcopy(model), momentum=0.9, weight_decay=1e-2)
-    optimizer = build_optimizer(model, SETTINGS)
+    optimizer = build_optimizer(model, settings)
+    algorithm = Algorithm(build_objective("fast", settings), settings.attack)
+    lam = torch.tensor(1.0, dtype=torch.float64)
     for index in range(2):
-        images, labels, _ = _fast_batch()
-        images = images.roll(index, 0)
         stream = torch.Generator().manual_seed(index)
-        noise = torch.empty_like(images).uniform_(-EPSILON, EPSILON, generator=stream)
-        algorithm = Algorithm(build_objective("fast", SETTINGS), SETTINGS.attack)
-        lam = torch.tensor(1.0, dtype=torch.float64)
-        result = train_step(
-            model, optimizer, algorithm, images, labels, lam, stream.manual_seed(index)
-        )
-        expected = reference.step(images, labels, noise, EPSILON, STEP, rate=0.1)
-        assert result.natural == 0
-        torch.testing.assert_close(result.robust, expected, rtol=1e-9, atol=0)
+        noise = torch.empty_like(images).uniform_(-epsilon, epsilon, generator=stream)
+        before, stream = copy.deepcopy(reference.model), stream.manual_seed(index)
+        found = train_step(model, optimizer, algorithm, images, labels, lam, stream)
+        _, gradient = reference_steps.fast_attack(before, images, labels, noise, epsilon, size)
+        expected = reference.step(images, labels, noise, epsilon, size, rate=0.1)
+        assert found.natural == 0
+        torch.testing.assert_close(found.robust, expected, rtol=1e-9, atol=0)
+        # the reference's loss is the mean
+        norm = len(labels) * gradient.abs().sum((1, 2, 3)).mean()
+        torch.testing.assert_close(found.lipschitz, norm, rtol=1e-9, atol=0)
     for key, value in reference.model.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-8, atol=1e-10)
 

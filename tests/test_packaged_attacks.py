@@ -8,20 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pyautoattack import AutoAttack as PlainAutoAttack
 from small_runs import SMALL_ATTACKS as SMALL
 from small_runs import record_of
 
 from reproduce.attacks import target
-from reproduce.attacks.parts import Batch, attack_parts
-from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.compute import compilation
-from reproduce.config.schema import AutoAttack, Config
-from reproduce.data.batches import ImageStore
-from reproduce.data.sources import load_prepared
-from reproduce.evaluation.attack import attack_batch
+from reproduce.config.schema import Config
 from reproduce.experiments import cost
-from reproduce.experiments.spec import SCHEMA, AttackSpec
 from reproduce.models.load import ModelSource
 
 
@@ -42,41 +35,6 @@ def test_neither_batch_nor_compilation_has_a_say(
         records.append(record_of(config, source, attack))
     # a rounding may turn an image on the boundary
     assert (records[0].robust != records[1].robust).sum() <= 1
-
-
-def test_autoattack_is_the_packages(source: ModelSource, digits_folder: Path) -> None:
-    """The runner's parts on one shard give the verdicts of the package's own evaluation."""
-    dataset = load_prepared(digits_folder / "prepared" / "digits.npz")
-    images, labels = ImageStore(dataset.test, dataset.facts, torch.device("cpu")).plain(0, 48)
-    images = images.contiguous()
-    attack = AutoAttack(kind="autoattack", steps=10, targets=9, queries=100)
-    spec = AttackSpec(
-        schema_version=SCHEMA,
-        name="autoattack",
-        attack=attack,
-        epsilon=0.15,
-        seed=0,
-        images=None,
-        shard=48,
-        package="pyautoattack",
-    )
-    model = source.load()
-    network = AttackedNetwork(model, 10)
-    parts = attack_parts(spec, network, 10, images.device, 48)
-    with frozen(model):
-        found = attack_batch(network, Batch(images, labels, list(range(48))), parts, 0.15, seed=77)
-    plain = PlainAutoAttack(source.load().eval(), eps=0.15, seed=77, version="standard")
-    for part in (plain.apgd, plain.apgd_targeted, plain.fab):
-        part.n_iter = 10
-    # the sizes of APGD's first checkpoint follow from its iterations
-    for part in (plain.apgd, plain.apgd_targeted):
-        part.n_iter_2, part.n_iter_min, part.size_decr = 2, 1, 1
-    plain.square.n_queries = 100
-    _, predicted = plain.run_standard_evaluation(images, labels, batch_size=48)
-    robust = (found["clean"] == labels) & (found["adversarial"] == labels)
-    assert torch.equal(robust, predicted == labels)
-    assert 5 < robust.sum() < 43
-    assert set(found["broken_by"].tolist()) >= {-1, 0}
 
 
 def test_records_say_which_part_broke_an_image(
