@@ -296,6 +296,8 @@ class TrainingLoop:
     def _losses(self) -> str:
         """Return both terms of the loss, means over the last iterations, and WAR's lambda."""
         trace = self.state.trace
+        if not trace.rows:
+            return ""
         natural, robust = trace.latest("natural_risk"), trace.latest("robust_regularization")
         text = f"natural {natural:.3f}, robust term {robust:.4f}"
         return text + (f", lambda {trace.latest('lambda', 1):.2f}" if self.spec.war else "")

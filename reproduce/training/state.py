@@ -50,7 +50,7 @@ class Trace:
         """Return the mean of a column over its last rows."""
         index = TRACE_COLUMNS.index(column)
         rows = self.rows[-count:]
-        return math.fsum(row[index] for row in rows) / len(rows) if rows else math.nan
+        return math.fsum(row[index] for row in rows) / len(rows)
 
 
 def not_finite(iteration: int, epoch: int) -> HarnessError:
