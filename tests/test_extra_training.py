@@ -12,11 +12,10 @@ from reproduce.config.load import override
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import read_json
-from reproduce.data.sources import load_prepared
 from reproduce.experiments import paths
 from reproduce.experiments.runs import problem_with, read_run
 from reproduce.experiments.spec import training_spec
-from reproduce.training.images import build_batches, split_dataset
+from reproduce.training.images import open_images
 from reproduce.training.train import train_cell
 
 RST = parse_cell("cifar10/wrn-10-0.5/rst/lam-6/seed-0")
@@ -75,20 +74,18 @@ def test_a_saved_state_does_not_continue_with_other_extra_images(config: Config)
 
 def test_batches_are_half_extra_images(config: Config) -> None:
     spec = training_spec(config, RST)
-    dataset = load_prepared(paths.prepared_file(config, "cifar10"))
-    train, cpu = split_dataset(spec, dataset).train, torch.device("cpu")
-    batches, _ = build_batches(config, spec, train, dataset.facts, cpu)
+    cpu = torch.device("cpu")
+    batches = open_images(config, spec, cpu).batches
     assert batches.steps(1) == IMAGES // 8
     assert len(batches.batch(1, 0)[1]) == 8
     few = training_spec(override(config, {"data.extra_images": 20}), RST)
     assert few.digest != spec.digest
-    smaller, about = build_batches(config, few, train, dataset.facts, cpu)
-    assert len(smaller.extra) == 20
-    assert about is not None
-    assert about["images"] == 40
+    smaller = open_images(config, few, cpu)
+    assert len(smaller.batches.extra) == 20
+    assert smaller.about["extra"]["images"] == 40
     many = training_spec(override(config, {"data.extra_images": 50}), RST)
     with pytest.raises(HarnessError, match="50 extra images are asked for, there are 40"):
-        build_batches(config, many, train, dataset.facts, cpu)
+        open_images(config, many, cpu)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

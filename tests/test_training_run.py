@@ -23,7 +23,7 @@ from reproduce.experiments import paths
 from reproduce.experiments.runs import read_run
 from reproduce.experiments.spec import training_spec
 from reproduce.training import loop
-from reproduce.training.images import split_dataset
+from reproduce.training.images import open_images
 from reproduce.training.loop import stop_requests
 from reproduce.training.train import train_cell
 
@@ -149,12 +149,14 @@ def test_other_settings_neither_continue_nor_destroy(
 
 
 def test_images_of_a_run(tiny: Callable[..., Config], cell: Cell) -> None:
-    config = tiny()
-    dataset = load_prepared(paths.prepared_file(config, "digits"))
-    splits = split_dataset(training_spec(config, cell), dataset)
-    assert splits.val is not None
-    assert (len(splits.train), len(splits.val), len(splits.test)) == (80, 20, 40)
-    subset = stratified_subset(dataset.train, 100, "train")
-    together = np.sort(np.concatenate([splits.train.indices, splits.val.indices]))
+    """Some of the subset are held out, all others are trained on."""
+    config, cpu = tiny(), torch.device("cpu")
+    images = open_images(config, training_spec(config, cell), cpu)
+    assert (images.batches.steps(1), len(images.val), len(images.test)) == (STEPS, 20, 40)
+    subset = stratified_subset(
+        load_prepared(paths.prepared_file(config, "digits")).train, 100, "train"
+    )
+    trained = images.batches._store.indices
+    together = np.sort(np.concatenate([trained, images.val.indices]))
     assert np.array_equal(together, subset.indices)
-    assert split_dataset(training_spec(tiny("train.holdout=0"), cell), dataset).val is None
+    assert open_images(config, training_spec(tiny("train.holdout=0"), cell), cpu).val is None
