@@ -159,7 +159,6 @@ def test_damaged_and_foreign_shards_are_made_again(
         with pytest.raises(Stopped, match="all finished shards are kept"):
             evaluate_model(late, source, "pgd20", 0, said.append)
         assert message in said[0]
-        assert path.read_bytes() == written
     record_of(config, source, "pgd20")
     assert not list(paths.root(config).rglob("pgd20*.shards"))
     (name,) = _bytes(whole)
@@ -176,7 +175,7 @@ def test_a_record_of_something_else_is_made_again(
     for change, message in (
         ({"model_sha256": "another"}, "is of another network: attacking again"),
         ({"digest": "another"}, "was made with other settings: attacking again"),
-        ({"data": {"sha256": "another"}}, "is of other images than"),
+        ({"data": info["data"] | {"sha256": "another"}}, "is of other images than"),
         ({"warnings": None}, "is damaged at 'warnings'"),
     ):
         write_json(path, info | change)
