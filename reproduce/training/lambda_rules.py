@@ -12,7 +12,7 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import sha256_of_file
 from reproduce.experiments import paths
-from reproduce.experiments.runs import load_run
+from reproduce.experiments.runs import require_run
 from reproduce.experiments.spec import training_spec, zeta_source
 from reproduce.objectives.base import Terms
 
@@ -71,15 +71,13 @@ def find_zeta(config: Config, cell: Cell) -> float | None:
         return None
     if source is None:
         return float(spec.war.zeta)
-    run = load_run(config, source)
-    if run.finished is None:
-        raise HarnessError(
-            f"{cell}: zeta cannot be measured, {run.reason}; run `reproduce train {source}` first, "
-            "or set war.zeta to a number"
-        )
-    # all of it: of an imported run `Run.trace` gives less of the last epoch
-    path = paths.trace_file(run.folder)
-    if sha256_of_file(path) != run.finished.trace:
+    folder = paths.cell_folder(config, source)
+    try:
+        run = require_run(config, source)
+    except HarnessError as error:
+        raise HarnessError(f"{cell} measures zeta from another run: {error}") from error
+    path = paths.trace_file(folder)
+    if sha256_of_file(path) != run.trace:
         raise HarnessError(f"{path} is damaged; `reproduce train {source}` makes it anew")
     trace = pd.read_parquet(path)
     last = trace[trace["epoch"] == trace["epoch"].max()].mean()
