@@ -7,11 +7,10 @@ import torch
 
 from reproduce.compute.distributed import ALONE, Group
 from reproduce.config.schema import Config, Phase
-from reproduce.data.batches import BatchSource, ImageStore, LabelledBatches, MixedBatches
-from reproduce.data.dataset import FileSplit, hold_out, stratified_subset
-from reproduce.data.extra import load_extra
-from reproduce.data.imagenet import EvaluationStore, FolderBatches, open_store
-from reproduce.data.sources import load_prepared
+from reproduce.data.batches import ImageStore, LabelledBatches, MixedBatches
+from reproduce.data.dataset import hold_out, stratified_subset
+from reproduce.data.imagenet import BatchSource, EvaluationStore, FolderBatches, open_store
+from reproduce.data.sources import load_extra, load_prepared
 from reproduce.experiments import paths
 from reproduce.experiments.spec import TrainingSpec
 from reproduce.registry import DatasetFacts
@@ -52,17 +51,16 @@ def open_images(
         val = open_store(held_out, shown, device, loaders)
     checksum, about = dataset.sha256, dict[str, Any](dataset.about())
     batches: BatchSource
-    if isinstance(train, FileSplit):
+    if train.folder is not None:
         whole = Phase(epochs=spec.train.epochs, batch_size=size, crop=shown.size)
         phases = spec.train.phases or [whole]
         batches = FolderBatches(train, facts, phases, seed, device, loaders, group)
     elif spec.mixed is None or spec.extra is None:
         batches = LabelledBatches(ImageStore(train, facts, device), size, seed)
     else:
-        extra = load_extra(paths.prepared_file(config, spec.extra.name))
-        about["extra"] = extra.about()
+        extra, about["extra"] = load_extra(paths.prepared_file(config, spec.extra.name))
         checksum = f"{checksum} {about['extra']['sha256']}"
-        split = stratified_subset(extra.split, spec.extra_images, "extra")
+        split = stratified_subset(extra, spec.extra_images, "extra")
         labelled, more = ImageStore(train, facts, device), ImageStore(split, facts, device)
         batches = MixedBatches(labelled, more, size, seed, spec.mixed.extra_fraction)
     return RunImages(facts, batches, test, val, checksum, about)
