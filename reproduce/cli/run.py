@@ -293,14 +293,14 @@ def _table(found: "Examination") -> Table:
 
 
 def _conclusions(lemma: "Lemma", found: "Examination") -> list[str]:
-    from reproduce.lemma.results import QUANTITIES, WAYS, in_words
+    from reproduce.lemma.results import QUANTITIES, WAYS
 
     lines = []
     for (way, name), fit in found.fits.items():
         if name == "near":
             growth, low, high = fit.growth
             lines.append(
-                f"{WAYS[way]}, {QUANTITIES[name].title}: {in_words(fit)}. Largest norm / sqrt(m H) "
+                f"{WAYS[way]}, {QUANTITIES[name].title}: {fit}. Largest norm / sqrt(m H) "
                 f"{fit.largest_ratio:.3g}; from m = {min(lemma.widths)} to {max(lemma.widths)} "
                 f"it changes by a factor of {growth:.2f} ({low:.2f} to {high:.2f})."
             )

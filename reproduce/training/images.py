@@ -7,11 +7,10 @@ import torch
 
 from reproduce.compute.distributed import ALONE, Group
 from reproduce.config.schema import Config, Phase
-from reproduce.data.batches import BatchSource, ImageStore, LabelledBatches, MixedBatches
-from reproduce.data.dataset import Dataset, FileSplit, Split, hold_out, stratified_subset
-from reproduce.data.extra import load_extra
-from reproduce.data.imagenet import EvaluationStore, FolderBatches, open_store
-from reproduce.data.sources import load_prepared
+from reproduce.data.batches import ImageStore, LabelledBatches, MixedBatches
+from reproduce.data.dataset import Dataset, Split, hold_out, stratified_subset
+from reproduce.data.imagenet import BatchSource, EvaluationStore, FolderBatches, open_store
+from reproduce.data.sources import load_extra, load_prepared
 from reproduce.experiments import paths
 from reproduce.experiments.spec import TrainingSpec
 from reproduce.registry import DatasetFacts
@@ -54,9 +53,9 @@ def open_images(
 class Splits(NamedTuple):
     """The images a run uses; `val` only where some are held out."""
 
-    train: Split | FileSplit
-    test: Split | FileSplit
-    val: Split | FileSplit | None
+    train: Split
+    test: Split
+    val: Split | None
 
 
 def split_dataset(spec: TrainingSpec, dataset: Dataset) -> Splits:
@@ -72,7 +71,7 @@ def split_dataset(spec: TrainingSpec, dataset: Dataset) -> Splits:
 def build_batches(
     config: Config,
     spec: TrainingSpec,
-    train: Split | FileSplit,
+    train: Split,
     facts: DatasetFacts,
     device: torch.device,
     group: Group = ALONE,
@@ -82,7 +81,7 @@ def build_batches(
     HarnessError if extra images are not prepared or too few, or a batch is too small for the group.
     """
     size, seed = spec.train.batch_size, spec.parsed.seed
-    if isinstance(train, FileSplit):
+    if train.folder is not None:
         crop = spec.crop or facts.size
         whole = Phase(epochs=spec.train.epochs, batch_size=size, crop=crop)
         phases, loaders = spec.train.phases or [whole], config.machine.loaders
@@ -90,7 +89,7 @@ def build_batches(
     labelled = ImageStore(train, facts, device)
     if spec.mixed is None or spec.extra is None:
         return LabelledBatches(labelled, size, seed), None
-    extra = load_extra(paths.prepared_file(config, spec.extra.name))
-    split = stratified_subset(extra.split, spec.extra_images, "extra")
+    extra, about = load_extra(paths.prepared_file(config, spec.extra.name))
+    split = stratified_subset(extra, spec.extra_images, "extra")
     store = ImageStore(split, facts, device)
-    return MixedBatches(labelled, store, size, seed, spec.mixed.extra_fraction), extra.about()
+    return MixedBatches(labelled, store, size, seed, spec.mixed.extra_fraction), about
