@@ -37,7 +37,7 @@ def read_tensors(path: Path, *, stand_ins: bool = False) -> Any:
         raise HarnessError(f"checkpoint {path} is {other}")
     standing_in: dict[str, Any] = {}
     while True:
-        safe = [(kind, name) for name, kind in standing_in.items()]
+        safe: list[Any] = [(kind, name) for name, kind in standing_in.items()]
         try:
             with (
                 path.open("rb") as handle,
