@@ -10,6 +10,10 @@ import pytest
 from conftest import TINY
 from workflow_copy import Workflow, copy
 
+from reproduce.config.load import load_config
+
+pytestmark = pytest.mark.slow
+
 # everywhere in this module's paths is what a shell would take for its own
 ODD = "it's a & bäd $(folder)"
 RESULTS = Path(f"results of {ODD}/demo")
@@ -18,8 +22,6 @@ RESULTS = Path(f"results of {ODD}/demo")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Workflow:
     """A tiny experiment of four cells, run to its end."""
-    from reproduce.config.load import load_config
-
     config = load_config("{}", "demo", [f"data.folder={digits_folder}", *TINY])
     tree = {**config.model_dump(mode="json"), "results": str(RESULTS.parent)}
     workflow = Workflow(copy(tmp_path_factory.mktemp("workflow") / ODD), tree)
@@ -66,33 +68,24 @@ def test_a_changed_setting_reruns_the_cells_it_touches(done: Workflow) -> None:
     done.set(train=config["train"], eval={**config["eval"], "epsilon": 0.1})
     planned = done.planned()
     assert (planned.get("train"), planned["evaluate"]) == (None, 4)
+    # another seed adds its cells
+    experiments = config["experiments"]
+    experiments["table1"]["seeds"] = [0, 1, 2]
+    done.set(eval=config["eval"], experiments=experiments)
+    planned = done.planned()
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (2, 2, 1)
 
 
-@pytest.mark.slow
 def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
     """Without any run; its settings concern it and its figure alone."""
-    root = done.folder / RESULTS
-    assert (root / "lemma.json").exists()
-    assert done.planned("--", "lemma") == {}
     config = _settings(done)
+    assert done.planned("--", "lemma") == {}
     done.set(lemma={**config["lemma"], "seeds": [0, 1, 2]})
     assert done.planned() == {"all": 1, "examine_lemma": 1, "figure": 1, "report": 1}
     done.run("--", "lemma")
-    assert len(json.loads((root / "lemma.json").read_text())["settings"]["seeds"]) == 3
+    saved = json.loads((done.folder / RESULTS / "lemma.json").read_text())
+    assert len(saved["settings"]["seeds"]) == 3
     assert done.planned("--", "lemma") == {}
-    done.set(lemma=config["lemma"])
-    done.run("--", "lemma")
-    # the page shows it, and says how long it took: made anew, unless that is the same
-    assert done.planned().keys() <= {"all", "report"}
-
-
-@pytest.mark.slow
-def test_another_seed_adds_its_cells(done: Workflow) -> None:
-    config = _settings(done)
-    config["experiments"]["table1"]["seeds"] = [0, 1, 2]
-    done.set(experiments=config["experiments"])
-    planned = done.planned()
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (2, 2, 1)
 
 
 def _kept(workflow: Workflow) -> dict[str, int]:
@@ -101,59 +94,41 @@ def _kept(workflow: Workflow) -> dict[str, int]:
     return {str(p): json.loads(p.read_text())["pieces"][0]["began"] for p in root.rglob("run.json")}
 
 
-def test_moved_images_retrain_nothing(done: Workflow, tmp_path: Path) -> None:
+def test_moved_images_and_another_text_of_a_rule_retrain_nothing(
+    done: Workflow, tmp_path: Path
+) -> None:
     """Snakemake starts the jobs again, and they keep what is there."""
-    config = _settings(done)
-    before = _kept(done)
+    config, before = _settings(done), _kept(done)
+    path = done.folder / "workflow/rules/train.smk"
+    text = path.read_text()
+    path.write_text(text.replace("> {log:q} 2>&1", ">{log:q} 2>&1"))
+    assert done.planned()["train"] == 4
     shutil.copytree(config["data"]["folder"], tmp_path / ODD)
     done.set(data={**config["data"], "folder": str(tmp_path / ODD)})
-    assert done.planned()["train"] == 4  # Snakemake would run them all again
+    assert done.planned()["train"] == 4
     done.run("--", "all")
     assert done.planned() == {}
-    assert _kept(done) == before
+    path.write_text(text)
     done.set(data=config["data"])
     done.run("--", "all")
     assert done.planned() == {}
-
-
-@pytest.mark.slow
-def test_a_rule_whose_text_changed_retrains_nothing(done: Workflow) -> None:
-    path = done.folder / "workflow/rules/train.smk"
-    text = path.read_text()
-    before = _kept(done)
-    path.write_text(text.replace("> {log:q} 2>&1", ">{log:q} 2>&1"))
-    assert done.planned()["train"] == 4  # Snakemake would run them all again
-    done.run("--", "all")
-    assert done.planned() == {}
-    assert _kept(done) == before
-    path.write_text(text)
-    done.run("--", "all")
     assert _kept(done) == before
 
 
-def test_losing_one_result_reruns_that_one(done: Workflow) -> None:
+def test_what_is_lost_is_made_again(done: Workflow) -> None:
+    """A record of one cell, the weights of another."""
     root = done.folder / RESULTS
     record = next(root.glob("cells/*/*/trades/*/seed-0/records/pgd20-seed0.npz"))
-    before = record.read_bytes()
+    weights = next(root.glob("cells/*/*/at/*/seed-1/model.safetensors"))
+    before = [path.read_bytes() for path in (record, weights)]
     record.unlink()
     planned = done.planned()
-    assert planned["evaluate"] == 1
-    assert "train" not in planned
-    done.run("--", "all")
-    assert record.read_bytes() == before
-    assert done.planned() == {}
-
-
-@pytest.mark.slow
-def test_losing_a_checkpoint_trains_that_cell(done: Workflow) -> None:
-    root = done.folder / RESULTS
-    weights = next(root.glob("cells/*/*/at/*/seed-1/model.safetensors"))
-    before = weights.read_bytes()
+    assert (planned.get("train"), planned["evaluate"]) == (None, 1)
     weights.unlink()
     planned = done.planned()
-    assert (planned["train"], planned["evaluate"]) == (1, 1)
+    assert (planned["train"], planned["evaluate"]) == (1, 2)
     done.run("--", "all")
-    assert weights.read_bytes() == before
+    assert [path.read_bytes() for path in (record, weights)] == before
     assert done.planned() == {}
 
 
@@ -172,64 +147,45 @@ def test_a_stopped_job_continues_in_the_next_run(done: Workflow) -> None:
     assert len(json.loads((cell / "run.json").read_text())["pieces"]) == 2
 
 
-@pytest.mark.slow
-def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
-    """One subset, one full attack; then a changed shard concerns the packaged attack alone."""
-    config = _settings(done)
-    grid = {
-        "architectures": {"digits": ["wrn-10-0.25"]},
-        "method": "trades",
-        "lambdas": [2],
-        "attacks": ["pgd20", "fab"],
-        "attack_seeds": [0, 1],
-    }
-    attacks = config["eval"]["attacks"]
-    attacks["fab"] = {"kind": "fab", "steps": 3, "restarts": 1, "images": 20}
-    done.set(
-        experiments={**config["experiments"], "table2": grid},
-        eval={**config["eval"], "attacks": attacks},
-    )
-    planned = done.planned("--", "table2")
-    assert "train" not in planned
-    assert planned["evaluate"] == 3
-    done.run("--", "table2")
-    assert done.planned("--", "table2") == {}
-    folder = done.folder / RESULTS / "cells/digits/wrn-10-0.25/trades/lam-2/seed-0/records"
-    assert {path.name for path in folder.glob("*.npz")} == {
-        "pgd20-seed0.npz",
-        "pgd20-seed1.npz",
-        "fab-n20-seed0.npz",
-        "fab-n20-seed1.npz",
-    }
-    assert "FAB (n=20)" in (done.folder / RESULTS / "tables/table2.md").read_text()
-    done.set(eval={**config["eval"], "attacks": attacks, "shard": 10})
-    assert done.planned("--", "table2")["evaluate"] == 2
-
-
-@pytest.mark.slow
-def test_war_and_weight_perturbation_share_what_is_there(done: Workflow) -> None:
-    """Tables 3 and 6 add a run each; the thin network is a run of Table 1."""
+def test_other_tables_share_what_is_there(done: Workflow) -> None:
+    """Table 2 on cells of Table 1; Tables 3 and 6 add a run each, a run of Table 1 is narrow."""
     config = _settings(done)
     tiny = {"dataset": "digits", "architectures": ["wrn-10-0.25"], "seeds": [0]}
     experiments = {
         **config["experiments"],
+        "table2": {
+            "architectures": {"digits": ["wrn-10-0.25"]},
+            "method": "trades",
+            "lambdas": [2],
+            "attacks": ["pgd20", "fab"],
+            "attack_seeds": [0, 1],
+        },
         "table3": {**tiny, "untuned": 2, "lambdas": [2]},
         "table6": {**tiny, "methods": {"awp-trades": [2]}},
     }
+    attacks = config["eval"]["attacks"]
+    attacks["fab"] = {"kind": "fab", "steps": 3, "restarts": 1, "images": 20}
     war = {"thin_architecture": "wrn-10-0.25", "thin_lambda": 2}
-    done.set(experiments=experiments, war=war)
-    assert done.planned("--", "table3", "table6")["train"] == 2
-    done.run("--", "table3", "table6", "figure_war")
+    done.set(experiments=experiments, eval={**config["eval"], "attacks": attacks}, war=war)
+    planned = done.planned("--", "table2")
+    assert (planned.get("train"), planned["evaluate"]) == (None, 3)
+    targets = ("--", "table2", "table3", "table6", "figure_war")
+    assert done.planned(*targets)["train"] == 2
+    done.run(*targets)
+    assert done.planned(*targets) == {}
     root = done.folder / RESULTS
-    assert "WAR" in (root / "tables/table3.md").read_text()
-    assert "AWP-TRADES" in (root / "tables/table6.md").read_text()
-    assert (root / "figures/war.svg").exists()
+    records = (root / "cells/digits/wrn-10-0.25/trades/lam-2/seed-0/records").glob("*.npz")
+    names = {f"{attack}-seed{seed}.npz" for attack in ("pgd20", "fab-n20") for seed in (0, 1)}
+    assert {path.name for path in records} == names
+    for number, text in ((2, "FAB (n=20)"), (3, "WAR"), (6, "AWP-TRADES")):
+        assert text in (root / f"tables/table{number}.md").read_text()
     run = json.loads((root / "cells/digits/wrn-10-0.25/war/lam-0/seed-0/run.json").read_text())
     assert run["zeta"] > 0
-    assert done.planned("--", "table3", "table6", "figure_war") == {}
+    # a changed shard concerns the packaged attack alone
+    done.set(eval={**config["eval"], "attacks": attacks, "shard": 10})
+    assert done.planned("--", "table2")["evaluate"] == 2
 
 
-@pytest.mark.slow
 def test_snakemake_s_own_report_has_tables_figures_and_the_page(done: Workflow) -> None:
     # what tests before this one left to be made
     done.run("--", "all")
