@@ -28,8 +28,15 @@ from reproduce.core.files import (
 from reproduce.evaluation.records import METRICS, read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_table, planned_evaluations, planned_runs, table_names
-from reproduce.experiments.history import read_trace, subsampled, write_trace
-from reproduce.experiments.runs import Published, RunInfo, damaged_file, problem_with, read_run
+from reproduce.experiments.runs import (
+    Published,
+    RunInfo,
+    damaged_file,
+    problem_with,
+    read_run,
+    subsampled,
+    write_trace,
+)
 from reproduce.experiments.spec import training_spec
 from reproduce.figures import available_figures, make
 from reproduce.results.frames import collect
@@ -138,7 +145,7 @@ def _publish_run(source: Path, target: Path, cell: Cell, published: Published) -
         if published.every == 1:
             write_atomically(trace, partial(shutil.copyfile, paths.trace_file(source)))
         else:
-            rows = read_trace(paths.trace_file(source), cell)
+            rows = pd.read_parquet(paths.trace_file(source))
             write_trace(trace, subsampled(rows, published.every))
     told |= {"trace": sha256_of_file(trace), "published": published.model_dump(mode="json")}
     write_json(paths.run_file(target), told)

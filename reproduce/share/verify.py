@@ -19,10 +19,9 @@ from reproduce.claims.statements import judge_claims, write_claims
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, sha256_of_file
-from reproduce.evaluation.records import Record
+from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import cost, paths
 from reproduce.experiments.grids import find_table
-from reproduce.experiments.history import read_trace
 from reproduce.experiments.runs import RunInfo, read_run
 from reproduce.experiments.spec import (
     AttackSpec,
@@ -35,7 +34,6 @@ from reproduce.experiments.spec import (
 from reproduce.figures import draw
 from reproduce.registry import dataset_facts
 from reproduce.results.frames import collect, write_results
-from reproduce.results.reader import read_whole
 from reproduce.tables.diff import build_diff, write_diff
 from reproduce.tables.write import write_checkpoints, write_table
 
@@ -168,16 +166,14 @@ class _Verifier:
         if (spec.cell, spec.digest) != (cell.id, run.digest):
             raise HarnessError("the settings in run.json are of another cell or digest")
         expected = {paths.model_file(folder, kept): run.models[kept] for kept in run.kept}
-        expected[paths.trace_file(folder)] = run.trace
-        if run.epochs is not None:  # version 0.1 had no checksum of epochs.csv
-            expected[paths.epochs_file(folder)] = run.epochs
+        expected |= {paths.trace_file(folder): run.trace, paths.epochs_file(folder): run.epochs}
         damaged = [p for p in expected if not p.is_file() or sha256_of_file(p) != expected[p]]
         for path in damaged:
             problem = "its SHA-256 is not the one in run.json" if path.is_file() else "is missing"
             yield Finding("corrupt", self._name(path), problem)
         if damaged:
             return
-        found = _final_lambda(read_trace(paths.trace_file(folder), cell))
+        found = _final_lambda(pd.read_parquet(paths.trace_file(folder)))
         if not math.isclose(found, run.final_lambda, rel_tol=1e-5, abs_tol=1e-6):  # float32
             raise HarnessError("the final lambda in run.json is not that of its trace")
         self._runs[folder] = run
@@ -198,7 +194,7 @@ class _Verifier:
         kind, *place = self._name(folder).split("/")
         try:
             cell = parse_cell("/".join(place)) if kind == "cells" else None
-            record = read_whole(path)
+            record = read_record(path)
             spec = _spec(AttackSpec if cell is None else EvaluationSpec, record.info)
             metrics = record.metrics
         except HarnessError as error:

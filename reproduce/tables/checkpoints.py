@@ -18,10 +18,10 @@ from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import ALL_METRICS, METRICS
 from reproduce.experiments import paths
 from reproduce.experiments.grids import planned_runs
+from reproduce.experiments.runs import load_run
 from reproduce.experiments.spec import checkpoints, training_spec
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.protocol import deviations
-from reproduce.results.reader import load_run
 from reproduce.results.statistics import Estimate, contrast, sample
 from reproduce.tables.layout import LONG, Column, Layout, Row, by_seed, entry_of, rows_with
 from reproduce.tables.notes import deviations_note, missing_note, training_note
@@ -82,9 +82,9 @@ def _read_run(config: Config, cell: Cell) -> list[dict[str, Any]]:
     """Return the rows of a run; none if it is not there."""
     run = load_run(config, cell)
     if run.finished is None:
-        if run.found.run is None and run.found.damage is None:
+        if run.info is None and not run.damaged:
             return []
-        raise HarnessError(run.problem or f"{cell} {run.found.problem}")
+        raise HarnessError(str(run.reason))
     names = checkpoints(training_spec(config, cell).train)
     epoch = run.finished.checkpoint_epochs
     scores: Mapping[Hashable, dict[int, float]] = run.epochs().set_index("epoch").to_dict()

@@ -9,11 +9,10 @@ import pandas as pd
 from reproduce.config.grids import AttackTable, ComparisonTable, Grid, TuningTable
 from reproduce.config.schema import Config
 from reproduce.evaluation.records import check_black_box, worst_case
-from reproduce.experiments.grids import Experiment
+from reproduce.experiments.grids import Experiment, Item
 from reproduce.experiments.schedules import measured_epochs
 from reproduce.registry import METHODS
 from reproduce.results.frames import Results
-from reproduce.results.reader import Item
 from reproduce.results.statistics import subset_interval
 from reproduce.tables.diff import diff_caveats, diff_notes
 from reproduce.tables.layout import MISSING, Layout

@@ -14,7 +14,7 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.progress import ProgressBar
 from reproduce.experiments.grids import find_experiment
-from reproduce.results.reader import LoadedRun, load_run
+from reproduce.experiments.runs import Run, load_run
 
 # ends the names of our event files: the next call replaces them, and touches no other file
 SUFFIX = ".reproduce"
@@ -59,24 +59,24 @@ def write_events(
                     for frame in charts:
                         _write(writer, frame, run.written)
             else:
-                counts["absent"] += run.found.damage is None and run.problem is not None
+                counts["absent"] += not run.damaged and run.problem is not None
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
             bar.advance(note=cell.id)
     return Written(counts["finished"], counts["unfinished"], counts["absent"], tuple(problems))
 
 
-def _charts(run: LoadedRun, every: int | None, problems: list[str]) -> list[pd.DataFrame]:
+def _charts(run: Run, every: int | None, problems: list[str]) -> list[pd.DataFrame]:
     """Return frames of points by step, a column a chart; what is damaged is named."""
     if run.problem is not None:
-        problems += [] if run.found.damage is None else [f"{run.cell}: {run.found.damage}"]
+        problems += [f"{run.spec.cell}: {run.reason}"] if run.damaged else []
         return []
     charts = []
     for read in (run.trace, run.epochs):
         try:
             frame = read()
         except HarnessError as error:
-            problems.append(f"{run.cell}: {error}")
+            problems.append(f"{run.spec.cell}: {error}")
             continue
         if frame.empty:
             continue
