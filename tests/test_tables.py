@@ -27,7 +27,7 @@ TABLE1 = "experiments.table1={architectures: [wrn-34-1, wrn-34-5], methods: {tra
 TABLE2 = (
     "experiments.table2={architectures: {cifar10: [wrn-34-1, densenet-bc-40-12]}, lambdas: [6, 12]}"
 )
-TABLE3 = "experiments.table3={architectures: [wrn-34-1, wrn-34-5], lambdas: [9, 15], seeds: [0, 1]}"
+TABLE3 = "experiments.table3={architectures: [wrn-34-1, wrn-34-5], lambdas: [6, 15], seeds: [0, 1]}"
 THIN = parse_cell("cifar10/wrn-34-0.5/trades/lam-6/seed-0")
 
 

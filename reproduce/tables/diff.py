@@ -1,9 +1,8 @@
-"""A regenerated table beside the paper's, number by number."""
+"""Every number of a table compared with the paper's."""
 
 import math
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from reproduce.config.grids import AttackTable
@@ -64,7 +63,7 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
         training seeds tell how far runs lie apart, `verdict` one of `VERDICTS`.  A number of
         the paper that can be read in two ways has a row for each.
     """
-    frame = _beside_paper(lay_out(config, experiment, results), experiment.name)
+    frame = _with_paper(lay_out(config, experiment, results), experiment.name)
     one_run = isinstance(getattr(config.experiments, experiment.name), AttackTable)
     spread = _spread_of_runs(config, frame, experiment.name) if one_run else frame
     samples = spread[["ours", "ours_std", "seeds", "paper", "paper_std"]]
@@ -75,32 +74,34 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
     is_metric = frame["metric"].isin(ALL_METRICS)
     interval = frame["subset"].fillna(pd.Series(welch, dtype=float)).where(is_metric)
     difference = frame["ours"] - frame["paper"]
-    concerned = frame[["dataset", "attack", "method"]].apply(tuple, axis=1)
+    concerned = list(frame[["dataset", "attack", "method"]].itertuples(index=False, name=None))
     reasons = {key: _reasons(config, experiment.name, results, *key) for key in set(concerned)}
     same_weights = frame["method"].isin([item.name for item in experiment.published])
     # the first that is true is the verdict
-    conditions = {
-        "no paper value": frame["paper"].isna(),
-        "missing": frame["seeds"] == 0,
-        "not judged": ~is_metric,
-        "not a reproduction": concerned.map(reasons).astype(bool),
-        "read in two ways": frame.duplicated(_KEYS, keep=False),
-        "subset": frame["subset"].notna(),
-        "agrees": difference.abs() <= TOLERANCE,
-        "too few seeds": interval.isna() & ~same_weights,
-        "within noise": difference.abs() <= interval,
-    }
-    verdict = np.select([*conditions.values()], [*conditions], "differs")
+    conditions = [
+        (frame["paper"].isna(), "no paper value"),
+        (frame["seeds"] == 0, "missing"),
+        (~is_metric, "not judged"),
+        (pd.Series([bool(reasons[key]) for key in concerned]), "not a reproduction"),
+        # it can be read in two ways
+        (frame.duplicated(_KEYS, keep=False), "not judged"),
+        (frame["subset"].notna(), "subset"),
+        (difference.abs() <= TOLERANCE, "agrees"),
+        (interval.isna() & ~same_weights, "too few seeds"),
+        (difference.abs() <= interval, "within noise"),
+    ]
+    verdict = pd.Series("differs", frame.index)
+    for condition, name in reversed(conditions):
+        verdict = verdict.mask(condition, name)
     frame = frame.assign(difference=difference, interval=interval, verdict=verdict)
-    frame["verdict"] = frame["verdict"].replace("read in two ways", "not judged")
     if one_run:
         shown = frame["verdict"].isin(JUDGED)
         frame.loc[shown, "note"] = frame["interval"].isna().map({True: _STARTS, False: _RUNS})
     return frame[DIFF_COLUMNS]
 
 
-def _beside_paper(layout: Layout, table: str) -> pd.DataFrame:
-    """Return the numbers of a layout that the paper may have, each beside its number.
+def _with_paper(layout: Layout, table: str) -> pd.DataFrame:
+    """Return the numbers of a layout that the paper may have, and its numbers.
 
     `subset` is the half width of what attacking a part of the images leaves.
     """
@@ -126,7 +127,7 @@ def _spread_of_runs(config: Config, frame: pd.DataFrame, name: str) -> pd.DataFr
     if not repeated:
         return frame.assign(ours_std=math.nan, paper_std=math.nan)
     first = replace(find_experiment(config, "table1"), evaluations=repeated)
-    runs = _beside_paper(lay_out(config, first, collect(config, first)), "table1")
+    runs = _with_paper(lay_out(config, first, collect(config, first)), "table1")
     runs["ours_std"] *= runs["seeds"] ** 0.5
     runs["paper_std"] *= PAPER_SEEDS**0.5
     return frame[_KEYS].merge(runs, on=_KEYS, how="left")

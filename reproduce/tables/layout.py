@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reproduce.config.schema import AutoAttack, Config
+from reproduce.paper.published import published
 from reproduce.registry import dataset_facts
 from reproduce.results.statistics import Interval, Sample, sample, subset_interval
 
@@ -136,6 +137,12 @@ def rows_with(frame: pd.DataFrame, wanted: Mapping[str, object]) -> pd.DataFrame
     for name, value in wanted.items():
         frame = frame[frame[name] == value]
     return frame
+
+
+def paper_number(table: str, **wanted: object) -> float:
+    """Return the number of a table of the paper in the row with these values; NaN if none has."""
+    rows = rows_with(published(table), wanted)
+    return float(rows["mean"].iloc[0]) if len(rows) else math.nan
 
 
 def by_seed(frame: pd.DataFrame, column: str, by: str = "training_seed") -> dict[str, float]:

@@ -15,11 +15,12 @@ from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import worst_case
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Experiment, attack_table_cells
-from reproduce.paper.published import PublishedModel, published, published_models
+from reproduce.paper.published import PublishedModel, published_models
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import Results
 from reproduce.results.statistics import Sample
 from reproduce.tables.layout import (
+    KEYS,
     LONG,
     SHORT,
     Column,
@@ -30,6 +31,7 @@ from reproduce.tables.layout import (
     attack_title,
     mark,
     metric_entry,
+    paper_number,
     rows_with,
     single,
 )
@@ -83,7 +85,7 @@ def _attacks(config: Config, grid: AttackTable, results: Results) -> Layout:
             for name in grid.attacks
         ]
         entries.append(_worst_case(results, cell, starts * len(grid.attacks)))
-        keys = dict(zip(("dataset", "architecture", "method", "lambda"), _named(cell), strict=True))
+        keys = dict(zip(KEYS, _named(cell), strict=False))
         labels = (shape.title, width_label(cell.architecture), f"{cell.lam:g}")
         section = dataset_facts(cell.dataset).title
         rows.append(Row(section, labels, keys, entries, f"{cell.dataset} {shape.model}"))
@@ -143,8 +145,8 @@ def _comparison(
             "architecture": architecture,
             "extra_images": about.extra_data,
         }
-        numbers = (_printed(grid, {"method": network.name}), *reported)
-        entries = [*measured, *map(single, numbers)]
+        paper = paper_number("table4", dataset=grid.dataset, method=network.name)
+        entries = [*measured, *map(single, (paper, *reported))]
         rows.append(Row(_SECTIONS[about.extra_data], (title, architecture), keys, entries))
     for item in experiment.evaluations:
         cell, shape = item.cell, parse_architecture(item.cell.architecture)
@@ -158,7 +160,8 @@ def _comparison(
         # WAR chooses lambda itself
         lam = "" if method.lambda_rule == "war" else f", λ={cell.lam:g}"
         labels = (f"{method.title}{lam} ({item.checkpoint})", f"{shape.title}-{shape.width:g}")
-        paper = _printed(grid, {"method": cell.method, "architecture": cell.architecture})
+        trained = {"method": cell.method, "architecture": cell.architecture}
+        paper = paper_number("table4", dataset=grid.dataset, **trained)
         entries = [*measured, single(paper), single(math.nan), single(math.nan)]
         rows.append(Row(_SECTIONS[extra], labels, keys, entries))
     order = list(_SECTIONS.values())
@@ -174,12 +177,6 @@ def _measured(metrics: Mapping[Any, Any], key: DiffKey) -> list[Entry]:
         metrics.get(name, math.nan) for name in ("natural_accuracy", "robust_accuracy")
     )
     return [single(natural, **about), single(robust, key=key, **about)]
-
-
-def _printed(grid: ComparisonTable, wanted: Mapping[str, object]) -> float:
-    """Return the paper's number of a row; NaN where it has none."""
-    rows = rows_with(published("table4"), {"dataset": grid.dataset, **wanted})
-    return float(rows["mean"].iloc[0]) if len(rows) else math.nan
 
 
 def facts_of(config: Config, grid: ComparisonTable, name: str) -> ZooFacts:

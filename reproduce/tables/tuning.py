@@ -11,19 +11,17 @@ from reproduce.config.grids import TuningTable
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import searched_cells, untuned_cells, war_cells
 from reproduce.experiments.spec import zeta_source
-from reproduce.paper.published import published
 from reproduce.registry import dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import Results
 from reproduce.tables.layout import (
     Column,
-    DiffKey,
     Entry,
     Layout,
     Row,
     attack_title,
     by_seed,
     entry_of,
-    rows_with,
+    paper_number,
     single,
 )
 
@@ -124,24 +122,11 @@ def tuning_layout(config: Config, grid: TuningTable, results: Results) -> Layout
 
 def _entries(grid: TuningTable, found: Strategy, digits: int) -> list[Entry]:
     """Return the numbers of one strategy: ours, then the paper's."""
-    seeds, printed = len(grid.seeds), published("table3")
-    images = int(found.rows["images"].min()) if len(found.rows) else 0
-    keys: list[DiffKey] = [
-        (grid.dataset, found.architecture, found.name, None, "pgd20", m) for m in _METRICS
-    ]
-    lam, robust, hours = ({"key": key, "images": images} for key in keys)
-    paper = [
-        rows_with(
-            printed,
-            {
-                "dataset": grid.dataset,
-                "architecture": found.architecture,
-                "method": found.name,
-                "metric": metric,
-            },
-        )["mean"]
-        for metric in _METRICS
-    ]
+    seeds, images = len(grid.seeds), int(found.rows["images"].min()) if len(found.rows) else 0
+    named = {"dataset": grid.dataset, "architecture": found.architecture, "method": found.name}
+    lam, robust, hours = (
+        {"key": (*named.values(), None, "pgd20", metric), "images": images} for metric in _METRICS
+    )
     accuracies = by_seed(found.rows, "robust_accuracy")
     return [
         entry_of(by_seed(found.rows, "final_lambda"), seeds, **lam),
@@ -149,7 +134,7 @@ def _entries(grid: TuningTable, found: Strategy, digits: int) -> list[Entry]:
         single(found.run_hours, digits=digits),
         single(found.thin_hours, digits=digits),
         single(found.hours, digits=digits, **hours),
-        *(single(float(number.iloc[0]) if len(number) else math.nan) for number in paper),
+        *(single(paper_number("table3", **named, metric=metric)) for metric in _METRICS),
     ]
 
 
