@@ -1,6 +1,6 @@
 """What cells are made of: architectures, data sets, training methods, extra images.
 
-A data set or a method is a row here; docs/adding-a-method.md says what else a method needs.
+A data set or a method is a row here; docs/extend.md says what else a method needs.
 """
 
 import re

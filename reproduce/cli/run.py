@@ -168,9 +168,7 @@ def evaluate(
 
 @app.command()
 def restore(
-    path: Annotated[
-        Path, typer.Argument(help="Its folder, or of a record the .npz, under superseded.")
-    ],
+    path: Annotated[Path, typer.Argument(help="Its folder under superseded.")],
 ) -> None:
     """Bring back a finished run or record that another replaced; the two change places.
 

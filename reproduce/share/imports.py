@@ -10,10 +10,10 @@ from reproduce.cell import Cell, parse_cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import exclusive, sha256_of_file, write_atomically
-from reproduce.evaluation.records import is_current, read_record
+from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, planned_evaluations
-from reproduce.experiments.runs import RunInfo, damaged_file, problem_with, read_run, state_file
+from reproduce.experiments.runs import RunInfo, problem_with, read_run, state_file
 from reproduce.experiments.spec import TrainingSpec, evaluation_spec, training_spec
 from reproduce.experiments.superseded import how_to_restore, move_run_aside
 
@@ -106,9 +106,7 @@ def _problem(config: Config, spec: TrainingSpec, run: RunInfo | None, source: Pa
         return "is not there"
     if run.published is None:
         return "was not published: `reproduce publish` writes what can be imported"
-    problem = problem_with(config, spec, run, source)
-    damaged = damaged_file(source, run) if problem is None else None
-    return problem if damaged is None else f"has a damaged {damaged.name}"
+    return problem_with(config, spec, run, source, checksums=True)
 
 
 def _finished(config: Config, spec: TrainingSpec, folder: Path) -> RunInfo | None:
@@ -117,9 +115,7 @@ def _finished(config: Config, spec: TrainingSpec, folder: Path) -> RunInfo | Non
         run = read_run(folder)
     except HarnessError:  # damaged: it goes aside
         return None
-    if run is None or problem_with(config, spec, run) or damaged_file(folder, run):
-        return None
-    return run
+    return None if problem_with(config, spec, run, checksums=True) else run
 
 
 def _copy_records(config: Config, cell: Cell, run: RunInfo, source: Path, folder: Path) -> str:
@@ -164,7 +160,7 @@ def _has_record(config: Config, run: RunInfo, folder: Path, item: Evaluation) ->
     except HarnessError:
         return False
     weights, images = run.models.get(item.checkpoint, ""), spec.images or run.data.test
-    return is_current(path, record.info, spec.digest, weights) and len(record.index) == images
+    return record.problem_with(spec.digest, weights) is None and len(record.index) == images
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -18,11 +18,11 @@ from reproduce.cell import Cell, parse_cell
 from reproduce.claims.statements import judge_claims, write_claims
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, sha256_of_file
+from reproduce.core.files import read_json
 from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import cost, paths
 from reproduce.experiments.grids import find_table
-from reproduce.experiments.runs import RunInfo, read_run
+from reproduce.experiments.runs import RunInfo, damaged_files, read_run
 from reproduce.experiments.spec import (
     AttackSpec,
     EvaluationSpec,
@@ -165,9 +165,7 @@ class _Verifier:
         spec = _spec(TrainingSpec, read_json(paths.run_file(folder)))
         if (spec.cell, spec.digest) != (cell.id, run.digest):
             raise HarnessError("the settings in run.json are of another cell or digest")
-        expected = {paths.model_file(folder, kept): run.models[kept] for kept in run.kept}
-        expected |= {paths.trace_file(folder): run.trace, paths.epochs_file(folder): run.epochs}
-        damaged = [p for p in expected if not p.is_file() or sha256_of_file(p) != expected[p]]
+        damaged = damaged_files(folder, run)
         for path in damaged:
             problem = "its SHA-256 is not the one in run.json" if path.is_file() else "is missing"
             yield Finding("corrupt", self._name(path), problem)

@@ -122,21 +122,30 @@ def single(value: float, **about: Any) -> Entry:
     return Entry(sample([] if math.isnan(value) else [value]), **about)
 
 
-def metric_entry(
-    frame: pd.DataFrame, key: DiffKey, planned: int, by: str = "training_seed"
-) -> Entry:
-    """Return the entry of `key` from `Results.frame`; its mean is over the seeds in column `by`."""
-    rows = rows_with(frame, dict(zip(KEYS, key[:-1], strict=True)))
-    images = int(rows["images"].min()) if len(rows) else 0
-    total = dataset_facts(key[0]).test
-    return entry_of(by_seed(rows, key[-1], by), planned, key=key, images=images, total=total)
+def metric_entries(
+    frame: pd.DataFrame, keys: Iterable[DiffKey], planned: int, by: str = "training_seed"
+) -> list[Entry]:
+    """Return the entries of `keys` from `Results.frame`, means over the seeds in column `by`."""
+    groups = dict(iter(frame.groupby(list(KEYS), sort=False)))
+    entries = []
+    for key in keys:
+        rows = groups.get(key[:-1], frame.iloc[:0])
+        about = {"images": fewest_images(rows), "total": dataset_facts(key[0]).test}
+        entries.append(entry_of(by_seed(rows, key[-1], by), planned, key=key, **about))
+    return entries
+
+
+def fewest_images(rows: pd.DataFrame) -> int:
+    """Return how many images all records of a frame have; 0 without one."""
+    return int(rows["images"].min()) if len(rows) else 0
 
 
 def rows_with(frame: pd.DataFrame, wanted: Mapping[str, object]) -> pd.DataFrame:
     """Return the rows of a frame with these values."""
+    alike = pd.Series(data=True, index=frame.index)
     for name, value in wanted.items():
-        frame = frame[frame[name] == value]
-    return frame
+        alike &= frame[name] == value
+    return frame[alike]
 
 
 def paper_number(table: str, **wanted: object) -> float:
@@ -148,8 +157,8 @@ def paper_number(table: str, **wanted: object) -> float:
 def by_seed(frame: pd.DataFrame, column: str, by: str = "training_seed") -> dict[str, float]:
     """Return the numbers of a column by "seed 0", or "start 0" of an attack, and so on."""
     word = "seed" if by == "training_seed" else "start"
-    rows = frame.dropna(subset=column)
-    return {f"{word} {s}": float(v) for s, v in zip(rows[by], rows[column], strict=True)}
+    numbers = zip(frame[by], frame[column].astype(float), strict=True)
+    return {f"{word} {seed}": value for seed, value in numbers if not math.isnan(value)}
 
 
 def attack_title(config: Config, name: str) -> str:

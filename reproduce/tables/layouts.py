@@ -30,7 +30,7 @@ from reproduce.tables.layout import (
     Row,
     attack_title,
     mark,
-    metric_entry,
+    metric_entries,
     paper_number,
     rows_with,
     single,
@@ -64,7 +64,7 @@ def _grid(config: Config, grid: Grid, metrics: Sequence[str], results: Results) 
     for method, lams in grid.methods.items():
         for lam in lams:
             keys = [(grid.dataset, name, method, lam, grid.attack, m) for m, name in numbers]
-            entries = [metric_entry(results.frame, key, len(grid.seeds)) for key in keys]
+            entries = metric_entries(results.frame, keys, len(grid.seeds))
             named = {"method": method, "lambda": lam}
             rows.append(Row(METHODS[method].title, (f"{lam:g}",), named, entries))
     return Layout(("λ",), columns, rows)
@@ -78,17 +78,13 @@ def _attacks(config: Config, grid: AttackTable, results: Results) -> Layout:
     rows = []
     for cell in attack_table_cells(grid):
         shape = parse_architecture(cell.architecture)
-        entries = [
-            metric_entry(
-                results.frame, (*_named(cell), name, "robust_accuracy"), starts, "attack_seed"
-            )
-            for name in grid.attacks
-        ]
+        keys = [(*_named(cell), name, "robust_accuracy") for name in grid.attacks]
+        entries = metric_entries(results.frame, keys, starts, "attack_seed")
         entries.append(_worst_case(results, cell, starts * len(grid.attacks)))
-        keys = dict(zip(KEYS, _named(cell), strict=False))
+        named = dict(zip(KEYS, _named(cell), strict=False))
         labels = (shape.title, width_label(cell.architecture), f"{cell.lam:g}")
         section = dataset_facts(cell.dataset).title
-        rows.append(Row(section, labels, keys, entries, f"{cell.dataset} {shape.model}"))
+        rows.append(Row(section, labels, named, entries, f"{cell.dataset} {shape.model}"))
     columns = [Column(title, name, group, title) for name, title in titles.items()]
     return Layout(("Network", "width", "λ"), columns, rows)
 

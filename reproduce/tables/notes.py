@@ -54,7 +54,9 @@ def training_note(config: Config, methods: Iterable[str]) -> str:
         epochs = measured_epochs(config.train_of(name))
         text = f"{epochs[-1]} epochs"
         if epochs[0] > 1:
-            text += f", measured from epoch {epochs[0]} on (the paper: all)"
+            text += (
+                f", the best chosen among epochs {epochs[0]} to {epochs[-1]} (the paper: of all)"
+            )
         if METHODS[name].validation == "natural":
             text += ", by natural accuracy alone"
         titles.setdefault(text, []).append(METHODS[name].title)

@@ -21,6 +21,7 @@ from reproduce.tables.layout import (
     attack_title,
     by_seed,
     entry_of,
+    fewest_images,
     paper_number,
     single,
 )
@@ -122,7 +123,7 @@ def tuning_layout(config: Config, grid: TuningTable, results: Results) -> Layout
 
 def _entries(grid: TuningTable, found: Strategy, digits: int) -> list[Entry]:
     """Return the numbers of one strategy: ours, then the paper's."""
-    seeds, images = len(grid.seeds), int(found.rows["images"].min()) if len(found.rows) else 0
+    seeds, images = len(grid.seeds), fewest_images(found.rows)
     named = {"dataset": grid.dataset, "architecture": found.architecture, "method": found.name}
     lam, robust, hours = (
         {"key": (*named.values(), None, "pgd20", metric), "images": images} for metric in _METRICS

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from reproduce.config.schema import Config, Machine
 from reproduce.experiments import cost
 from reproduce.experiments.cost import Speeds
-from reproduce.experiments.schedules import measured_epochs
 from reproduce.experiments.spec import AttackSpec, TrainingSpec
 from reproduce.registry import dataset_facts
 
@@ -76,7 +75,7 @@ def training_request(config: Config, spec: TrainingSpec, speeds: Speeds, process
     """Return what training takes; a validation is finished before the job ends itself."""
     cell, facts = spec.parsed, dataset_facts(spec.parsed.dataset)
     minutes = _minutes_per_pass(config, speeds, cell.dataset, cell.architecture)
-    validation = cost.validation_passes(spec, facts) / max(1, len(measured_epochs(spec.train)))
+    validation = cost.validation_passes(spec, facts)
     memory = _memory(config, cell.dataset, processes)
     passes = cost.training_passes(spec, facts)
     return Request(config.machine, passes * minutes, validation * minutes, memory)
