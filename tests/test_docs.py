@@ -173,3 +173,13 @@ def test_the_table_of_claims_is_that_of_the_code() -> None:
     lines = (ROOT / "docs" / "claims.md").read_text().splitlines()
     rows = [tuple(line.split(" | ")[:2]) for line in lines if line.startswith("| `")]
     assert rows == [(f"| `{one.name}`", one.source) for one in STATEMENTS]
+
+
+def test_the_walks_name_files_and_names_that_exist() -> None:
+    page = " ".join((DOCS / "extend.md").read_text().split())
+    for path in re.findall(r"`((?:reproduce|tests)/[^`]*)`", page):
+        assert (ROOT / path).exists(), path
+    named = re.findall(r"`(\w+)` (?:in|from) `([^`]+\.py)`", page)
+    assert len(named) > 8
+    for name, path in named:
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text()), f"{name} in {path}"
