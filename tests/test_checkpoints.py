@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from made_up import write_run
 from scipy import stats
-from small_runs import never, quiet
 
 from reproduce.cell import Cell
 from reproduce.config.load import load_config
@@ -20,7 +19,6 @@ from reproduce.experiments.grids import Evaluation, planned_runs
 from reproduce.experiments.spec import checkpoints
 from reproduce.tables.checkpoints import read_choices, selection_bias
 from reproduce.tables.write import write_checkpoints
-from reproduce.training.train import train_cell
 
 GRID = (
     "experiments={table1: {dataset: cifar10, architectures: [wrn-34-1, wrn-34-5], methods: "
@@ -183,22 +181,3 @@ def test_a_run_of_other_settings_is_named(config: Callable[..., Config]) -> None
     assert read_choices(settings).problems == (f"{NARROW} was trained with other settings",)
     write_json(run, {k: v for k, v in read_json(run).items() if k != "checkpoint_epochs"})
     assert "damaged at 'checkpoint_epochs'" in read_choices(settings).problems[0]
-
-
-def test_a_real_run(
-    tiny: Callable[..., Config], cell: Cell, run_command: Callable[..., str]
-) -> None:
-    settings = tiny()
-    train_cell(settings, cell, quiet, never)
-    shown = run_command(settings, "table", "checkpoints")
-    assert "3 of 4 runs have no result yet" in shown
-    assert "Left out" not in shown
-    folder = paths.cell_folder(settings, cell)
-    epochs = pd.read_csv(paths.epochs_file(folder)).set_index("epoch")
-    chosen = read_json(paths.run_file(folder))["checkpoint_epochs"]
-    assert set(chosen) == {"best-test", "best-val", "last"}
-    row = _csv(settings).query("method == 'trades' and metric == 'robust_accuracy'").iloc[0]
-    for choice, epoch in chosen.items():
-        expected = epochs.loc[epoch, "test_robust_accuracy"]
-        assert row[choice] == pytest.approx(expected, abs=1e-4)
-    assert row["best-test minus last"] >= 0

@@ -104,6 +104,7 @@ def test_one_seed_has_no_interval_and_images_may_not_be_verified(
         (["train.epochs=20"], {}, "train.epochs is 20"),
         (["eval.epsilon=0.031"], {}, "eval.epsilon is 0.031"),
         (["preset=short"], {}, "preset is short"),
+        (["experiments.table1.checkpoint=last"], {}, "table1 shows checkpoint last, the paper"),
         ([], {"images": 1000}, "50000 training and 1000 test images here, officially 50000 and"),
         ([], {"train": 1000}, "1000 training and 10000 test images here"),
     ],
@@ -116,12 +117,6 @@ def test_another_protocol_is_never_a_reproduction(
     assert set(_diff(config)["verdict"]) == {"not a reproduction"}
     assert any(note in line for line in _notes(config))
     assert note in _table(config, "table1")
-
-
-def test_cells_the_paper_does_not_have(paper: Callable[..., Config]) -> None:
-    config = paper(ONE.replace("wrn-34-1", "wrn-34-2"))
-    fill(config, lambda _: (47.81, 76.26))
-    assert set(_diff(config)["verdict"]) == {"no paper value"}
 
 
 def test_a_number_with_two_readings_is_compared_with_both(paper: Callable[..., Config]) -> None:
@@ -142,28 +137,34 @@ def test_a_number_with_two_readings_is_compared_with_both(paper: Callable[..., C
 
 
 def test_verdicts_of_table_2(paper: Callable[..., Config]) -> None:
-    """Starts on one network cannot tell how far training runs lie apart."""
+    """Settings of one attack concern its numbers alone; starts do not tell how runs differ."""
     # the paper: PGD 47.92 ± .01, C&W 44.95 ± .03, FAB 44.31 ± .04, Square 49.25 ± .02
-    numbers = {"pgd20": (47.5, 0.0), "cw20": (40.0, 0.1), "fab": (38.0, 4.0), "square": None}
+    numbers = {"pgd20": (47.5, 0.0), "cw20": (40.0, 0.1), "square": (49.0, 0.0)}
 
     def percent(item: Evaluation) -> float | None:
-        entry = numbers[item.attack]
-        return None if entry is None else entry[0] + entry[1] * item.seed
+        entry = numbers.get(item.attack)
+        wide = item.cell.architecture == "wrn-34-10"
+        return None if entry is None or wide else entry[0] + entry[1] * item.seed
 
-    config = paper(TABLE2)
+    config = paper(TABLE2, "eval.attacks.square.queries=1000", "eval.attacks.fab.images=1000")
     fill_attacks(config, percent)
+    for item in find_experiment(config, "table2").evaluations[:8]:
+        if item.attack == "fab":
+            write_made_up(config, item, np.arange(1000) * 10, np.arange(1000) < 479)
     frame = _diff(config, "table2")
-    assert len(frame) == 8
-    chosen = frame[frame["architecture"] == "wrn-34-1"]
-    verdicts = ["agrees", "too few seeds", "too few seeds", "missing"]
-    assert chosen["verdict"].tolist() == verdicts
-    assert chosen["interval"].isna().all()
-    noted = chosen["note"].str.contains("random starts on one network").tolist()
-    assert noted == [True, True, True, False]
+    narrow, wide = frame.iloc[:4], frame.iloc[4:]
+    assert narrow.set_index("attack")["verdict"].to_dict() == {
+        "pgd20": "agrees",
+        "cw20": "too few seeds",
+        "fab": "subset",
+        "square": "not a reproduction",
+    }
+    assert narrow["interval"].isna().tolist() == [True, True, False, True]
+    noted = narrow["note"].str.contains("random starts on one network").tolist()
+    assert noted == [True, True, False, False]
     # a column of the paper that cannot be read
-    (unread,) = frame[frame["note"].str.contains("not legible")].to_dict("records")
-    assert (unread["architecture"], unread["attack"]) == ("wrn-34-10", "pgd20")
-    assert (unread["verdict"], np.isnan(unread["paper"])) == ("no paper value", True)
+    assert wide["verdict"].tolist() == ["no paper value", *["missing"] * 3]
+    assert "not legible" in wide["note"].iloc[0]
 
 
 @pytest.mark.parametrize(
@@ -195,24 +196,8 @@ def test_the_runs_of_table_1_tell_how_far_runs_lie_apart(
     assert frame.loc["cw20", "verdict"] == "too few seeds"
 
 
-def test_settings_of_one_attack_concern_its_numbers_alone(paper: Callable[..., Config]) -> None:
-    """Square of another budget is no reproduction, FAB on 1,000 images a subset."""
-    config = paper(TABLE2, "eval.attacks.square.queries=1000", "eval.attacks.fab.images=1000")
-    fill_attacks(config, lambda e: None if e.attack == "fab" else 47.9)
-    for item in find_experiment(config, "table2").evaluations:
-        if item.attack == "fab":
-            write_made_up(config, item, np.arange(1000) * 10, np.arange(1000) < 479)
-    frame = _diff(config, "table2")
-    assert frame.iloc[:4].set_index("attack")["verdict"].to_dict() == {
-        "pgd20": "agrees",
-        "cw20": "too few seeds",
-        "fab": "subset",
-        "square": "not a reproduction",
-    }
-
-
 def test_table_3(paper: Callable[..., Config]) -> None:
-    config = paper("war.alpha=0.2", "experiments.table3.untuned=9")
+    config = paper("war.alpha=0.2", "experiments.table3={untuned: 9, seeds: [0]}")
     assert set(_diff(config, "table3")["verdict"]) == {"missing"}
     fill_tuning(config, lambda cell: (cell.architecture, cell.lam) != ("wrn-34-10", 15))
     frame = _diff(config, "table3")
@@ -232,18 +217,6 @@ def test_table_3(paper: Callable[..., Config]) -> None:
     assert others["interval"].isna().all()
     hours = frame[(frame["metric"] == "gpu_hours") & (frame["method"] == "manual")]
     assert hours["paper"].tolist() == [72, 120, 192]
-
-
-def test_table_6(paper: Callable[..., Config]) -> None:
-    config = paper()
-    fill_tuning(config, table="table6")
-    frame = _diff(config, "table6")
-    assert frame["paper"].tolist()[:3] == [59.01, 84.82, 73.95]
-    assert set(frame["verdict"]) == {"too few seeds"}
-    config = paper("experiments.table6.checkpoint=last")
-    fill_tuning(config, table="table6")
-    assert set(_diff(config, "table6")["verdict"]) == {"not a reproduction"}
-    assert "table6 shows checkpoint last" in _table(config, "table6")
 
 
 def _paper(folder: Path, *sets: str) -> Config:
@@ -346,15 +319,9 @@ def test_published_records_that_cannot_be_used(tmp_path: Path) -> None:
     ("sets", "message"),
     [
         (["published=[]", "trained={}"], "there is nothing to compare"),
-        (
-            ["published=[Rice2020Overfitting, Rice2020Overfitting]"],
-            "published': it lists a value twice",
-        ),
         (["published=[../up]"], "experiments.table4.published.0"),
-        (["trained={cifar10/wrn-9-1/war/lam-0/seed-0: last}"], "6n \\+ 4"),
         (["trained={digits/wrn-10-1/war/lam-0/seed-0: last}"], "is not of dataset cifar10"),
         (["trained={cifar10/wrn-10-1/war/lam-0/seed-0: best-val}"], "held-out images"),
-        (["attack=strong"], "table4: unknown attack 'strong'"),
     ],
 )
 def test_bad_grids(tmp_path: Path, sets: list[str], message: str) -> None:
