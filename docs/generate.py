@@ -81,11 +81,9 @@ def _references(field: dict[str, Any]) -> list[str]:
     """Return the sections that a setting consists of: one, none for null, or one of several."""
     if "$ref" in field:
         return [field["$ref"]]
-    inner = field.get("additionalProperties")
-    choices = [
-        *field.get("anyOf", []),
-        *(inner.get("oneOf", []) if isinstance(inner, dict) else []),
-    ]
+    choices = list(field.get("anyOf", []))
+    for inner in field.get("patternProperties", {}).values():  # of a mapping by name
+        choices += inner.get("oneOf", [])
     return [choice["$ref"] for choice in choices if "$ref" in choice]
 
 

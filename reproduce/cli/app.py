@@ -24,7 +24,7 @@ from reproduce.config.load import (
     read_settings,
 )
 from reproduce.config.schema import Config
-from reproduce.core.errors import HarnessError, brief
+from reproduce.core.errors import HarnessError
 from reproduce.experiments.grids import experiment_names, find_experiment, planned_methods
 
 app = typer.Typer(
@@ -184,8 +184,8 @@ def main() -> NoReturn:
     except UnicodeEncodeError as error:  # what is printed is always readable: a file's name
         _fail(
             HarnessError(
-                f"{brief(error.object)} cannot be the name of a file, {error.encoding} lacks "
-                f"{brief(error.object[error.start])}; names are to be UTF-8, and where the locale "
+                f"{error.object!r:.200} cannot be the name of a file, {error.encoding} lacks "
+                f"{error.object[error.start]!r}; names are to be UTF-8, and where the locale "
                 "is another, set PYTHONUTF8=1"
             )
         )
