@@ -156,8 +156,8 @@ def test_what_cannot_be_exported(tmp_path: Path, cell: str, message: str) -> Non
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("../Wu2020Do", "expected letters, digits"),
-        ("a\n", "expected letters, digits"),
+        ("../Wu2020Do", "is no model id"),
+        ("a\n", "is no model id"),
         # one is in zoo.csv, one is not
         ("Carmon2019Unlabeled", "'Carmon2019Unlabeled' is a published model's"),
         ("Gowal2021Improving_28_10_ddpm_100m", "is a published model's"),

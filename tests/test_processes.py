@@ -210,17 +210,20 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
 def test_snakemake_starts_a_process_a_gpu_and_counts_what_decodes(config: Config) -> None:
     tree = json.loads(config.model_dump_json())
     tree["machine"] |= {"device": "cuda", "gpus_per_cell": 4, "loaders": 8, "threads": 2}
-    harness, other = Harness(tree), "cifar10/wrn-34-1/trades/lam-6/seed-0"
-    assert (harness.gpus_of(CELL.id), harness.gpus_of(other)) == (4, 1)
-    assert harness.launcher(CELL.id) == (
+    harness = Harness(tree)
+    several, one = (
+        harness.job({"cell": cell}) for cell in (CELL.id, "cifar10/wrn-34-1/trades/lam-6/seed-0")
+    )
+    assert (several.gpus, one.gpus) == (4, 1)
+    assert several.launcher == (
         "python -m torch.distributed.run --standalone --nproc-per-node 4 -m reproduce"
     )
-    assert harness.launcher(other) == "python -m reproduce"
-    assert harness.training_threads(CELL.id) == 4 * (2 + 8)
-    assert harness.training_threads(other) == 2
-    assert (harness.evaluation_threads("imagenet"), harness.evaluation_threads("cifar10")) == (8, 2)
+    assert one.launcher == "python -m reproduce"
+    assert (several.threads, one.threads) == (4 * (2 + 8), 2)
+    attack = {"cell": CELL.id, "choice": "", "attack": "pgd20", "seed": "0"}
+    assert harness.job(attack).threads == 8
     tree["machine"] |= {"device": "cpu", "processes": 3}
     on_cpu = Harness(tree)
-    assert on_cpu.launcher(CELL.id) == "python -m reproduce"
-    assert on_cpu.training_threads(CELL.id) == 2 + 8
-    assert on_cpu.evaluation_threads("imagenet") == 3 * 8
+    assert on_cpu.job({"cell": CELL.id}).launcher == "python -m reproduce"
+    assert on_cpu.job({"cell": CELL.id}).threads == 2 + 8
+    assert on_cpu.job(attack).threads == 3 * 8

@@ -265,4 +265,3 @@ def test_the_command(tiny: Callable[..., Config], run_command: Callable[..., str
     shown = run_command(config, "status", "table1")
     assert re.search(rf"{item.cell.id} +│ trained +│ 1/1", shown)
     assert re.search(r"seed-1 +│ not begun +│ 0/1", shown)
-    assert "--every belongs to --watch" in run_command(config, "status", "--every=9", status=1)

@@ -69,7 +69,7 @@ def test_a_run_of_other_settings_is_moved_aside_whole_and_comes_back(
     aside = _aside(config) / _digest(config)
     same(contents(aside), first)
     assert f"the run before lies in {aside}; `reproduce restore {aside}` swaps them" in out
-    assert "1 run and 0 records that others replaced" in run_command(other, "status", "table1")
+    assert "1 run(s) and 0 record(s) that others replaced" in run_command(other, "status", "table1")
     assert f"`reproduce restore {aside}`" in run_command(config, "plan", "table1")
 
     out = run_command(other, "restore", str(aside))

@@ -175,7 +175,7 @@ def find_attack(config: Config, name: str) -> Attack:
     """Return an attack of the configuration; HarnessError if it has none of that name."""
     if name not in config.eval.attacks:
         known = ", ".join(config.eval.attacks)
-        raise HarnessError(f"unknown attack {name!r}; the configuration has: {known}")
+        raise HarnessError(f"unknown attack {name!r}; preset {config.preset} has: {known}")
     return config.eval.attacks[name]
 
 
