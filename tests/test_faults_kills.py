@@ -20,8 +20,8 @@ from small_runs import never, quiet, record_of, stopped
 from reproduce.cell import Cell
 from reproduce.config.schema import Config
 from reproduce.core.files import read_json
+from reproduce.evaluation.attack import Worker
 from reproduce.evaluation.evaluate import evaluate_model
-from reproduce.evaluation.shards import Worker
 from reproduce.experiments import paths
 from reproduce.models.load import ModelSource
 from reproduce.training.train import train_cell

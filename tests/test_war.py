@@ -148,7 +148,7 @@ def test_a_thin_network_that_is_missing_or_damaged(
     tiny: Callable[..., Config], config: Config, tmp_path: Path
 ) -> None:
     """It is named, and the command that is named makes it again."""
-    with pytest.raises(HarnessError, match=f"measured from {THIN}, which is not trained"):
+    with pytest.raises(HarnessError, match=f"{THIN} is not trained"):
         train_cell(tiny(WAR, f"results={tmp_path}/none"), CELL, quiet, never)
     file = paths.trace_file(paths.cell_folder(config, THIN))
     whole = file.read_bytes()
