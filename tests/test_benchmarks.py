@@ -63,10 +63,10 @@ def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_autoattack(weights: Path, digits_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both give the same verdicts, image by image."""
-    few = "eval.attacks.autoattack={kind: autoattack, steps: 10, queries: 50}"
+    few = "eval.attacks.autoattack={kind: autoattack, steps: 5, queries: 20}"
     options = ["--weights", str(weights), "--architecture", "wrn-10-0.25", "--dataset", "digits"]
     for setting in (few, "eval.epsilon=0.15", f"data.folder={digits_folder}"):
         options += ["--set", setting]
-    options += ["--images", "40"]
+    options += ["--images", "12"]
     autoattack.main(options)
     assert ", 0 verdicts differ; package / ours" in capsys.readouterr().out
