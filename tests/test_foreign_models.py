@@ -183,8 +183,8 @@ def test_unusual_networks(tiny: Callable[..., Config], attack: str, name: str) -
     [
         ("Raising", "the network fails on .* of shape .* KeyError: 'no such layer'", 1),
         ("Raising", "the network fails on .* of shape .* KeyError: 'no such layer'", 2),
-        ("Integer", "answers with torch.int64, expected real logits", 1),
-        ("Sparse", "answers with torch.sparse_coo, expected real logits", 1),
+        ("Integer", "of torch.int64, .* expected real logits", 1),
+        ("Sparse", "torch.sparse_coo, expected real logits", 1),
         ("Overwriting", "gradient cannot be taken: RuntimeError: .* by an inplace operation", 1),
     ],
 )
@@ -243,7 +243,6 @@ def test_the_command_takes_a_checkpoint_file(
     preview = ["--attack", "autoattack", "--preview", "--images", "20"]
     said = run_command(config, *words, *preview)
     assert "model-last-wrn-10-0.25  autoattack-preview-n20-seed0:  robust" in said
-    assert "(broken by apgd-ce " in said
     assert "stability" in run_command(config, *words, "--seed", "3")
     assert "already evaluated" in run_command(config, *words, "--seed", "3")
     late = run_command(config, *words, "--seed", "4", "--max-minutes", "1e-9", status=75)

@@ -304,8 +304,8 @@ def test_table4_says_what_cards_say_and_what_is_unknown(tmp_path: Path) -> None:
     assert frame["architecture"].to_dict() == networks
     assert frame.loc[[OURS, RST], "extra_images"].tolist() == [True, True]
     assert pd.isna(frame.loc[BARE, "extra_images"])
-    assert f"{OURS}: the numbers of its card in the zoo are at epsilon 0.031; measured" in text
-    assert f"{BARE}: not known here, and no card in the zoo says it: network, extra images" in text
+    assert f"{OURS}: reported at epsilon 0.031, measured here" in text
+    assert f"{BARE}: no card says its network, extra images" in text
     assert f"{RST}: " not in text
     named = {OURS: "wrn-10-2", RST: "wrn-28-10", BARE: "unknown"}
     assert diff["architecture"].to_dict() == named

@@ -19,10 +19,9 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import exclusive, sha256_of_file, write_json
 from reproduce.core.provenance import provenance
 from reproduce.data.sources import load_prepared
+from reproduce.evaluation.attack import Job, Worker, check_ball
 from reproduce.evaluation.evaluate import require_checkpoint
-from reproduce.evaluation.predictions import check_ball
 from reproduce.evaluation.records import Record, read_record, write_arrays
-from reproduce.evaluation.shards import Job, Worker
 from reproduce.examples.files import Holder, perturbation_picture, read_files
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, example_evaluations
@@ -96,7 +95,7 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
             raise HarnessError(f"{narrow.cell} and {wide.cell} are both right on no test image")
         indices = np.array([index for index, _ in chosen])
         with acquire_device(config.machine) as device:
-            found = [_attack(config, network, indices, data, device) for network in (narrow, wide)]
+            found = [_attack(config, network, indices, device) for network in (narrow, wide)]
             where = describe(device)
         shown = ("adversarial", "prediction", "confidence")
         facts, spec = dataset_facts(dataset), narrow.spec
@@ -159,12 +158,11 @@ def _is_current(path: Path, networks: Iterable[_Network], data: str) -> bool:
 
 
 def _attack(
-    config: Config, network: _Network, indices: NDArray[np.int64], data: str, device: torch.device
+    config: Config, network: _Network, indices: NDArray[np.int64], device: torch.device
 ) -> dict[str, NDArray[Any]]:
     """Attack the images of a network, and predict x, the picture of the perturbation and x'."""
     cell, spec = network.cell, network.spec
     job = Job(
-        f"examples of {cell}",
         spec,
         ModelSource(
             cell.dataset,
@@ -172,12 +170,9 @@ def _attack(
             paths.model_file(paths.cell_folder(config, cell), network.checkpoint),
         ),
         network.about["model_sha256"],
-        data,
         paths.prepared_file(config, cell.dataset),
-        paths.examples_file(config, cell.dataset).parent,
         config.eval.shard,
-        # so few images never win back the time it takes
-        config.machine.model_copy(update={"compile": "never"}),
+        config.machine,
     )
     worker = Worker(job, device)
     store = worker.store

@@ -115,7 +115,7 @@ def verify_folder(
         links = config.model_copy(update={"results": Path(work, "results")})
         root = paths.root(links)
         shutil.copytree(folder.resolve(), root, copy_function=os.symlink, ignore=_NOT_LINKED)
-        verifier = _Verifier(links, Path(work, "again"), say)
+        verifier = _Verifier(links, say)
         for findings in (
             verifier.check_runs(),
             verifier.check_records(),
@@ -138,8 +138,8 @@ class _Attacked(NamedTuple):
 class _Verifier:
     """The runs and records of a folder that were found whole so far."""
 
-    def __init__(self, config: Config, work: Path, say: Callable[[str], None]) -> None:
-        self._config, self._work, self._say = config, work, say
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self._config, self._say = config, say
         self._root = paths.root(config)
         self._runs: dict[Path, RunInfo] = {}
         self._records: list[_Attacked] = []
@@ -271,19 +271,16 @@ class _Verifier:
 
     def _attack(self, attacked: _Attacked, size: int, shard: int) -> tuple[Verdict, str]:
         from reproduce.compute.device import acquire_device
-        from reproduce.evaluation.shards import Job, Worker
+        from reproduce.evaluation.attack import Job, Worker
         from reproduce.models.load import ModelSource
 
-        name, record, spec, cell = attacked
+        _, record, spec, cell = attacked
         weights = paths.model_file(paths.cell_folder(self._config, cell), spec.checkpoint)
         job = Job(
-            title=f"verification of {name}",
             spec=spec,
             source=ModelSource(cell.dataset, cell.architecture, weights),
             model_sha256=record.info["model_sha256"],
-            data_sha256=str(_images_of(record)),
             prepared=paths.prepared_file(self._config, cell.dataset),
-            folder=self._work / name,
             shard=size,
             machine=self._config.machine,
         )
@@ -293,7 +290,7 @@ class _Verifier:
         keys = ("index", "label", "clean", "adversarial")
         theirs = {key: getattr(record, key)[rows] for key in keys}
         return compare_predictions(
-            ours.arrays, theirs, ours.about["piece"], record.info.get("pieces", [])
+            vars(ours), theirs, ours.info["piece"], record.info.get("pieces", [])
         )
 
 
