@@ -281,10 +281,7 @@ class PublishedAttack:
 
     @property
     def outcome(self) -> Path:
-        """The small file: whether there is a record, and if not, why.
-
-        Once it is there the workflow does not try again; delete it, or run the command.
-        """
+        """The small file; once it is there the workflow does not try again."""
         label = self.config.eval.label(self.attack)
         return paths.published_outcome(self.config, self.dataset, self.name, label, self.seed)
 
@@ -300,16 +297,15 @@ class PublishedAttack:
     def problem_with(self, summary: Mapping[str, Any]) -> str | None:
         """Say why the record with this summary does not count, None if it does.
 
-        It must be of these settings, and of the weights in the zoo.  Only files that are newer
-        than the record are read for that.
+        Only weights that are newer than the record are read for that.
         """
         if summary.get("digest") != self.spec.digest:
             return "was made with other settings than the configuration's"
         checkpoint = ZooCheckpoint(self.name, self.dataset, paths.zoo_folder(self.config.data))
         files = paths.zoo_files(checkpoint.folder, self.dataset, self.name)
-        made = self.record.stat().st_mtime
         # a copy may keep its old time of modification, not that of its change here
-        newer = any(max(s.st_mtime, s.st_ctime) >= made for s in (f.stat() for f in files))
+        times = [max(s.st_mtime, s.st_ctime) for s in (file.stat() for file in files)]
+        newer = max(times, default=0) >= self.record.stat().st_mtime
         if newer and checkpoint.fingerprint() != summary.get("model_sha256"):
             return f"is of other weights than {checkpoint.path}"
         return None
