@@ -206,10 +206,7 @@ def test_evaluations_fail_and_checkpoints_cannot_be_had(paper: Callable[..., Con
         log = paths.log_file(config, job, f"{folder}/autoattack-seed0")
         log.parent.mkdir(parents=True)
         log.write_text("reproduce: the disk is full\n")
-    outcomes = [
-        paths.published_outcome(config, item.dataset, item.name, "autoattack", 0)
-        for item in (absent, damaged)
-    ]
+    outcomes = [paths.published_outcome(record_path(config, item)) for item in (absent, damaged)]
     write_json(outcomes[0], {"evaluated": False, "reason": "the host is down"})
     outcomes[1].parent.mkdir(parents=True)
     outcomes[1].write_text("no json")

@@ -98,11 +98,9 @@ def _dying(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, calls: int
 @pytest.mark.parametrize(
     ("owner", "name", "calls"),
     [
-        (superseded, "_put", 0),
         (superseded, "_put", 7),
         (Path, "unlink", 0),
         (Path, "unlink", 3),
-        (Path, "unlink", 7),
         (training, "write_epochs", 0),
     ],
 )
