@@ -231,10 +231,10 @@ def test_every_number_of_the_paper_finds_its_entry() -> None:
         section = table_section(config, find_experiment(config, name), [])
         diff, rows = section["diff"], section["compared"]
         found = [
-            rows[entries[column].key]
-            for entries in section["layout"].entries
+            rows[line.entries[column].key]
+            for line in section["layout"].rows
             for column in section["shown"]
-            if entries[column].key in rows
+            if line.entries[column].key in rows
         ]
         assert len(found) == len(diff) - diff.duplicated(DIFF_COLUMNS[:6]).sum(), name
         printed = [text for row in found for text in row["printed"].split(" or ") if text]
@@ -264,8 +264,8 @@ def test_values_behind_means_of_strategies_and_of_attacks(tmp_path: Path) -> Non
             write_made_up(config, item, index, index < robust)
     for name in ("table3", "table2"):
         layout = table_section(config, find_experiment(config, name), [])["layout"]
-        for row, entries in zip(layout.rows, layout.entries, strict=True):
-            for column, entry in zip(layout.columns, entries, strict=True):
+        for row in layout.rows:
+            for column, entry in zip(layout.columns, row.entries, strict=True):
                 key = row.keys.get("tuning", row.keys.get("lambda")), column.key
                 found[key] = {word: round(value, 2) for word, value in entry.values.items()}
     assert found["untuned", "robust_accuracy"] == {"seed 0": 49.0}

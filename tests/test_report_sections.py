@@ -211,12 +211,12 @@ def test_checkpoints_with_their_seeds(tmp_path: Path) -> None:
     assert section["title"] == "Checkpoints. What choosing on the test set is worth"
     layout = section["layout"]
     assert layout.rows[0].labels[:2] == ("WideResNet-34", "w=1")
-    best, last, difference, epoch = layout.entries[0]
+    best, last, difference, epoch = layout.rows[0].entries
     assert (best.sample.mean, best.sample.std, last.sample.mean) == (51, 1, 48)
     assert best.values == {"seed 0": 50, "seed 1": 51, "seed 2": 52}
     assert difference.values == {"seed 0": 2, "seed 1": 3, "seed 2": 4}
     assert (epoch.sample.mean, epoch.values["seed 0"], epoch.digits) == (2, 2, 1)
-    natural = layout.entries[section["sections"][1][1][0]]
+    natural = layout.rows[section["sections"][1][1][0]].entries
     assert natural[2].sample.mean == -1
     next(paths.root(config).rglob("epochs.csv")).write_text("epoch\n1\n")
     damaged: list[str] = []

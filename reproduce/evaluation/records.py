@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,8 @@ def worst_case(
     index, robust : ndarray
         The same for all attacks together, on the images that all of them saw, in rising order.
     """
-    common = reduce(np.intersect1d, [index for index, _ in held]) if held else np.array([])
+    shared = partial(np.intersect1d, assume_unique=True)
+    common = reduce(shared, [index for index, _ in held]) if held else np.array([])
     if not len(common):
         raise HarnessError("no image was seen by all attacks: there is no worst case")
     robust = [flags[np.isin(index, common)] for index, flags in held]

@@ -13,7 +13,7 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.examples.files import AttackedImage, Example
 from reproduce.experiments import paths
-from reproduce.figures import available_figures, make, svg_of
+from reproduce.figures import available_figures, make
 from reproduce.figures.style import Drawing
 from reproduce.registry import dataset_facts, parse_architecture
 from reproduce.report.format import Cell, data_uri, label
@@ -45,7 +45,7 @@ def _figure(config: Config, name: str, drawing: Drawing) -> dict[str, Any]:
     return {
         "name": name,
         "title": f"{label(name)}. {drawing.title}",
-        "source": data_uri("image/svg+xml", svg_of(drawing).encode()),
+        "source": data_uri("image/svg+xml", drawing.svg().encode()),
         "size": [round(96 * inches) for inches in drawing.figure.get_size_inches()],
         "caption": drawing.caption,
         "missing": drawing.missing,
