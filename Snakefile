@@ -30,6 +30,8 @@ rule all:
         HARNESS.results,
         HARNESS.claims,
         HARNESS.report,
+    message:
+        "All is complete"
 
 
 # table1 to table6, figure1 to figure9 and figure_war: also those that the configuration leaves out
@@ -41,6 +43,8 @@ for number in range(1, 7):
         input:
             lambda _, name=f"table{number}": HARNESS.outputs(name),
         localrule: True
+        message:
+            f"table{number} is complete"
 
 
 for target in (*(f"figure{number}" for number in range(1, 10)), "figure_war"):
@@ -51,14 +55,20 @@ for target in (*(f"figure{number}" for number in range(1, 10)), "figure_war"):
         input:
             lambda _, name=target.removeprefix("figure_"): HARNESS.picture(name),
         localrule: True
+        message:
+            f"{target} is complete"
 
 
 rule lemma:
     input:
         HARNESS.lemma,
         HARNESS.figure("lemma"),
+    message:
+        "Lemma 4.2 is complete"
 
 
 rule diff:
     input:
         [HARNESS.diff(name) for name in HARNESS.tables],
+    message:
+        "Every comparison is complete"

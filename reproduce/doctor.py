@@ -36,13 +36,13 @@ from reproduce.core.files import exclusive
 from reproduce.core.rng import generator
 from reproduce.data.sources import load_prepared
 from reproduce.experiments import paths
+from reproduce.experiments.cost import load_speeds
 from reproduce.experiments.grids import experiment_names, planned_runs
 from reproduce.experiments.spec import training_spec
 from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
 from reproduce.registry import dataset_facts
-from reproduce.results.plan import load_speeds
-from reproduce.results.plan import plan as make_plan
+from reproduce.results.status import plan as make_plan
 from reproduce.training.step import Algorithm, train_step
 
 Verdict = Literal["ok", "warning", "error"]

@@ -8,7 +8,7 @@ from reproduce.config.schema import Config
 from reproduce.core.files import read_json, sha256_of_file, write_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, curve_cells
-from reproduce.experiments.history import as_frame, write_epochs
+from reproduce.experiments.runs import as_frame, write_epochs
 from reproduce.registry import parse_architecture
 
 EPOCHS, STEPS = 6, 20

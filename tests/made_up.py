@@ -12,7 +12,7 @@ from reproduce.core.files import sha256_of_file, write_json
 from reproduce.evaluation.records import Record, write_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, find_experiment
-from reproduce.experiments.history import write_epochs
+from reproduce.experiments.runs import write_epochs
 from reproduce.experiments.spec import evaluation_spec, training_spec
 
 IMAGES = 10_000
@@ -113,6 +113,7 @@ def write_run(
         "final_lambda": item.cell.lam if final_lambda is None else final_lambda,
         "hardware": ["made up"],
         "trace": "",
+        "epochs": "",
         "checkpoint_epochs": chosen,
         "seconds": seconds,
         "pieces": [{"device": "cuda", "name": "made up", "processes": 1, "seconds": seconds}],

@@ -21,7 +21,7 @@ from reproduce.config.schema import Config
 from reproduce.evaluation.records import Record, write_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import curve_cells, find_experiment
-from reproduce.experiments.history import as_frame
+from reproduce.experiments.runs import as_frame
 from reproduce.experiments.spec import attack_spec
 from reproduce.registry import parse_architecture
 

@@ -22,7 +22,8 @@ from reproduce.experiments.grids import Evaluation, PublishedEvaluation, find_ex
 from reproduce.experiments.spec import attack_spec
 from reproduce.paper.published import published
 from reproduce.results.frames import Results, collect
-from reproduce.results.plan import is_evaluated, plan
+from reproduce.results.reader import is_evaluated
+from reproduce.results.status import plan
 from reproduce.tables.diff import build_diff, diff_caveats, diff_notes, write_diff
 from reproduce.tables.write import write_table
 

@@ -17,7 +17,7 @@ from reproduce.cli.app import app
 from reproduce.config.load import load_config
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import experiment_names
-from reproduce.results.plan import plan
+from reproduce.results.status import plan
 from reproduce.tables.diff import VERDICTS
 
 DOCS = ROOT / "docs"

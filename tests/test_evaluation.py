@@ -21,7 +21,7 @@ from reproduce.evaluation.evaluate import evaluate_cell
 from reproduce.evaluation.records import compute_metrics, read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_experiment
-from reproduce.results.plan import is_evaluated
+from reproduce.results.reader import is_evaluated
 from reproduce.training.train import train_cell
 
 

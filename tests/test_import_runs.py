@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import TINY_CELL
 from faulty_work import CELLS, SETS, contents, same
@@ -20,13 +21,11 @@ from reproduce.evaluation.records import Record, read_record, write_record
 from reproduce.evaluation.shards import ARRAYS
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_table
-from reproduce.experiments.history import read_trace
-from reproduce.experiments.runs import read_run
+from reproduce.experiments.runs import load_run, read_run
 from reproduce.experiments.spec import training_spec
 from reproduce.experiments.superseded import count_superseded
 from reproduce.results.frames import collect
-from reproduce.results.plan import plan
-from reproduce.results.reader import load_run
+from reproduce.results.status import plan
 from reproduce.share import imports
 from reproduce.share.imports import Imported, import_runs
 from reproduce.tables.write import write_table
@@ -101,8 +100,8 @@ def test_a_thinned_trace(config: Config, attacked: Path, reference: Path) -> Non
     cell = parse_cell(CELLS[0])
     _imported(config, reference)
     folder = paths.cell_folder(config, cell)
-    kept = read_trace(paths.trace_file(folder), cell)
-    whole = read_trace(paths.trace_file(attacked / "demo" / "cells" / cell.id), cell)
+    kept = pd.read_parquet(paths.trace_file(folder))
+    whole = pd.read_parquet(paths.trace_file(attacked / "demo" / "cells" / cell.id))
     # of two epochs every other iteration, of the last one all
     first = list(range(1, (EPOCHS - 1) * STEPS + 1, EVERY))
     last = list(range((EPOCHS - 1) * STEPS + 1, EPOCHS * STEPS + 1))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from small_runs import quiet
@@ -17,7 +18,6 @@ from small_runs import quiet
 from reproduce.cell import Cell
 from reproduce.config.schema import Config
 from reproduce.experiments import paths
-from reproduce.experiments.history import read_epochs, read_trace
 from reproduce.training.train import train_cell
 
 EPOCHS, FROM = 1000, 100
@@ -68,5 +68,5 @@ def test_a_thousand_epochs_hold_no_more_than_a_hundred(
     assert len(lines) == len(said) == EPOCHS
     assert max(map(len, lines)) < 140
     folder = paths.cell_folder(config, cell)
-    assert len(read_trace(paths.trace_file(folder), cell)) == EPOCHS
-    assert len(read_epochs(paths.epochs_file(folder), cell, range(1, EPOCHS + 1))) == EPOCHS
+    assert len(pd.read_parquet(paths.trace_file(folder))) == EPOCHS
+    assert len(pd.read_csv(paths.epochs_file(folder))) == EPOCHS

@@ -19,6 +19,7 @@ from reproduce.config.schema import Config
 from reproduce.core.files import read_json, write_json
 from reproduce.examples.files import AttackedImage, Example, Prediction
 from reproduce.experiments import paths
+from reproduce.experiments.cost import PAPER_SPEEDS
 from reproduce.experiments.grids import find_experiment
 from reproduce.lemma.search import examine
 from reproduce.report.build import build_report, render
@@ -26,7 +27,6 @@ from reproduce.report.pictures import examples_note, pictures
 from reproduce.report.provenance import costs_section, provenance_section, read_runs
 from reproduce.report.tables import checkpoints_section
 from reproduce.results.frames import collect, tidy_results
-from reproduce.results.plan import PAPER_SPEEDS
 from reproduce.workflow.harness import Harness
 
 FIRST = "cifar10/wrn-34-1/trades/lam-6/seed-0"

@@ -21,12 +21,11 @@ from reproduce.core.files import read_json, write_json
 from reproduce.evaluation.records import Record, write_record
 from reproduce.experiments import paths, runs
 from reproduce.experiments.grids import Evaluation, find_experiment
-from reproduce.experiments.runs import RunInfo
+from reproduce.experiments.runs import RunInfo, load_run
 from reproduce.experiments.spec import attack_spec, training_spec
 from reproduce.results.frames import COLUMNS, collect, read_histories, tidy_results, write_results
-from reproduce.results.plan import is_evaluated, plan
-from reproduce.results.reader import find_record, load_run
-from reproduce.results.status import status_frame
+from reproduce.results.reader import find_record, is_evaluated
+from reproduce.results.status import plan, status_frame
 from reproduce.tables.checkpoints import read_choices
 from reproduce.tables.tensorboard import write_events
 from reproduce.training.train import train_cell

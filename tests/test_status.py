@@ -25,9 +25,8 @@ from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, experiment_names, find_experiment
 from reproduce.experiments.runs import read_rows
 from reproduce.experiments.spec import checkpoints
-from reproduce.results.plan import plan
 from reproduce.results.reader import record_path
-from reproduce.results.status import failure, forecast, status_frame
+from reproduce.results.status import failure, forecast, plan, status_frame
 from reproduce.training.train import train_cell
 
 ERROR = f"reproduce: {TINY_CELL}: the loss is NaN\n"

@@ -18,8 +18,8 @@ from reproduce.experiments import paths
 from reproduce.experiments.grids import find_experiment
 from reproduce.paper.published import published
 from reproduce.results.frames import collect
-from reproduce.results.plan import plan
 from reproduce.results.statistics import subset_interval
+from reproduce.results.status import plan
 from reproduce.tables.layouts import lay_out
 from reproduce.tables.tuning import Strategy, compare_strategies
 from reproduce.tables.write import write_table

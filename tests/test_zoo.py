@@ -24,8 +24,7 @@ from reproduce.experiments.grids import PublishedEvaluation, find_experiment
 from reproduce.models.load import ModelSource
 from reproduce.paper.published import published_models
 from reproduce.results.frames import collect
-from reproduce.results.plan import is_evaluated
-from reproduce.results.reader import read_published
+from reproduce.results.reader import is_evaluated, read_published
 from reproduce.tables.diff import build_diff
 from reproduce.tables.write import write_table
 from reproduce.zoo.checkpoints import (

@@ -26,8 +26,7 @@ from reproduce.experiments.grids import (
 from reproduce.experiments.runs import RunInfo
 from reproduce.registry import METHODS
 from reproduce.results.frames import read_histories
-from reproduce.results.plan import published_architecture
-from reproduce.results.reader import read_evaluation, read_published
+from reproduce.results.reader import find_record
 from reproduce.results.statistics import ImageMask, Sample, sample
 
 Verdict = Literal["holds", "fails", "too little data"]
@@ -143,8 +142,7 @@ Source = Cell | Evaluation | PublishedEvaluation
 def key_of(source: Source) -> Key:
     """Return the key of a run or an evaluation."""
     if isinstance(source, PublishedEvaluation):
-        network = published_architecture(source.name) or ""
-        return Key(source.dataset, network, source.name, 0.0, source.attack)
+        return Key(source.dataset, source.architecture or "", source.name, 0.0, source.attack)
     cell, attack = (source, "") if isinstance(source, Cell) else (source.cell, source.attack)
     return Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack)
 
@@ -258,16 +256,8 @@ class Evidence:
 
     def _read(self, item: Evaluation | PublishedEvaluation) -> tuple[Record, RunInfo | None]:
         """Return the record of an evaluation and its run, if it is ours."""
-        if isinstance(item, Evaluation):
-            found = read_evaluation(self.config, item)
-            if found is None:
-                what = f"{item.attack} with seed {item.seed}"
-                raise HarnessError(f"{item.cell} has no record of {what} yet")
-            return found
-        record, reason = read_published(self.config, item)
-        if record is None:
-            raise HarnessError(reason or f"{item.name} has no record of {item.attack} yet")
-        return record, None
+        found = find_record(self.config, item)
+        return found.required(), found.run
 
     def history(self, cell: Cell, kind: Literal["traces", "epochs"]) -> pd.DataFrame:
         """Return the trace or the epochs of a run that came to its last epoch.

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from reproduce.cell import Cell
 from reproduce.cli.app import (
     ExperimentArgument,
     ExperimentsArgument,
@@ -20,12 +21,12 @@ from reproduce.cli.watch import watch as watch_live
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
+from reproduce.experiments.cost import load_speeds
 from reproduce.experiments.grids import find_experiment, find_table
-from reproduce.experiments.spec import training_spec
+from reproduce.experiments.runs import load_run
 from reproduce.experiments.superseded import count_superseded, found_superseded
-from reproduce.results.plan import Plan, is_finished, load_speeds, representative_cells
-from reproduce.results.plan import plan as make_plan
-from reproduce.results.status import status_frame
+from reproduce.results.status import Plan, status_frame
+from reproduce.results.status import plan as make_plan
 
 
 @command(device=True)
@@ -50,8 +51,8 @@ def plan(
         table.add_row(*_plan_row(entry))
     console().print(table)
     for cell in dict.fromkeys(c for n in names for c in find_experiment(settings, n).cells):
-        spec = training_spec(settings, cell)
-        line = None if is_finished(settings, spec) else found_superseded(settings, spec)
+        run = load_run(settings, cell)
+        line = None if run.finished else found_superseded(settings, run.spec)
         if line is not None:
             print(line)
     print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")
@@ -77,12 +78,15 @@ def _measure(config: Config, names: list[str]) -> None:
     from reproduce.experiments.spec import training_spec
     from reproduce.training.train import seconds_per_pass
 
+    cells: dict[str, Cell] = {}
+    for cell in (cell for name in names for cell in find_experiment(config, name).cells):
+        cells.setdefault(f"{cell.dataset}/{cell.architecture}", cell)
     found = {}
     with acquire_device(config.machine) as device:
-        for cell in representative_cells(config, names):
+        for network, cell in cells.items():
             seconds = seconds_per_pass(config.machine, training_spec(config, cell), device)
-            found[f"{cell.dataset}/{cell.architecture}"] = seconds
-            print(f"{cell.dataset}/{cell.architecture}: {1e6 * seconds:.1f} microseconds a pass")
+            found[network] = seconds
+            print(f"{network}: {1e6 * seconds:.1f} microseconds a pass")
         hardware = describe(device)["name"]
     write_json(paths.throughput_file(config), {"hardware": hardware, "seconds_per_pass": found})
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import METRICS
-from reproduce.results.plan import load_speeds
+from reproduce.experiments.cost import load_speeds
 from reproduce.results.status import Forecast, forecast, status_frame
 
 # seconds between two looks, and the least and the most that --every takes

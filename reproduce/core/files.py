@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from reproduce.core.errors import HarnessError
+
+M = TypeVar("M", bound=BaseModel)
 
 # --- writing
 
@@ -159,6 +162,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise HarnessError(f"{path} is damaged, it holds no JSON object; delete it")
     value.pop(_SEAL, None)
     return value
+
+
+def read_model(path: Path, model: type[M]) -> M:
+    """Read a JSON file as a model; a HarnessError names the first key that is wrong."""
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise HarnessError(f"{path} is damaged at {key!r}; delete it and run again") from error
 
 
 # --- npz, and files of another kind

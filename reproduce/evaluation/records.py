@@ -8,10 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, read_npz, sha256_of_file, write_atomically, write_json
+from reproduce.core.files import (
+    read_json,
+    read_model,
+    read_npz,
+    sha256_of_file,
+    write_atomically,
+    write_json,
+)
+from reproduce.experiments.runs import ImagesInfo, Segment
 
 METRICS = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
 # only records of data sets with many classes have the last one
@@ -173,6 +181,23 @@ def check_accuracy(correct: int, images: int, classes: int) -> list[str]:
     return []
 
 
+class RecordInfo(BaseModel):
+    """The part of a record's summary that is read again."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    digest: str
+    model_sha256: str
+    parts: list[str]
+    every_image: bool
+    warnings: list[str]
+    model: str | None = None
+    """The name of a network that is no cell's."""
+    seconds: float | None = None
+    data: ImagesInfo | None = None
+    segments: list[Segment] = Field(default=[], alias="pieces")
+
+
 @dataclass(frozen=True)
 class Record:
     """One attack's outcome per image, and what it was.
@@ -218,17 +243,10 @@ class Record:
         held: NDArray[np.bool_] = (self.clean == self.label) & (self.adversarial == self.label)
         return held
 
-
-class _Summary(BaseModel):
-    """The part of a summary that every record has."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    digest: str
-    model_sha256: str
-    parts: list[str]
-    every_image: bool
-    warnings: list[str]
+    @property
+    def about(self) -> RecordInfo:
+        """The part of the summary that is read again, with types."""
+        return RecordInfo.model_validate(self.info)
 
 
 def as_stored(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -268,17 +286,14 @@ def read_record(path: Path) -> Record:
     """
     if not path.is_file():
         raise HarnessError(f"record {path} does not exist")
-    info = read_json(path.with_suffix(".json"))
+    about = path.with_suffix(".json")
+    info = read_json(about)
     if info.get("record_sha256") != sha256_of_file(path):
         raise HarnessError(f"record {path} does not match its checksum; delete it and run again")
     arrays = read_npz(path, (*ARRAYS, *OPTIONAL_ARRAYS))
     if not arrays.keys() >= ARRAYS.keys() or len({a.shape for a in arrays.values()}) != 1:
         raise HarnessError(f"record {path} holds other arrays than a record's; delete it")
-    try:
-        _Summary.model_validate(info)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise HarnessError(f"the summary of {path} is damaged at {key!r}; delete it") from error
+    read_model(about, RecordInfo)
     return Record(**arrays, info=info)
 
 

@@ -1,17 +1,36 @@
-"""What a run costs before it is run: operations, seconds, bytes.  No torch needed."""
+"""What a run costs before it is run: operations, hours, bytes.  No torch needed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from reproduce.config.schema import PGD, Attack, AutoAttack, FABAttack, PGDAttack, SquareAttack
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+
+from reproduce.config.schema import (
+    PGD,
+    Attack,
+    AutoAttack,
+    Config,
+    FABAttack,
+    PGDAttack,
+    SquareAttack,
+)
+from reproduce.core.files import read_model
+from reproduce.experiments import paths
+from reproduce.experiments.grids import Item
 from reproduce.experiments.schedules import measured_epochs
 from reproduce.experiments.spec import AttackSpec, TrainingSpec
-from reproduce.registry import METHODS, Architecture, DatasetFacts, parse_architecture
+from reproduce.registry import (
+    METHODS,
+    Architecture,
+    DatasetFacts,
+    dataset_facts,
+    parse_architecture,
+)
 
-# What WideResNet-34-10 keeps of an image for a gradient, and its operations; and how many images a
-# processor takes at once in evaluation.
-KEPT_BYTES, KEPT_OPERATIONS, CPU_BATCH = 22 * 2**20, 13.3e9, 500
+# What WideResNet-34-10 keeps of an image for a gradient; and how many images a processor takes at
+# once in evaluation.
+KEPT_BYTES, CPU_BATCH = 22 * 2**20, 500
 _FLOAT = 4
 
 
@@ -30,6 +49,54 @@ class Speed(NamedTuple):
 # (Table 3), which at the authors' 36 passes a training image and 42 a validation image
 # are 194, 324 and 519 microseconds a pass; this line meets the first and the last.
 PAPER_V100 = Speed(latency=191e-6, throughput=40.5e12)
+
+
+class Speeds(BaseModel):
+    """Seconds of one forward pass of one image, by "dataset/architecture", and the hardware."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    hardware: str
+    measured: dict[str, PositiveFloat] = Field(alias="seconds_per_pass")
+
+    def seconds(self, dataset: str, architecture: str) -> float:
+        """Return the seconds of a pass, as on the paper's V100 where none was measured."""
+        key = f"{dataset}/{architecture}"
+        if key in self.measured:
+            return self.measured[key]
+        return PAPER_V100.seconds(forward_operations(architecture, dataset_facts(dataset)))
+
+    @property
+    def stated(self) -> str:
+        """What the speeds are of."""
+        return f"{self.hardware}, measured" if self.measured else self.hardware
+
+
+PAPER_SPEEDS = Speeds(
+    hardware="the paper's V100 (12, 20, 32 GPU-hours a WRN-34-1, -5, -10 run)",
+    seconds_per_pass={},
+)
+
+
+def load_speeds(config: Config) -> Speeds:
+    """Return what `reproduce plan --measure` found on this machine, or the paper's V100."""
+    path = paths.throughput_file(config)
+    return read_model(path, Speeds) if path.is_file() else PAPER_SPEEDS
+
+
+def epoch_hours(spec: TrainingSpec, speeds: Speeds) -> list[float]:
+    """Estimate the device hours of each epoch of a training run, with its validation."""
+    cell = spec.parsed
+    hours = speeds.seconds(cell.dataset, cell.architecture) / 3600
+    return [passes * hours for passes in epoch_passes(spec, dataset_facts(cell.dataset))]
+
+
+def evaluation_hours(config: Config, item: Item, speeds: Speeds) -> float:
+    """Estimate the device hours of an evaluation, as if every image held to the end."""
+    if item.architecture is None:
+        return 0.0  # nobody knows the speed of a published network of another family
+    passes = evaluation_passes(item.spec(config), dataset_facts(item.dataset))
+    return passes * speeds.seconds(item.dataset, item.architecture) / 3600
 
 
 def parameters(architecture: str, facts: DatasetFacts) -> int:

@@ -1,23 +1,33 @@
-"""What a run's files say: run.json of a finished one, the saved state of one that has not ended.
+"""What the files of a run say: run.json, trace and epochs, or the state of an unfinished one.
 
 Read without torch and without the weights.
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 
+from reproduce.cell import Cell
 from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, sha256_of_file
+from reproduce.core.files import (
+    read_json,
+    read_model,
+    sha256_of_file,
+    write_atomically,
+    write_text,
+)
 from reproduce.experiments import paths
-from reproduce.experiments.spec import TrainingSpec, checkpoints
+from reproduce.experiments.spec import TrainingSpec, checkpoints, training_spec
 
 DAMAGED = "the saved state {} is damaged; delete it to start this run again"
 # entry of the saved state's header: everything but the tensors, as JSON
@@ -45,10 +55,10 @@ class ExtraInfo(_Part):
 
 
 class ImagesInfo(_Part):
-    """The images a run was trained and validated with."""
+    """The images a run was trained with, or an evaluation made on."""
 
-    sha256: str
-    source: str
+    sha256: str = ""
+    source: str = ""
     official: bool
     train: int
     test: int
@@ -67,15 +77,12 @@ class Segment(_Part):
 
 
 class RunSegment(Segment):
-    """One process's, or group of processes', time on a training run: from start to stop."""
+    """The time of one process, or group of processes, on a training run."""
 
     device: str
     seconds: float
     precision: str | None = None
-    """What it computed in: float32 where the settings say tf32 and there is none.  None of runs of
-    version 0.1, which computed in what their settings say."""
-    compiled: bool | str | None = None
-    """Whether the network was compiled; runs of version 0.1 say for what."""
+    """What it computed in; None of runs of version 0.1, which computed as their settings say."""
 
     @property
     def hours(self) -> float:
@@ -105,25 +112,15 @@ class RunInfo(_Part):
     seconds: float
     models: dict[Checkpoint, str]
     trace: str
-    epochs: str | None = None
-    """Checksum of epochs.csv; None of runs of version 0.1."""
+    epochs: str
     checkpoint_epochs: dict[Checkpoint, int]
     segments: list[RunSegment] = Field(alias="pieces")
     published: Published | None = None
     """None for a run that was trained into this folder."""
 
     @property
-    def precisions(self) -> list[str]:
-        """What its segments computed in, each once, as far as they say it."""
-        return sorted({segment.precision for segment in self.segments if segment.precision})
-
-    @property
     def hours(self) -> float:
-        """Device hours: how long the run held its device or devices, pauses not counted.
-
-        Of a run on GPUs these are its GPU-hours, several GPUs at once counted each; of one on
-        a CPU the hours of the processor.  Tables, report and results.parquet all mean these.
-        """
+        """Hours that the run held its devices, pauses not counted; several GPUs add up."""
         return sum(segment.hours for segment in self.segments)
 
     @property
@@ -135,22 +132,15 @@ class RunInfo(_Part):
 def read_run(folder: Path) -> RunInfo | None:
     """Read a run's run.json; None if there is none, HarnessError if it is damaged."""
     path = paths.run_file(folder)
-    if not path.is_file():
-        return None
-    try:
-        return RunInfo.model_validate(read_json(path))
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise HarnessError(f"{path} is damaged at {key!r}") from error
+    return read_model(path, RunInfo) if path.is_file() else None
 
 
 def problem_with(
     config: Config, spec: TrainingSpec, run: RunInfo | None, folder: Path | None = None
 ) -> str | None:
-    """Say why a run does not serve as the one that `spec` asks for; None if it does.
+    """Say why a run in a folder, or the cell's own, is not the one that `spec` asks for.
 
-    Looks at settings, images and presence of the files, not at their bytes.  The files lie in
-    the cell's own folder unless another is given.
+    Looks at settings, images and presence of the files, not at their bytes.
     """
     if run is None:
         return "is not trained"
@@ -169,23 +159,66 @@ def problem_with(
     return None if lost is None else f"has lost {lost.name}"
 
 
+def require_run(config: Config, cell: Cell) -> RunInfo:
+    """Return the finished run of a cell; HarnessError if there is none of these settings."""
+    run = read_run(paths.cell_folder(config, cell))
+    problem = problem_with(config, training_spec(config, cell), run)
+    if run is None or problem is not None:
+        raise HarnessError(f"{cell} {problem}; run `reproduce train {cell}` first")
+    return run
+
+
 def damaged_file(folder: Path, run: RunInfo) -> Path | None:
     """Return the first file of a run whose bytes are not those that run.json speaks of."""
-    expected = {paths.model_file(folder, choice): run.models[choice] for choice in run.kept}
-    expected[paths.trace_file(folder)] = run.trace
-    if run.epochs is not None:
-        expected[paths.epochs_file(folder)] = run.epochs
+    expected = {
+        **{paths.model_file(folder, choice): run.models[choice] for choice in run.kept},
+        paths.trace_file(folder): run.trace,
+        paths.epochs_file(folder): run.epochs,
+    }
     for path, checksum in expected.items():
         if not path.is_file() or sha256_of_file(path) != checksum:
             return path
     return None
 
 
+def as_frame(rows: Sequence[Sequence[float]] | NDArray[np.float64]) -> pd.DataFrame:
+    """Return rows of a trace, with the iteration (from 1) as first column."""
+    frame = pd.DataFrame(rows, columns=list(TRACE_COLUMNS))
+    frame = frame.astype(dict.fromkeys(TRACE_COLUMNS, "float32") | {"epoch": "int32"})
+    frame.insert(0, "iteration", pd.RangeIndex(1, len(frame) + 1).astype("int32"))
+    return frame
+
+
+def evenly(frame: pd.DataFrame, every: int) -> pd.DataFrame:
+    """Return every so many rows of a trace, from the first iteration on."""
+    kept: pd.DataFrame = frame[(frame["iteration"] - 1) % every == 0]
+    return kept
+
+
+def subsampled(frame: pd.DataFrame, every: int) -> pd.DataFrame:
+    """Return every so many rows of a trace, and all of the last epoch.
+
+    What is measured from the last epoch, WAR's zeta and the final lambda, stays exact.
+    """
+    last = frame["epoch"] == frame["epoch"].max()
+    kept: pd.DataFrame = pd.concat([evenly(frame[~last], every), frame[last]])
+    return kept
+
+
+def write_trace(path: Path, frame: pd.DataFrame) -> None:
+    """Write a trace, of the columns of `as_frame`, as Parquet."""
+    write_atomically(path, lambda part: frame.to_parquet(part, compression="zstd", index=False))
+
+
+def write_epochs(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write the metrics after every epoch that was measured as CSV."""
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
 def state_file(folder: Path, digest: str) -> Path:
     """Return where the state of a run with these settings lies.
 
-    The digest of the settings is part of the name: a run with other settings neither
-    continues this state nor overwrites it.
+    With the digest in its name no run with other settings continues or overwrites it.
     """
     return folder / f"state-{digest}.safetensors"
 
@@ -205,8 +238,8 @@ class SavedTrace(NamedTuple):
 def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
     """Read the progress of a saved state and its trace, or the last rows of that; None if absent.
 
-    A run that ends removes its state at any moment, so whether one is there is known only
-    from opening it.  HarnessError if it is damaged.
+    A run that ends removes its state at any moment, so it is opened without a look before.
+    HarnessError if it is damaged.
     """
     try:
         written = path.stat().st_mtime
@@ -224,37 +257,86 @@ def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
     return SavedTrace(progress, count, rows, written)
 
 
-class Found(NamedTuple):
-    """How far the run with certain settings is, by its files."""
+@dataclass(frozen=True)
+class Run:
+    """What there is of the run of a cell with a configuration's settings, by its files.
 
-    run: RunInfo | None
+    Of a finished run all its files are used, of one that has not ended what its saved state holds.
+    """
+
+    spec: TrainingSpec
+    folder: Path
+    info: RunInfo | None = None
     """What run.json says, of whatever settings it is."""
-    problem: str | None
-    """Why that does not serve as the finished run; None if it does."""
+    reason: str | None = None
+    """Why that is not the finished run; None if it is."""
     saved: SavedTrace | None = None
-    """What an unfinished run has saved."""
-    damage: str | None = None
-    """What is damaged, if that keeps one from telling."""
+    damaged: bool = False
+    """Whether a damaged file keeps one from telling."""
 
     @property
     def finished(self) -> RunInfo | None:
-        """The finished run, if it can be used."""
-        return self.run if self.problem is None and self.damage is None else None
+        """What run.json says of the finished run."""
+        return self.info if self.reason is None else None
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing of it can be used; None if something can."""
+        return self.reason if self.saved is None else None
+
+    @property
+    def written(self) -> float:
+        """When its trace was written, in seconds since 1970."""
+        if self.saved is not None:
+            return self.saved.written
+        return paths.trace_file(self.folder).stat().st_mtime
+
+    def trace(self) -> pd.DataFrame:
+        """Read its trace, a row an iteration, or every so many of an imported run.
+
+        HarnessError if nothing of the run can be used, or the file is not the one of run.json.
+        """
+        if self.saved is not None:
+            return as_frame(self.saved.rows)
+        run = self._required()
+        trace = pd.read_parquet(self._checked(paths.trace_file(self.folder), run.trace))
+        return trace if run.published is None else evenly(trace, run.published.every)
+
+    def epochs(self) -> pd.DataFrame:
+        """Read the metrics of epochs.csv, a row for each epoch that was measured; as `trace`."""
+        if self.saved is not None:
+            return pd.DataFrame(self.saved.progress["epochs"])
+        path = self._checked(paths.epochs_file(self.folder), self._required().epochs)
+        return pd.read_csv(path).astype("float64")
+
+    def _required(self) -> RunInfo:
+        if self.finished is None:
+            raise HarnessError(str(self.reason))
+        return self.finished
+
+    def _checked(self, path: Path, sha256: str) -> Path:
+        if sha256_of_file(path) != sha256:
+            raise HarnessError(
+                f"{path} is damaged or not the one of run.json; `reproduce train {self.spec.cell}` "
+                "makes it again"
+            )
+        return path
 
 
-def find_run(config: Config, spec: TrainingSpec, last: int | None = None) -> Found:
+def load_run(config: Config, cell: Cell, last: int | None = None) -> Run:
     """Say how far a run is; of a saved trace read the last rows only, if `last` says how many."""
-    folder, run = paths.cell_folder(config, spec.parsed), None
+    spec, folder = training_spec(config, cell), paths.cell_folder(config, cell)
+    run = None
     try:
-        run = read_run(folder)
-        problem = problem_with(config, spec, run)
-        if problem is None:
-            return Found(run, None)
-        saved = read_rows(state_file(folder, spec.digest), last)
-        if saved is None:
-            # it may have ended between the two looks: run.json comes before the state goes
+        # it may end between the two looks: run.json comes before the state goes
+        for _ in range(2):
             run = read_run(folder)
             problem = problem_with(config, spec, run)
+            if problem is None:
+                return Run(spec, folder, run)
+            saved = read_rows(state_file(folder, spec.digest), last)
+            if saved is not None:
+                break
     except HarnessError as error:
-        return Found(run, None, damage=str(error))
-    return Found(run, problem, saved)
+        return Run(spec, folder, run, str(error), damaged=True)
+    return Run(spec, folder, run, f"{cell} {problem}", saved)

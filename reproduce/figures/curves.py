@@ -14,6 +14,7 @@ from reproduce.cell import Cell
 from reproduce.config.grids import Curves, TuningTable
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import curve_cells, find_experiment, traced_cells
+from reproduce.experiments.runs import load_run
 from reproduce.experiments.schedules import measured_epochs
 from reproduce.figures.style import (
     MARKERS,
@@ -26,7 +27,6 @@ from reproduce.figures.style import (
 )
 from reproduce.registry import dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import METRIC_COLUMNS, read_histories
-from reproduce.results.reader import load_run
 
 # part of a whole run that one point of a smoothed line averages
 _WINDOW = 0.03

@@ -32,7 +32,7 @@ from reproduce.lemma.results import COLUMNS, WAYS, Examination, read_examination
 from reproduce.paper.published import published_models
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import Results, collect
-from reproduce.results.reader import read_evaluation
+from reproduce.results.reader import find_record
 from reproduce.tables.layout import attack_title
 
 # half the sides of Figure 2's panels: any circle fits, as 1 % of the images has an area of 1
@@ -50,14 +50,10 @@ def sets(config: Config, name: str) -> Drawing:
     rows, missing = [], []
     for item in experiment.evaluations:
         try:
-            found = read_evaluation(config, item)
+            record, cell = find_record(config, item).required(), item.cell
         except HarnessError as error:
             missing.append(paths.shortened(config, str(error)))
             continue
-        if found is None:
-            missing.append(f"{item.cell} has no record of {item.attack} yet")
-            continue
-        record, cell = found[0], item.cell
         run = cell.dataset, cell.architecture, cell.method, cell.lam, cell.seed
         rows.append((*run, len(record.label), *_set_sizes(record)))
     named = ["dataset", "architecture", "method", "lambda", "seed", "images"]

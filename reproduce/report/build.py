@@ -15,6 +15,7 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import write_text
 from reproduce.examples.files import Example, read_examples
 from reproduce.experiments import paths
+from reproduce.experiments.cost import PAPER_SPEEDS, load_speeds
 from reproduce.experiments.grids import experiment_names, find_experiment, table_names
 from reproduce.lemma.results import QUANTITIES, WAYS, Examination, Exponent, read_examination
 from reproduce.report import format as written
@@ -29,7 +30,7 @@ from reproduce.report.provenance import (
 )
 from reproduce.report.summary import summarise, where
 from reproduce.report.tables import checkpoints_section, details, table_section
-from reproduce.results.plan import PAPER_SPEEDS, load_speeds, plan
+from reproduce.results.status import plan
 from reproduce.tables.diff import VERDICTS
 
 T = TypeVar("T")

@@ -13,13 +13,13 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json
 from reproduce.experiments import paths
-from reproduce.experiments.grids import Experiment, PublishedEvaluation
+from reproduce.experiments.cost import Speeds, epoch_hours, evaluation_hours
+from reproduce.experiments.grids import Experiment, Item, PublishedEvaluation
 from reproduce.experiments.runs import RunInfo, Segment, problem_with, read_run
 from reproduce.experiments.spec import attack_spec, evaluation_spec, training_spec
 from reproduce.registry import dataset_facts
 from reproduce.report.format import Cell, count, hours, label
-from reproduce.results.plan import Speeds, evaluation_hours, training_hours
-from reproduce.results.reader import Item, record_path
+from reproduce.results.reader import record_path
 
 _HOURS = ("Training planned", "Training spent", "Attacks planned", "Attacks spent", "Spent in all")
 # the name of the hours, and the devices that were held for as long
@@ -118,7 +118,7 @@ def costs_section(
     cells = list(dict.fromkeys(cell for experiment in experiments for cell in experiment.cells))
     items = items_of(experiments)
     planned: dict[Any, float] = {
-        cell: training_hours(training_spec(config, cell), speeds) for cell in cells
+        cell: sum(epoch_hours(training_spec(config, cell), speeds)) for cell in cells
     }
     planned |= {item: evaluation_hours(config, item, speeds) for item in items}
 

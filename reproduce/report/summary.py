@@ -13,8 +13,8 @@ from reproduce.config.schema import Config
 from reproduce.experiments.grids import example_evaluations, war_cells
 from reproduce.registry import METHODS, dataset_facts, parse_architecture
 from reproduce.report.format import CLAIM_VERDICTS, NUMBER_VERDICTS, count, label
-from reproduce.results.plan import Plan
 from reproduce.results.protocol import table_deviations
+from reproduce.results.status import Plan
 from reproduce.tables.diff import DIFF_COLUMNS, JUDGED
 
 # damaged files that are named; more fill a page and help nobody

@@ -13,24 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reproduce.cell import Cell, parse_cell
+from reproduce.cell import Cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import write_atomically
 from reproduce.evaluation.records import ALL_METRICS, Record
 from reproduce.experiments import paths
-from reproduce.experiments.grids import Evaluation, Experiment, PublishedEvaluation
-from reproduce.experiments.runs import RunInfo
-from reproduce.experiments.spec import training_spec
+from reproduce.experiments.grids import Evaluation, Experiment, Item, PublishedEvaluation
+from reproduce.experiments.runs import Run, RunInfo, load_run
 from reproduce.registry import METHODS, parse_architecture
-from reproduce.results.reader import (
-    Item,
-    LoadedRun,
-    RecordSummary,
-    find_record,
-    load_run,
-    record_path,
-)
+from reproduce.results.reader import find_record, item_of
 
 
 @dataclass(frozen=True)
@@ -84,8 +76,7 @@ def collect(config: Config, experiment: Experiment) -> Results:
     rows, held, problems, warnings = [], {}, [], []
     published: dict[PublishedEvaluation, Record] = {}
     unavailable: dict[PublishedEvaluation, str] = {}
-    items: list[Item] = [*experiment.evaluations, *experiment.published]
-    for item in items:
+    for item in experiment.items:
         found = find_record(config, item)
         record = found.record
         if found.status == "unusable":
@@ -97,12 +88,11 @@ def collect(config: Config, experiment: Experiment) -> Results:
             rows.append(_row(config, item, record, found.run))
             held[item] = (record.index, record.robust)
         if record is not None:
-            network = item.name if isinstance(item, PublishedEvaluation) else item.cell
-            warnings += [f"{network}: {line}" for line in record.info["warnings"]]
+            warnings += [f"{item.model}: {line}" for line in record.info["warnings"]]
     return Results(
         pd.DataFrame(rows, columns=list(_WIDE)).astype(_WIDE),
         held,
-        len(items),
+        len(experiment.items),
         tuple(problems),
         tuple(dict.fromkeys(warnings)),
         published,
@@ -162,13 +152,10 @@ _WIDE = {
 
 def _row(config: Config, item: Item, record: Record, run: RunInfo | None) -> dict[str, Any]:
     """Return all that is known of a record that counts, with a column for each metric."""
-    metrics, about = record.metrics.as_dict(), RecordSummary.model_validate(record.info)
-    if isinstance(item, PublishedEvaluation):
-        network = _published_fields(item, record)
-    else:
-        network = {} if run is None else _cell_fields(item, run)
-    return {
-        **network,
+    metrics, about = record.metrics.as_dict(), record.about
+    row = {
+        "model": item.model,
+        "dataset": item.dataset,
         "attack": item.attack,
         "attack_kind": config.eval.attacks[item.attack].kind,
         "epsilon": config.eval.epsilon_of(item.attack),
@@ -176,34 +163,28 @@ def _row(config: Config, item: Item, record: Record, run: RunInfo | None) -> dic
         "images": metrics["images"],
         "recovered": metrics["recovered"],
         "evaluation_seconds": about.seconds,
-        "evaluation_hardware": _joined(segment.name for segment in about.pieces),
-        "evaluation_commit": _joined(segment.commit for segment in about.pieces),
-        "evaluation_digest": record.info["digest"],
-        "model_sha256": record.info["model_sha256"],
+        "evaluation_hardware": _joined(segment.name for segment in about.segments),
+        "evaluation_commit": _joined(segment.commit for segment in about.segments),
+        "evaluation_digest": about.digest,
+        "model_sha256": about.model_sha256,
         **{name: math.nan if metrics.get(name) is None else metrics[name] for name in ALL_METRICS},
     }
-
-
-def _published_fields(item: PublishedEvaluation, record: Record) -> dict[str, Any]:
-    """Return what is known of a network from elsewhere."""
-    data = record.info["data"]
-    return {
-        "model": item.name,
-        # folders of others have a fingerprint at the end of their names
-        "origin": "published" if record.info.get("model") == item.name else "other",
-        "dataset": item.dataset,
-        "test_images": data["test"],
-        "official_data": data["official"],
-    }
+    if isinstance(item, PublishedEvaluation):
+        data = record.info["data"]
+        return row | {
+            # folders of others have a fingerprint at the end of their names
+            "origin": "published" if about.model == item.name else "other",
+            "test_images": data["test"],
+            "official_data": data["official"],
+        }
+    return row if run is None else row | _cell_fields(item, run)
 
 
 def _cell_fields(item: Evaluation, run: RunInfo) -> dict[str, Any]:
     """Return what a run of this harness is, and how it was trained."""
     cell, method = item.cell, METHODS[item.cell.method]
     return {
-        "model": cell.id,
         "origin": "trained" if run.published is None else "imported",
-        "dataset": cell.dataset,
         "architecture": cell.architecture,
         **asdict(parse_architecture(cell.architecture)),
         "method": cell.method,
@@ -220,7 +201,7 @@ def _cell_fields(item: Evaluation, run: RunInfo) -> dict[str, Any]:
         "device_hours": run.hours,
         "training_seconds": run.seconds,
         "training_hardware": _joined(run.hardware),
-        "training_precision": _joined(run.precisions),
+        "training_precision": _joined(sorted({s.precision or "" for s in run.segments})),
         "training_commit": _joined(segment.commit for segment in run.segments),
         "training_digest": run.digest,
         "official_data": run.data.official,
@@ -284,29 +265,6 @@ def write_results(config: Config) -> Tidy:
     return tidy
 
 
-def item_of(config: Config, path: Path) -> Item:
-    """Return the evaluation that a record file is of.
-
-    Raises
-    ------
-    HarnessError
-        If it is of no run, checkpoint or attack of the configuration.
-    """
-    label, _, seed = path.stem.rpartition("-seed")
-    folder, cells = path.parent.parent, paths.root(config) / "cells"
-    cell = parse_cell(folder.relative_to(cells).as_posix()) if cells in path.parents else None
-    attack = next((name for name in config.eval.attacks if config.eval.label(name) == label), None)
-    if attack is None or not seed.isdecimal():
-        raise HarnessError(f"{path} is of no attack of the configuration")
-    if cell is None:
-        return PublishedEvaluation(folder.name, folder.parent.name, attack, int(seed))
-    for checkpoint in paths.CHECKPOINTS:
-        item = Evaluation(cell, checkpoint, attack, int(seed))
-        if record_path(config, item) == path:
-            return item
-    raise HarnessError(f"{path} is of no checkpoint of a run")
-
-
 def _named(path: Path, reason: str) -> str:
     """Say why a record is left out, with its name where the reason does not hold it."""
     return reason if str(path) in reason else f"{path}: {reason}"
@@ -343,9 +301,9 @@ def read_histories(config: Config, cells: Iterable[Cell]) -> Histories:
         if run.problem is not None:
             missing.append(run.problem)
             continue
-        if run.found.saved is not None:
-            last = training_spec(config, cell).train.epochs
-            missing.append(f"{cell} is in epoch {run.found.saved.progress['epoch']} of {last}")
+        if run.saved is not None:
+            epoch, last = run.saved.progress["epoch"], run.spec.train.epochs
+            missing.append(f"{cell} is in epoch {epoch} of {last}")
         for read, frames, columns in (
             (run.trace, traces, TRACE_COLUMNS),
             (run.epochs, epochs, EPOCH_COLUMNS),
@@ -361,9 +319,9 @@ def read_histories(config: Config, cells: Iterable[Cell]) -> Histories:
     )
 
 
-def _of_run(run: LoadedRun, frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def _of_run(run: Run, frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Name the run in front of its rows; metrics that it never measured are NaN."""
-    cell = run.cell
+    cell = run.spec.parsed
     names = {"lambda": "lambda_t"} | {f"test_{name}": name for name in METRIC_COLUMNS}
     values: list[Any] = [cell.dataset, cell.architecture, cell.method, cell.lam, cell.seed]
     frame = frame.rename(columns=names)

@@ -1,4 +1,4 @@
-"""The one reader of results: what there is of a record or a run, whether it counts, and why not.
+"""The one reader of records: what there is of one, whether it counts, and why not.
 
 Tables, figures, claims, status and results.parquet ask here, so all of them count the same.
 """
@@ -7,24 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from reproduce.cell import Cell
+from reproduce.cell import parse_cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import sha256_of_file
 from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import paths
-from reproduce.experiments.grids import Evaluation, PublishedEvaluation
-from reproduce.experiments.history import as_frame, evenly, read_epochs, read_trace
-from reproduce.experiments.runs import Found, RunInfo, SavedTrace, find_run, problem_with, read_run
-from reproduce.experiments.schedules import measured_epochs
-from reproduce.experiments.spec import evaluation_spec, training_spec
+from reproduce.experiments.grids import Evaluation, Item, PublishedEvaluation
+from reproduce.experiments.runs import RunInfo, problem_with, read_run
+from reproduce.experiments.spec import training_spec
 from reproduce.zoo.checkpoints import PublishedAttack
-
-Item = Evaluation | PublishedEvaluation
-RecordStatus = Literal["ok", "missing", "unusable", "unavailable"]
 
 
 @dataclass(frozen=True)
@@ -37,25 +28,33 @@ class FoundRecord:
     """
 
     item: Item
-    status: RecordStatus
+    status: Literal["ok", "missing", "unusable", "unavailable"]
     reason: str = ""
     record: Record | None = None
     run: RunInfo | None = None
 
+    def required(self) -> Record:
+        """Return the record; HarnessError if there is none that counts."""
+        if self.record is None:
+            what = f"{self.item.attack} with seed {self.item.seed}"
+            raise HarnessError(self.reason or f"{self.item.model} has no record of {what} yet")
+        return self.record
+
 
 def find_record(config: Config, item: Item) -> FoundRecord:
     """Look for the record of an evaluation, and say whether it counts."""
-    reason: str | None = None
+    path = record_path(config, item)
     try:
         if isinstance(item, PublishedEvaluation):
-            record, reason = read_published(config, item)
-            if record is not None:
-                return FoundRecord(item, "ok", record=record)
-        elif (found := read_evaluation(config, item)) is not None:
-            return FoundRecord(item, "ok", "", *found)
+            return _find_published(config, item, path)
+        return _find_evaluation(config, item, path)
     except HarnessError as error:
         return FoundRecord(item, "unusable", str(error))
-    return FoundRecord(item, "missing" if reason is None else "unavailable", reason or "")
+
+
+def is_evaluated(config: Config, item: Item) -> bool:
+    """Say whether an evaluation has a record of these settings and the run's weights."""
+    return find_record(config, item).status == "ok"
 
 
 def record_path(config: Config, item: Item) -> Path:
@@ -63,175 +62,62 @@ def record_path(config: Config, item: Item) -> Path:
     label = config.eval.label(item.attack)
     if isinstance(item, PublishedEvaluation):
         return paths.published_record(config, item.dataset, item.name, label, item.seed)
-    return paths.record_file(
-        paths.cell_folder(config, item.cell), item.checkpoint, label, item.seed
-    )
+    folder = paths.cell_folder(config, item.cell)
+    return paths.record_file(folder, item.checkpoint, label, item.seed)
 
 
-def read_evaluation(config: Config, evaluation: Evaluation) -> tuple[Record, RunInfo] | None:
-    """Return the record of one evaluation and its run, or None if there is none yet.
+def item_of(config: Config, path: Path) -> Item:
+    """Return the evaluation that a record file is of.
 
-    Raises
-    ------
-    HarnessError
-        If the record is damaged, or was made with other settings or weights.
+    HarnessError if it is of no run, checkpoint or attack of the configuration.
     """
-    cell, checkpoint, path = evaluation.cell, evaluation.checkpoint, record_path(config, evaluation)
+    label, _, seed = path.stem.rpartition("-seed")
+    folder, cells = path.parent.parent, paths.root(config) / "cells"
+    cell = parse_cell(folder.relative_to(cells).as_posix()) if cells in path.parents else None
+    attack = next((name for name in config.eval.attacks if config.eval.label(name) == label), None)
+    if attack is None or not seed.isdecimal():
+        raise HarnessError(f"{path} is of no attack of the configuration")
+    if cell is None:
+        return PublishedEvaluation(folder.name, folder.parent.name, attack, int(seed))
+    for checkpoint in paths.CHECKPOINTS:
+        item = Evaluation(cell, checkpoint, attack, int(seed))
+        if record_path(config, item) == path:
+            return item
+    raise HarnessError(f"{path} is of no checkpoint of a run")
+
+
+def _find_evaluation(config: Config, item: Evaluation, path: Path) -> FoundRecord:
     if not path.is_file():
-        return None
-    record = read_whole(path)
-    spec = evaluation_spec(config, cell, evaluation.attack, evaluation.seed, checkpoint)
-    if record.info["digest"] != spec.digest:
-        raise HarnessError(f"{path} was made with other settings than the configuration's")
-    folder = paths.cell_folder(config, cell)
-    run = read_run(folder)
-    if run is None:
-        raise HarnessError(f"{path}: the run has lost its {paths.run_file(folder).name}")
-    if run.published is not None:
-        problem = problem_with(config, training_spec(config, cell), run)
-        if problem is not None:
-            raise HarnessError(f"{cell} {problem}")
-    if run.models.get(checkpoint) != record.info["model_sha256"]:
-        raise HarnessError(f"{path} is of other weights than the run's")
-    return record, run
+        return FoundRecord(item, "missing")
+    record, run = read_record(path), read_run(paths.cell_folder(config, item.cell))
+    problem = None
+    if record.info["digest"] != item.spec(config).digest:
+        problem = f"{path} was made with other settings than the configuration's"
+    elif run is None:
+        problem = f"{path}: the run has lost its run.json"
+    elif run.models.get(item.checkpoint) != record.info["model_sha256"]:
+        problem = f"{path} is of other weights than the run's"
+    elif run.published is not None:
+        found = problem_with(config, training_spec(config, item.cell), run)
+        problem = None if found is None else f"{item.cell} {found}"
+    if problem is not None:
+        return FoundRecord(item, "unusable", problem)
+    return FoundRecord(item, "ok", record=record, run=run)
 
 
-def read_published(config: Config, item: PublishedEvaluation) -> tuple[Record | None, str | None]:
-    """Return the record of a published checkpoint, or the reason why it could not be had.
-
-    Both are None before it was tried.
-
-    Raises
-    ------
-    HarnessError
-        If the record is damaged, was made with other settings or is of other weights than
-        the checkpoint's.
-    """
+def _find_published(config: Config, item: PublishedEvaluation, path: Path) -> FoundRecord:
     attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
-    if attack.record.is_file():
-        record = read_whole(attack.record)
+    if path.is_file():
+        record = read_record(path)
         problem = attack.problem_with(record.info)
         if problem is not None:
-            raise HarnessError(f"{attack.record} {problem}")
-        if record.info.get("data") is None:
-            raise HarnessError(f"the summary of {attack.record} is damaged at 'data'; delete it")
-        return record, None
+            return FoundRecord(item, "unusable", f"{path} {problem}")
+        return FoundRecord(item, "ok", record=record)
     outcome = attack.read()
     if outcome.get("evaluated"):
-        outcome_file = attack.outcome.relative_to(paths.root(config))
-        return None, f"its record is lost; delete {outcome_file} to attack it again"
-    reason = outcome.get("reason")
-    return None, None if reason is None else str(reason)
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class _Segment(_Part):
-    name: str
-    commit: str | None = None
-
-
-class _Images(_Part):
-    official: bool
-    train: int
-    test: int
-
-
-class RecordSummary(_Part):
-    """What a record's summary may say about how it was made."""
-
-    model: str | None = None
-    seconds: float | None = None
-    pieces: list[_Segment] = []
-    data: _Images | None = None
-
-
-def read_whole(path: Path) -> Record:
-    """Read a record, and check what its summary says about how it was made."""
-    record = read_record(path)
-    try:
-        RecordSummary.model_validate(record.info)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise HarnessError(f"{path} is damaged at {key!r}; delete it and run again") from error
-    return record
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """What can be used of one run; its large files are read when they are asked for.
-
-    Of a finished run all its files are used, of one that has not ended what its saved state holds.
-    """
-
-    config: Config
-    cell: Cell
-    found: Found
-
-    @property
-    def finished(self) -> RunInfo | None:
-        """What run.json says, of a finished run."""
-        return self.found.finished
-
-    @property
-    def problem(self) -> str | None:
-        """Why nothing of it can be used; None if something can."""
-        if self.found.damage is not None:
-            return self.found.damage
-        if self.found.problem is None or self.found.saved is not None:
-            return None
-        return f"{self.cell} {self.found.problem}"
-
-    @property
-    def written(self) -> float:
-        """When its trace was written, in seconds since 1970."""
-        if self.found.saved is not None:
-            return self.found.saved.written
-        return paths.trace_file(paths.cell_folder(self.config, self.cell)).stat().st_mtime
-
-    def trace(self) -> pd.DataFrame:
-        """Read its trace, a row an iteration, or every so many of an imported run.
-
-        Raises
-        ------
-        HarnessError
-            If nothing of the run can be used, or this file is damaged or not that run's.
-        """
-        run = self._usable()
-        if isinstance(run, SavedTrace):
-            return as_frame(run.rows)
-        path = paths.trace_file(paths.cell_folder(self.config, self.cell))
-        self._check(path, run.trace)
-        trace = read_trace(path, self.cell)
-        return trace if run.published is None else evenly(trace, run.published.every)
-
-    def epochs(self) -> pd.DataFrame:
-        """Read the metrics of epochs.csv, a row for each epoch that was measured; as `trace`."""
-        run = self._usable()
-        if isinstance(run, SavedTrace):
-            return pd.DataFrame(run.progress["epochs"])
-        path = paths.epochs_file(paths.cell_folder(self.config, self.cell))
-        if run.epochs is not None:
-            self._check(path, run.epochs)
-        train = training_spec(self.config, self.cell).train
-        return read_epochs(path, self.cell, measured_epochs(train))
-
-    def _check(self, path: Path, sha256: str) -> None:
-        if sha256_of_file(path) != sha256:
-            raise HarnessError(
-                f"{path} is damaged or not the one of run.json; `reproduce train {self.cell}` "
-                "makes it again"
-            )
-
-    def _usable(self) -> RunInfo | SavedTrace:
-        usable = self.finished or self.found.saved
-        if usable is None:
-            raise HarnessError(str(self.problem))
-        return usable
-
-
-def load_run(config: Config, cell: Cell) -> LoadedRun:
-    """Look what of a run can be used."""
-    return LoadedRun(config, cell, find_run(config, training_spec(config, cell)))
+        place = attack.outcome.relative_to(paths.root(config))
+        reason = f"its record is lost; delete {place} to attack it again"
+        return FoundRecord(item, "unavailable", reason)
+    if outcome.get("reason") is None:
+        return FoundRecord(item, "missing")
+    return FoundRecord(item, "unavailable", str(outcome["reason"]))

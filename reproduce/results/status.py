@@ -1,6 +1,5 @@
-"""How far experiments are, from their files, locks and logs alone, and what is left of them."""
+"""What experiments ask for, how far each part is by its files, locks and logs, and what is left."""
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -16,11 +15,18 @@ from reproduce.core.errors import CONTINUES
 from reproduce.core.files import is_held
 from reproduce.evaluation.records import METRICS
 from reproduce.experiments import paths
-from reproduce.experiments.grids import PublishedEvaluation, find_experiment
-from reproduce.experiments.runs import SavedTrace, find_run
-from reproduce.experiments.spec import training_spec
-from reproduce.results.plan import epoch_hours, evaluation_hours, load_speeds
-from reproduce.results.reader import Item, find_record, record_path
+from reproduce.experiments.cost import (
+    Speeds,
+    epoch_hours,
+    evaluation_bytes,
+    evaluation_hours,
+    load_speeds,
+    training_bytes,
+)
+from reproduce.experiments.grids import Item, PublishedEvaluation, find_experiment
+from reproduce.experiments.runs import SavedTrace, load_run
+from reproduce.registry import dataset_facts
+from reproduce.results.reader import find_record, record_path
 
 # enough for the last words of a job
 _TAIL = 8192
@@ -30,79 +36,119 @@ _ENDS = re.compile(r"^(reproduce: .+|[A-Za-z_][\w.]*(Error|Exception|Exit|Interr
 _RECENT = 50
 _TEXTS = ["kind", "model", "name", "state", "text", "reason"]
 _LOSS = ["natural_risk", "robust_regularization"]
-_NUMBERS = ["hours", "hours_done", "seconds", "epoch", "epochs", "epochs_done", "saved_at"]
-_NUMBERS += [f"test_{name}" for name in METRICS] + _LOSS
+_NUMBERS = ["hours", "hours_done", "bytes", "seconds", "epoch", "epochs", "epochs_done"]
+_NUMBERS += ["saved_at", *(f"test_{name}" for name in METRICS), *_LOSS]
 
 
-def status_frame(config: Config, names: Sequence[str]) -> pd.DataFrame:
+def status_frame(
+    config: Config, names: Sequence[str], speeds: Speeds | None = None
+) -> pd.DataFrame:
     """Return a row for every training run and every evaluation of some experiments.
 
     Returns
     -------
     pandas.DataFrame
-        kind (run or evaluation), model (cell id, or name of a published checkpoint), name,
-        state (done, running, saved, failed, waiting, damaged or unavailable), text and reason;
-        planned device hours and those of what is done, seconds worked, imported; and of runs
-        epoch (from 1; 0 before the first state is saved), epochs, epochs_done, saved_at (seconds
-        since 1970), the last metrics in percent, and the loss of the last iterations.
+        The index is the `Cell` or the evaluation.  Columns are kind (run or evaluation), model
+        (cell id, or name of a published checkpoint), name, state (done, running, saved, failed,
+        waiting, damaged or unavailable), text and reason; planned device hours by `speeds`, those
+        of what is done, bytes of the result, seconds worked, imported; and of runs epoch (from 1;
+        0 before the first state is saved), epochs, epochs_done, saved_at (seconds since 1970), the
+        last metrics in percent, and the loss of the last iterations.
 
     Raises
     ------
     HarnessError
         If there is no experiment of a name, or the measured speeds are damaged.
     """
-    speeds = load_speeds(config)
-    cells: dict[Cell, None] = {}
-    items: dict[Item, None] = {}
-    for experiment in (find_experiment(config, name) for name in names):
-        cells |= dict.fromkeys(experiment.cells)
-        items |= dict.fromkeys([*experiment.evaluations, *experiment.published])
-    rows = [_run_row(config, cell) for cell in cells]
-    for cell, row in zip(cells, rows, strict=True):
-        planned, done = epoch_hours(training_spec(config, cell), speeds), row["epochs_done"]
-        row["hours"], row["hours_done"] = sum(planned), _first_hours(planned, done or 0.0)
-    for item in items:
-        row = _evaluation_row(config, item)
-        hours = evaluation_hours(config, item, speeds)
-        rows.append(row | {"hours": hours, "hours_done": hours * (row["state"] == "done")})
-    frame = pd.DataFrame(rows, columns=[*_TEXTS, "imported", *_NUMBERS])
+    speeds = load_speeds(config) if speeds is None else speeds
+    experiments = [find_experiment(config, name) for name in names]
+    cells = dict.fromkeys(cell for each in experiments for cell in each.cells)
+    items = dict.fromkeys(item for each in experiments for item in each.items)
+    rows: dict[Cell | Item, dict[str, Any]] = {c: _run_row(config, c, speeds) for c in cells}
+    rows |= {item: _evaluation_row(config, item, speeds) for item in items}
+    index, columns = pd.Index(list(rows), dtype=object), [*_TEXTS, "imported", *_NUMBERS]
+    frame = pd.DataFrame(list(rows.values()), index=index, columns=columns)
     return frame.astype(dict.fromkeys(_NUMBERS, "float64") | {"imported": "bool"})
 
 
-def _first_hours(planned: Sequence[float], epochs: float) -> float:
-    """Return the planned hours of the first so many epochs, the last one in part."""
-    whole = int(epochs)
-    return sum(planned[:whole]) + sum(planned[whole : whole + 1]) * (epochs - whole)
+@dataclass(frozen=True)
+class Plan:
+    """Counts and costs of one experiment."""
+
+    name: str
+    cells: int
+    trained: int
+    evaluations: int
+    evaluated: int
+    # device hours in all and of what is not done, and bytes of the finished results
+    hours: float
+    hours_left: float
+    size: int
 
 
-def _run_row(config: Config, cell: Cell) -> dict[str, Any]:
-    """Say how far a training run is; its hours are added by the caller."""
-    spec = training_spec(config, cell)
-    found, epochs = find_run(config, spec, _RECENT), spec.train.epochs
+def plan(config: Config, names: Sequence[str], speeds: Speeds | None = None) -> list[Plan]:
+    """Plan experiments, and where there are several also their union as "all".
+
+    Speeds are those of `load_speeds` unless given.
+    """
+    frame = status_frame(config, names, speeds)
+    experiments = [find_experiment(config, name) for name in names]
+    parts = {each.name: frame.loc[[*each.cells, *each.items]] for each in experiments}
+    if len(parts) > 1:
+        parts["all"] = frame
+    plans = []
+    for name, rows in parts.items():
+        done, is_run = rows["state"] == "done", rows["kind"] == "run"
+        plans.append(
+            Plan(
+                name,
+                cells=int(is_run.sum()),
+                trained=int((is_run & done).sum()),
+                evaluations=int((~is_run).sum()),
+                evaluated=int((~is_run & done).sum()),
+                hours=float(rows["hours"].sum()),
+                hours_left=float(rows.loc[~done, "hours"].sum()),
+                size=int(rows["bytes"].sum()),
+            )
+        )
+    return plans
+
+
+def _run_row(config: Config, cell: Cell, speeds: Speeds) -> dict[str, Any]:
+    """Say how far a training run is."""
+    run = load_run(config, cell, _RECENT)
+    epochs, planned = run.spec.train.epochs, epoch_hours(run.spec, speeds)
     row: dict[str, Any] = {
         "kind": "run",
         "model": cell.id,
         "name": cell.id,
-        "imported": found.run is not None and found.run.published is not None,
+        "imported": run.info is not None and run.info.published is not None,
+        "bytes": training_bytes(run.spec, dataset_facts(cell.dataset)),
+        "hours": sum(planned),
+        "hours_done": 0.0,
         "epoch": 0,
         "epochs": epochs,
         "epochs_done": 0.0,
     }
-    if found.damage is not None:
+    if run.damaged:
         text = "damaged; `reproduce train` says what"
-        return row | {"state": "damaged", "text": text, "reason": found.damage}
-    if (run := found.finished) is not None:
-        text = "trained" if run.published is None else f"imported from {run.published.name}"
-        done = {"epoch": epochs, "epochs_done": epochs, "seconds": run.seconds}
-        return row | {"state": "done", "text": text} | done
-    if found.saved is not None:
-        row |= _progress(found.saved, epochs)
+        return row | {"state": "damaged", "text": text, "reason": run.reason}
+    if (info := run.finished) is not None:
+        text = "trained" if info.published is None else f"imported from {info.published.name}"
+        done = {"epoch": epochs, "epochs_done": epochs, "seconds": info.seconds}
+        return row | {"state": "done", "text": text, "hours_done": row["hours"]} | done
+    if run.saved is not None:
+        row |= _progress(run.saved, epochs)
         text = f"saved in epoch {row['epoch']} of {epochs}"
+        # of the last epoch a part
+        whole, part = divmod(row["epochs_done"] or 0.0, 1)
+        begun = planned[int(whole) : int(whole) + 1]
+        row["hours_done"] = sum(planned[: int(whole)]) + part * sum(begun)
     else:
-        text = "not begun" if found.run is None else str(found.problem)
-    lock = paths.training_lock(paths.cell_folder(config, cell))
+        text = "not begun" if run.info is None else str(run.reason).removeprefix(f"{cell} ")
+    lock = paths.training_lock(run.folder)
     log = paths.log_file(config, "train", cell.id)
-    idle = "waiting" if found.saved is None else "saved"
+    idle = "waiting" if run.saved is None else "saved"
     return row | {"text": text} | _activity(lock, log, idle, row.get("saved_at", 0.0))
 
 
@@ -125,25 +171,27 @@ def _progress(saved: SavedTrace, epochs: int) -> dict[str, Any]:
     }
 
 
-def _evaluation_row(config: Config, item: Item) -> dict[str, Any]:
-    """Say how far an evaluation is; its hours are added by the caller."""
+def _evaluation_row(config: Config, item: Item, speeds: Speeds) -> dict[str, Any]:
+    """Say how far an evaluation is."""
     found, path = find_record(config, item), record_path(config, item)
+    hours = evaluation_hours(config, item, speeds)
     label = f"{config.eval.label(item.attack)}-seed{item.seed}"
     if isinstance(item, PublishedEvaluation):
-        model, name = item.name, f"{item.name} {label}"
-        job, folder = "evaluate-published", f"{item.dataset}/{item.name}"
+        note, job, folder = "", "evaluate-published", f"{item.dataset}/{item.name}"
     else:
-        checkpoint = "" if item.checkpoint == "best-test" else f" ({item.checkpoint})"
-        model, name = item.cell.id, f"{item.cell}{checkpoint} {label}"
+        note = "" if item.checkpoint == "best-test" else f" ({item.checkpoint})"
         job, folder = f"evaluate{path.parent.name.removeprefix('records')}", item.cell.id
     row: dict[str, Any] = {
         "kind": "evaluation",
-        "model": model,
-        "name": name,
+        "model": item.model,
+        "name": f"{item.model}{note} {label}",
         "imported": found.run is not None and found.run.published is not None,
+        "bytes": evaluation_bytes(item.spec(config), dataset_facts(item.dataset)),
+        "hours": hours,
+        "hours_done": 0.0,
     }
     if found.record is not None:
-        return row | {"state": "done", "seconds": found.record.info.get("seconds")}
+        return row | {"state": "done", "hours_done": hours, "seconds": found.record.about.seconds}
     log = paths.log_file(config, job, f"{folder}/{label}")
     row |= _activity(paths.evaluation_lock(path), log, "waiting")
     if row["state"] == "waiting" and found.status == "unavailable":
@@ -166,15 +214,9 @@ def failure(log: Path, since: float = 0.0) -> str | None:
     that was written before `since`, when something was saved (seconds since 1970), says nothing;
     a time that is yet to come does not count, the clock was set back.
     """
-    try:
-        with log.open("rb") as handle:
-            about = os.fstat(handle.fileno())
-            handle.seek(max(0, about.st_size - _TAIL))
-            text = handle.read().decode(errors="replace")
-    except OSError:
+    if not log.is_file() or log.stat().st_mtime < since <= time.time():
         return None
-    if about.st_mtime < since <= time.time():
-        return None
+    text = log.read_bytes()[-_TAIL:].decode(errors="replace")
     for line in reversed(text.splitlines()):
         if _ENDS.match(line.strip()):
             found = line.strip().removeprefix("reproduce: ")

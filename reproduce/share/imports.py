@@ -12,12 +12,11 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import exclusive, sha256_of_file, write_atomically
 from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
-from reproduce.experiments.grids import Evaluation, planned_evaluations
+from reproduce.experiments.grids import planned_evaluations
 from reproduce.experiments.runs import RunInfo, damaged_file, problem_with, read_run, state_file
-from reproduce.experiments.spec import TrainingSpec, evaluation_spec, training_spec
+from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.experiments.superseded import how_to_restore, move_run_aside
-from reproduce.results.frames import item_of
-from reproduce.results.reader import find_record, record_path
+from reproduce.results.reader import find_record, item_of, record_path
 
 Outcome = Literal["imported", "kept", "refused"]
 
@@ -126,13 +125,12 @@ def _counts(config: Config, run: RunInfo, place: Path, path: Path) -> bool:
     """Say whether `path` is a whole record of the evaluation that belongs at `place`."""
     try:
         item, record = item_of(config, place), read_record(path)
-        if not isinstance(item, Evaluation):
-            return False
-        spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
+        spec = item.spec(config)
     except HarnessError:
         return False
-    found = record.info["digest"], record.info["model_sha256"], len(record.index)
-    return found == (spec.digest, run.models.get(item.checkpoint), spec.images or run.data.test)
+    images = spec.images or run.data.test
+    found = record.info["digest"], len(record.index)
+    return found == (spec.digest, images) and record.info["model_sha256"] in run.models.values()
 
 
 def _copy(source: Path, target: Path) -> None:

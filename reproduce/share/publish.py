@@ -28,8 +28,15 @@ from reproduce.core.files import (
 from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_table, planned_runs, table_names
-from reproduce.experiments.history import read_trace, subsampled, write_trace
-from reproduce.experiments.runs import Published, RunInfo, damaged_file, problem_with, read_run
+from reproduce.experiments.runs import (
+    Published,
+    RunInfo,
+    damaged_file,
+    problem_with,
+    read_run,
+    subsampled,
+    write_trace,
+)
 from reproduce.experiments.spec import training_spec
 from reproduce.figures import available_figures, make
 from reproduce.figures.style import save
@@ -141,7 +148,7 @@ def _publish_run(config: Config, there: Config, cell: Cell, about: Published) ->
         if about.every == 1:
             write_atomically(trace, partial(shutil.copyfile, paths.trace_file(source)))
         else:
-            rows = read_trace(paths.trace_file(source), cell)
+            rows = pd.read_parquet(paths.trace_file(source))
             write_trace(trace, subsampled(rows, about.every))
     told |= {"trace": sha256_of_file(trace), "published": about.model_dump(mode="json")}
     write_json(paths.run_file(target), told)
@@ -203,8 +210,8 @@ settings, without those of a machine.""",
         *_listed("## Not a reproduction of the paper", changed),
         "## Runs",
         rows.to_markdown(index=False, floatfmt=".2f"),
-        f"""{len(runs)} run(s), {hours:.2f} device hours of training. Accuracies and stability (%) are
-those that chose the best epoch; the tables have those of the records.""",
+        f"""{len(runs)} run(s), {hours:.2f} device hours of training. Accuracies and stability are
+those that chose the best epoch, in percent; the tables have those of the records.""",
         *_listed(f"{len(missing)} planned run(s) are not here:", [*missing[:_MOST], *more]),
         *_listed("These attacks have no record here, nor weights to make one:", lacking),
         "## Use",

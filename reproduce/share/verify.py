@@ -22,7 +22,7 @@ from reproduce.claims.statements import judge_claims, write_claims
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json
-from reproduce.evaluation.records import Record
+from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import cost, paths
 from reproduce.experiments.grids import find_table
 from reproduce.experiments.runs import RunInfo, damaged_file, read_run
@@ -36,7 +36,6 @@ from reproduce.experiments.spec import (
 from reproduce.figures import draw
 from reproduce.registry import dataset_facts
 from reproduce.results.frames import collect, write_results
-from reproduce.results.reader import read_whole
 from reproduce.tables.diff import build_diff, write_diff
 from reproduce.tables.write import write_checkpoints, write_table
 
@@ -45,7 +44,13 @@ Verdict = Literal["ok", "mismatch", "corrupt", "skipped"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 _OTHER_SETTINGS = "its settings are not those of this configuration"
-_DERIVED = ("tables/*.csv", "tables/*.md", "tables/*.tex", "diff/*.csv", "figures/*.csv")
+_DERIVED: tuple[str, ...] = (
+    "tables/*.csv",
+    "tables/*.md",
+    "tables/*.tex",
+    "diff/*.csv",
+    "figures/*.csv",
+)
 _DERIVED += ("claims.json", "results.parquet")
 # what is made from runs and records, and what nothing is made from
 _NOT_LINKED = shutil.ignore_patterns(
@@ -183,7 +188,7 @@ class _Verifier:
 
     def check_record(self, path: Path) -> str:
         """Compare a record with its summary, its run and the test images."""
-        record, folder = read_whole(path), path.parent.parent
+        record, folder = read_record(path), path.parent.parent
         kind, dataset, *_ = path.relative_to(self._root).parts
         if record.info.get("metrics") != record.metrics.as_dict():
             raise HarnessError("the metrics in its summary are not those of its predictions")

@@ -15,9 +15,9 @@ from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import METRICS
 from reproduce.experiments import paths
 from reproduce.experiments.grids import planned_runs
+from reproduce.experiments.runs import load_run
 from reproduce.experiments.spec import checkpoints, training_spec
 from reproduce.registry import METHODS
-from reproduce.results.reader import load_run
 from reproduce.results.statistics import Estimate, contrast, sample
 
 # what an epoch is measured by, first the metric that chooses
@@ -88,9 +88,9 @@ def _read_run(config: Config, cell: Cell) -> dict[tuple[str, Checkpoint], tuple[
     """
     run = load_run(config, cell)
     if run.finished is None:
-        if run.found.run is None and run.found.damage is None:
+        if run.info is None and not run.damaged:
             return {}
-        raise HarnessError(run.problem or f"{cell} {run.found.problem}")
+        raise HarnessError(str(run.reason))
     chosen = run.finished.checkpoint_epochs
     epochs: Mapping[Hashable, dict[int, float]] = run.epochs().set_index("epoch").to_dict()
     try:

@@ -9,14 +9,13 @@ import pandas as pd
 from reproduce.config.grids import AttackTable, ComparisonTable, Grid, TuningTable
 from reproduce.config.schema import AutoAttack, Config
 from reproduce.evaluation.records import ALL_METRICS, check_black_box, worst_case
-from reproduce.experiments.grids import Experiment
+from reproduce.experiments.grids import Experiment, Item
 from reproduce.experiments.schedules import measured_epochs
 from reproduce.experiments.spec import checkpoints
 from reproduce.paper.published import PublishedModel, published, published_models
 from reproduce.registry import METHODS, dataset_facts
 from reproduce.results.frames import Results
 from reproduce.results.protocol import deviations, table_deviations
-from reproduce.results.reader import Item
 from reproduce.results.statistics import subset_interval
 from reproduce.tables.checkpoints import CheckpointMetrics, selection_bias
 from reproduce.tables.diff import diff_caveats

@@ -13,7 +13,7 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.progress import ProgressBar
 from reproduce.experiments.grids import find_experiment
-from reproduce.results.reader import LoadedRun, load_run
+from reproduce.experiments.runs import Run, load_run
 
 # ends the names of our event files: the next call replaces them, and touches no other file
 SUFFIX = ".reproduce"
@@ -66,17 +66,17 @@ def write_events(
                     for frame in charts:
                         _write(writer, frame, run.written)
             else:
-                counts["absent"] += run.found.damage is None and run.problem is not None
+                counts["absent"] += not run.damaged and run.problem is not None
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
             bar.advance(note=cell.id)
     return Written(**counts, problems=tuple(problems))
 
 
-def _charts(run: LoadedRun, every: int | None, problems: list[str]) -> list[pd.DataFrame]:
+def _charts(run: Run, every: int | None, problems: list[str]) -> list[pd.DataFrame]:
     """Return frames of points by step, a column a chart; what is damaged is named."""
-    if run.found.damage is not None:
-        problems.append(f"{run.cell}: {run.found.damage}")
+    if run.damaged:
+        problems.append(f"{run.spec.cell}: {run.reason}")
     if run.problem is not None:
         return []
     trace, epochs = _read(run, run.trace, problems), _read(run, run.epochs, problems)
@@ -91,11 +91,11 @@ def _charts(run: LoadedRun, every: int | None, problems: list[str]) -> list[pd.D
     return charts
 
 
-def _read(run: LoadedRun, read: Callable[[], pd.DataFrame], problems: list[str]) -> pd.DataFrame:
+def _read(run: Run, read: Callable[[], pd.DataFrame], problems: list[str]) -> pd.DataFrame:
     try:
         return read()
     except HarnessError as error:
-        problems.append(f"{run.cell}: {error}")
+        problems.append(f"{run.spec.cell}: {error}")
         return pd.DataFrame()
 
 

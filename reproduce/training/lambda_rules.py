@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -11,7 +12,6 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import sha256_of_file
 from reproduce.experiments import paths
-from reproduce.experiments.history import read_trace
 from reproduce.experiments.runs import problem_with, read_run
 from reproduce.experiments.spec import training_spec, zeta_source
 from reproduce.objectives.base import Terms
@@ -92,7 +92,7 @@ def find_zeta(config: Config, cell: Cell) -> float | None:
     path = paths.trace_file(folder)
     if sha256_of_file(path) != run.trace:
         raise HarnessError(f"{path} is damaged; `reproduce train {source}` makes it anew")
-    trace = read_trace(path, source)
+    trace = pd.read_parquet(path)
     last = trace[trace["epoch"] == trace["epoch"].max()].mean()
     if not last["robust_regularization"] > 0:
         raise HarnessError(f"{cell}: the robust regularisation of {source} vanished; set war.zeta")

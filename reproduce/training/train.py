@@ -30,14 +30,16 @@ from reproduce.core.rng import generator
 from reproduce.data.imagenet import FolderBatches
 from reproduce.experiments import paths
 from reproduce.experiments.cost import epoch_passes, step_passes
-from reproduce.experiments.history import as_frame, write_epochs, write_trace
 from reproduce.experiments.runs import (
     TRACE_COLUMNS,
     RunSegment,
+    as_frame,
     damaged_file,
     problem_with,
     read_run,
     state_file,
+    write_epochs,
+    write_trace,
 )
 from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.experiments.superseded import (

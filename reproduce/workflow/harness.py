@@ -22,6 +22,7 @@ from reproduce.config.load import (
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import digest, sha256_of_file
 from reproduce.experiments import paths
+from reproduce.experiments.cost import Speeds, load_speeds
 from reproduce.experiments.grids import (
     Evaluation,
     Experiment,
@@ -48,8 +49,9 @@ from reproduce.experiments.spec import (
     zeta_source,
 )
 from reproduce.figures import available_figures
+from reproduce.paper.published import published_models
 from reproduce.registry import EXTRA, dataset_facts
-from reproduce.results.plan import Speeds, is_evaluated, load_speeds, published_architecture
+from reproduce.results.reader import is_evaluated
 from reproduce.workflow.resources import Request, attack_request, training_request
 from reproduce.zoo.checkpoints import PublishedAttack
 
@@ -295,7 +297,8 @@ class Harness:
     def published_request(self, **wildcards: str) -> Request:
         """Return what an attack on a published checkpoint takes."""
         attack = self.published_attack(**wildcards)
-        network = published_architecture(attack.name)
+        card = published_models().get(attack.name)
+        network = None if card is None else card.network
         return attack_request(self.config, attack.dataset, network, attack.spec, self._speeds)
 
     def limit(self, request: Request, runtime: int) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from reproduce.config.schema import Config, Machine
 from reproduce.experiments import cost
+from reproduce.experiments.cost import Speeds
 from reproduce.experiments.schedules import measured_epochs
 from reproduce.experiments.spec import AttackSpec, TrainingSpec
 from reproduce.registry import dataset_facts
-from reproduce.results.plan import Speeds
 
 # minutes to import, to read images and to compile
 _START = 10.0

@@ -12,5 +12,7 @@ rule claims:
     params:
         preset=PRESET,
         digest=lambda _: HARNESS.claims_digest(),
+    message:
+        "Testing the claims of the paper"
     shell:
         "python -m reproduce claims --preset {params.preset} > {log:q} 2>&1"

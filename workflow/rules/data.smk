@@ -11,5 +11,7 @@ rule prepare:
         ENVIRONMENT
     params:
         source=lambda wildcards: HARNESS.source(wildcards.source),
+    message:
+        "Preparing the images of {wildcards.source}"
     shell:
         "python -m reproduce prepare {wildcards.source} > {log:q} 2>&1"

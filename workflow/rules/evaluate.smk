@@ -36,6 +36,8 @@ rule evaluate:
         limit=lambda wildcards, resources: HARNESS.limit(
             HARNESS.evaluation_request(**wildcards), resources.runtime
         ),
+    message:
+        "Attacking {wildcards.cell}{wildcards.choice} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
         " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
@@ -75,6 +77,8 @@ rule evaluate_published:
         limit=lambda wildcards, resources: HARNESS.limit(
             HARNESS.published_request(**wildcards), resources.runtime
         ),
+    message:
+        "Attacking published network {wildcards.zoo} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
         " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
@@ -99,5 +103,7 @@ rule examples:
     params:
         preset=PRESET,
         digest=HARNESS.examples_digest(),
+    message:
+        "Making adversarial examples"
     shell:
         "python -m reproduce examples --preset {params.preset} > {log:q} 2>&1"

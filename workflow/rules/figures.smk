@@ -18,6 +18,8 @@ rule figure:
     params:
         preset=PRESET,
         digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.figure),
+    message:
+        "Drawing {wildcards.figure}"
     shell:
         "python -m reproduce figure {wildcards.figure} --preset {params.preset} > {log:q} 2>&1"
 
@@ -37,5 +39,7 @@ rule examine_lemma:
     params:
         preset=PRESET,
         digest=HARNESS.lemma_digest,
+    message:
+        "Testing Lemma 4.2 on random networks"
     shell:
         "python -m reproduce lemma --preset {params.preset} > {log:q} 2>&1"

@@ -14,5 +14,7 @@ rule report:
     params:
         preset=PRESET,
         digest=HARNESS.report_digest(),
+    message:
+        "Writing the report"
     shell:
         "python -m reproduce report --preset {params.preset} > {log:q} 2>&1"

@@ -18,6 +18,8 @@ rule table:
     params:
         preset=PRESET,
         digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.table),
+    message:
+        "Writing {wildcards.table}"
     shell:
         "python -m reproduce table {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
@@ -41,6 +43,8 @@ rule compare:
         preset=PRESET,
         digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.table),
         runs=lambda wildcards: HARNESS.compared_runs(wildcards.table),
+    message:
+        "Comparing {wildcards.table} with the paper"
     shell:
         "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
@@ -58,6 +62,8 @@ rule checkpoints:
     params:
         preset=PRESET,
         digest=protocol_digest(HARNESS.config, "checkpoints"),
+    message:
+        "Writing the table of checkpoints"
     shell:
         "python -m reproduce table checkpoints --preset {params.preset} > {log:q} 2>&1"
 
@@ -77,5 +83,7 @@ rule results:
         preset=PRESET,
         # the settings of every attack and training, as those of a table are
         digest=lambda _: protocol_digest(HARNESS.config, "results"),
+    message:
+        "Writing results.parquet"
     shell:
         "python -m reproduce results --preset {params.preset} > {log:q} 2>&1"

@@ -36,6 +36,8 @@ rule train:
         limit=lambda wildcards, resources: HARNESS.limit(
             HARNESS.training_request(wildcards.cell), resources.runtime
         ),
+    message:
+        "Training {wildcards.cell}"
     shell:
         "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
         " {params.limit} > {log:q} 2>&1"
