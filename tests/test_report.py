@@ -114,7 +114,7 @@ def test_first_screen(campaign: Config, report: dict[str, Any]) -> None:
         "Table 1: 5 of 18 networks not trained, 5 of 18 evaluations not done"
     )
     assert "Adversarial examples: not made" in summary["missing"]
-    assert summary["deviations"] == summary["damaged"] == []
+    assert summary["deviations"] == []
     claims = judge_claims(campaign)
     assert sum(share["count"] for share in summary["claims"]) == len(claims)
     held = sum(claim.verdict == "holds" for claim in claims)
@@ -470,8 +470,7 @@ def test_the_lemma_s_exponents(tiny: Callable[..., Config], report: dict[str, An
     rows = exponents(found)
     row = rows[(rows["Largest norm"] == "at x") & rows["Input dimension"].str.contains("= m")]
     fit = found.fits["growing", "at_x"]
-    text = f"{fit.width.value:.3f} ({fit.width.low:.3f} to {fit.width.high:.3f})"
-    assert row["Exponent in m"].item() == text.replace("-", "−")
+    assert row["Exponent in m"].item() == pytest.approx(fit.width.value, abs=5e-4)
     assert row["Bound"].item() == fit.bound
     section = parse(render(report | {"lemma": rows})).find("section", id_="lemma-fits")[0]
     assert "in the wider ball *" in section.text

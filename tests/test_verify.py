@@ -165,6 +165,11 @@ CONTRADICTIONS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
         RUN,
         _json(f"{RUN}/run.json", lambda told: told["spec"].update(cell=WIDE.id)),
     ),
+    "another lambda": (
+        "corrupt",
+        RUN,
+        _json(f"{RUN}/run.json", lambda told: told.update(final_lambda=2.1)),
+    ),
     "no settings": ("corrupt", RUN, _json(f"{RUN}/run.json", lambda told: told.pop("spec"))),
     "other metrics": (
         "corrupt",

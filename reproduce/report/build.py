@@ -140,8 +140,10 @@ def exponents(found: Examination) -> pd.DataFrame:
         {
             "Largest norm": quantity.title if quantity.covered else f"{quantity.title} *",
             "Input dimension": dimension,
-            "Exponent in m": written.minus(str(fit.width)),
-            "Exponent in H": written.minus(str(fit.depth)),
+            "Exponent in m": round(fit.width.value, 3),
+            "95 % interval (m)": written.minus(f"{fit.width.low:.3f} to {fit.width.high:.3f}"),
+            "Exponent in H": round(fit.depth.value, 3),
+            "95 % interval (H)": written.minus(f"{fit.depth.low:.3f} to {fit.depth.high:.3f}"),
             "Bound": fit.bound,
             "In m": fit.width.tightness,
             "In H": fit.depth.tightness,

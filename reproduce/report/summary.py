@@ -53,7 +53,10 @@ def summarise(
         text = f"claims hold here, {heard.count('fails')} fail, "
         text += f"{heard.count('too little data')} have too little data"
         tiles.append((f"{heard.count('holds')} of {len(claims)}", text))
-    own, shown = verdicts.count("no paper value"), verdicts.count("not judged")
+    others = [
+        (verdicts.count("no paper value"), "without a counterpart in the paper"),
+        (verdicts.count("not judged"), "without a verdict (lambdas, hours, two readings)"),
+    ]
     farthest = judged["difference"].abs().sort_values(ascending=False, kind="stable").index
     more = len(damaged) - _MOST_DAMAGED
     return {
@@ -62,10 +65,7 @@ def summarise(
         "tiles": tiles,
         "numbers": _shares(NUMBER_VERDICTS, VERDICTS, verdicts),
         "claims": _shares(CLAIM_VERDICTS, CLAIM_MEANINGS, heard),
-        "not_judged": f"Not in the bar: {count(own, 'number')} that the paper does not have, and "
-        f"{shown} without a verdict (lambdas, hours, numbers that can be read in two ways)."
-        if own or shown
-        else "",
+        "not_judged": "; ".join(f"{count(n, 'number')} {text}" for n, text in others if n),
         "deviations": changed,
         "missing": missing,
         "damaged": [*damaged[:_MOST_DAMAGED], *([f"and {more} more"] if more > 0 else [])],
@@ -106,12 +106,13 @@ def each_number_once(diffs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Networks that Table 3 ends with are some of Table 1: where the paper prints the same number of
     both, and ours are equal too, it counts once.
     """
-    seen, numbers = set[str](), [pd.DataFrame(columns=["table", *DIFF_COLUMNS])]
+    seen, numbers = set[tuple[Any, ...]](), [pd.DataFrame(columns=["table", *DIFF_COLUMNS])]
     for name, diff in diffs.items():
         # two readings of a number are one
         rows = diff.drop_duplicates(DIFF_COLUMNS[: DIFF_COLUMNS.index("paper")]).assign(table=name)
-        keys = rows[_SAME].astype(str).agg("/".join, axis=1)
-        numbers.append(rows[rows["paper"].isna() | ~keys.isin(seen)])
+        keys = list(rows[_SAME].fillna(-1.0).itertuples(index=False, name=None))
+        is_new = pd.Series([key not in seen for key in keys], rows.index, dtype=bool)
+        numbers.append(rows[is_new | rows["paper"].isna()])
         seen |= set(keys)
     return pd.concat([rows for rows in numbers if len(rows)] or numbers, ignore_index=True)
 

@@ -181,6 +181,10 @@ class _Verifier:
             raise HarnessError("the settings in run.json are of another cell or digest")
         if damaged := damaged_file(folder, run):
             raise HarnessError(f"{damaged.name} is missing, or is not the one of run.json")
+        trace = pd.read_parquet(paths.trace_file(folder))
+        ends_with = trace.loc[trace["epoch"] == trace["epoch"].max(), "lambda"].mean()
+        if not math.isclose(ends_with, run.final_lambda, rel_tol=1e-5, abs_tol=1e-6):  # float32
+            raise HarnessError("the final lambda in run.json is not that of its trace")
         self._runs[folder] = run
         if training_spec(self._config, cell).digest != run.digest:
             raise _NotOk("skipped", _OTHER_SETTINGS)
