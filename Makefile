@@ -1,7 +1,8 @@
-# The two commands of a bare checkout, and what they need.
-#   make demo    the whole DAG on scikit-learn's digits, two CPU cores
-#   make test    the fast tests, with coverage; make test-all has the slow ones too
-# Both make .venv first.  `make demo PYTHON=python3.12` picks another interpreter, and
+# What a bare checkout offers; each target makes .venv first.
+#   make demo      the whole workflow on scikit-learn's digits, two CPU cores
+#   make test      the fast tests, with coverage; make test-all has the slow ones too
+#   make site      the documentation, in docs/_build/html
+# `make demo PYTHON=python3.12` picks another interpreter, and
 # `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes PyTorch's smaller
 # build without CUDA.
 
@@ -13,6 +14,10 @@ CORES ?= 2
 BIN := .venv/bin
 LOCK := envs/requirements.lock
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# uv installs the lock several times as fast; torch comes by pip, which sees every index that it is told of
+INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(PIP) --quiet install)
+# bars where there is a terminal, lines where there is none
+PROGRESS := $(shell test -t 2 && echo --logger rich)
 # several jobs with one thread each are faster and steadier than one job with several
 export OMP_NUM_THREADS := 1
 # Snakemake and matplotlib keep caches; a home that cannot be written must not matter
@@ -20,13 +25,14 @@ export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
 # Snakemake wants the user's name, which a container may not have
 export USER ?= nobody
 
-.PHONY: demo test test-all test-gpu environment lint audit docs lock clean
+.PHONY: demo test test-all test-gpu environment lint audit docs site lock clean
 
 demo: environment
-	@echo "Training, attacking and drawing: about 75 jobs, ten minutes on two cores; each says when it is done."
-	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet rules host --show-failed-logs -- all
-	@cat results/demo/tables/table*.md
-	@echo "Made: $(CURDIR)/results/demo. Open report.html there: tables, figures, claims, all on one page."
+	@echo "Training, attacking and drawing: some minutes on two cores."
+	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet reason host $(PROGRESS) -- all
+	@sed -n '/^[#|]/p' results/demo/tables/table1.md
+	@tail -n 1 results/demo/logs/claims.log
+	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 PYTEST := $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --cov=reproduce --cov-report=term-missing:skip-covered
 
@@ -64,20 +70,36 @@ environment: .venv/done
 	@echo "Setting up .venv (once; some minutes without a word, PyTorch is the large part)"
 	$(PYTHON) -m venv .venv
 	@# torch first and pinned: a package that pulls it unpinned may bring another build
+	@echo "1 of 2: PyTorch"
 	$(PIP) install $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint envs/torch-constraints.txt
-	@# twice quiet: older pips say at length how they build the one package without a wheel
-	$(PIP) --quiet install --no-deps --require-hashes --requirement $(LOCK)
+	@echo "2 of 2: everything else"
+	$(INSTALL) --no-deps --require-hashes --requirement $(LOCK)
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	@du -sh .venv | sed 's/\t.*/ in .venv/'
 	@touch $@
 
+# the pages that are written from the code
 docs: environment
 	$(BIN)/python docs/generate.py
+
+# the notebook reads the demo's results; warnings are errors
+site: environment .venv/site demo
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
+
+.venv/site: envs/docs.lock .venv/done
+	$(INSTALL) --no-deps --require-hashes --requirement envs/docs.lock
+	@touch $@
 
 # Needs pip-tools (pip install pip-tools) beside an installed torch.
 lock:
 	pip-compile --quiet --extra dev --generate-hashes --strip-extras --no-annotate --no-header \
 	  --no-emit-find-links --no-emit-index-url --unsafe-package torch --constraint envs/lock-constraints.txt \
 	  --output-file $(LOCK) pyproject.toml
+	sed -n 's/^\([a-z0-9._-]*==[^ ]*\).*/\1/p' $(LOCK) > .venv/pins.txt
+	pip-compile --quiet --generate-hashes --strip-extras --no-annotate --no-header --allow-unsafe \
+	  --no-emit-find-links --no-emit-index-url --constraint .venv/pins.txt \
+	  --output-file envs/docs.lock envs/docs.in
 
 clean:
 	rm -rf .venv .snakemake *.egg-info

@@ -15,7 +15,6 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
-    lemma,
     diff,
 
 
@@ -23,52 +22,29 @@ rule all:
     default_target: True
     input:
         [HARNESS.outputs(name) for name in HARNESS.tables],
-        [HARNESS.figure(name) for name in HARNESS.figures],
-        HARNESS.table("checkpoints"),
-        HARNESS.examples,
-        HARNESS.lemma,
-        HARNESS.results,
-        HARNESS.claims,
-        HARNESS.report,
+        HARNESS.shown(),
+        paths.results_file(CONFIG),
+        paths.report_file(CONFIG),
     message:
         "All is complete"
 
 
-# table1 to table6, figure1 to figure9 and figure_war: also those that the configuration leaves out
-for number in range(1, 7):
+# table1 to table6, figure1 to figure9, figure_war, lemma: also those that the configuration
+# leaves out, to say so
+for target in (*TABLES, *FIGURES):
 
     rule:
         name:
-            f"table{number}"
+            "figure_war" if target == "war" else target
         input:
-            lambda _, name=f"table{number}": HARNESS.outputs(name),
-        localrule: True
-        message:
-            f"table{number} is complete"
-
-
-for target in (*(f"figure{number}" for number in range(1, 10)), "figure_war"):
-
-    rule:
-        name:
-            target
-        input:
-            lambda _, name=target.removeprefix("figure_"): HARNESS.picture(name),
+            lambda _, target=target: HARNESS.outputs(target),
         localrule: True
         message:
             f"{target} is complete"
 
 
-rule lemma:
-    input:
-        HARNESS.lemma,
-        HARNESS.figure("lemma"),
-    message:
-        "Lemma 4.2 is complete"
-
-
 rule diff:
     input:
-        [HARNESS.diff(name) for name in HARNESS.tables],
+        [paths.diff_file(CONFIG, name) for name in HARNESS.tables],
     message:
         "Every comparison is complete"

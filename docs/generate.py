@@ -1,4 +1,4 @@
-"""Write docs/configuration.md and docs/config.schema.json from the configuration model."""
+"""Write configuration.md, config.schema.json and commands.md from the code."""
 
 import json
 import re
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from pydantic_core import to_jsonable_python
+from typer.cli import get_docs_for_click
 
+from reproduce.cli.app import app
 from reproduce.config.fields import PRESETS
 from reproduce.config.load import build_config
 from reproduce.config.schema import Config
@@ -40,6 +43,21 @@ def document() -> str:
     return "\n".join(lines) + "\n"
 
 
+def commands() -> str:
+    """Return the reference of all commands: what --help prints."""
+    import reproduce.cli  # noqa: F401  every command registers itself
+
+    command = typer.main.get_command(app)
+    context = typer.Context(command)
+    text = get_docs_for_click(obj=command, ctx=context, name="reproduce", title="Commands")
+    # the overview cuts descriptions short; each command's own section has the whole
+    overview, sections = text.split("**Commands**:", 1)
+    names = re.findall(r"^## `reproduce (\S+)`$", sections, re.MULTILINE)
+    links = " · ".join(f"[{name}](#reproduce-{name})" for name in names)
+    sections = sections[sections.index("## ") :]
+    return f"{overview}{links}\n\n{sections}".rstrip() + "\n"
+
+
 def _settings(root: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Walk the schema and yield every leaf's dotted key and description."""
 
@@ -63,11 +81,9 @@ def _references(field: dict[str, Any]) -> list[str]:
     """Return the sections that a setting consists of: one, none for null, or one of several."""
     if "$ref" in field:
         return [field["$ref"]]
-    inner = field.get("additionalProperties")
-    choices = [
-        *field.get("anyOf", []),
-        *(inner.get("oneOf", []) if isinstance(inner, dict) else []),
-    ]
+    choices = list(field.get("anyOf", []))
+    for inner in field.get("patternProperties", {}).values():  # of a mapping by name
+        choices += inner.get("oneOf", [])
     return [choice["$ref"] for choice in choices if "$ref" in choice]
 
 
@@ -89,7 +105,8 @@ def _value(config: Config, key: str) -> str:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all three."""
+    (HERE / "commands.md").write_text(commands(), encoding="utf-8")
     (HERE / "config.schema.json").write_text(schema(), encoding="utf-8")
     (HERE / "configuration.md").write_text(document(), encoding="utf-8")
 

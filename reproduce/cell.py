@@ -4,24 +4,20 @@ import re
 from dataclasses import dataclass
 
 from reproduce.core.errors import HarnessError
-from reproduce.registry import check_lambda, dataset_facts, find_method, parse_architecture
+from reproduce.registry import dataset_facts, find_method, parse_architecture
 
 FORM = "DATASET/ARCHITECTURE/METHOD/lam-LAMBDA/seed-SEED"
 EXAMPLE = "cifar10/wrn-34-5/trades/lam-12/seed-0"
 
-_ID = re.compile(
-    r"(?P<dataset>[^/]+)/(?P<architecture>[^/]+)/(?P<method>[^/]+)"
-    r"/lam-(?P<lam>\d{1,6}(\.\d{1,4})?)/seed-(?P<seed>\d{1,6})"
-)
+_ID = re.compile(r"([^/]+)/([^/]+)/([^/]+)/lam-(\d{1,6}(?:\.\d{1,4})?)/seed-(\d{1,6})")
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
     """One training run.
 
-    `lam` is the robust regularisation parameter lambda; where the method adapts it, as WAR does,
-    the value it starts from.  `seed` is that of initialisation, order of the images, augmentation
-    and attack noise.
+    `lam` is the robust regularisation parameter lambda, or where it starts if the method adapts it;
+    `seed` is that of initialisation, order of the images, augmentation and attack noise.
     """
 
     dataset: str
@@ -43,36 +39,21 @@ class Cell:
 def check_cell(cell: Cell) -> None:
     """Refuse a network that is not made for such images, or a lambda that a method has not."""
     dataset_facts(cell.dataset).check_architecture(parse_architecture(cell.architecture))
-    check_lambda(cell.method, cell.lam)
+    only = find_method(cell.method).only_lambda
+    if only is not None and cell.lam != only:
+        raise HarnessError(f"{cell.method} has no second term to weigh; its lambda is {only:g}")
 
 
 def parse_cell(cell_id: str) -> Cell:
-    """Read a cell id such as ``cifar10/wrn-34-5/trades/lam-12/seed-0``.
-
-    Raises
-    ------
-    HarnessError
-        If the form or one of the names in it is unknown, the network is not made for
-        such images, or it is not the one spelling of its cell.
-
-    Examples
-    --------
-    >>> parse_cell("cifar10/wrn-34-5/trades/lam-12/seed-0").lam
-    12.0
-    """
+    """Read a cell id such as ``cifar10/wrn-34-5/trades/lam-12/seed-0``."""
     match = _ID.fullmatch(cell_id)
     if match is None:
         raise HarnessError(
             f"unknown cell id {cell_id!r}; expected {FORM}, for example {EXAMPLE} "
             "(`reproduce status` lists the planned ones)"
         )
-    cell = Cell(
-        dataset_facts(match["dataset"]).name,
-        str(parse_architecture(match["architecture"])),
-        find_method(match["method"]).name,
-        float(match["lam"]),
-        int(match["seed"]),
-    )
+    dataset, architecture, method, lam, seed = match.groups()
+    cell = Cell(dataset, architecture, method, float(lam), int(seed))
     check_cell(cell)
     if cell.id != cell_id:
         raise HarnessError(f"unknown cell id {cell_id!r}; that cell is spelt {cell.id!r}")

@@ -46,6 +46,7 @@ from reproduce.results.status import plan as make_plan
 from reproduce.training.step import Algorithm, train_step
 
 Verdict = Literal["ok", "warning", "error"]
+Found = Iterator[tuple[Verdict, str]]
 # a small network whose step is like those of the paper's
 _ARCHITECTURE, _BATCH = "wrn-10-1", 16
 
@@ -60,83 +61,83 @@ class Finding:
     seconds: float = 0.0
 
 
-Check = Callable[[Config], Iterator[tuple[Verdict, str]]]
-
-
 def examine(config: Config) -> Iterator[Finding]:
-    """Make every check, one after the other, and give what each found.
-
-    A check that fails in a way of its own is an error finding; the others are made all the same.
-    """
+    """Make every check, one after the other; one that fails of itself is an error finding."""
     for name, check in _CHECKS.items():
         began = time.monotonic()
         try:
             found = list(check(config))
-        except HarnessError as error:
-            found = [("error", str(error))]
         except Exception as error:  # noqa: BLE001  drivers, compilers and disks fail in their own ways
-            found = [("error", named(error))]
-        seconds = time.monotonic() - began
+            found = [("error", str(error) if isinstance(error, HarnessError) else named(error))]
+        seconds = round(time.monotonic() - began, 3)
         for verdict, text in found:
-            yield Finding(name, verdict, text, round(seconds, 3))
+            yield Finding(name, verdict, text, seconds)
 
 
-def _versions(_: Config) -> Iterator[tuple[Verdict, str]]:
+def _of(config: Config) -> torch.device:
+    """Return the device of the settings, without waiting for a slot of a GPU."""
+    prepare_process(config.machine)
+    if config.machine.device == "cpu":
+        return torch.device("cpu")
+    index = allowed_gpus(config.machine, 1)[0]
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def _judged(good: bool, text: str, otherwise: str, bad: Verdict = "error") -> tuple[Verdict, str]:
+    return ("ok", text) if good else (bad, f"{text}; {otherwise}")
+
+
+def _versions(_: Config) -> Found:
     """Compare what is installed with what the package asks for."""
     yield "ok", f"Python {platform.python_version()}, PyTorch {torch.__version__}, {sys.platform}"
-    for line in requires("reproduce") or []:
-        wanted = Requirement(line)
+    for wanted in map(Requirement, requires("reproduce") or []):
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         try:
             found = version(wanted.name)
         except PackageNotFoundError:
-            yield "error", f"{wanted.name} is not installed; pip install '{wanted}'"
-            continue
-        if not wanted.specifier.contains(found, prereleases=True):
+            found = "missing"
+        if found == "missing" or not wanted.specifier.contains(found, prereleases=True):
             yield "error", f"{wanted.name} is {found}, wanted is {wanted}; pip install '{wanted}'"
 
 
-def _device(config: Config) -> Iterator[tuple[Verdict, str]]:
-    device = _of(config)
-    about = describe(device)
+def _device(config: Config) -> Found:
+    machine, device = config.machine, _of(config)
+    name = describe(device)["name"]
     if device.type == "cpu":
-        threads = f"{config.machine.threads} thread(s) a job, {os.cpu_count()} cores"
-        yield "ok", f"{about['name']}, {threads}"
-        if torch.cuda.is_available():
-            yield "warning", "there is a GPU here; machine.device=cuda computes on it"
+        text = f"{name}, {machine.threads} thread(s) a job, {os.cpu_count()} cores"
+        idle = torch.cuda.is_available()
+        yield _judged(not idle, text, "machine.device=cuda computes on the GPU here", "warning")
         return
-    free, total = torch.cuda.mem_get_info(device)
-    gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-    words = f"{about['name']}, driver {_driver()}, CUDA {torch.version.cuda}, {gib}"
-    if free < total / 2:
-        yield "warning", f"{words}; another process holds the rest, `nvidia-smi` names it"
-    else:
-        yield "ok", words
-    batch = images_at_once(config.machine, device, 32)
-    yield "ok", f"{batch} images at once in evaluation, {config.machine.jobs_per_gpu} job(s) a GPU"
-
-
-def _driver() -> str:
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        driver = done.stdout.partition("\n")[0].strip()
     except OSError:
-        return "unknown (no nvidia-smi)"
-    return done.stdout.strip().partition("\n")[0] or "unknown"
+        driver = ""
+    free, total = torch.cuda.mem_get_info(device)
+    gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    text = f"{name}, driver {driver or 'unknown'}, CUDA {torch.version.cuda}, {gib}"
+    yield _judged(
+        free >= total / 2,
+        text,
+        "another process holds the rest, `nvidia-smi` names it",
+        "warning",
+    )
+    batch = images_at_once(machine, device, 32)
+    yield "ok", f"{batch} images at once in evaluation, {machine.jobs_per_gpu} job(s) a GPU"
 
 
-def _precision(config: Config) -> Iterator[tuple[Verdict, str]]:
+def _precision(config: Config) -> Found:
     """Multiply in every precision, and measure how far the products are from float64."""
     device = _of(config)
-    wanted = {training_spec(config, cell).train.precision for cell in planned_runs(config)}
-    for name in sorted(wanted):
-        error = product_error(name, device)
-        real = effective_precision(name, device)
+    for name in sorted({training_spec(config, c).train.precision for c in planned_runs(config)}):
+        error, real = product_error(name, device), effective_precision(name, device)
         # ten bits and eight, with room for a sum of 576 products
         limit = {"tf32": 2e-3, "bf16": 2e-2, "float64": 1e-12}.get(real, 1e-5)
-        words = f"{name} computes in {real}, relative error of a convolution {error:.1e}"
-        yield ("ok", words) if error < limit else ("error", f"{words}, expected below {limit:g}")
+        text = f"{name} computes in {real}, relative error of a convolution {error:.1e}"
+        yield _judged(error < limit, text, f"expected below {limit:g}")
 
 
 def product_error(precision: Precision, device: torch.device) -> float:
@@ -151,77 +152,55 @@ def product_error(precision: Precision, device: torch.device) -> float:
     return float((found.double().cpu() - exact).norm() / exact.norm())
 
 
-def _step(config: Config) -> Iterator[tuple[Verdict, str]]:
-    """Take a step of adversarial training in float32, and compare it with float64 on a CPU."""
+def _step(config: Config) -> Found:
+    """Attack a batch and train on it in float32, and compare both with float64 on a CPU."""
     device = _of(config)
-    exact = _taken(config, torch.device("cpu"), torch.float64, graphs=False)
-    forms = {"kernel by kernel": False}
-    if wants_graphs(config.machine, device):
-        forms["as one CUDA graph"] = True
-    for words, graphs in forms.items():
-        found = _taken(config, device, torch.float32, graphs=graphs)
-        error = float((found - exact).norm() / exact.norm())
-        text = f"training step {words}: update {error:.1e} from float64"
+    exact, moved = _attack_and_train(config, torch.device("cpu"), torch.float64)
+    for graphs in (False, True) if wants_graphs(config.machine, device) else (False,):
+        found, change = _attack_and_train(config, device, torch.float32, graphs=graphs)
+        part = float(((found - exact).abs() > 1e-5).double().mean())
+        error = float((change - moved).norm() / moved.norm())
+        form = "as one CUDA graph" if graphs else "kernel by kernel"
+        text = f"PGD-10: {part:.2%} of the pixels end elsewhere than in float64"
+        yield _judged(part < 0.05, text, "expected below 5%")
+        text = f"training step {form}: update {error:.1e} from float64"
         # an attack takes signs, which amplify a rounding (tests/test_training_step.py)
-        if error > 0.05:
-            yield "error", f"{text}, expected below 5e-2; do not train here"
-        else:
-            yield "ok", text
+        yield _judged(error <= 0.05, text, "expected below 5e-2, do not train here")
 
 
-def _taken(config: Config, device: torch.device, dtype: torch.dtype, *, graphs: bool) -> Tensor:
-    """Return the update of all weights by a step on made-up images."""
-    algorithm, model, images, labels = _case(config, device, dtype)
-    before = _flat(model)
+def _attack_and_train(
+    config: Config, device: torch.device, dtype: torch.dtype, *, graphs: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return made-up images after PGD on a small network, and the change of its weights by a step.
+
+    Both are in float64 on the CPU.
+    """
+    facts = dataset_facts("cifar10")
+    train = training_spec(config, Cell("cifar10", _ARCHITECTURE, "at", 1.0, 0)).train
+    # no noise at the start: a GPU draws other numbers from the same seed
+    attack = train.attack.model_copy(update={"start_sigma": 0.0, "steps": 10})
+    model = build_model(_ARCHITECTURE, facts, 0)
+    model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stream = generator(0, "doctor images")
+    images = torch.rand(_BATCH, facts.channels, facts.size, facts.size, generator=stream)
+    images = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(facts.classes, (_BATCH,), generator=stream).to(device)
+    sizes = {"epsilon": attack.epsilon, "step_size": attack.step_size, "steps": attack.steps}
+    with frozen(model):
+        found = pgd(model, images, cross_entropy(labels), images, **sizes)  # type: ignore[arg-type]
+    before = [weight.detach().double().cpu().clone() for weight in model.parameters()]
+    algorithm = Algorithm(build_objective("adversarial_training", train), attack)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     lam = torch.tensor(1.0, dtype=torch.float64, device=device)
     recorded = Graphs(model, {len(images)}) if graphs else None
     stream = generator(0, "doctor", device=device)
     train_step(model, optimizer, algorithm, images, labels, lam, stream, graphs=recorded)
-    return _flat(model) - before
+    moves = zip(model.parameters(), before, strict=True)
+    change = [(weight.detach().double().cpu() - old).flatten() for weight, old in moves]
+    return found.images.double().cpu(), torch.cat(change)
 
 
-def _flat(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().double().cpu().flatten() for p in model.parameters()])
-
-
-def _case(
-    config: Config, device: torch.device, dtype: torch.dtype
-) -> tuple[Algorithm, nn.Module, Tensor, Tensor]:
-    """Return how a small network is trained, the network, and a batch."""
-    facts = dataset_facts("cifar10")
-    train = training_spec(config, Cell("cifar10", _ARCHITECTURE, "at", 1.0, 0)).train
-    # no noise at the start: a GPU draws other numbers from the same seed
-    attack = train.attack.model_copy(update={"start_sigma": 0.0, "steps": 10})
-    algorithm = Algorithm(build_objective("adversarial_training", train), attack)
-    model = build_model(_ARCHITECTURE, facts, 0)
-    model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stream = generator(0, "doctor images")
-    images = torch.rand(_BATCH, facts.channels, facts.size, facts.size, generator=stream)
-    labels = torch.randint(facts.classes, (_BATCH,), generator=stream)
-    images = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
-    return algorithm, model, images, labels.to(device)
-
-
-def _attack(config: Config) -> Iterator[tuple[Verdict, str]]:
-    """Attack a batch in float32, and count the pixels that end elsewhere than in float64."""
-    exact = _attacked(config, torch.device("cpu"), torch.float64)
-    found = _attacked(config, _of(config), torch.float32)
-    part = float(((found - exact).abs() > 1e-5).double().mean())
-    text = f"PGD-10: {part:.2%} of the pixels end elsewhere than in float64"
-    yield ("ok", text) if part < 0.05 else ("error", f"{text}, expected below 5%")
-
-
-def _attacked(config: Config, device: torch.device, dtype: torch.dtype) -> Tensor:
-    algorithm, model, images, labels = _case(config, device, dtype)
-    attack = algorithm.attack
-    sizes = {"epsilon": attack.epsilon, "step_size": attack.step_size, "steps": attack.steps}
-    with frozen(model):
-        found = pgd(model, images, cross_entropy(labels), images, **sizes)  # type: ignore[arg-type]
-    return found.images.double().cpu()
-
-
-def _compiler(config: Config) -> Iterator[tuple[Verdict, str]]:
+def _compiler(config: Config) -> Found:
     """Compile a layer, unless the settings never compile."""
     if config.machine.compile == "never":
         yield "ok", "machine.compile=never: nothing is compiled"
@@ -229,22 +208,18 @@ def _compiler(config: Config) -> Iterator[tuple[Verdict, str]]:
     device = _of(config)
     layer = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).to(device).eval()
     images = torch.rand(4, 3, 8, 8, device=device)
-    began = time.monotonic()
     try:
         with torch.no_grad(), compiling():
             far = float((compiled(layer)(images) - layer(images)).abs().max())
     except HarnessError as error:
         kind: Verdict = "error" if config.machine.compile == "always" else "warning"
         yield kind, f"{error}; training is slower uncompiled"
-        return
-    seconds = time.monotonic() - began
-    if far > 1e-4:
-        yield "error", f"a compiled layer is off by {far:.1e}; set machine.compile=never"
     else:
-        yield "ok", f"compiling works, {seconds:.0f} s for three layers"
+        text = f"a compiled layer is off by {far:.1e}"
+        yield _judged(far <= 1e-4, text, "set machine.compile=never")
 
 
-def _data(config: Config) -> Iterator[tuple[Verdict, str]]:
+def _data(config: Config) -> Found:
     """Look whether the images that the experiments need are there, and whole."""
     for name in sorted({cell.dataset for cell in planned_runs(config)}):
         path = paths.prepared_file(config, name)
@@ -256,7 +231,7 @@ def _data(config: Config) -> Iterator[tuple[Verdict, str]]:
             yield "warning", f"{name}: {path} is not there yet; {hint}"
 
 
-def _disk(config: Config) -> Iterator[tuple[Verdict, str]]:
+def _disk(config: Config) -> Found:
     """Compare the free bytes with what the experiments will write; lock and move a file."""
     root = paths.root(config)
     root.mkdir(parents=True, exist_ok=True)
@@ -265,44 +240,25 @@ def _disk(config: Config) -> Iterator[tuple[Verdict, str]]:
         one.write_bytes(bytes(4096))
         one.replace(Path(folder) / "two")
     (root / ".doctor.lock").unlink(missing_ok=True)
-    yield "ok", f"{root}: files can be written, moved and locked"
-    names = experiment_names(config)
     # of several experiments that share runs, the largest: all of them take more
-    needed = max((entry.size for entry in make_plan(config, names)), default=0)
-    free = shutil.disk_usage(root).free
-    words = f"{free / 1e9:,.1f} GB free, the largest experiment writes {needed / 1e9:,.1f} GB"
-    if free < needed:
-        yield "warning", f"{words}; set results to a folder on a larger disk"
-    else:
-        yield "ok", words
+    plans = make_plan(config, experiment_names(config))
+    needed, free = max((p.size for p in plans), default=0), shutil.disk_usage(root).free
+    text = f"{root}: {free / 1e9:,.1f} GB free, all experiments write {needed / 1e9:,.1f} GB"
+    yield _judged(free >= needed, text, "set results to a folder on a larger disk", "warning")
 
 
-def _plan(config: Config) -> Iterator[tuple[Verdict, str]]:
+def _plan(config: Config) -> Found:
     """Say by what speed `reproduce plan` and the time limits of jobs are computed."""
     stated = load_speeds(config).stated
-    if "measured" in stated:
-        yield "ok", f"plan computes with what was measured on {stated}"
-    else:
-        hint = "`reproduce plan --measure` takes this machine's"
-        yield "warning", f"plan computes with {stated}; {hint}"
+    hint = "`reproduce plan --measure` takes this machine's"
+    yield _judged("measured" in stated, f"plan computes with {stated}", hint, "warning")
 
 
-def _of(config: Config) -> torch.device:
-    """Return the device of the settings, without waiting for a slot of a GPU."""
-    prepare_process(config.machine)
-    if config.machine.device == "cpu":
-        return torch.device("cpu")
-    index = allowed_gpus(config.machine, 1)[0]
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
-
-
-_CHECKS: dict[str, Check] = {
+_CHECKS: dict[str, Callable[[Config], Found]] = {
     "versions": _versions,
     "device": _device,
     "precision": _precision,
     "step": _step,
-    "attack": _attack,
     "compiler": _compiler,
     "data": _data,
     "disk": _disk,

@@ -1,14 +1,14 @@
 """What cells are made of: architectures, data sets, training methods, extra images.
 
-A data set or a method is a row here; docs/adding-a-method.md says what else a method needs.
+A data set or a method is a row here; docs/extend.md says what else a method needs.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from reproduce.core.errors import HarnessError, brief
+from reproduce.core.errors import HarnessError
 
 T = TypeVar("T")
 
@@ -20,10 +20,6 @@ def _find(what: str, rows: Mapping[str, T], name: str) -> T:
 
 
 # --- architectures
-
-# not of the form 6n + 4, so no network of the other kind has it
-_IMAGENET_DEPTH = 50
-_NAME = re.compile(r"(?P<family>wrn|densenet-bc)-(?P<depth>\d{1,4})-(?P<width>\d{1,4}(\.\d{1,4})?)")
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Architecture:
     width: float
 
     def __str__(self) -> str:
-        return f"{self.family}-{self.depth}-{self.width:g}"
+        return f"{self.model}-{self.width:g}"
 
     @property
     def model(self) -> str:
@@ -53,11 +49,8 @@ class Architecture:
 
     @property
     def bottleneck(self) -> bool:
-        """Whether this is ResNet-50 with wider bottlenecks, the network of ImageNet.
-
-        Width 1 is ResNet-50 and width 2 Wide-ResNet-50-2, as the paper counts.
-        """
-        return self.family == "wrn" and self.depth == _IMAGENET_DEPTH
+        """Whether this is ResNet-50 with wider bottlenecks: 1 is ResNet-50, 2 Wide-ResNet-50-2."""
+        return self.family == "wrn" and self.depth == 50  # not 6n + 4, so no other has it
 
     @property
     def blocks(self) -> int:
@@ -67,28 +60,25 @@ class Architecture:
 
 def parse_architecture(name: str) -> Architecture:
     """Read an architecture's name, such as wrn-34-0.5, in its one spelling."""
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(r"(wrn|densenet-bc)-(\d{1,4})-(\d{1,4}(?:\.\d{1,4})?)", name)
     if match is None:
         raise HarnessError(
             f"unknown architecture {name!r}; expected wrn-DEPTH-WIDTH or densenet-bc-DEPTH-GROWTH, "
             "for example wrn-34-10 or densenet-bc-40-12"
         )
-    family: Literal["wrn", "densenet-bc"] = "wrn" if match["family"] == "wrn" else "densenet-bc"
-    found = Architecture(family, int(match["depth"]), float(match["width"]))
+    family: Literal["wrn", "densenet-bc"] = "wrn" if match[1] == "wrn" else "densenet-bc"
+    found = Architecture(family, int(match[2]), float(match[3]))
     problem = None
     if not found.bottleneck and (found.depth < 10 or (found.depth - 4) % 6):
-        problem = f"depth {found.depth} is not 6n + 4 with n >= 1 (10, 16, 22, 28, 34, 40 ...)"
-    elif family == "wrn" and int(16 * found.width) < 1:
-        width = f"{found.width:g}"
-        problem = (
-            f"width {width} gives int(16 * {width}) = 0 channels; the smallest width is 0.0625"
-        )
-    elif family == "densenet-bc" and (found.width != int(found.width) or found.width < 1):
+        problem = "its depth is not 6n + 4 with n >= 1 (10, 16, 22, 28, 34, 40 ...)"
+    elif family == "wrn" and found.width < 1 / 16:
+        problem = "its first group has no channels; the smallest width is 0.0625"
+    elif family == "densenet-bc" and (found.width % 1 or found.width < 1):
         problem = "the growth rate must be a whole number, 1 or more"
+    elif str(found) != name:  # a second spelling would be trained twice
+        problem = f"it is spelt {str(found)!r}"
     if problem is not None:
         raise HarnessError(f"architecture {name!r}: {problem}")
-    if str(found) != name:  # a second spelling would be trained twice
-        raise HarnessError(f"architecture {name!r} is spelt {str(found)!r}")
     return found
 
 
@@ -100,9 +90,42 @@ def width_label(name: str) -> str:
 
 # --- data sets
 
-# the ten and the hundred of the official files' batches.meta and meta (Krizhevsky 2009)
-_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
-_CIFAR100 = """
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is fixed about a data set before a file is read."""
+
+    name: str  # in cell ids
+    title: str  # in tables
+    classes: int  # labels run from 0 to classes - 1
+    size: int  # height and width in pixels; of a folder's images those of the centre crop
+    channels: int  # 1 grey, 3 colour
+    train: int  # images in the official split
+    test: int
+    padding: int  # zeros around an image before its random crop in training
+    flip: bool  # whether training may flip left to right
+    epsilon: float  # the usual radius of the l_inf ball, pixels in [0, 1]
+    # images of one size that fit in memory, or files of any size in a folder a class
+    storage: Literal["arrays", "folder"] = "arrays"
+    top5: bool = False  # whether records keep if the true class is among the five most likely
+    class_names: tuple[str, ...] = ()  # in the order of the labels; empty if they go by number
+
+    def class_name(self, label: int) -> str:
+        """Return what a class is called; its number where it has no name."""
+        return self.class_names[label] if self.class_names else str(label)
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        """Refuse a network that is not made for images of this size, naming one that is."""
+        if architecture.bottleneck != (self.storage == "folder"):
+            fits = "wrn-50-WIDTH" if self.storage == "folder" else "wrn-DEPTH-WIDTH, DEPTH 6n + 4"
+            raise HarnessError(
+                f"architecture {str(architecture)!r} is not for {self.title}, which takes {fits}"
+            )
+
+
+# of the official files' batches.meta and meta (Krizhevsky 2009)
+_CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100_CLASSES = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
     butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
     crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
@@ -112,120 +135,54 @@ _CIFAR100 = """
     snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
     tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
-
-
-def _names(listed: str) -> tuple[str, ...]:
-    return tuple(name.replace("_", " ") for name in listed.split())
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """What is fixed about a data set before a file is read.
-
-    Attributes
-    ----------
-    name, title : str
-        The name in cell ids and the one in tables.
-    classes : int
-        Labels run from 0 to classes - 1.
-    size, channels : int
-        Height and width in pixels (of a folder's images those of the centre crop in evaluation);
-        1 for grey images, 3 for colour.
-    train, test : int
-        Number of images in the official splits.
-    padding, flip : int, bool
-        Training pads with so many zeros before its random crop, and may flip left to right.
-    epsilon : float
-        Radius of the l_inf ball that is usual for it, pixels in [0, 1].
-    storage : {"arrays", "folder"}
-        Images of one size that fit in memory, or files of any size in a folder a class,
-        decoded when they are needed.
-    top5 : bool
-        Whether records keep if the true class is among the five most likely ones.
-    class_names : tuple of str
-        In the order of the labels; empty where classes go by number.
-    """
-
-    name: str
-    title: str
-    classes: int
-    size: int
-    channels: int
-    train: int
-    test: int
-    padding: int
-    flip: bool
-    epsilon: float
-    storage: Literal["arrays", "folder"] = "arrays"
-    top5: bool = False
-    class_names: tuple[str, ...] = ()
-
-    def class_name(self, label: int) -> str:
-        """Return what a class is called; its number where it has no name."""
-        return self.class_names[label] if self.class_names else str(label)
-
-    def check_architecture(self, architecture: Architecture) -> None:
-        """Refuse a network that is not made for images of this size, naming one that is."""
-        if architecture.bottleneck and self.storage == "arrays":
-            raise HarnessError(
-                f"architecture {str(architecture)!r} is the one for ImageNet; {self.title} takes "
-                "wrn-DEPTH-WIDTH with a depth of 6n + 4, such as wrn-34-10"
-            )
-        if not architecture.bottleneck and self.storage == "folder":
-            raise HarnessError(
-                f"architecture {str(architecture)!r} is for images of 32 pixels; {self.title} "
-                "takes wrn-50-WIDTH, such as wrn-50-2"
-            )
-
-
-def _cifar(name: str, title: str, classes: int, listed: str) -> DatasetFacts:
-    return DatasetFacts(
-        name,
-        title,
-        classes,
-        size=32,
-        channels=3,
-        train=50_000,
-        test=10_000,
-        padding=4,
-        flip=True,
-        epsilon=8 / 255,
-        class_names=_names(listed),
-    )
-
-
-_DATASETS = (
-    DatasetFacts(
-        "digits",
-        "Digits",
-        classes=10,
-        size=8,
-        channels=1,
-        train=1442,
-        test=355,
-        padding=1,  # in proportion to CIFAR's
-        flip=False,  # a mirrored digit is not a digit
-        epsilon=0.2,
-        class_names=tuple("0123456789"),
-    ),
-    _cifar("cifar10", "CIFAR-10", 10, _CIFAR10),
-    _cifar("cifar100", "CIFAR-100", 100, _CIFAR100),
-    DatasetFacts(
-        "imagenet",
-        "ImageNet",
-        classes=1000,
-        size=288,  # from the middle, and nothing resized, as Wong et al. 2020 do
-        channels=3,
-        train=1_281_167,
-        test=50_000,
-        padding=0,
-        flip=True,
-        epsilon=4 / 255,
-        storage="folder",
-        top5=True,
-    ),
+_DIGITS = DatasetFacts(
+    "digits",
+    "Digits",
+    classes=10,
+    size=8,
+    channels=1,
+    train=1442,
+    test=355,
+    padding=1,  # in proportion to CIFAR's
+    flip=False,  # a mirrored digit is not a digit
+    epsilon=0.2,
+    class_names=tuple("0123456789"),
 )
-DATASETS = {facts.name: facts for facts in _DATASETS}
+_CIFAR10 = DatasetFacts(
+    "cifar10",
+    "CIFAR-10",
+    classes=10,
+    size=32,
+    channels=3,
+    train=50_000,
+    test=10_000,
+    padding=4,
+    flip=True,
+    epsilon=8 / 255,
+    class_names=tuple(_CIFAR10_CLASSES.split()),
+)
+_CIFAR100 = replace(
+    _CIFAR10,
+    name="cifar100",
+    title="CIFAR-100",
+    classes=100,
+    class_names=tuple(name.replace("_", " ") for name in _CIFAR100_CLASSES.split()),
+)
+_IMAGENET = DatasetFacts(
+    "imagenet",
+    "ImageNet",
+    classes=1000,
+    size=288,  # from the middle, and nothing resized, as Wong et al. 2020 do
+    channels=3,
+    train=1_281_167,
+    test=50_000,
+    padding=0,
+    flip=True,
+    epsilon=4 / 255,
+    storage="folder",
+    top5=True,
+)
+DATASETS = {facts.name: facts for facts in (_DIGITS, _CIFAR10, _CIFAR100, _IMAGENET)}
 
 
 def dataset_facts(name: str) -> DatasetFacts:
@@ -254,19 +211,16 @@ class ExtraFacts:
         return self.name.replace("-", "_")
 
 
-_EXTRA = (
-    ExtraFacts(
-        "cifar10-extra",
-        "the 500,000 images from 80 Million Tiny Images with pseudo-labels of Carmon et al. "
-        "2019 (RST)",
-        dataset="cifar10",
-        images=500_000,
-        file="ti_500K_pseudo_labeled.pickle",
-        address="https://drive.google.com/open?id=1LTw3Sb5QoiCCN-6Y5PEKkq9C9W60w-Hi",
-        home="https://github.com/yaircarmon/semisup-adv",
-    ),
+_RST = ExtraFacts(
+    "cifar10-extra",
+    "the 500,000 images from 80 Million Tiny Images with pseudo-labels of Carmon et al. 2019 (RST)",
+    dataset="cifar10",
+    images=500_000,
+    file="ti_500K_pseudo_labeled.pickle",
+    address="https://drive.google.com/open?id=1LTw3Sb5QoiCCN-6Y5PEKkq9C9W60w-Hi",
+    home="https://github.com/yaircarmon/semisup-adv",
 )
-EXTRA = {facts.name: facts for facts in _EXTRA}
+EXTRA = {facts.name: facts for facts in (_RST,)}
 
 
 def extra_facts(name: str) -> ExtraFacts:
@@ -276,11 +230,7 @@ def extra_facts(name: str) -> ExtraFacts:
 
 def extra_of(dataset: str) -> ExtraFacts:
     """Return the extra images that extend a data set."""
-    extended = {facts.dataset: facts for facts in EXTRA.values()}
-    if dataset not in extended:
-        known = ", ".join(extended)
-        raise HarnessError(f"no extra images are known for {dataset!r}; there are some for {known}")
-    return extended[dataset]
+    return extra_facts(f"{dataset}-extra")
 
 
 # --- training methods
@@ -288,44 +238,24 @@ def extra_of(dataset: str) -> ExtraFacts:
 
 @dataclass(frozen=True)
 class Method:
-    """One training method: an objective, and what is combined with it.
+    """One training method: an objective, and what is combined with it."""
 
-    Attributes
-    ----------
-    name, title, source : str
-        The name in cell ids, the one in tables, and where the method was published.
-    objective : str
-        The module of ``reproduce.objectives`` that gives its two terms and its attack.
-    target_passes : int
-        Forward passes an image that the attack takes once; every step takes two more.
-    terms_passes : int
-        Forward passes an image that the terms and their gradient cost; a backward counts two.
-    lambda_rule : {"constant", "war"}
-        Whether lambda stays as the cell names it, or starts there and is adapted.
-    weight_perturbation : {"none", "awp"}
-        Whether a step is taken at adversarially perturbed weights.
-    batches : {"labelled", "mixed"}
-        The data set, or the data set and pseudo-labelled extra images, both in every batch.
-    validation : {"attack", "natural"}
-        Whether the epoch with the highest robust accuracy is reported, or natural accuracy.
-    only_lambda : float, optional
-        The one lambda there is, for a method without a second term to weigh.
-    unused : tuple of str
-        Settings of ``train`` that this method never reads, such as ``attack.start_sigma``.
-    """
-
-    name: str
-    title: str
-    source: str
-    objective: str
-    target_passes: int = 1
-    terms_passes: int = 6
+    name: str  # in cell ids
+    title: str  # in tables
+    source: str  # where it was published
+    objective: str  # the module of reproduce.objectives with its two terms and its attack
+    target_passes: int = 1  # forwards an image that the attack takes once; every step takes two
+    terms_passes: int = 6  # those of the terms and their gradient; a backward counts two
+    # whether lambda stays as the cell names it, or starts there and is adapted
     lambda_rule: Literal["constant", "war"] = "constant"
+    # whether a step is taken at adversarially perturbed weights
     weight_perturbation: Literal["none", "awp"] = "none"
+    # the data set, or with pseudo-labelled extra images in every batch
     batches: Literal["labelled", "mixed"] = "labelled"
+    # whether the epoch with the highest robust accuracy is reported, or natural accuracy
     validation: Literal["attack", "natural"] = "attack"
-    only_lambda: float | None = None
-    unused: tuple[str, ...] = ()
+    only_lambda: float | None = None  # for a method without a second term to weigh
+    unused: tuple[str, ...] = ()  # settings of `train` that it never reads
 
 
 _BATCH_NORM = ("bn_forwards", "bn_first")
@@ -385,25 +315,12 @@ def find_method(name: str) -> Method:
     return _find("method", METHODS, name)
 
 
-def check_lambda(method: str, lam: float) -> None:
-    """Refuse another lambda for a method that has but one."""
-    only = METHODS[method].only_lambda
-    if only is not None and lam != only:
-        raise HarnessError(
-            f"{method} has no second term for a lambda of {lam:g} to weigh; it is {only:g}"
-        )
-
-
 # --- published checkpoints
 
 ZOO_ID = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
-def check_zoo_id(name: str) -> str:
+def check_zoo_id(name: str) -> None:
     """Refuse what is no id of a model, and so might lie anywhere."""
     if re.fullmatch(ZOO_ID, name) is None:
-        raise HarnessError(
-            f"{brief(name)} is no model id: expected letters, digits, '_', '-' and '.', "
-            "such as Wu2020Do"
-        )
-    return name
+        raise HarnessError(f"{name!r:.200} is no model id, such as Wu2020Do")

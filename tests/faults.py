@@ -62,10 +62,7 @@ class Command:
 
 
 def start(config: Config, *words: str, log: Path, broken: Break | None = None) -> Command:
-    """Start ``reproduce`` with these words.
-
-    `broken` is called in the process before the command begins, with the folder of results.
-    """
+    """Start ``reproduce`` with these words, after `broken` was called with the results folder."""
     process = _server().Process(target=_command, args=(config, words, log, broken))
     process.start()
     return Command(process, log)
@@ -118,27 +115,19 @@ def kill_at_random(
 ) -> None:
     """Send SIGKILL or SIGTERM to the processes of a job at random moments, so many times.
 
-    Parameters
-    ----------
-    job : callable
-        Makes a fresh place for the job, and returns what starts its next process.
-    check : callable
-        Called whenever a job is done: compares what it left with an undisturbed one's.
-    count : int
-        How many signals.
-    seed : int
-        Of the signals and the moments, which go over the whole life of an undisturbed process.
+    `job` makes a fresh place for the job, and returns what starts its next process; `check`
+    compares what a finished job left with an undisturbed one's.
     """
     drawn = random.Random(seed)
     begin, began = job(), time.monotonic()
     assert begin().end() == 0
     life = time.monotonic() - began
     check()
-    sent, fresh, begin = 0, True, job()
+    sent, begin = 0, job()
     while sent < count:
         number = drawn.choice((signal.SIGKILL, signal.SIGTERM))
         moment = drawn.uniform(0, 1.02 * life)
-        began, command = time.monotonic(), begin()
+        command = begin()
         command.process.join(timeout=moment)
         # it may end between the two lines, and its fork server takes it away
         with suppress(ProcessLookupError):
@@ -150,10 +139,6 @@ def kill_at_random(
         # ended by itself, by the signal, or stopped with everything saved
         assert status in (0, -number, 75), what
         assert "Traceback" not in command.said, what
-        if status == 0 and fresh:
-            # a busy machine is faster at times
-            life = time.monotonic() - began
-        fresh = status == 0
         if status == 0 or sent == count:
             if status:
                 assert begin().end() == 0, what

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from reproduce.attacks.pgd import cross_entropy, fgsm, kl_divergence, margin, pgd
 from reproduce.attacks.target import AttackedNetwork, frozen, without_parameter_gradients
-from reproduce.config.evaluation import Attack
 from reproduce.config.load import load_config
-from reproduce.config.schema import Train, TrainingAttack
+from reproduce.config.schema import Attack, Train, TrainingAttack
 from reproduce.core.errors import HarnessError
 from reproduce.experiments.cost import part_passes
 from reproduce.models.load import build_model

@@ -13,27 +13,12 @@ from reproduce.registry import DATASETS, METHODS
 
 
 @pytest.mark.parametrize(
-    "cell_id",
-    [
-        "cifar10/wrn-34-5/trades/lam-12/seed-0",
-        "cifar100/wrn-34-0.5/at/lam-1.25/seed-17",
-        "digits/densenet-bc-40-12/trades/lam-0/seed-2",
-    ],
-)
-def test_cell_ids(cell_id: str) -> None:
-    assert parse_cell(cell_id).id == cell_id
-
-
-@pytest.mark.parametrize(
     ("cell_id", "message"),
     [
         ("", "expected DATASET/"),
         ("cifar10/wrn-34-5/trades/lam-12", "expected DATASET/"),
         ("cifar10/wrn-34-5/trades/lam--1/seed-0", "expected DATASET/"),
-        ("cifar10/wrn-34-5/trades/lam-x/seed-0", "expected DATASET/"),
-        ("../../etc/trades/lam-1/seed-0", "unknown cell id"),
         ("../wrn-34-5/trades/lam-1/seed-0", "unknown data set"),
-        ("cifar11/wrn-34-5/trades/lam-12/seed-0", "unknown data set"),
         ("cifar10/wrn-35-5/trades/lam-12/seed-0", "6n + 4"),
         ("cifar10/wrn-34-5/fgsm/lam-12/seed-0", "unknown method"),
         ("cifar10/wrn-34-5/trades/lam-12.0/seed-0", "is spelt"),
@@ -58,11 +43,12 @@ CELLS = st.builds(
     st.integers(0, 999_999),
 )
 DEMO = build_config({"preset": "demo", "results": "/results"})
-FEW = settings(max_examples=100, deadline=None, derandomize=True)
+FEW = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 @FEW
 @given(CELLS)
+@example(Cell("cifar100", "wrn-34-0.5", "at", 1.25, 17))
 def test_cells_come_back_from_their_ids(cell: Cell) -> None:
     try:
         assert parse_cell(cell.id) == cell
@@ -91,8 +77,7 @@ def test_table1_of_the_paper() -> None:
     experiment = find_experiment(build_config({}), "table1")
     methods = [cell.method for cell in experiment.cells]
     assert (methods.count("trades"), methods.count("at")) == (54, 45)
-    assert len(experiment.evaluations) == 99
-    assert len(set(experiment.cells)) == 99
+    assert len(experiment.evaluations) == len(set(experiment.cells)) == 99
     assert Cell("cifar10", "wrn-34-10", "trades", 18.0, 2) in experiment.cells
 
 

@@ -88,7 +88,7 @@ def test_a_compiled_run_continues_with_the_same_bits(
         train_cell(tiny(never_, place), cell, quiet, stop_at(1))
     with pytest.raises(Stopped):
         train_cell(tiny(always, place), cell, said.append, stop_at(4))
-    assert any("begun not compiled, now compiled" in line for line in said)
+    assert any("begun with compiled False, now True" in line for line in said)
     # none of what an earlier segment compiled is there in the next
     torch.compiler.reset()
     train_cell(tiny(always, place), cell, quiet, never)

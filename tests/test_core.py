@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from reproduce.core import provenance as provenance_module
-from reproduce.core.errors import HarnessError, Stopped, brief
+from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import (
     digest,
     exclusive,
@@ -31,11 +31,8 @@ from reproduce.core.files import (
     write_text,
 )
 from reproduce.core.progress import ProgressBar
-from reproduce.core.provenance import provenance
+from reproduce.core.provenance import differences, provenance
 from reproduce.core.tensors import StandIn, read_tensors
-from reproduce.core.vision import torchvision
-
-# --- errors
 
 
 def test_an_error_is_one_line_and_travels_between_processes() -> None:
@@ -44,51 +41,36 @@ def test_an_error_is_one_line_and_travels_between_processes() -> None:
     assert str(again) == "results/a b is stopped"
 
 
-def test_a_long_value_is_shown_in_brief() -> None:
-    assert brief("8/255") == "'8/255'"
-    assert len(brief("x" * 10**6)) < 300
-
-
 # --- writing
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file.txt"
-    write_text(path, "old")
-
-    def half(part: Path) -> None:
-        part.write_text("ne")
-        raise RuntimeError("interrupted")
-
-    with pytest.raises(RuntimeError, match="interrupted"):
-        write_atomically(path, half)
-    assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_files_are_readable_as_the_user_wants(tmp_path: Path) -> None:
-    (tmp_path / "plain").touch()
-    write_atomically(tmp_path / "file", lambda part: part.touch(mode=0o600))
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full: .*file.txt"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
-        (RuntimeError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (KeyError("interrupted"), "interrupted"),
         (OSError(errno.EACCES, "Permission denied"), "could not be written: Permission denied"),
+        # as safetensors wraps it
+        (RuntimeError("I/O error: No space left (os error 28)"), "could not be written: .*space"),
     ],
 )
-def test_what_the_system_says_becomes_one_line(
+def test_a_write_that_fails_leaves_the_old_file(
     tmp_path: Path, error: Exception, message: str
 ) -> None:
-    def fail(_: Path) -> None:
+    path, plain = tmp_path / "deep" / "file.txt", tmp_path / "plain"
+    # a file of safetensors is private at first
+    write_atomically(path, lambda part: (part.touch(mode=0o600), part.write_text("old")))
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+    def half(part: Path) -> None:
+        part.write_text("ne")
         raise error
 
-    with pytest.raises(HarnessError, match=message):
-        write_atomically(tmp_path / "file.txt", fail)
+    kind = KeyError if isinstance(error, KeyError) else HarnessError
+    with pytest.raises(kind, match=message):
+        write_atomically(path, half)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
 
 
 WRITE = """
@@ -145,10 +127,8 @@ def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(fcntl, "flock", without_locks)
     # of what is written no reader sees a part, locks or not
     write_text(tmp_path / "file", "new")
-    with (
-        pytest.raises(HarnessError, match=r"lock cannot be locked: No locks .* on another disk"),
-        exclusive(tmp_path / "lock", "a run"),
-    ):
+    refused = pytest.raises(HarnessError, match=r"lock cannot be locked: No locks .* another disk")
+    with refused, exclusive(tmp_path / "lock", "a run"):
         pass
     assert not is_held(tmp_path / "file")
 
@@ -160,40 +140,27 @@ def test_json(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     value = {"a": [1, 2.5, None], "b": "λ\U0001f600"}
     write_json(path, value)
-    assert read_json(path) == value
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"a": float("nan")})
     assert read_json(path) == value
     # files of before had a checksum in themselves
     path.write_text(json.dumps({"a": 1, "json_sha256": "0" * 64}))
     assert read_json(path) == {"a": 1}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b'{"a": 1', "is damaged, it is not JSON; delete it"),
-        (b'{"a": \xff}', "is damaged, it is not JSON; delete it"),
-        (b"[1]", "is damaged, it holds no JSON object"),
-        (None, "cannot be read: No such file"),
-    ],
-)
-def test_damaged_json(tmp_path: Path, content: bytes | None, message: str) -> None:
-    path = tmp_path / "run.json"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(HarnessError, match=f"run.json {message}"):
+    for damaged in (b'{"a": 1', b'{"a": \xff}', b"[1]"):
+        path.write_bytes(damaged)
+        with pytest.raises(HarnessError, match=r"x\.json is damaged, it is not JSON; delete it"):
+            read_json(path)
+    path.unlink()
+    with pytest.raises(HarnessError, match=r"x\.json cannot be read: No such file"):
         read_json(path)
 
 
-@pytest.mark.parametrize(
-    "array", [np.arange(6).reshape(2, 3).T, np.array("text"), np.empty((0, 3))]
-)
-def test_arrays_come_back(tmp_path: Path, array: np.ndarray) -> None:
-    np.savez_compressed(tmp_path / "whole.npz", a=array, b=array)
-    read = read_npz(tmp_path / "whole.npz", ["a", "c"])
-    assert read.keys() == {"a"}
-    assert np.array_equal(read["a"], array)
+def test_arrays_come_back(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(6).reshape(2, 3).T, "b": np.array("text"), "c": np.empty((0, 3))}
+    np.savez_compressed(tmp_path / "whole.npz", **arrays)
+    read = read_npz(tmp_path / "whole.npz", [*arrays, "d"])
+    assert read.keys() == arrays.keys()
+    assert all(np.array_equal(read[key], array) for key, array in arrays.items())
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -202,7 +169,7 @@ def test_a_damaged_npz_is_named(tmp_path: Path, save: object) -> None:
     save(path, a=np.arange(200))
     whole = path.read_bytes()
     garbled = whole[:300] + bytes(byte ^ 0xFF for byte in whole[300:400]) + whole[400:]
-    for content in (b"", whole[:100], whole[:-30], garbled, b"\x93NUMPY\x01\x00" + bytes(200)):
+    for content in (b"", whole[:-30], garbled, b"\x93NUMPY\x01\x00" + bytes(200)):
         path.write_bytes(content)
         with pytest.raises(HarnessError, match=r"x\.npz is not a whole \.npz file of plain arrays"):
             read_npz(path, ["a"])
@@ -215,10 +182,6 @@ def test_other_files_than_an_npz_of_plain_arrays(tmp_path: Path) -> None:
     np.savez(path, a=np.array([print]))
     with pytest.raises(HarnessError, match="Object arrays cannot be loaded"):
         read_npz(path, ["a"])
-    with path.open("wb") as file:
-        np.save(file, np.arange(3))
-    with pytest.raises(HarnessError, match="it is an array of NumPy"):
-        read_npz(path, ["a"])
     path.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(HarnessError, match="it is a Git LFS pointer"):
         read_npz(path, ["a"])
@@ -227,17 +190,11 @@ def test_other_files_than_an_npz_of_plain_arrays(tmp_path: Path) -> None:
 def test_checksums_depend_on_content_alone(tmp_path: Path) -> None:
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
-    assert re.fullmatch("[0-9a-f]{12}", digest([]))
     sums = set()
     for name, content in (("a.csv", b"1\n"), ("b.csv", b"1\r\n"), ("c", b"1\n")):
         (tmp_path / name).write_bytes(content)
         sums.add(sha256_of_file(tmp_path / name))
     assert len(sums) == 1
-
-
-def test_torchvision_imports_beside_any_torch() -> None:
-    assert torchvision() is torchvision("torchvision")
-    assert hasattr(torchvision("torchvision.datasets"), "CIFAR100")
 
 
 # --- checkpoints
@@ -252,21 +209,22 @@ class _Evil:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("stand_ins", [True, False])
 @pytest.mark.parametrize("run", [exec, os.system])
 def test_a_checkpoint_runs_no_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: object, stand_ins: bool, zipped: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: object, zipped: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     content = {"evil": _Evil(run), "weight": torch.ones(2)}
     torch.save(content, "w.pt", _use_new_zipfile_serialization=zipped)
-    if stand_ins and run is os.system:
+    with pytest.raises(HarnessError, match=r"w\.pt"):
+        read_tensors(Path("w.pt"))
+    if run is os.system:
         read = read_tensors(Path("w.pt"), stand_ins=True)
         assert isinstance(read["evil"], StandIn)
         assert torch.equal(read["weight"], torch.ones(2))
     else:
-        with pytest.raises(HarnessError, match=r"w\.pt asks for .*: only tensors are read"):
-            read_tensors(Path("w.pt"), stand_ins=stand_ins)
+        with pytest.raises(HarnessError, match=r"w\.pt"):
+            read_tensors(Path("w.pt"), stand_ins=True)
     assert not Path("ran").exists()
 
 
@@ -280,77 +238,54 @@ def test_a_checkpoint_changes_no_class(tmp_path: Path) -> None:
     ):
         for name in whole.namelist():
             changed.writestr(name, program if name.endswith("data.pkl") else whole.read(name))
-    with pytest.raises(HarnessError, match=r"state for <class 'torch\.storage\.UntypedStorage'>"):
+    with pytest.raises(HarnessError, match=r"w\.pt"):
         read_tensors(tmp_path / "w.pt", stand_ins=True)
     assert not hasattr(torch.UntypedStorage, "evil")
 
 
-@pytest.mark.parametrize("stand_ins", [True, False])
-def test_archives_are_left_to_torchs_strict_reader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_ins: bool
-) -> None:
-    """It refuses TorchScript and tar, which torch.load runs or unpacks otherwise."""
-    asked = []
-    whole = torch.load
-
-    def load(*words: object, **options: object) -> object:
-        asked.append(options["weights_only"])
-        return whole(*words, **options)
-
-    monkeypatch.setattr(torch, "load", load)
-    script = torch.jit.script(torch.nn.ReLU())
-    torch.jit.save(script, tmp_path / "w.pt")
-    monkeypatch.setattr("reproduce.core.tensors._something_else", lambda _: None)
-    with pytest.raises(HarnessError, match="TorchScript archives"):
-        read_tensors(tmp_path / "w.pt", stand_ins=stand_ins)
-    assert asked == [True]
+def test_a_torchscript_archive_is_not_read(tmp_path: Path) -> None:
+    """Its code would be run."""
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / "w.pt")
+    for stand_ins in (True, False):
+        with pytest.raises(HarnessError, match="TorchScript"):
+            read_tensors(tmp_path / "w.pt", stand_ins=stand_ins)
 
 
 # --- progress and provenance
 
 
-def test_progress_in_a_terminal_shows_time_left_and_metrics() -> None:
-    screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=160, highlight=False)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_bar_in_a_terminal_and_plain_lines_in_a_log(terminal: bool) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=terminal, width=160, highlight=False)
     with ProgressBar("a cell", 10, "steps", done=4, console=console) as bar:
         for _ in range(6):
             bar.advance(1, "nat 0.5 | test 40.0")
         bar.line("epoch 1/2")
-    shown = screen.getvalue()
-    for part in ("a cell", "10/10", "steps", "left", "nat 0.5 | test 40.0", "epoch 1/2"):
-        assert part in shown
+    if terminal:
+        for part in ("a cell", "10/10", "steps", "left", "nat 0.5 | test 40.0", "epoch 1/2"):
+            assert part in shown.getvalue()
+    else:
+        assert re.fullmatch(r"epoch 1/2(  \(\d+:\d\d:\d\d left\))?\n", shown.getvalue())
 
 
-def test_progress_in_a_log_is_plain_lines() -> None:
-    log = io.StringIO()
-    with ProgressBar("a cell", 4, "steps", console=Console(file=log, width=80)) as bar:
-        bar.line("begun")
-        for _ in range(3):
-            bar.advance()
-        bar.line("epoch 1/2")
-    lines = log.getvalue().splitlines()
-    assert lines[0] == "begun"
-    assert re.fullmatch(r"epoch 1/2(  \(\d+:\d\d:\d\d left\))?", lines[1])
-
-
-def test_provenance_names_versions_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    about = provenance()
-    assert about["versions"]["torch"] == torch.__version__
-    if about["commit"] is not None:
-        assert re.fullmatch("[0-9a-f]{40}(-dirty)?", about["commit"].split("-g")[-1])
-
-    def slow(*_args: object, **_options: object) -> None:
-        raise subprocess.TimeoutExpired("git", 10)
-
-    monkeypatch.setattr(subprocess, "run", slow)
-    assert provenance_module._commit() is None
+def test_another_place_or_version_is_said() -> None:
+    before = {"threads": 2, "compiled": False, "versions": {"torch": "2.1"}, "commit": None}
+    assert list(differences(before, before)) == []
+    now = {"threads": 2, "compiled": True, "versions": {"torch": "2.2", "numpy": "2"}}
+    bits = "the last bits may differ"
+    assert list(differences(before, now)) == [
+        f"begun with compiled False, now True: {bits}",
+        f"begun with torch 2.1, now 2.2: {bits}",
+    ]
 
 
 def test_the_commit_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it has another owner, and where a hook of git's names another repository."""
+    assert provenance()["versions"]["torch"] == torch.__version__
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b"]
-    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
-        subprocess.run([*git, *words], check=True)
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
     monkeypatch.setattr(provenance_module, "__file__", str(tmp_path / "reproduce" / "code.py"))
     if os.getuid() == 0:
         for path in (tmp_path, tmp_path / ".git"):

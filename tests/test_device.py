@@ -21,18 +21,18 @@ from reproduce.compute.distributed import Group
 from reproduce.config.schema import Machine
 from reproduce.core.errors import HarnessError
 
-CARDS = [f"card-{number}" for number in range(4)]
-SLOTS, JOBS, KILLS = 2, 6, 20
+CARDS = ["card-0", "card-1"]
+JOBS, KILLS = 4, 20
 
 
 # --- slots, while processes that take them are killed
 
 
 def _job(folder: Path, seed: int) -> None:
-    """Take one to three cards again and again, and look whether somebody else has the same.
+    """Take one or two cards again and again, and look whether somebody else has the same.
 
-    The witness does not go by the locks that are tested: holders of a card are counted by
-    byte ranges of a file of its own, one a slot, which the system frees with their process.
+    The witness does not go by the locks that are tested: a lock of another kind on a file a card,
+    which the system frees with its process.
     """
     drawn = random.Random(seed)
     # opened before any slot is taken: the system closes files in the order of their numbers,
@@ -41,26 +41,16 @@ def _job(folder: Path, seed: int) -> None:
     counted = (folder / "holds").open("ab", buffering=0)
     while True:
         with ExitStack() as held:
-            places = take_slots(held, folder, CARDS, drawn.randint(1, 3), SLOTS, poll=0.001)
-            seen = [(place, _witness(witnesses[place])) for place in places]
-            if None in [byte for _, byte in seen] or len(set(places)) < len(places):
-                (folder / f"violation-{seed}").write_text(f"{seen}")
+            places = take_slots(held, folder, CARDS, drawn.randint(1, 2), 1, poll=0.001)
+            for place in places:
+                try:
+                    fcntl.lockf(witnesses[place], fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    (folder / f"violation-{seed}").touch()
             counted.write(b".")
             time.sleep(drawn.uniform(0, 0.004))
-            for place, byte in seen:
-                if byte is not None:
-                    fcntl.lockf(witnesses[place], fcntl.LOCK_UN, 1, byte)
-
-
-def _witness(file) -> int | None:
-    """Lock a byte of a card's file; None if as many hold it as it has slots."""
-    for byte in range(SLOTS):
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-        except OSError:
-            continue
-        return byte
-    return None
+            for place in places:
+                fcntl.lockf(witnesses[place], fcntl.LOCK_UN)
 
 
 def _start(folder: Path, seed: int) -> BaseProcess:
@@ -69,17 +59,16 @@ def _start(folder: Path, seed: int) -> BaseProcess:
     return process
 
 
+@pytest.mark.slow
 def test_never_two_on_one_slot_though_holders_are_killed(tmp_path: Path) -> None:
-    for card in CARDS:
-        (tmp_path / f"{card}.witness").write_bytes(bytes(SLOTS))
-    holds = tmp_path / "holds"
-    holds.touch()
+    for name in [*(f"{card}.witness" for card in CARDS), "holds"]:
+        (tmp_path / name).touch()
     drawn = random.Random(20210)
     jobs = [_start(tmp_path, seed) for seed in range(JOBS)]
     try:
         for kill in range(KILLS):
             # the case says nothing unless slots are taken many times over
-            while holds.stat().st_size < 5 * (kill + 1):
+            while (tmp_path / "holds").stat().st_size < 5 * (kill + 1):
                 time.sleep(0.001)
             time.sleep(drawn.uniform(0, 0.03))
             number = drawn.randrange(JOBS)
@@ -90,11 +79,10 @@ def test_never_two_on_one_slot_though_holders_are_killed(tmp_path: Path) -> None
         for job in jobs:
             job.kill()
             job.join()
-    assert [path.read_text() for path in tmp_path.glob("violation-*")] == []
+    assert list(tmp_path.glob("violation-*")) == []
     with ExitStack() as held:
-        for _ in range(SLOTS):
-            # whoever must wait fails: time.sleep takes no negative pause
-            assert take_slots(held, tmp_path, CARDS, len(CARDS), SLOTS, -1.0) == [0, 1, 2, 3]
+        # whoever must wait fails: time.sleep takes no negative pause
+        assert take_slots(held, tmp_path, CARDS, 2, 1, -1.0) == [0, 1]
 
 
 def test_a_dead_holders_slot_is_free_at_once(
@@ -124,7 +112,6 @@ def test_a_dead_holders_slot_is_free_at_once(
     try:
         with ExitStack() as held:
             assert take_slots(held, tmp_path, CARDS[:1], 1, 1, 0.01) == [0]
-        assert looks == [0.01]
     finally:
         os.kill(copied, signal.SIGKILL)
 
@@ -176,21 +163,14 @@ def test_jobs_spread_over_gpus_and_then_share_them() -> None:
 @pytest.mark.parametrize(
     ("device", "processes", "message"),
     [
-        ("cuda", 5, r"5 processes were started for 4 GPU\(s\), machine.device is 'cuda'"),
-        ("cuda:1", 2, r"2 processes were started for 1 GPU\(s\), machine.device is 'cuda:1'"),
-        ("cuda:4", 1, "machine.device is 'cuda:4', GPUs here: 0 to 3"),
+        ("cuda", 5, r"machine.device is 'cuda', that is 4 of 4 GPU\(s\) here, for 5"),
+        ("cuda:1", 2, r"machine.device is 'cuda:1', that is 1 of 4 GPU\(s\) here, for 2"),
+        ("cuda:4", 1, r"machine.device is 'cuda:4', that is 0 of 4 GPU\(s\) here, for 1"),
     ],
 )
 def test_gpus_that_are_not_there(device: str, processes: int, message: str) -> None:
     group = Group(0, processes)
     with pytest.raises(HarnessError, match=message), acquire_device(Machine(device=device), group):
-        pass
-
-
-def test_a_folder_of_locks_that_is_not_ones_own(locks: Path, tmp_path: Path) -> None:
-    locks.symlink_to(tmp_path)
-    message = "must be a folder of yours"
-    with pytest.raises(HarnessError, match=message), acquire_device(Machine(device="cuda")):
         pass
 
 
@@ -230,7 +210,7 @@ def test_the_gpus_of_a_group_are_different_ones(tmp_path: Path) -> None:
     """A card with two free slots is one card; but a group may share cards with other jobs."""
     with ExitStack() as held:
         assert take_slots(held, tmp_path, CARDS, 1, 2) == [0]
-        assert sorted(take_slots(held, tmp_path, CARDS, 4, 2)) == [0, 1, 2, 3]
+        assert sorted(take_slots(held, tmp_path, CARDS, 2, 2)) == [0, 1]
 
 
 def test_a_card_is_known_by_itself_and_not_by_its_number(

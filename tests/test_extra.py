@@ -153,7 +153,7 @@ def test_a_missing_file_says_where_it_comes_from(tmp_path: Path) -> None:
             assert part in str(refused.value)
     with pytest.raises(HarnessError, match="is a folder; name ti_500K"):
         prepare(Data(cifar10_extra=tmp_path), NAME, tmp_path / f"{NAME}.npz")
-    with pytest.raises(HarnessError, match="no extra images are known for 'digits'"):
+    with pytest.raises(HarnessError, match="unknown extra images 'digits-extra'"):
         extra_of("digits")
     with pytest.raises(HarnessError, match="run `reproduce prepare cifar10-extra` first"):
         load_extra(tmp_path / f"{NAME}.npz")

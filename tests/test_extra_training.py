@@ -98,7 +98,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     config = cifar_config(tmp_path)
     with pytest.raises(HarnessError, match="run `reproduce prepare cifar10-extra` first"):
         train_cell(config, RST, quiet)
-    with pytest.raises(HarnessError, match="no extra images are known for 'cifar100'"):
+    with pytest.raises(HarnessError, match="unknown extra images 'cifar100-extra'"):
         training_spec(config, parse_cell("cifar100/wrn-10-1/rst/lam-6/seed-0"))
 
 

@@ -295,7 +295,7 @@ def test_the_command_takes_an_import_path(
         (["--model", "a:b", "--dataset", "digits", "--architecture", "x"], "belongs to --weights"),
         (["--model", "a:b", "--dataset", "digits", "--images", "9999"], "data.test_images is 40"),
         (["--model", "a:b", "--dataset", "digits", "--preview"], "--preview is for AutoAttack"),
-        (["digits/wrn-10-0.25/at/lam-1/seed-0", "--dataset", "digits"], "not several"),
+        (["digits/wrn-10-0.25/at/lam-1/seed-0", "--dataset", "digits"], "--dataset belongs to"),
         (["digits/wrn-10-0.25/at/lam-1/seed-0"], "is not trained"),
     ],
 )

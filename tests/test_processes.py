@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,6 @@ import pytest
 import torch
 from conftest import ROOT
 from image_folder import make_folder
-from process_groups import start_two
 from safetensors.torch import load_file
 from small_runs import quiet
 
@@ -30,7 +30,7 @@ from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
 from reproduce.training.images import build_batches, split_dataset
 from reproduce.training.step import build_optimizer
-from reproduce.training.train import changes, check_sharing, train_cell
+from reproduce.training.train import check_sharing, train_cell
 from reproduce.workflow.harness import Harness
 
 CELL = parse_cell("imagenet/wrn-50-0.125/fast-at/lam-1/seed-0")
@@ -68,16 +68,25 @@ def _train(config: Config) -> list[str]:
     return ["-m", "reproduce", "train", CELL.id, "--config", config.model_dump_json()]
 
 
-def _start(config: Config) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def _start(*command: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *torchrun, *_train(config)],
-        env=environment,
+        [sys.executable, *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def _run_two(*command: str) -> tuple[list[int], list[str]]:
+    """Run two processes without torchrun, which takes seconds: their statuses and outputs."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    both = [_start(*command, **address, RANK=str(rank)) for rank in range(2)]
+    said = [process.communicate(timeout=600)[0] for process in both]
+    return [process.returncode for process in both], said
 
 
 def _process_of(launcher: int, rank: int) -> int:
@@ -87,25 +96,6 @@ def _process_of(launcher: int, rank: int) -> int:
         if f"\0RANK={rank}\0" in Path(f"/proc/{child}/environ").read_text():
             return int(child)
     raise AssertionError(f"no process of rank {rank}")
-
-
-def _ours(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("reproduce: ")]
-
-
-def _end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Return the status of a process and what it said."""
-    said, _ = process.communicate(timeout=600)
-    return process.returncode, said
-
-
-def _until(process: subprocess.Popen[str], word: str) -> str:
-    """Read what a process says up to a line with a word."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if word in line:
-            return line.strip()
-    raise AssertionError(f"it never said {word!r}")
 
 
 def _together(config: Config, count: int) -> dict[str, torch.Tensor]:
@@ -152,20 +142,21 @@ def of_two(config: Config) -> dict[str, torch.Tensor]:
     return _together(config, 2)
 
 
+@pytest.mark.slow
 def test_two_processes_stopped_killed_and_continued(
     config: Config, of_two: dict[str, torch.Tensor]
 ) -> None:
     folder = paths.cell_folder(config, CELL)
-    stopped = start_two(*_train(config), "--max-minutes", "0.0001")
-    (first, said), (second, silent) = (_end_of(process) for process in stopped)
-    assert (first, second) == (75, 75)
-    line = "stopped after 0.0001 minutes in epoch 1 of 2; everything is saved"
-    assert [line in found for found in _ours(said)] == [True]
+    status, (said, silent) = _run_two(*_train(config), "--max-minutes", "0.0001")
+    assert status == [75, 75]
+    assert "stopped after 0.0001 minutes in epoch 1 of 2; everything is saved" in said
     assert "2 x " in said
     assert "epochs on" not in silent
 
-    killed = _start(config)
-    _until(killed, "epoch 1/2")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    killed = _start(*torchrun, *_train(config))
+    assert killed.stdout is not None
+    assert any("epoch 1/2" in line for line in killed.stdout)
     os.kill(_process_of(killed.pid, 1), signal.SIGKILL)
     said, _ = killed.communicate(timeout=600)
     assert killed.returncode != 0
@@ -173,18 +164,16 @@ def test_two_processes_stopped_killed_and_continued(
     assert "Signal 9 (SIGKILL) received" in said
     assert not paths.run_file(folder).exists()
 
-    (first, said), (second, silent) = (_end_of(process) for process in start_two(*_train(config)))
-    assert (first, second) == (0, 0), said
+    status, (said, silent) = _run_two(*_train(config))
+    assert status == [0, 0], said
     assert "continuing in epoch 2" in said
-    assert "epoch 2/2" in said
     # one of the two speaks
     assert "epoch" not in silent
     run = json.loads(paths.run_file(folder).read_text())
     assert [piece["processes"] for piece in run["pieces"]] == [2, 2, 2]
-    expected = of_two
     ours = load_file(paths.model_file(folder, "last"))
     # a step that was interrupted and taken again is the same step, to the bit
-    assert all(torch.equal(ours[name], value) for name, value in expected.items())
+    assert all(torch.equal(ours[name], value) for name, value in of_two.items())
 
 
 def test_one_process_alone_is_the_same_formula(
@@ -213,8 +202,6 @@ def test_only_batches_of_files_are_shared(config: Config) -> None:
 def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert group_here() == Group(0, 1)
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(HarnessError, match="start several processes with torchrun"):
-        group_here()
     monkeypatch.setenv("RANK", "3")
     assert group_here() == Group(3, 4)
     assert [Group(rank, 3).part(10) for rank in range(3)] == [(0, 3), (3, 6), (6, 10)]
@@ -223,24 +210,20 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
 def test_snakemake_starts_a_process_a_gpu_and_counts_what_decodes(config: Config) -> None:
     tree = json.loads(config.model_dump_json())
     tree["machine"] |= {"device": "cuda", "gpus_per_cell": 4, "loaders": 8, "threads": 2}
-    harness, other = Harness(tree), "cifar10/wrn-34-1/trades/lam-6/seed-0"
-    assert (harness.gpus_of(CELL.id), harness.gpus_of(other)) == (4, 1)
-    assert harness.launcher(CELL.id) == (
+    harness = Harness(tree)
+    several, one = (
+        harness.job({"cell": cell}) for cell in (CELL.id, "cifar10/wrn-34-1/trades/lam-6/seed-0")
+    )
+    assert (several.gpus, one.gpus) == (4, 1)
+    assert several.launcher == (
         "python -m torch.distributed.run --standalone --nproc-per-node 4 -m reproduce"
     )
-    assert harness.launcher(other) == "python -m reproduce"
-    assert harness.training_threads(CELL.id) == 4 * (2 + 8)
-    assert harness.training_threads(other) == 2
-    assert (harness.evaluation_threads("imagenet"), harness.evaluation_threads("cifar10")) == (8, 2)
+    assert one.launcher == "python -m reproduce"
+    assert (several.threads, one.threads) == (4 * (2 + 8), 2)
+    attack = {"cell": CELL.id, "choice": "", "attack": "pgd20", "seed": "0"}
+    assert harness.job(attack).threads == 8
     tree["machine"] |= {"device": "cpu", "processes": 3}
     on_cpu = Harness(tree)
-    assert on_cpu.launcher(CELL.id) == "python -m reproduce"
-    assert on_cpu.training_threads(CELL.id) == 2 + 8
-    assert on_cpu.evaluation_threads("imagenet") == 3 * 8
-
-
-def test_another_number_of_processes_is_said() -> None:
-    before = {"device": "cpu", "processes": 2}
-    assert list(changes(before, {"device": "cpu", "processes": 2})) == []
-    (said,) = changes(before, {"device": "cpu", "processes": 1})
-    assert said.startswith("begun by 2 process(es), now 1: each normalises and attacks its own")
+    assert on_cpu.job({"cell": CELL.id}).launcher == "python -m reproduce"
+    assert on_cpu.job({"cell": CELL.id}).threads == 2 + 8
+    assert on_cpu.job(attack).threads == 3 * 8

@@ -176,9 +176,9 @@ def test_a_record_of_something_else_is_made_again(
     (path,) = paths.root(config).rglob("pgd20-seed0.json")
     info = read_json(path)
     for change, message in (
-        ({"model_sha256": "another"}, "is of another network: attacking again"),
-        ({"digest": "another"}, "was made with other settings: attacking again"),
-        ({"data": {"sha256": "another"}}, "is of other images than"),
+        ({"model_sha256": "another"}, "is of other weights: attacking again"),
+        ({"digest": "another"}, "was made with other settings"),
+        ({"data": {**info["data"], "sha256": "another"}}, "is of other images than"),
         ({"warnings": None}, "is damaged at 'warnings'"),
     ):
         write_json(path, info | change)

@@ -1,4 +1,4 @@
-"""Nothing finished is lost: what replaces a run or a record moves it aside, whole."""
+"""Nothing finished is lost: what replaces a run or a record keeps it aside, whole."""
 
 import shutil
 from collections.abc import Callable
@@ -12,8 +12,7 @@ from reproduce.cell import parse_cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json
-from reproduce.evaluation.evaluate import evaluate_cell
-from reproduce.experiments import paths
+from reproduce.experiments import paths, superseded
 from reproduce.experiments.spec import training_spec
 from reproduce.experiments.superseded import (
     count_superseded,
@@ -53,21 +52,6 @@ def _digest(config: Config) -> str:
     return training_spec(config, CELL).digest
 
 
-def _dying_rename(monkeypatch: pytest.MonkeyPatch, renames: int) -> None:
-    """Interrupt the process after so many files are moved between the two folders."""
-    rename = Path.rename
-
-    def dying(path: Path, target: Path) -> Path:
-        nonlocal renames
-        if "superseded" in f"{path} {target}":
-            renames -= 1
-            if renames < 0:
-                raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", dying)
-
-
 def test_a_run_of_other_settings_is_moved_aside_whole_and_comes_back(
     config: Config, other: Config, run_command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,10 +69,8 @@ def test_a_run_of_other_settings_is_moved_aside_whole_and_comes_back(
     aside = _aside(config) / _digest(config)
     same(contents(aside), first)
     assert f"the run before lies in {aside}; `reproduce restore {aside}` swaps them" in out
-    assert "1 run and 0 records that others replaced" in run_command(other, "status", "table1")
-    line = f"{CELL}: a finished run of these settings lies in {aside}; "
-    line += f"`reproduce restore {aside}` brings it back without training"
-    assert line in run_command(config, "plan", "table1")
+    assert "1 run(s) and 0 record(s) that others replaced" in run_command(other, "status", "table1")
+    assert f"`reproduce restore {aside}`" in run_command(config, "plan", "table1")
 
     out = run_command(other, "restore", str(aside))
     same(contents(_folder(config)), first)
@@ -99,46 +81,59 @@ def test_a_run_of_other_settings_is_moved_aside_whole_and_comes_back(
     assert run_command(config, "results") == results
 
 
-@pytest.mark.parametrize("moved", [0, 1, 4, 7])
-def test_an_interrupted_move_and_restore_are_finished(
-    config: Config, other: Config, monkeypatch: pytest.MonkeyPatch, moved: int
+def _dying(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, calls: int) -> None:
+    """Interrupt the process after so many calls of a function that have to do with a run."""
+    function = getattr(owner, name)
+
+    def dying(path: Path, *more: object, **options: object) -> object:
+        nonlocal calls
+        calls -= str(CELL) in str(path) and not path.name.startswith((".", "state"))
+        if calls < 0:
+            raise KeyboardInterrupt
+        return function(path, *more, **options)
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "calls"),
+    [
+        (superseded, "_put", 0),
+        (superseded, "_put", 7),
+        (Path, "unlink", 0),
+        (Path, "unlink", 3),
+        (Path, "unlink", 7),
+        (training, "write_epochs", 0),
+    ],
+)
+def test_an_interrupted_move_or_restore_is_finished(
+    config: Config,
+    other: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
+    calls: int,
 ) -> None:
-    """Of the run's eight files, so many are moved when the process dies."""
+    """Eight files are put aside, then removed; the process dies after some of that."""
     first = contents(_folder(config))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        _dying_rename(patch, moved)
+        _dying(patch, owner, name, calls)
         train_cell(other, CELL, quiet)
-    train_cell(other, CELL, quiet)
+    said: list[str] = []
+    train_cell(other, CELL, said.append)
+    assert "continuing" in "".join(said)
     aside = _aside(config) / _digest(config)
     same(contents(aside), first)
     assert list(_aside(config).iterdir()) == [aside]
-    second = contents(_folder(config))
-    assert second["run.json"]["digest"] == _digest(other)
-    # what lies there goes aside first: with `moved` files more the run is half back
+    assert read_json(paths.run_file(_folder(config)))["digest"] == _digest(other)
+    if owner is training:
+        return
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        _dying_rename(patch, len([name for name in second if "state" not in name]) + moved)
+        _dying(patch, owner, name, min(calls, 5))
         restore(aside)
     restore(aside)
     same(contents(_folder(config)), first)
     assert count_superseded(config) == (1, 0)
-
-
-def test_what_dies_while_the_new_files_are_written_is_written_again(
-    config: Config, other: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = contents(_folder(config))
-
-    def dying(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "write_epochs", dying)
-        train_cell(other, CELL, quiet)
-    assert not paths.run_file(_folder(config)).exists()
-    said: list[str] = []
-    train_cell(other, CELL, said.append)
-    assert "continuing" in said[0]
-    same(contents(_aside(config) / _digest(config)), first)
 
 
 def test_twice_with_the_same_digest_and_the_same_weights(config: Config) -> None:
@@ -153,7 +148,7 @@ def test_twice_with_the_same_digest_and_the_same_weights(config: Config) -> None
     names = sorted(path.name for path in _aside(config).iterdir())
     assert names == [_digest(config), f"{_digest(config)}-2"]
     assert all((_aside(config) / name / "records" / record.name).is_file() for name in names)
-    assert count_superseded(config).runs == 2
+    assert count_superseded(config) == (2, 0)
     # both have damaged weights, so neither is offered
     assert found_superseded(config, training_spec(config, CELL)) is None
 
@@ -175,13 +170,13 @@ def test_a_record_of_other_settings_is_kept(
     changed = tiny(*SETS, "eval.attacks.pgd20={steps: 4}")
     out = run_command(changed, "evaluate", CELL.id, "--attack", "pgd20")
     second = contents(record.parent)
-    aside = _aside(config) / "records" / f"pgd20-seed0-{digest}.npz"
+    aside = _aside(config) / "records" / f"pgd20-seed0-{digest}"
     assert f"the record before lies in {aside}; `reproduce restore {aside}` swaps them" in out
     assert count_superseded(config) == (0, 1)
     run_command(config, "restore", str(aside))
     same(contents(record.parent), first)
     assert not aside.exists()
-    (kept,) = aside.parent.glob("*.npz")
+    (kept,) = aside.parent.iterdir()
     restore(kept)
     same(contents(record.parent), second)
 
@@ -192,34 +187,14 @@ def test_a_record_of_a_network_of_any_kind(tiny: Callable[..., Config], config: 
     record_of(tiny(*SETS, "eval.epsilon=0.09"), source, "pgd20")
     assert count_superseded(config) == (0, 1)
     (kept,) = paths.superseded_folder(paths.root(config)).rglob("*.npz")
-    assert restore(kept)[0].is_file()
+    assert restore(kept.parent)[0].is_file()
 
 
-def test_a_record_of_other_weights_is_kept(config: Config, other: Config) -> None:
-    record = _folder(config) / "records" / "pgd20-seed0.npz"
-    stale = record.read_bytes(), record.with_suffix(".json").read_bytes()
-    train_cell(other, CELL, quiet)
-    record.parent.mkdir(exist_ok=True)
-    record.write_bytes(stale[0])
-    record.with_suffix(".json").write_bytes(stale[1])
-    evaluate_cell(other, CELL, "pgd20", 0, "best-test", quiet)
-    (kept,) = (_aside(config) / "records").glob("*.npz")
-    assert kept.read_bytes() == stale[0]
-
-
-@pytest.mark.parametrize("name", ["nowhere", "cells", f"cells/{CELL}/0123456789ab", "models"])
-def test_what_cannot_be_restored(
-    config: Config, run_command: Callable[..., str], name: str
-) -> None:
-    path = paths.superseded_folder(paths.root(config)) / name
-    assert "is no superseded run or record" in run_command(config, "restore", str(path), status=1)
-
-
-def test_half_a_run_is_not_restored(config: Config, other: Config) -> None:
-    train_cell(other, CELL, quiet)
-    aside = _aside(config) / _digest(config)
-    paths.run_file(aside).unlink()
-    before = contents(_folder(config))
-    with pytest.raises(HarnessError, match=r"has no run\.json"):
-        restore(aside)
+@pytest.mark.parametrize("name", ["nowhere", "cells", f"cells/{CELL}/half"])
+def test_what_cannot_be_restored(config: Config, name: str) -> None:
+    before, path = contents(_folder(config)), paths.superseded_folder(paths.root(config)) / name
+    (path.parent / "half").mkdir(parents=True)
+    (path.parent / "half" / "model.safetensors").touch()
+    with pytest.raises(HarnessError, match="is no whole superseded run or record"):
+        restore(path)
     same(contents(_folder(config)), before)

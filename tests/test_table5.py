@@ -191,7 +191,11 @@ def test_an_image_lost_after_preparation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "sets", "message"),
     [
-        (CELL.replace("lam-1/", "lam-2/"), (), "fast-at has no second term for a lambda of 2"),
+        (
+            CELL.replace("lam-1/", "lam-2/"),
+            (),
+            "no second term to weigh; its lambda is 1",
+        ),
         (
             "cifar10/wrn-34-1/fast-at/lam-1/seed-0",
             (),

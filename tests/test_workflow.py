@@ -10,6 +10,10 @@ import pytest
 from conftest import TINY
 from workflow_copy import Workflow, copy
 
+from reproduce.config.load import load_config
+
+pytestmark = pytest.mark.slow
+
 # everywhere in this module's paths is what a shell would take for its own
 ODD = "it's a & bäd $(folder)"
 RESULTS = Path(f"results of {ODD}/demo")
@@ -18,8 +22,6 @@ RESULTS = Path(f"results of {ODD}/demo")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Workflow:
     """A tiny experiment of four cells, run to its end."""
-    from reproduce.config.load import load_config
-
     config = load_config("{}", "demo", [f"data.folder={digits_folder}", *TINY])
     tree = {**config.model_dump(mode="json"), "results": str(RESULTS.parent)}
     workflow = Workflow(copy(tmp_path_factory.mktemp("workflow") / ODD), tree)
@@ -66,9 +68,14 @@ def test_a_changed_setting_reruns_the_cells_it_touches(done: Workflow) -> None:
     done.set(train=config["train"], eval={**config["eval"], "epsilon": 0.1})
     planned = done.planned()
     assert (planned.get("train"), planned["evaluate"]) == (None, 4)
+    # another seed adds its cells
+    experiments = config["experiments"]
+    experiments["table1"]["seeds"] = [0, 1, 2]
+    done.set(eval=config["eval"], experiments=experiments)
+    planned = done.planned()
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (2, 2, 1)
 
 
-@pytest.mark.slow
 def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
     """Without any run; its settings concern it and its figure alone."""
     root = done.folder / RESULTS
@@ -86,74 +93,47 @@ def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
     assert done.planned().keys() <= {"all", "report"}
 
 
-@pytest.mark.slow
-def test_another_seed_adds_its_cells(done: Workflow) -> None:
-    config = _settings(done)
-    config["experiments"]["table1"]["seeds"] = [0, 1, 2]
-    done.set(experiments=config["experiments"])
-    planned = done.planned()
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (2, 2, 1)
-
-
 def _kept(workflow: Workflow) -> dict[str, int]:
     """Return when each training run of the workflow was finished, by its run.json's content."""
     root = workflow.folder / RESULTS / "cells"
     return {str(p): json.loads(p.read_text())["pieces"][0]["began"] for p in root.rglob("run.json")}
 
 
-def test_moved_images_retrain_nothing(done: Workflow, tmp_path: Path) -> None:
+def test_moved_images_and_another_text_of_a_rule_retrain_nothing(
+    done: Workflow, tmp_path: Path
+) -> None:
     """Snakemake starts the jobs again, and they keep what is there."""
-    config = _settings(done)
-    before = _kept(done)
+    config, before = _settings(done), _kept(done)
+    path = done.folder / "workflow/rules/train.smk"
+    text = path.read_text()
+    path.write_text(text.replace("> {log:q} 2>&1", ">{log:q} 2>&1"))
+    assert done.planned()["train"] == 4
     shutil.copytree(config["data"]["folder"], tmp_path / ODD)
     done.set(data={**config["data"], "folder": str(tmp_path / ODD)})
-    assert done.planned()["train"] == 4  # Snakemake would run them all again
+    assert done.planned()["train"] == 4
     done.run("--", "all")
     assert done.planned() == {}
-    assert _kept(done) == before
+    path.write_text(text)
     done.set(data=config["data"])
     done.run("--", "all")
     assert done.planned() == {}
-
-
-@pytest.mark.slow
-def test_a_rule_whose_text_changed_retrains_nothing(done: Workflow) -> None:
-    path = done.folder / "workflow/rules/train.smk"
-    text = path.read_text()
-    before = _kept(done)
-    path.write_text(text.replace("> {log:q} 2>&1", ">{log:q} 2>&1"))
-    assert done.planned()["train"] == 4  # Snakemake would run them all again
-    done.run("--", "all")
-    assert done.planned() == {}
-    assert _kept(done) == before
-    path.write_text(text)
-    done.run("--", "all")
     assert _kept(done) == before
 
 
-def test_losing_one_result_reruns_that_one(done: Workflow) -> None:
+def test_what_is_lost_is_made_again(done: Workflow) -> None:
+    """A record of one cell, the weights of another."""
     root = done.folder / RESULTS
     record = next(root.glob("cells/*/*/trades/*/seed-0/records/pgd20-seed0.npz"))
-    before = record.read_bytes()
+    weights = next(root.glob("cells/*/*/at/*/seed-1/model.safetensors"))
+    before = [path.read_bytes() for path in (record, weights)]
     record.unlink()
     planned = done.planned()
-    assert planned["evaluate"] == 1
-    assert "train" not in planned
-    done.run("--", "all")
-    assert record.read_bytes() == before
-    assert done.planned() == {}
-
-
-@pytest.mark.slow
-def test_losing_a_checkpoint_trains_that_cell(done: Workflow) -> None:
-    root = done.folder / RESULTS
-    weights = next(root.glob("cells/*/*/at/*/seed-1/model.safetensors"))
-    before = weights.read_bytes()
+    assert (planned.get("train"), planned["evaluate"]) == (None, 1)
     weights.unlink()
     planned = done.planned()
-    assert (planned["train"], planned["evaluate"]) == (1, 1)
+    assert (planned["train"], planned["evaluate"]) == (1, 2)
     done.run("--", "all")
-    assert weights.read_bytes() == before
+    assert [path.read_bytes() for path in (record, weights)] == before
     assert done.planned() == {}
 
 
@@ -172,7 +152,6 @@ def test_a_stopped_job_continues_in_the_next_run(done: Workflow) -> None:
     assert len(json.loads((cell / "run.json").read_text())["pieces"]) == 2
 
 
-@pytest.mark.slow
 def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
     """One subset, one full attack; then a changed shard concerns the packaged attack alone."""
     config = _settings(done)
@@ -206,7 +185,6 @@ def test_table2_runs_on_the_cells_that_exist(done: Workflow) -> None:
     assert done.planned("--", "table2")["evaluate"] == 2
 
 
-@pytest.mark.slow
 def test_war_and_weight_perturbation_share_what_is_there(done: Workflow) -> None:
     """Tables 3 and 6 add a run each; the thin network is a run of Table 1."""
     config = _settings(done)
@@ -229,7 +207,6 @@ def test_war_and_weight_perturbation_share_what_is_there(done: Workflow) -> None
     assert done.planned("--", "table3", "table6", "figure_war") == {}
 
 
-@pytest.mark.slow
 def test_snakemake_s_own_report_has_tables_figures_and_the_page(done: Workflow) -> None:
     # what tests before this one left to be made
     done.run("--", "all")

@@ -24,7 +24,7 @@ from reproduce.experiments.grids import PublishedEvaluation, find_experiment
 from reproduce.models.load import ModelSource
 from reproduce.paper.published import published_models
 from reproduce.results.frames import collect
-from reproduce.results.reader import is_evaluated, read_published
+from reproduce.results.reader import find_record, is_evaluated
 from reproduce.tables.diff import build_diff
 from reproduce.tables.write import write_table
 from reproduce.zoo.checkpoints import (
@@ -217,7 +217,7 @@ def test_the_command_attacks_a_published_checkpoint(
             path.write_text(content)
         assert reason in run_command(config, *words, status=1)
         assert f"{LIGHT} cannot be had" in run_command(config, *words, "--optional")
-        assert reason in read_published(config, ITEM)[1]
+        assert reason in find_record(config, ITEM).reason
         assert read_json(attack.outcome)["evaluated"] is False
     network = write_checkpoint(tmp_path / "zoo")
     assert f"{LIGHT}  pgd20-n10-seed0:  robust" in run_command(config, *words, "--optional")
@@ -264,7 +264,7 @@ def test_a_record_counts_for_the_weights_that_lie_there(tmp_path: Path) -> None:
     torch.save({key: value + 1 for key, value in network.state_dict().items()}, zoo.path)
     assert not is_evaluated(config, ITEM)
     with pytest.raises(HarnessError, match="is of other weights than"):
-        read_published(config, ITEM)
+        find_record(config, ITEM).required()
     again = evaluate_published(config, zoo, "pgd20", 0, say=quiet)
     assert again is not None
     assert again.info["model_sha256"] != record.info["model_sha256"]
@@ -274,7 +274,7 @@ def test_a_record_counts_for_the_weights_that_lie_there(tmp_path: Path) -> None:
     assert is_evaluated(config, ITEM)
     attack.record.unlink()
     with pytest.raises(HarnessError, match="is damaged"):
-        read_published(config, ITEM)
+        find_record(config, ITEM).required()
 
 
 def test_the_fingerprint_is_of_the_id_and_every_file(tmp_path: Path) -> None:

@@ -51,14 +51,14 @@ class Workflow:
 
     def planned(self, *words: str) -> dict[str, int]:
         """Return the jobs of a dry run by rule."""
-        output = self.run("-n", *words)
-        text = output.stdout + output.stderr
-        stats = text.split("Job stats:")[1] if "Job stats:" in text else ""
-        return {
-            name: int(count)
-            for name, count in re.findall(r"^(\w+) +(\d+)$", stats.split("\n\n")[0], re.MULTILINE)
-            if name not in ("job", "total")
-        }
+        return self.counts(self.run("-n", *words))
+
+    @staticmethod
+    def counts(output: subprocess.CompletedProcess) -> dict[str, int]:
+        """Return the jobs that a dry run names, by rule."""
+        _, _, stats = (output.stdout + output.stderr).partition("Job stats:")
+        found = re.findall(r"^(\w+) +(\d+)$", stats.split("\n\n")[0], re.MULTILINE)
+        return {name: int(count) for name, count in found if name not in ("job", "total")}
 
     def set(self, **values: object) -> None:
         path = self.folder / "config.yaml"

@@ -1,6 +1,6 @@
 """An attack of the configuration as parts that run one after the other on a batch.
 
-To add an attack, give its settings a class beside `PGDAttack` in `reproduce.config.evaluation`,
+To add an attack, give its settings a class beside `PGDAttack` in `reproduce.config.schema`,
 with a `kind` and the names of its parts, make the parts in `attack_parts` below, and count their
 passes through the network in `reproduce.experiments.cost.part_passes`.
 """

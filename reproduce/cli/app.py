@@ -1,12 +1,11 @@
 """The application object, options that every command shares, and how errors are shown."""
 
-import codecs
 import inspect
 import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ import typer
 from rich.console import Console
 
 from reproduce.cell import EXAMPLE
+from reproduce.config.fields import PRESETS
 from reproduce.config.load import (
     CONFIG_VARIABLE,
     build_config,
@@ -24,7 +24,7 @@ from reproduce.config.load import (
     read_settings,
 )
 from reproduce.config.schema import Config
-from reproduce.core.errors import HarnessError, brief
+from reproduce.core.errors import HarnessError
 from reproduce.experiments.grids import experiment_names, find_experiment, planned_methods
 
 app = typer.Typer(
@@ -40,33 +40,31 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-# what a terminal or a pipe of another encoding than UTF-8 shows instead
-_READABLE = {"λ": "lambda", "Δ": "Delta", "±": "+-", "−": "-", "–": "-", "…": "..."}
-
 # whether an error shows where it comes from
 _debug = False
 
 _DEFAULT_CONFIG = "config.yaml"
-
-ConfigOption = Annotated[
-    str | None,
-    typer.Option(
-        "--config",
-        envvar=CONFIG_VARIABLE,
-        help="Configuration file (config.yaml if not given), or a mapping written out in JSON.",
-    ),
-]
-PresetOption = Annotated[
-    str | None, typer.Option("--preset", help="paper, short, mini or demo, whatever the file says.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override one setting, for example train.epochs=10; repeatable."),
-]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option("--device", help="cpu, cuda or cuda:K; short for --set machine.device="),
-]
+_SHARED: dict[str, Any] = {
+    "config": Annotated[
+        str | None,
+        typer.Option(
+            envvar=CONFIG_VARIABLE,
+            show_envvar=False,
+            help="File of settings, or JSON; else config.yaml.",
+        ),
+    ],
+    "preset": Annotated[
+        str | None, typer.Option(help=f"{', '.join(PRESETS)}; in place of the file's.")
+    ],
+    "sets": Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting: train.epochs=10; repeatable."),
+    ],
+    "device": Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda or cuda:K, in place of machine.device."),
+    ],
+}
 CellArgument = Annotated[str, typer.Argument(metavar="CELL", help=f"Cell id, such as {EXAMPLE}.")]
 ExperimentArgument = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="Name of an experiment, such as table1.")
@@ -95,33 +93,38 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Take what stands before the command."""
+    """Take the options before the command."""
     global _debug
     _debug = debug
 
 
-def console() -> Console:
-    """Return a console for tables: as wide as the terminal, wide enough in a pipe or log."""
-    plain = Console(soft_wrap=True)
-    return plain if plain.is_terminal else Console(soft_wrap=True, width=160)
+def command(
+    name: str | None = None,
+    *,
+    device: bool = False,
+    defaults: Callable[[Path | None], Mapping[str, str]] | None = None,
+) -> Callable[..., Any]:
+    """Register a command: its first parameter is the configuration, built from shared options.
 
-
-def command(name: str | None = None, *, device: bool = False) -> Callable[..., Any]:
-    """Register a command: its first parameter is the configuration, built from shared options."""
+    `defaults` gives shared options that the user left out from the command's argument `folder`.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        shared = {"config": ConfigOption, "preset": PresetOption, "sets": SetOption}
-        if device:
-            shared["device"] = DeviceOption
+        shared = [key for key in _SHARED if device or key != "device"]
         _, *own = inspect.signature(function).parameters.values()
         options = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-            for key, kind in shared.items()
+            inspect.Parameter(
+                key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_SHARED[key]
+            )
+            for key in shared
         ]
 
         @wraps(function)
         def run(**given: Any) -> None:
-            function(configure(*(given.pop(key) for key in shared)), **given)
+            found = {key: value for key in shared if (value := given.pop(key)) is not None}
+            if defaults is not None:
+                found = {**defaults(given["folder"]), **found}
+            function(_configure(**found), **given)
 
         run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in [*own, *options]}
@@ -131,28 +134,27 @@ def command(name: str | None = None, *, device: bool = False) -> Callable[..., A
     return register
 
 
-def configure(
-    config: str | None, preset: str | None, sets: list[str] | None, device: str | None = None
+def _configure(
+    config: str | None = None,
+    preset: str | None = None,
+    sets: list[str] | None = None,
+    device: str | None = None,
 ) -> Config:
-    """Build the configuration from the shared options."""
-    overrides = list(sets or [])
-    if device is not None:
-        overrides.append(f"machine.device={device}")
+    overrides = [*(sets or []), *([] if device is None else [f"machine.device={device}"])]
     if config is None and Path(_DEFAULT_CONFIG).exists():
         config = _DEFAULT_CONFIG
-    if config is None and preset is None:
-        raise HarnessError(
-            "there is no config.yaml here; change to the harness's folder, or give --config "
-            "or --preset"
-        )
     if config is None:
+        if preset is None:
+            raise HarnessError(
+                "there is no config.yaml here; change to the harness's folder, or give --config "
+                "or --preset"
+            )
         print(f"There is no config.yaml here: preset {preset} as it is.", file=sys.stderr)
     user = read_settings(config or "{}", preset, overrides)
     settings = build_config(user)
-    if not from_snakefile():  # planning said it
-        kept = kept_values(user, settings, planned_methods(settings))
-        if kept is not None:
-            print(f"{kept}.", file=sys.stderr)
+    # planning said it to the jobs of a Snakefile
+    if not from_snakefile() and (kept := kept_values(user, settings, planned_methods(settings))):
+        print(f"{kept}.", file=sys.stderr)
     return settings
 
 
@@ -163,48 +165,31 @@ def chosen_experiments(config: Config, names: list[str] | None) -> list[str]:
     return [find_experiment(config, name).name for name in names]
 
 
+def console() -> Console:
+    """Return a console for tables: as wide as the terminal, wide enough in a pipe or log."""
+    plain = Console(soft_wrap=True)
+    return plain if plain.is_terminal else Console(soft_wrap=True, width=160)
+
+
 def main() -> NoReturn:
     """Run the command line; what the user can mend is one line, with --debug after a traceback."""
     # that of a notebook's terminal may not even import here
     os.environ["MPLBACKEND"] = "agg"
-    codecs.register_error("readable", _readable)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None if closed
-            stream.reconfigure(errors="readable")
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except HarnessError as error:
-        _fail(error)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _fail(HarnessError(f"{place}{error.strerror or error}"))
-    except UnicodeEncodeError as error:  # what is printed is always readable: a file's name
-        _fail(
-            HarnessError(
-                f"{brief(error.object)} cannot be the name of a file, {error.encoding} lacks "
-                f"{brief(error.object[error.start])}; names are to be UTF-8, and where the locale "
-                "is another, set PYTHONUTF8=1"
-            )
-        )
+    except (HarnessError, OSError) as error:
+        text = str(error)
+        if isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            text = f"{place}{error.strerror or error}"
+        if _debug:
+            traceback.print_exc()
+        print(f"reproduce: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_status", 1))
     sys.exit(0)
-
-
-def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Write what an encoding lacks in other characters, or as an escape."""
-    if isinstance(error, UnicodeEncodeError):
-        readable = _READABLE.get(error.object[error.start])
-        if readable is not None:
-            return readable, error.start + 1
-        error.end = error.start + 1
-    return codecs.backslashreplace_errors(error)
-
-
-def _fail(error: HarnessError) -> NoReturn:
-    """End with an error's line; called where it, or what it is made of, is being handled."""
-    if _debug:
-        traceback.print_exc()
-    print(f"reproduce: {error}", file=sys.stderr)
-    sys.exit(error.exit_status)

@@ -1,92 +1,49 @@
-"""Commands that compute: prepare, train, evaluate; restore and export."""
+"""Commands that compute: prepare, train, evaluate, examples, lemma, doctor; restore and export."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from reproduce.cell import EXAMPLE, parse_cell
-from reproduce.cli.app import (
-    CellArgument,
-    app,
-    command,
-    console,
-)
+from reproduce.cli.app import CellArgument, app, command, console
 from reproduce.config.load import override
 from reproduce.config.schema import AutoAttack, Config
 from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
-from reproduce.experiments.paths import prepared_file, zoo_folder
 from reproduce.experiments.spec import find_attack
-from reproduce.registry import DATASETS, dataset_facts, parse_architecture
-
-if TYPE_CHECKING:
-    from reproduce.config.schema import Lemma
-    from reproduce.lemma.results import Examination
-    from reproduce.models.load import ModelSource
+from reproduce.registry import DATASETS, EXTRA, dataset_facts
 
 MinutesOption = Annotated[
-    float | None,
-    typer.Option(help="Stop cleanly after this many minutes; the same command continues."),
+    float | None, typer.Option(help="Stop by then; the same command continues.")
 ]
-# of evaluate: what is attacked in place of a cell
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(help="Instead of a cell: a checkpoint file; needs --architecture, --dataset."),
-]
-ArchitectureOption = Annotated[
-    str | None, typer.Option(help="Network of --weights, such as wrn-34-10.")
-]
-ModelOption = Annotated[
+CheckpointOption = Annotated[
     str | None,
-    typer.Option(
-        help="Instead of a cell: package.module:attribute, a torch.nn.Module or what makes "
-        "one; it must take pixels in [0, 1]. Needs --dataset."
-    ),
-]
-ZooOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Instead of a cell: a checkpoint of RobustBench's l_inf zoo by its id, such as "
-        "Carmon2019Unlabeled, from the folder data.zoo. Needs --dataset."
-    ),
-]
-OptionalOption = Annotated[
-    bool,
-    typer.Option(
-        "--optional",
-        help="With --zoo: end well where the checkpoint cannot be had; tables say why.",
-    ),
+    typer.Option(help="Of a cell: best-test, last or best-val."),
 ]
 
 
 @command()
 def prepare(
     settings: Config,
-    dataset: Annotated[
-        str, typer.Argument(help="digits, cifar10, cifar100, cifar10-extra or imagenet.")
-    ],
+    dataset: Annotated[str, typer.Argument(help=f"{', '.join([*DATASETS, *EXTRA])}.")],
 ) -> None:
-    """Read a data set from its source and write the prepared form that all runs use.
+    """Read a data set and write the form that all runs use.
 
     Example: reproduce prepare cifar10 --set data.cifar10=/data/cifar-10-batches-py
     """
     from reproduce.data.sources import prepare as prepare_dataset
 
-    path = prepared_file(settings, dataset)
+    path = paths.prepared_file(settings, dataset)
     prepare_dataset(settings.data, dataset, path)
     print(f"{dataset}: prepared, {path}")
 
 
 @command(device=True)
-def train(
-    settings: Config,
-    cell: CellArgument,
-    max_minutes: MinutesOption = None,
-) -> None:
+def train(settings: Config, cell: CellArgument, max_minutes: MinutesOption = None) -> None:
     """Train one cell, or continue it where it was stopped.
 
     Ends with status 75 if it was stopped before it was finished.
@@ -106,42 +63,62 @@ def evaluate(
     cell: Annotated[
         str | None, typer.Argument(metavar="CELL", help=f"Cell id, such as {EXAMPLE}.")
     ] = None,
-    attack: Annotated[str, typer.Option(help="Name of an attack of the configuration.")] = "pgd20",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the attack's random start.")] = 0,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Of a cell: best-test, last or best-val; else the configuration's."),
+    attack: Annotated[str, typer.Option(help="One of the configuration's.")] = "pgd20",
+    seed: Annotated[int, typer.Option(min=0, help="Of the random start.")] = 0,
+    checkpoint: CheckpointOption = None,
+    weights: Annotated[Path | None, typer.Option(help="Not a cell: a checkpoint file.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Network of --weights, such as wrn-34-10.")
     ] = None,
-    weights: WeightsOption = None,
-    architecture: ArchitectureOption = None,
-    model: ModelOption = None,
-    zoo: ZooOption = None,
+    zoo: Annotated[
+        str | None, typer.Option(help="Not a cell: id in RobustBench's l_inf zoo.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Not a cell: PACKAGE.MODULE:ATTRIBUTE of Python.")
+    ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="digits, cifar10, cifar100 or imagenet.")
+        str | None, typer.Option(help=f"Unless a cell: {', '.join(DATASETS)}.")
     ] = None,
-    optional: OptionalOption = False,
+    optional: Annotated[
+        bool, typer.Option("--optional", help="With --zoo: a missing checkpoint is no error.")
+    ] = False,
     images: Annotated[
-        int | None, typer.Option(help="Attack only this many test images, classes in proportion.")
+        int | None, typer.Option(help="So many test images, classes in proportion.")
     ] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Of AutoAttack the two APGD attacks only.")
     ] = False,
     max_minutes: MinutesOption = None,
     processes: Annotated[
-        int | None, typer.Option(help="Spread the shards over this many processes.")
+        int | None, typer.Option(help="Spread the shards over so many processes.")
     ] = None,
 ) -> None:
     """Attack a network and write what happened to every image.
 
-    The network is a trained cell's, a checkpoint file's, a published one of
-    RobustBench's zoo or one that Python code makes.  Stopped at any time, the same
-    command continues.  Ends with status 75 if --max-minutes were over first.
+    Stopped at any time, the same command continues; status 75 if minutes were over.
 
-    Example: reproduce evaluate cifar10/wrn-34-1/trades/lam-6/seed-0 --attack autoattack
+    Example: reproduce evaluate digits/wrn-10-1/at/lam-1/seed-0 --attack fab
     """
     from reproduce.evaluation.evaluate import evaluate_cell, evaluate_model, evaluate_published
+    from reproduce.models.load import ModelSource
+    from reproduce.zoo.checkpoints import ZooCheckpoint
 
-    _check_attack(settings, attack, preview)
+    chosen = find_attack(settings, attack)
+    problems = {
+        "which network? Give a cell id, or --weights FILE --architecture NAME, or --zoo ID, or "
+        "--model PACKAGE.MODULE:ATTRIBUTE": [cell, weights, zoo, model].count(None) != 3,
+        "--weights needs --architecture": weights is not None and architecture is None,
+        "--architecture belongs to --weights": weights is None and architecture is not None,
+        f"--dataset is missing; known: {', '.join(DATASETS)}": cell is None and dataset is None,
+        "--dataset belongs to a network that is no cell": cell is not None and dataset is not None,
+        "--checkpoint picks one of a cell's": cell is None and checkpoint is not None,
+        "--optional belongs to --zoo": optional and zoo is None,
+        f"--preview is for AutoAttack; {attack!r} is another attack": preview
+        and not isinstance(chosen, AutoAttack),
+    }
+    for problem, is_so in problems.items():
+        if is_so:
+            raise HarnessError(problem)
     given = {
         "eval.checkpoint": checkpoint,
         "machine.max_minutes": max_minutes,
@@ -151,28 +128,23 @@ def evaluate(
     }
     settings = override(settings, {key: v for key, v in given.items() if v is not None})
     if cell is not None:
-        if weights or architecture or model or zoo or dataset:
-            raise HarnessError("give a cell, or --weights, or --zoo, or --model, not several")
         evaluate_cell(settings, parse_cell(cell), attack, seed, settings.eval.checkpoint)
         return
-    if checkpoint is not None:
-        raise HarnessError("--checkpoint picks one of a cell's; a file is given by --weights")
-    source = _source(settings, weights, architecture, model, zoo, dataset)
-    if optional and source.zoo is None:
-        raise HarnessError("--optional belongs to --zoo")
-    if source.zoo is not None:
-        evaluate_published(settings, source.zoo, attack, seed, optional=optional)
-        return
-    evaluate_model(settings, source, attack, seed)
+    name = dataset_facts(str(dataset)).name
+    if zoo is None:
+        evaluate_model(settings, ModelSource(name, architecture, weights, model), attack, seed)
+    else:
+        published = ZooCheckpoint(zoo, name, paths.zoo_folder(settings.data))
+        evaluate_published(settings, published, attack, seed, optional=optional)
 
 
 @app.command()
 def restore(
-    path: Annotated[
-        Path, typer.Argument(help="Its folder, or of a record the .npz, under superseded.")
-    ],
+    path: Annotated[Path, typer.Argument(help="Its folder under superseded.")],
 ) -> None:
-    """Bring back a finished run or record that another replaced; the two change places.
+    """Bring back a run or record that another replaced.
+
+    The two change places.
 
     Example: reproduce restore results/demo/superseded/cells/digits/wrn-10-1/at/lam-1/seed-0/0a1b2c
     """
@@ -191,14 +163,11 @@ def export(
     cell: CellArgument,
     name: Annotated[str, typer.Option(help="Id of the model, such as Wu2020Do.")],
     out: Annotated[Path, typer.Option(help="Folder to write to; it becomes a zoo.")],
-    checkpoint: Annotated[
-        str | None, typer.Option(help="best-test, last or best-val; else the configuration's.")
-    ] = None,
+    checkpoint: CheckpointOption = None,
 ) -> None:
-    """Write a trained checkpoint and its model card as RobustBench keeps them.
+    """Write a trained checkpoint as RobustBench keeps them.
 
-    RobustBench's own network class loads the weights, and so does `reproduce evaluate
-    --zoo NAME` with data.zoo set to the folder.
+    RobustBench loads it, and so does `evaluate --zoo NAME --set data.zoo=FOLDER`.
 
     Example: reproduce export cifar10/wrn-34-10/trades/lam-6/seed-0 --name Wu2020Do --out zoo
     """
@@ -209,52 +178,11 @@ def export(
     export_cell(settings, parse_cell(cell), settings.eval.checkpoint, name, out)
 
 
-def _check_attack(config: Config, attack: str, preview: bool) -> None:
-    """Check that there is the attack, and that it has a preview where one is asked for."""
-    if not isinstance(find_attack(config, attack), AutoAttack) and preview:
-        raise HarnessError(f"--preview is for AutoAttack; {attack!r} is another attack")
-
-
-def _source(
-    config: Config,
-    weights: Path | None,
-    architecture: str | None,
-    model: str | None,
-    zoo: str | None,
-    dataset: str | None,
-) -> "ModelSource":
-    """Check which network the options of `evaluate` name."""
-    from reproduce.models.load import ModelSource
-    from reproduce.zoo.checkpoints import ZooCheckpoint
-
-    if [weights, model, zoo].count(None) != 2:
-        raise HarnessError(
-            "which network? Give a cell id, or --weights FILE --architecture NAME --dataset NAME, "
-            "or --zoo ID --dataset NAME, or --model package.module:attribute --dataset NAME"
-        )
-    if dataset is None:
-        raise HarnessError(f"--dataset is missing; known: {', '.join(DATASETS)}")
-    if weights is not None and architecture is None:
-        raise HarnessError("--weights needs --architecture, such as wrn-34-10")
-    if weights is None and architecture is not None:
-        raise HarnessError(
-            "--architecture belongs to --weights; others say themselves what they are"
-        )
-    if architecture is not None:
-        parse_architecture(architecture)
-    name = dataset_facts(dataset).name
-    published = None if zoo is None else ZooCheckpoint(zoo, name, zoo_folder(config.data))
-    return ModelSource(name, architecture, weights, model, published)
-
-
 @command(device=True)
-def examples(
-    settings: Config,
-) -> None:
-    """Keep the adversarial images of a few test images, of a narrow and of a wide network.
+def examples(settings: Config) -> None:
+    """Keep a few adversarial images of a narrow and a wide network.
 
-    They are the narrowest and the widest network of the first table of several widths, trained
-    and attacked already; what is there is not made again.
+    Those of the first table of several widths, which must be trained and attacked.
 
     Example: reproduce examples --preset demo
     """
@@ -264,67 +192,48 @@ def examples(
 
 
 @command()
-def lemma(
-    settings: Config,
-) -> None:
-    """Examine the bound of Lemma 4.2 on random networks; a minute on a CPU.
+def lemma(settings: Config) -> None:
+    """Examine the bound of Lemma 4.2 on random networks.
 
     Example: reproduce lemma --preset demo
     """
+    from reproduce.lemma.results import QUANTITIES, WAYS, in_words
     from reproduce.lemma.search import examine
 
     found = examine(settings)
-    console().print(_table(found))
-    for line in _conclusions(settings.lemma, found):
-        print(line)
-    print(f"Written: {paths.lemma_file(settings)}")
-
-
-def _table(found: "Examination") -> Table:
-    from reproduce.lemma.results import QUANTITIES, WAYS
-
     table = Table("input", "largest norm found", "exponent in m", "exponent in H", "bound")
     table.add_column("tight in m")
     table.add_column("tight in H")
     for (way, name), fit in found.fits.items():
-        quantity = QUANTITIES[name]
-        title = quantity.title + ("" if quantity.covered else " (outside the condition)")
-        words = (fit.bound, fit.width.tightness, fit.depth.tightness)
-        table.add_row(WAYS[way], title, str(fit.width), str(fit.depth), *words)
-    return table
-
-
-def _conclusions(lemma: "Lemma", found: "Examination") -> list[str]:
-    from reproduce.lemma.results import QUANTITIES, WAYS, in_words
-
-    lines = []
-    for (way, name), fit in found.fits.items():
-        if name == "near":
-            growth, low, high = fit.growth
-            lines.append(
-                f"{WAYS[way]}, {QUANTITIES[name].title}: {in_words(fit)}. Largest norm / sqrt(m H) "
-                f"{fit.largest_ratio:.3g}; from m = {min(lemma.widths)} to {max(lemma.widths)} "
-                f"it changes by a factor of {growth:.2f} ({low:.2f} to {high:.2f})."
-            )
+        title, covered = QUANTITIES[name]
+        title = title if covered else f"{title} (outside the condition)"
+        verdicts = (fit.bound, fit.width.tightness, fit.depth.tightness)
+        table.add_row(WAYS[way], title, str(fit.width), str(fit.depth), *verdicts)
+    console().print(table)
+    for way, shown in WAYS.items():
+        fit = found.fits[way, "near"]
+        growth, low, high = fit.growth
+        print(
+            f"{shown}, {QUANTITIES['near'].title}: {in_words(fit)}. Largest norm / sqrt(m H) "
+            f"{fit.largest_ratio:.3g}; it changes by a factor of {growth:.2f} ({low:.2f} to "
+            f"{high:.2f}) from the narrowest to the widest network."
+        )
     left_out = int((~found.rows["fitted"]).sum())
-    lines.append(
+    print(
         f"{len(found.rows)} networks in {found.about['seconds']:.0f} s; intervals are 95 %. "
-        f"{left_out} narrower than {lemma.wide_enough:g} H (1 + log H) are not fitted."
+        f"{left_out} narrower than {settings.lemma.wide_enough:g} H (1 + log H) are not fitted."
     )
-    return lines
+    print(f"Written: {paths.lemma_file(settings)}")
 
 
 @command(device=True)
 def doctor(
     settings: Config,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the findings as JSON, for machines.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check versions, device, precision, a training step, an attack, data and disk.
+    """Check whether this machine can run the configuration.
 
-    Every line is ok, a warning or an error with what to do.  The status is 1 if a run should not
-    be started.
+    Versions, device, precision, a training step, an attack, data and disk.  Status 1: an error.
 
     Example: reproduce doctor --preset paper
     """

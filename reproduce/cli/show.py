@@ -1,6 +1,6 @@
-"""Commands that look: plan, status."""
+"""Commands that look: plan, status, table, diff, figure, results, tensorboard, claims, report."""
 
-from collections import Counter
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -16,17 +16,19 @@ from reproduce.cli.app import (
     command,
     console,
 )
-from reproduce.cli.watch import EVERY, check_every, counted
-from reproduce.cli.watch import watch as watch_live
 from reproduce.config.schema import Config
-from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
 from reproduce.experiments.cost import load_speeds
 from reproduce.experiments.grids import find_experiment, find_table
 from reproduce.experiments.runs import load_run
+from reproduce.experiments.spec import training_spec
 from reproduce.experiments.superseded import count_superseded, found_superseded
-from reproduce.results.status import Plan, status_frame
 from reproduce.results.status import plan as make_plan
+from reproduce.results.status import status_frame
+
+# lines about what is missing; an empty campaign has hundreds
+_MISSING_LINES = 10
+_COLOURS = {"holds": "green", "fails": "red", "too little data": "yellow"}
 
 
 @command(device=True)
@@ -37,7 +39,7 @@ def plan(
         bool, typer.Option("--measure", help="First time a training step of every network here.")
     ] = False,
 ) -> None:
-    """Count the cells and evaluations of experiments and estimate hours and disk.
+    """Count runs and attacks, and estimate hours and disk.
 
     Example: reproduce plan table1 --preset paper
     """
@@ -48,34 +50,23 @@ def plan(
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for entry in make_plan(settings, names):
-        table.add_row(*_plan_row(entry))
+        counts = (entry.cells, entry.trained, entry.evaluations, entry.evaluated)
+        hours = (f"{entry.hours:,.2f}", f"{entry.hours_left:,.2f}")
+        table.add_row(entry.name, *map(str, counts), *hours, f"{entry.size / 1e9:,.2f} GB")
     console().print(table)
     for cell in dict.fromkeys(c for n in names for c in find_experiment(settings, n).cells):
         run = load_run(settings, cell)
         line = None if run.finished else found_superseded(settings, run.spec)
         if line is not None:
             print(line)
-    print(f"Preset {settings.preset}; device hours by the speed of {_speed(settings)}.")
-
-
-def _plan_row(entry: Plan) -> list[str]:
-    counts = (entry.cells, entry.trained, entry.evaluations, entry.evaluated)
-    hours = (f"{entry.hours:,.2f}", f"{entry.hours_left:,.2f}")
-    return [entry.name, *map(str, counts), *hours, f"{entry.size / 1e9:,.2f} GB"]
-
-
-def _speed(config: Config) -> str:
-    stated = load_speeds(config).stated
-    if "measured" in stated:
-        return stated
-    doubt = ", which says little about a processor" if config.machine.device == "cpu" else ""
-    return f"{stated}{doubt}; `--measure` takes this machine's"
+    stated = load_speeds(settings).stated
+    hint = "" if "measured" in stated else "; `--measure` takes this machine's"
+    print(f"Preset {settings.preset}; device hours by the speed of {stated}{hint}.")
 
 
 def _measure(config: Config, names: list[str]) -> None:
     from reproduce.compute.device import acquire_device, describe
     from reproduce.core.files import write_json
-    from reproduce.experiments.spec import training_spec
     from reproduce.training.train import seconds_per_pass
 
     cells: dict[str, Cell] = {}
@@ -99,10 +90,10 @@ def status(
         bool, typer.Option("--watch", help="Look again and again, until all is done or Ctrl-C.")
     ] = False,
     every: Annotated[
-        float | None, typer.Option(help="With --watch: seconds between two looks; 5 if not given.")
-    ] = None,
+        float, typer.Option(min=0.2, max=86_400, help="With --watch: seconds between two looks.")
+    ] = 5.0,
 ) -> None:
-    """List the cells of experiments and how far each is; or watch a running campaign.
+    """Say how far every run and attack is, once or live.
 
     Example: reproduce status table1 --preset demo
 
@@ -110,32 +101,28 @@ def status(
     """
     names = chosen_experiments(settings, experiments)
     if watch:
-        watch_live(settings, names, check_every(EVERY if every is None else every))
+        from reproduce.cli.watch import watch as watch_live
+
+        watch_live(settings, names, every)
         return
-    if every is not None:
-        raise HarnessError("--every belongs to --watch")
-    frame = status_frame(settings, names)
-    trained, evaluations = (frame[frame["kind"] == kind] for kind in ("run", "evaluation"))
-    texts = dict(zip(trained["model"], trained["text"], strict=True))
-    asked = Counter(evaluations["model"])
-    done = Counter(evaluations.loc[evaluations["state"] == "done", "model"])
     table = Table("cell", "training", "evaluations")
-    for model in dict.fromkeys(frame["model"]):
-        table.add_row(model, texts.get(model, "published"), f"{done[model]}/{asked[model]}")
+    for model, rows in status_frame(settings, names).groupby("model", sort=False):
+        runs, attacks = (rows[rows["kind"] == kind] for kind in ("run", "evaluation"))
+        text = "published" if runs.empty else runs["text"].iloc[0]
+        table.add_row(str(model), text, f"{(attacks['state'] == 'done').sum()}/{len(attacks)}")
     console().print(table)
     aside = count_superseded(settings)
     if any(aside):
         where = paths.superseded_folder(paths.root(settings))
-        runs, records = counted(aside.runs, "run"), counted(aside.records, "record")
-        print(f"{runs} and {records} that others replaced lie in {where}: `reproduce restore`.")
+        print(
+            f"{aside.runs} run(s) and {aside.records} record(s) that others replaced lie in "
+            f"{where}: `reproduce restore`."
+        )
 
 
 @command()
-def table(
-    settings: Config,
-    experiment: ExperimentArgument,
-) -> None:
-    """Write a table from whatever records exist, in CSV, Markdown and LaTeX.
+def table(settings: Config, experiment: ExperimentArgument) -> None:
+    """Write one table from whatever results exist.
 
     `checkpoints` is the table of all runs at their best-test, last and best-val checkpoints.
 
@@ -153,10 +140,7 @@ def table(
 
 
 @command()
-def diff(
-    settings: Config,
-    experiment: ExperimentArgument,
-) -> None:
+def diff(settings: Config, experiment: ExperimentArgument) -> None:
     """Put a regenerated table beside the paper's, number by number.
 
     Example: reproduce diff table1 --preset paper
@@ -168,26 +152,27 @@ def diff(
     results = collect(settings, chosen)
     frame = build_diff(settings, chosen, results)
     write_diff(settings, chosen, frame)
-    notes: dict[str, int] = {}
     heads = ("cell", "method", "λ", "attack", "metric", "paper", "ours", "seeds", "Δ", "verdict")
     shown = Table(*heads)
     for column in shown.columns:
         column.no_wrap = True
+    notes = [note for note in frame["note"].unique() if note]
     for row in frame.to_dict("records"):
+        note = f" ({notes.index(row['note']) + 1})" if row["note"] else ""
         shown.add_row(
             f"{row['dataset']} {row['architecture']}",
             row["method"],
-            "–" if row["lambda"] != row["lambda"] else f"{row['lambda']:g}",
+            _number(row["lambda"], "g"),
             row["attack"],
             row["metric"].removesuffix("_accuracy").removeprefix("perturbation_"),
-            _number(row["paper"], row["paper_std"]),
-            _number(row["ours"], row["ours_std"]),
+            _number(row["paper"], ".2f", row["paper_std"]),
+            _number(row["ours"], ".2f", row["ours_std"]),
             str(row["seeds"]),
-            "" if row["difference"] != row["difference"] else f"{row['difference']:+.2f}",
-            row["verdict"] + _reference(row["note"], notes),
+            _number(row["difference"], "+.2f"),
+            row["verdict"] + note,
         )
     console().print(shown)
-    for text, number in notes.items():
+    for number, text in enumerate(notes, 1):
         print(f"({number}) {text}")
     reasons = diff_notes(settings, chosen, results)
     if reasons:
@@ -197,6 +182,12 @@ def diff(
     print(f"Written: {paths.diff_file(settings, chosen.name)}")
 
 
+def _number(value: float, form: str, std: float = float("nan")) -> str:
+    if isnan(value):
+        return "–"
+    return f"{value:{form}}" if isnan(std) else f"{value:{form}} ± {std:{form}}"
+
+
 @command()
 def figure(
     settings: Config,
@@ -204,7 +195,7 @@ def figure(
         str, typer.Argument(metavar="FIGURE", help="Name of a figure, such as figure3.")
     ],
 ) -> None:
-    """Draw a figure from whatever runs are finished: SVG, PNG and the numbers as CSV.
+    """Draw a figure from whatever runs are finished: SVG, PNG, CSV.
 
     Example: reproduce figure figure3 --preset demo
     """
@@ -215,28 +206,15 @@ def figure(
     print(f"Written: {paths.figure_file(settings, name, 'svg')}, .png and .csv")
 
 
-def _reference(note: str, notes: dict[str, int]) -> str:
-    """Return the number of a note in brackets; a new one gets the next."""
-    return f" ({notes.setdefault(note, len(notes) + 1)})" if note else ""
-
-
-def _number(mean: float, std: float) -> str:
-    if mean != mean:
-        return "–"
-    return f"{mean:.2f}" if std != std else f"{mean:.2f} ± {std:.2f}"
-
-
-@command("results")
-def write_results(
-    settings: Config,
-) -> None:
-    """Write every number there is as one tidy table, results.parquet.
+@command()
+def results(settings: Config) -> None:
+    """Write every number as one tidy table, results.parquet.
 
     Example: reproduce results --preset demo
     """
-    from reproduce.results.frames import write_results as write
+    from reproduce.results.frames import write_results
 
-    tidy = write(settings)
+    tidy = write_results(settings)
     for line in tidy.left_out:
         print(f"Left out: {line}")
     print(f"{len(tidy.frame)} rows from {tidy.records} records")
@@ -255,15 +233,14 @@ def tensorboard(
         typer.Option(min=1, help="Iterations between two points; at most 2,000 a run if none."),
     ] = None,
 ) -> None:
-    """Write the traces of runs as TensorBoard event files, a folder a cell.
+    """Write the traces of runs as TensorBoard event files.
 
     Example: reproduce tensorboard table1 --preset demo
     """
     from reproduce.tables.tensorboard import write_events
 
     folder = paths.tensorboard_folder(settings) if out is None else out
-    names = chosen_experiments(settings, experiments)
-    outcome = write_events(settings, names, folder, every)
+    outcome = write_events(settings, chosen_experiments(settings, experiments), folder, every)
     for line in outcome.problems:
         print(f"Left out: {line}")
     print(
@@ -274,16 +251,9 @@ def tensorboard(
         print(f"Written: {folder}; look at it with: tensorboard --logdir {folder}")
 
 
-# lines about what is missing; an empty campaign has hundreds
-_SHOWN_claims = 10
-_COLOURS = {"holds": "green", "fails": "red", "too little data": "yellow"}
-
-
 @command()
-def claims(
-    settings: Config,
-) -> None:
-    """Test the paper's claims on whatever results exist: holds, fails, or too little data.
+def claims(settings: Config) -> None:
+    """Test the paper's claims on whatever results exist.
 
     Example: reproduce claims --preset demo
     """
@@ -295,29 +265,25 @@ def claims(
     print(f"Preset {judged_on['preset']}; data: {', '.join(judged_on['datasets'])}.")
     if judged_on["deviations"]:
         print(f"Not the paper's protocol: {'; '.join(judged_on['deviations'])}.")
-    table = Table("claim", "verdict", "what was found", show_lines=True)
-    for column in table.columns[:2]:
+    shown = Table("claim", "verdict", "what was found", show_lines=True)
+    for column in shown.columns[:2]:
         column.no_wrap = True
     for claim in found:
-        colour = _COLOURS[claim.verdict]
-        heard = f"{claim.statement} [{claim.source}]"
-        table.add_row(
-            claim.name, f"[{colour}]{claim.verdict}[/]", f"{escape(heard)}\n{escape(claim.summary)}"
-        )
-    console().print(table)
+        verdict = f"[{_COLOURS[claim.verdict]}]{claim.verdict}[/]"
+        text = f"{claim.statement} [{claim.source}]\n{claim.summary}"
+        shown.add_row(claim.name, verdict, escape(text))
+    console().print(shown)
     missing = list(dict.fromkeys(line for claim in found for line in claim.missing))
-    for line in missing[:_SHOWN_claims]:
+    for line in missing[:_MISSING_LINES]:
         print(f"Missing: {line}")
-    if len(missing) > _SHOWN_claims:
-        print(f"Missing: {len(missing) - _SHOWN_claims} more, listed in the file.")
+    if len(missing) > _MISSING_LINES:
+        print(f"Missing: {len(missing) - _MISSING_LINES} more, listed in the file.")
     print(f"Written: {paths.claims_file(settings)}")
 
 
 @command()
-def report(
-    settings: Config,
-) -> None:
-    """Write report.html, one file with every table, figure and claim from whatever results exist.
+def report(settings: Config) -> None:
+    """Write report.html: every table, figure and claim on one page.
 
     Example: reproduce report --preset demo
     """

@@ -1,9 +1,10 @@
 """The view of `status --watch`: what runs, what failed, and how long the rest takes."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
+from math import isnan
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -13,24 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from reproduce.config.schema import Config
-from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import METRICS
 from reproduce.experiments.cost import load_speeds
-from reproduce.results.status import Forecast, forecast, status_frame
+from reproduce.results.status import forecast, status_frame
 
-# seconds between two looks, and the least and the most that --every takes
-EVERY, _LEAST, _MOST = 5.0, 0.2, 86_400.0
-# rows of what is not at work
-_SHOWN = 5
-# columns of a bar
-_BAR = 12
-
-
-def check_every(seconds: float) -> float:
-    """Return the seconds between two looks, or refuse them."""
-    if not _LEAST <= seconds <= _MOST:
-        raise HarnessError(f"--every is {seconds:g}; it takes seconds from {_LEAST:g} to {_MOST:g}")
-    return seconds
+# rows of what is not at work, and columns of a bar
+_SHOWN, _BAR = 5, 12
+_STATES = ("running", "saved", "failed", "damaged", "waiting", "unavailable")
 
 
 def watch(
@@ -47,33 +37,18 @@ def watch(
     screen = console or Console()
     if not screen.is_terminal:
         screen = Console(file=screen.file, width=max(80, screen.width), color_system=None)
-    views = _views(config, names, every, sleep)
-    try:
-        if screen.is_terminal:
-            with Live(console=screen, auto_refresh=False) as live:
-                for view in views:
-                    live.update(view, refresh=True)
-        else:
-            for view in views:
+    live = Live(console=screen, auto_refresh=False, transient=not screen.is_terminal)
+    with suppress(KeyboardInterrupt), live:
+        while True:
+            frame = status_frame(config, names)
+            view = draw(config, names, frame, time.time())
+            if screen.is_terminal:
+                live.update(view, refresh=True)
+            else:
                 screen.print(view)
-    except KeyboardInterrupt:
-        return  # it is how a view is left
-
-
-def _views(
-    config: Config, names: Sequence[str], every: float, sleep: Callable[[float], None]
-) -> Iterator[RenderableType]:
-    while True:
-        frame = status_frame(config, names)
-        yield draw(config, names, frame, time.time())
-        if is_over(frame):
-            return
-        sleep(every)
-
-
-def is_over(frame: pd.DataFrame) -> bool:
-    """Say whether nothing is left that can be done."""
-    return bool(frame["state"].isin(["done", "unavailable"]).all())
+            if frame["state"].isin(["done", "unavailable"]).all():
+                return
+            sleep(every)
 
 
 def draw(config: Config, names: Sequence[str], frame: pd.DataFrame, now: float) -> RenderableType:
@@ -81,73 +56,44 @@ def draw(config: Config, names: Sequence[str], frame: pd.DataFrame, now: float) 
     clock = datetime.fromtimestamp(now).strftime("%H:%M:%S")
     runs = frame[frame["kind"] == "run"]
     saved = runs[runs["state"] == "saved"].sort_values("saved_at", ascending=False)
-    title = "Saved, no lock seen: stopped, or at work on another machine"
+    faults = {"Damaged": "damaged", "Failed": "failed", "Cannot be had": "unavailable"}
     return Group(
         Text(f"{clock}  preset {config.preset}: {', '.join(names)}", style="bold"),
-        _counts(frame),
-        _outlook(config, frame),
+        _summary(config, frame),
         *_runs("Running", runs[runs["state"] == "running"], now),
-        *_runs(title, saved[:_SHOWN], now),
+        *_runs("Saved, not at work on this machine", saved[:_SHOWN], now),
         *_more(len(saved)),
-        *_faults("Damaged", frame[frame["state"] == "damaged"]),
-        *_faults("Failed", frame[frame["state"] == "failed"]),
-        *_faults("Cannot be had", frame[frame["state"] == "unavailable"]),
+        *(line for title, s in faults.items() for line in _faults(title, frame[frame.state == s])),
         Text(""),
     )
 
 
-def _counts(frame: pd.DataFrame) -> Table:
-    """Return a bar of what is done, and the numbers in each state."""
+def _summary(config: Config, frame: pd.DataFrame) -> Table:
+    """Return bars of what is done, the rate of the running runs, and how long the rest takes."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
-    grid.add_column(width=_BAR)
     grid.add_column(overflow="fold")
     for kind, name in (("run", "Cells"), ("evaluation", "Evaluations")):
         states = frame.loc[frame["kind"] == kind, "state"]
-        done, counts = int((states == "done").sum()), states.value_counts()
-        text = f"{done} of {len(states)} done"
-        for state in ("running", "saved", "failed", "damaged", "waiting", "unavailable"):
-            if state in counts:
-                shown = "cannot be had" if state == "unavailable" else state
-                text += f", {counts[state]} {shown}"
+        counts = states.value_counts()
+        done = int(counts.get("done", 0))
+        listed = [f"{counts[state]} {state}" for state in _STATES if state in counts]
+        line = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=max(1, len(states)), completed=done, width=_BAR)
-        grid.add_row(name, bar, text)
-    return grid
-
-
-def _outlook(config: Config, frame: pd.DataFrame) -> Table:
-    """Return the rate of the running runs, what is left, and how that is estimated."""
+        line.add_row(bar, ", ".join([f"{done} of {len(states)} done", *listed]))
+        grid.add_row(name, line)
     rest = forecast(frame)
-    running = int(((frame["kind"] == "run") & (frame["state"] == "running")).sum())
-    if not running:
-        rate = "no training run is at work"
-    elif rest.epochs_an_hour is None:
-        rate = "not known yet: no running run has saved a finished epoch"
-    else:
-        digits = 0 if rest.epochs_an_hour >= 100 else 2
-        rate = f"{rest.epochs_an_hour:,.{digits}f} epochs an hour, {counted(running, 'run')}"
-    left, how = ("nothing", "") if is_over(frame) else _left(config, rest)
-    lines = Table.grid(padding=(0, 1))
-    lines.add_column(no_wrap=True, width=len("Evaluations"))
-    lines.add_column(overflow="fold")
-    for name, text in (("Rate", rate), ("Left", left), ("", how)):
-        lines.add_row(name, text)
-    return lines
-
-
-def _left(config: Config, rest: Forecast) -> tuple[str, str]:
-    left = f"{_hours(rest.hours_left)} of one job"
-    if rest.jobs:
-        together = _hours(rest.hours_left / rest.jobs)
-        left += f", {together} with {counted(rest.jobs, 'job')} at a time as now"
-    ratios = (("training", rest.training), ("attacks", rest.attacks))
-    measured = [f"{ratio:.3g} for {name}" for name, ratio in ratios if ratio is not None]
-    if not measured:
-        return left, f"(planned for {load_speeds(config).stated}; nothing is measured yet)"
-    return (
-        left,
-        f"(planned hours times the measured over the planned so far: {', '.join(measured)})",
-    )
+    rate = "unknown" if rest.epochs_an_hour is None else f"{rest.epochs_an_hour:,.1f}"
+    grid.add_row("Rate", f"{rate} epochs an hour, all running runs together")
+    left = f"{_time(3600 * rest.hours_left)} of one job"
+    if rest.jobs > 1:
+        left += f", {_time(3600 * rest.hours_left / rest.jobs)} with {rest.jobs} jobs as now"
+    measured = {"training": rest.training, "attacks": rest.attacks}
+    ratios = [f"{ratio:.3g} for {name}" for name, ratio in measured.items() if ratio is not None]
+    how = f"planned for {load_speeds(config).stated}"
+    grid.add_row("Left", left)
+    grid.add_row("", f"({how}; measured over planned: {', '.join(ratios) or 'nothing yet'})")
+    return grid
 
 
 def _runs(title: str, runs: pd.DataFrame, now: float) -> Iterator[Table]:
@@ -172,9 +118,10 @@ def _runs(title: str, runs: pd.DataFrame, now: float) -> Iterator[Table]:
         table.add_row(
             row["name"],
             f"{int(row['epoch']) or '–'}/{int(row['epochs'])}",
-            "/".join("–" if math.isnan(value) else f"{value:.1f}" for value in metrics),
-            "–" if math.isnan(row["natural_risk"]) else loss,
-            "–" if math.isnan(row["saved_at"]) else _age(now - row["saved_at"]),
+            "/".join("–" if isnan(value) else f"{value:.1f}" for value in metrics),
+            "–" if isnan(row["natural_risk"]) else loss,
+            # clocks of two machines may differ
+            "–" if isnan(row["saved_at"]) else _time(max(0.0, now - row["saved_at"])),
         )
     yield table
 
@@ -193,24 +140,9 @@ def _more(number: int) -> Iterator[Text]:
         yield Text(f"  and {number - _SHOWN} more")
 
 
-def counted(number: int, what: str) -> str:
-    """Return a number of things in words."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _hours(hours: float) -> str:
-    """Write a time that may be seconds or months."""
-    if hours >= 72:
-        return f"{hours / 24:,.1f} days"
-    if hours >= 2:
-        return f"{hours:.1f} hours"
-    minutes = 60 * hours
-    return f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} seconds"
-
-
-def _age(seconds: float) -> str:
-    """Write how long ago something was; clocks of two machines may differ."""
-    seconds = max(0.0, seconds)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.0f} h"
+def _time(seconds: float) -> str:
+    """Write a time that may be seconds or months, to two digits or so."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.{int(unit != 'min')}f} {unit}"
+    return f"{seconds:.0f} s"

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sysconfig
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,15 +36,9 @@ def wants_compiling(machine: Machine, passes: float, seconds: float = 0.0) -> bo
     if machine.compile != "auto":
         return machine.compile == "always"
     on_cpu = machine.device == "cpu"
-    worth = passes > _WORTH_COMPILING if on_cpu else seconds > _WORTH_SECONDS
-    return worth and _has_compiler(on_cpu)
-
-
-def _has_compiler(on_cpu: bool) -> bool:
-    """Say whether there is what PyTorch compiles with, which slim containers lack.
-
-    A C++ compiler; on a GPU Triton, and a C compiler for its launchers.
-    """
+    if not (passes > _WORTH_COMPILING if on_cpu else seconds > _WORTH_SECONDS):
+        return False
+    # a C++ compiler; on a GPU Triton, and a C compiler for its launchers: slim containers lack them
     compiler = os.environ.get("CXX", "g++") if on_cpu else os.environ.get("CC", "gcc")
     headers = Path(sysconfig.get_path("include")) / "Python.h"
     found = shutil.which(compiler.split()[0]) is not None and headers.is_file()
@@ -52,11 +46,10 @@ def _has_compiler(on_cpu: bool) -> bool:
 
 
 def compiled(module: nn.Module, *, dynamic: bool | None = None) -> nn.Module:
-    """Return a module that computes the same with kernels compiled for it; weights stay shared.
+    """Return a module that computes the same with kernels compiled for it, but for the last bits.
 
-    Compilation happens at the first call of each kind; call it inside `compiling`.  It
-    rounds otherwise than the module itself, in the last bits.  With `dynamic` one set of kernels
-    serves any batch size.
+    Weights stay shared.  It compiles at the first call of each kind; call it inside `compiling`.
+    With `dynamic` one set of kernels serves any batch size.
     """
     torch._dynamo.config.recompile_limit = _VARIANTS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
@@ -92,22 +85,20 @@ def wants_graphs(machine: Machine, device: torch.device, processes: int = 1) -> 
 class Graphs:
     """Records what is computed on whole batches of one network, and launches it as one graph.
 
-    A recorded function reads and writes the same memory each time, which all functions of one
-    `Graphs` share.  So what it returns is overwritten by the next call, it may draw no random
-    numbers and ask nothing of the device, and what it reads beside its inputs (weights,
-    BatchNorm's statistics) must stay where it is.
+    Recorded functions share their memory.  So what one returns is overwritten by the next call, it
+    may draw no random numbers and ask nothing of the device, and what it reads beside its inputs
+    (weights, BatchNorm's statistics) must stay where it is.
 
-    On a CPU there are no graphs: there the function is called again on copies of its inputs, and
-    its results are copied to where the first ones lie.  So code that keeps a result which will be
-    overwritten fails on a CPU as well.
+    On a CPU the function is called again, and its results are copied to where the first ones lie,
+    so that code which keeps a result fails there as well.
 
-    Only batches of `sizes` images are recorded; others are computed kernel by kernel.  Recording
-    leaves weights and statistics of the model as they were.
+    Only batches of `sizes` images are recorded; others are computed kernel by kernel.
     """
 
     def __init__(self, model: nn.Module, sizes: Collection[int]) -> None:
         self._model, self._sizes = model, frozenset(sizes)
-        self._recorded: dict[Hashable, _Recorded] = {}
+        # what launches a function, and the function, which may own what it reads
+        self._recorded: dict[Hashable, tuple[Function, Function]] = {}
         # the stream and the memory of all recordings, which never run at the same time
         self._shared: tuple[torch.cuda.Stream, Any] | None = None
 
@@ -121,69 +112,67 @@ class Graphs:
             return function(*inputs)
         place = (key, inputs[0].shape)
         if place not in self._recorded:
-            if inputs[0].is_cuda and self._shared is None:
-                stream = torch.cuda.Stream(inputs[0].device)
-                self._shared = (stream, torch.cuda.graph_pool_handle())
-            self._recorded[place] = _Recorded(function, inputs, self._model, self._shared)
-        return self._recorded[place](inputs)
+            # calling it to warm up moves BatchNorm's statistics, and leaves AWP's moves on weights
+            held: list[Tensor] = [*self._model.parameters(), *self._model.buffers()]
+            before = [value.detach().clone() for value in held]
+            make = self._record if inputs[0].is_cuda else _repeated
+            launch = make(function, [value.clone() for value in inputs])
+            self._recorded[place] = (launch, function)
+            with torch.no_grad():
+                _copy(before, held)
+        return self._recorded[place][0](*inputs)
+
+    def _record(self, function: Function, memory: list[Tensor]) -> Function:
+        """Record a function that reads its inputs from `memory`, and return what launches it."""
+        if self._shared is None:
+            device = memory[0].device
+            self._shared = (torch.cuda.Stream(device), torch.cuda.graph_pool_handle())
+        stream, pool = self._shared
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # On the stream of the warm-up: autograd's nodes of leaves, and the handles of cuBLAS
+            # and cuDNN, remember theirs, and another one would break the recording.
+            now = torch.cuda.current_stream(stream.device)
+            stream.wait_stream(now)
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    function(*memory)
+            now.wait_stream(stream)
+            # a recording cannot have the memory that gradients of the warm-up hold
+            for parameter in self._model.parameters():
+                parameter.grad = None
+            torch.cuda.synchronize(stream.device)
+            # the backward pass is recorded from another thread, and others may allocate meanwhile
+            with torch.cuda.graph(
+                graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+            ):
+                outputs = function(*memory)
+        except RuntimeError as error:
+            raise HarnessError(
+                f"a step cannot be recorded as a CUDA graph here ({named(error)}); set "
+                "machine.graphs=never"
+            ) from error
+
+        def launch(*inputs: Tensor) -> tuple[Tensor, ...]:
+            _copy(inputs, memory)
+            graph.replay()
+            return outputs
+
+        return launch
 
 
-class _Recorded:
-    """One function for inputs of one size."""
+def _repeated(function: Function, memory: list[Tensor]) -> Function:
+    """Return what calls a function on a CPU, with inputs and outputs in the same memory."""
+    outputs = tuple(value.clone() for value in function(*memory))
 
-    def __init__(
-        self,
-        function: Function,
-        inputs: tuple[Tensor, ...],
-        model: nn.Module,
-        shared: tuple[torch.cuda.Stream, Any] | None,
-    ) -> None:
-        self._function = function
-        self._inputs = [value.clone() for value in inputs]
-        self._graph: torch.cuda.CUDAGraph | None = None
-        # calling it to warm up moves BatchNorm's statistics, and leaves AWP's moves on the weights
-        held: list[Tensor] = [*model.parameters(), *model.buffers()]
-        before = [value.detach().clone() for value in held]
-        if shared is not None:
-            try:
-                self._record(model, *shared)
-            except RuntimeError as error:
-                raise HarnessError(
-                    f"a step cannot be recorded as a CUDA graph here ({named(error)}); set "
-                    "machine.graphs=never"
-                ) from error
-        else:
-            self._outputs = tuple(value.clone() for value in function(*self._inputs))
-        with torch.no_grad():
-            for value, old in zip(held, before, strict=True):
-                value.copy_(old)
+    def call(*inputs: Tensor) -> tuple[Tensor, ...]:
+        _copy(inputs, memory)
+        _copy(function(*memory), outputs)
+        return outputs
 
-    def _record(self, model: nn.Module, stream: torch.cuda.Stream, pool: Any) -> None:
-        # On the stream of the warm-up: autograd's nodes of leaves, and the handles of cuBLAS and
-        # cuDNN, remember theirs, and another one than the recorded would break the recording.
-        now = torch.cuda.current_stream(stream.device)
-        stream.wait_stream(now)
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UP):
-                self._function(*self._inputs)
-        now.wait_stream(stream)
-        # a recording cannot have the memory that gradients of the warm-up hold
-        for parameter in model.parameters():
-            parameter.grad = None
-        torch.cuda.synchronize(stream.device)
-        self._graph = torch.cuda.CUDAGraph()
-        # the backward pass is recorded from another thread, and others may allocate meanwhile
-        with torch.cuda.graph(
-            self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
-        ):
-            self._outputs = self._function(*self._inputs)
+    return call
 
-    def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        for kept, value in zip(self._inputs, inputs, strict=True):
-            kept.copy_(value)
-        if self._graph is not None:
-            self._graph.replay()
-        else:
-            for kept, value in zip(self._outputs, self._function(*self._inputs), strict=True):
-                kept.copy_(value)
-        return self._outputs
+
+def _copy(values: Iterable[Tensor], places: Iterable[Tensor]) -> None:
+    for value, place in zip(values, places, strict=True):
+        place.copy_(value)

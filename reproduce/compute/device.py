@@ -25,12 +25,10 @@ from reproduce.experiments.cost import CPU_BATCH, KEPT_BYTES
 
 @contextmanager
 def acquire_device(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
-    """Hold a device for the length of a job.
+    """Hold a device for the length of a job, and wait for one while all are taken.
 
-    ``cuda:K`` takes a free slot of that GPU and ``cuda`` one of any visible GPU,
-    `machine.jobs_per_gpu` to each, and both wait while all are taken: that is how
-    several GPU jobs of one machine spread over its GPUs.  Every process of a `group`
-    has a GPU of its own; they are taken together, or none is held.
+    A GPU has `machine.jobs_per_gpu` slots; ``cuda:K`` takes one of that GPU, ``cuda`` one of any
+    visible GPU.  Every process of a `group` has a GPU of its own; they are taken together.
     """
     prepare_process(machine)
     if machine.device == "cpu":
@@ -53,11 +51,7 @@ def acquire_device(machine: Machine, group: Group = ALONE) -> Iterator[torch.dev
 
 
 def prepare_process(machine: Machine) -> None:
-    """Set the threads of this process, and let a GPU keep all bits of a float32.
-
-    PyTorch's default allows TF32, with ten bits, in convolutions; `conv_precision` allows it where
-    the settings do.
-    """
+    """Set the threads of this process, and turn off TF32, which PyTorch allows in convolutions."""
     torch.set_num_threads(machine.threads)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -72,25 +66,18 @@ def allowed_gpus(machine: Machine, wanted: int) -> list[int]:
             f"machine.device is {machine.device!r}, but PyTorch {torch.__version__} finds no GPU "
             "here; set machine.device=cpu to compute on the processor"
         )
-    allowed = list(range(count))
-    if machine.device != "cuda":
-        allowed = [int(machine.device.removeprefix("cuda:"))]
-        if allowed[0] >= count:
-            raise HarnessError(f"machine.device is {machine.device!r}, GPUs here: 0 to {count - 1}")
+    _, named, number = machine.device.partition(":")
+    allowed = [index for index in range(count) if not named or index == int(number)]
     if wanted > len(allowed):
         raise HarnessError(
-            f"{wanted} processes were started for {len(allowed)} GPU(s), machine.device is "
-            f"{machine.device!r}"
+            f"machine.device is {machine.device!r}, that is {len(allowed)} of {count} GPU(s) here, "
+            f"for {wanted} process(es)"
         )
     return allowed
 
 
 def _card(index: int) -> str:
-    """Return the name of a GPU that does not depend on what this process may see.
-
-    Its number does: a scheduler numbers the GPUs of every job from 0, CUDA_DEVICE_ORDER
-    orders them otherwise, and CUDA_VISIBLE_DEVICES may call the same one by number or UUID.
-    """
+    """Return the name of a GPU, which unlike its number is the same for every process."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if index < len(visible) and visible[index].strip().startswith("MIG-"):
         # the card's UUID might be that of all its slices; older names have slashes
@@ -107,16 +94,9 @@ def slots_folder() -> Path:
     Containers that share GPUs must share it: mount it, or set TMPDIR to a folder that is.
     """
     folder = Path(tempfile.gettempdir()) / f"reproduce-gpu-{os.getuid()}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        ours = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
-    except OSError:  # a file, a link to nothing
-        ours = False
-    if not ours:
-        raise HarnessError(
-            f"{folder} holds the locks of GPUs and must be a folder of yours; remove it, or set "
-            "TMPDIR to a folder of your own"
-        )
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise HarnessError(f"{folder} holds the locks of GPUs and is another user's; set TMPDIR")
     return folder
 
 
@@ -125,55 +105,37 @@ def take_slots(
 ) -> list[int]:
     """Wait until as many cards as wanted have a free slot each, and hold those until `held` closes.
 
-    Cards go by names that are the same in every process, and have `slots` slots each.  None is
-    held while there are fewer free ones than wanted.  The slots of a process that ends, however it
-    ends, are free at once; whoever waits looks every `poll` seconds.  Returns places in `cards`.
+    Each card has `slots` slots.  None is held while there are fewer free ones than wanted; whoever
+    waits looks every `poll` seconds.  Returns places in `cards`.
     """
     waiting = False
     while True:
         # one job looks at a time: two that saw each other's slots as taken would both go back
-        try:
-            with ExitStack() as tried, lock_file(folder / "choosing"):
-                found = _free_slots(tried, folder, cards, wanted, slots)
-                if len(found) == wanted:
-                    held.enter_context(tried.pop_all())
-                    return found
-        except OSError as error:
-            raise HarnessError(
-                f"{folder} cannot be locked: {error.strerror or error}; set TMPDIR to a folder on "
-                "a disk that knows locks"
-            ) from error
+        with ExitStack() as tried, lock_file(folder / "choosing"):
+            found: list[int] = []
+            # second slots after the first of every card
+            for slot, place in product(range(slots), range(len(cards))):
+                if place not in found and len(found) < wanted:
+                    lock = lock_file(folder / f"{cards[place]}-{slot}.lock")
+                    with suppress(Timeout):
+                        lock.acquire(timeout=0)
+                        tried.callback(lock.release)
+                        found.append(place)
+            if len(found) == wanted:
+                held.enter_context(tried.pop_all())
+                return found
         if not waiting:
-            free = "a free GPU" if wanted == 1 else f"{wanted} GPUs that are free at once"
-            print(f"Waiting for {free} (locks in {folder})", flush=True)
+            print(f"Waiting for {wanted} free GPU(s), locks in {folder}", flush=True)
             waiting = True
         time.sleep(poll)
-
-
-def _free_slots(
-    tried: ExitStack, folder: Path, cards: Sequence[str], wanted: int, slots: int
-) -> list[int]:
-    """Hold a slot of each of up to `wanted` cards, second slots after the first of every one."""
-    found: list[int] = []
-    for slot, place in product(range(slots), range(len(cards))):
-        if place in found or len(found) == wanted:
-            continue
-        lock = lock_file(folder / f"{cards[place]}-{slot}.lock")
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            tried.callback(lock.release)
-            found.append(place)
-    return found
 
 
 def share_through_mps() -> None:
     """Have the jobs of this user compute on a GPU at the same time, through NVIDIA's MPS.
 
-    Before the first use of CUDA in a process.  Whoever comes first starts the daemon; each job
-    tries it in a process of its own, and where nothing can be computed through it (in some
-    containers) jobs take turns as without it.  A daemon of the site is left alone, and so are
-    Slurm's jobs, with whose first one it would end.  It runs until ``echo quit |
-    nvidia-cuda-mps-control``, with CUDA_MPS_PIPE_DIRECTORY set to the folder mps of `slots_folder`.
+    Before the first use of CUDA in a process.  Each job tries the daemon in a process of its own;
+    where nothing can be computed through it, as in some containers, jobs take turns.  A daemon of
+    the site is left alone, and so are Slurm's jobs, with whose first one it would end.
     """
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None or {"CUDA_MPS_PIPE_DIRECTORY", "SLURM_JOB_ID"} & os.environ.keys():
@@ -225,22 +187,20 @@ _SIZES = (1000, 500, 256, 128)
 def images_at_once(machine: Machine, device: torch.device, size: int) -> int:
     """Return how many images of `size` pixels go through a network at once in evaluation.
 
-    Memory bounds it.  Networks for large images shrink them at the entrance, so what
-    they keep for a gradient grows with the width of the images rather than their area:
-    WideResNet-34-10 keeps 22 MiB an image of 32 pixels; ResNet-50 and Wide-ResNet-50-2
-    keep 135 and 177 MiB an image of 288 pixels, of which nine times fewer go at once.
+    Memory bounds it.  Networks for large images shrink them at the entrance, so what they keep for
+    a gradient grows with the width of the images rather than their area: ResNet-50 and
+    Wide-ResNet-50-2 keep 135 and 177 MiB an image of 288 pixels, of which nine times fewer go.
     """
-    most = machine.eval_batch or _suited(machine, device)
+    if machine.eval_batch is not None:
+        most = machine.eval_batch
+    elif device.type == "cpu":
+        most = CPU_BATCH
+    else:
+        memory = torch.cuda.get_device_properties(device).total_memory
+        fits = max(1, memory // (2 * machine.jobs_per_gpu) // KEPT_BYTES)
+        # the same on cards of different size, so they round alike; 256 is a shard
+        most = next((one for one in _SIZES if one <= fits), fits)
     return max(1, most * _SIZE // max(size, _SIZE))
-
-
-def _suited(machine: Machine, device: torch.device) -> int:
-    if device.type == "cpu":
-        return CPU_BATCH
-    memory = torch.cuda.get_device_properties(device).total_memory
-    fits = max(1, memory // (2 * machine.jobs_per_gpu) // KEPT_BYTES)
-    # the same on cards of different size, so they round alike; 256 is a shard
-    return next((size for size in _SIZES if size <= fits), fits)
 
 
 # --- precision
@@ -257,10 +217,7 @@ def effective_precision(precision: Precision, device: torch.device) -> Precision
 
 @contextmanager
 def conv_precision(precision: str) -> Iterator[None]:
-    """Let a GPU round the factors in convolutions to TF32's ten bits, or keep it from that.
-
-    Forward and backward.  The linear layer keeps all bits, as PyTorch has it by default.
-    """
+    """Let a GPU round the factors in convolutions to TF32's ten bits, or keep it from that."""
     cudnn = torch.backends.cudnn
     before = cudnn.allow_tf32
     cudnn.allow_tf32 = precision == "tf32"
@@ -271,17 +228,10 @@ def conv_precision(precision: str) -> Iterator[None]:
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """Return what a forward pass is made in: bf16 keeps activations in bfloat16.
-
-    Weights, BatchNorm and the loss stay in float32.
-    """
-    return torch.autocast(
-        device.type,
-        torch.bfloat16,
-        enabled=precision == "bf16",
-        # weights that a perturbation has moved must be cast again
-        cache_enabled=False,
-    )
+    """Return what a forward pass is made in; bf16 leaves weights, BatchNorm and loss in float32."""
+    # no cache: weights that a perturbation has moved must be cast again
+    wanted = precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted, cache_enabled=False)
 
 
 @contextmanager

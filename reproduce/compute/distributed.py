@@ -12,12 +12,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from reproduce.core.errors import HarnessError
-
 T = TypeVar("T")
 
-# of the environment that torchrun makes for each process
-_RANK, _COUNT = "RANK", "WORLD_SIZE"
 # Longest that processes wait for each other.  If one dies, torchrun says so and ends the others.
 _TIMEOUT = timedelta(minutes=30)
 # and for the first one, which may wait for days for GPUs that other jobs hold
@@ -26,10 +22,7 @@ _QUEUE = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train one network: which (`rank`) of how many (`count`) this is.
-
-    What they agree on goes over the CPU, so that no GPU has to be waited for.
-    """
+    """The processes that train one network: which (`rank`) of how many (`count`) this is."""
 
     rank: int = 0
     count: int = 1
@@ -98,15 +91,9 @@ _patient: list[Any] = []
 
 def group_here() -> Group:
     """Return the group that this process was started in: by torchrun, or alone."""
-    if _COUNT not in os.environ:
+    if "WORLD_SIZE" not in os.environ:
         return ALONE
-    try:
-        return Group(int(os.environ[_RANK]), int(os.environ[_COUNT]))
-    except (KeyError, ValueError) as error:
-        raise HarnessError(
-            f"{_COUNT} is set to {os.environ[_COUNT]!r}, but {_RANK} is not a number; start "
-            "several processes with torchrun, or unset both"
-        ) from error
+    return Group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
 @contextmanager

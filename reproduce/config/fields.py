@@ -1,6 +1,5 @@
 """Kinds of values of the configuration, and trees of settings."""
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -36,50 +35,34 @@ def merge(base: Tree, top: Tree) -> dict[str, Any]:
     for key, value in top.items():
         below = merged.get(key)
         if key not in _AXES and isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[key] = merge(below, value)
-        else:
-            merged[key] = value
+            value = merge(below, value)
+        merged[key] = value
     return merged
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
     """Return the settings of a tree by dotted key, in the order of the alphabet."""
     flat: dict[str, Any] = {}
-    for key in sorted(tree):
-        value = tree[key]
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+    for key, value in sorted(tree.items()):
+        name = prefix + key
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat
 
 
 # --- numbers
 
 
-def _number(value: Any) -> Any:
+def _fraction(value: Any) -> Any:
     """Read fractions such as "8/255", the way perturbation sizes are written."""
-    if isinstance(value, str):
-        above, slash, below = value.partition("/")
-        try:
-            return float(above) / float(below) if slash else float(value)
-        except (ValueError, ZeroDivisionError):
-            raise ValueError("not a number; write 0.031 or 8/255") from None
     if isinstance(value, bool):
         raise ValueError("not a number")
+    if isinstance(value, str) and "/" in value:
+        above, _, below = value.partition("/")
+        try:
+            return float(above) / float(below)
+        except (ValueError, ZeroDivisionError):
+            raise ValueError("not a number; write 0.031 or 8/255") from None
     return value
-
-
-def _zeta(value: Any) -> Any:
-    if value == "measured":
-        return value
-    try:
-        number = float(_number(value))
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise ValueError("it is 'measured' or a number above 0")
-    return number
 
 
 def _four_decimals(value: float) -> float:
@@ -95,7 +78,7 @@ NaturalNumber = Annotated[int, Field(strict=True, ge=0, le=_LARGEST)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
 # plans and schedules go through them one by one
 Epochs = Annotated[Count, Field(le=10_000)]
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Epsilon = Annotated[Number, Field(gt=0, le=1)]
@@ -103,7 +86,7 @@ Epsilon = Annotated[Number, Field(gt=0, le=1)]
 JobMinutes = Annotated[Number, Field(ge=30)]
 # so that a cell id names it exactly
 Lambda = Annotated[NotNegative, Field(lt=1e6), AfterValidator(_four_decimals)]
-Zeta = Annotated[Literal["measured"] | float, BeforeValidator(_zeta)]
+Zeta = Positive | Literal["measured"]
 
 
 # --- names
@@ -124,17 +107,9 @@ def _known(look_up: Callable[[str], object], name: str) -> str:
 
 def _place(value: Any) -> Any:
     """Fill in ``$VAR`` and ``~`` in a path."""
-    name = os.path.expandvars(value)
-    if "\0" in name:
-        raise ValueError("not a path: it has a character that no file's name can have")
-    # also in what a variable held: paths are handed on and read again
-    if unset := re.search(r"\$(\w+|\{[^}]*\}?)", name, re.ASCII):
-        raise ValueError(f"not a path: {unset[0]} is not set in the environment")
-    if name.startswith("~"):
-        try:
-            name = str(Path(name).expanduser())
-        except RuntimeError:
-            raise ValueError("not a path: there is no such user's home") from None
+    name = os.path.expanduser(os.path.expandvars(value))  # noqa: PTH111, a str may be no path
+    if unknown := re.search(r"\$\w+|\$\{|^~|\0", name, re.ASCII):
+        raise ValueError(f"not a path: there is no {unknown[0]!r} to fill in")
     return type(value)(name)
 
 
@@ -161,3 +136,5 @@ def _distinct(values: list[T]) -> list[T]:
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
 # an axis of a grid
 Axis = Annotated[Distinct[T], Field(min_length=1)]
+# a slope or a spread needs as many
+Several = Annotated[Distinct[T], Field(min_length=2)]

@@ -17,17 +17,22 @@ from reproduce.config.fields import (
 )
 
 
-class Grid(Section):
-    """The training runs of a table of the three metrics: every combination of the axes."""
+class _Runs(Section):
+    """Training runs: every combination of these axes and those of the table or figure."""
 
     dataset: DatasetName
-    """Data set: digits, cifar10, cifar100 or imagenet."""
+    """Data set of every run."""
     architectures: Axis[ArchitectureName]
-    """Networks, in the order of the columns."""
+    """Networks, in the order of the columns, rows or lines."""
+    seeds: Axis[Seed]
+    """Training seeds; means and standard deviations are over them."""
+
+
+class Grid(_Runs):
+    """The training runs of a table of the three metrics."""
+
     methods: dict[MethodName, Distinct[Lambda]] = Field(min_length=1)
     """Lambdas by method, in the order of the rows."""
-    seeds: Axis[Seed]
-    """Training seeds; tables give the mean and standard deviation over them."""
     attack: str = "pgd20"
     """The attack of eval.attacks that the table is of."""
     checkpoint: Checkpoint | None = None
@@ -52,19 +57,13 @@ class AttackTable(Section):
     them."""
 
 
-class TuningTable(Section):
+class TuningTable(_Runs):
     """The runs of Table 3: lambda untuned, tuned by hand, and chosen by WAR."""
 
-    dataset: DatasetName
-    """Data set of every run."""
-    architectures: Axis[ArchitectureName]
-    """Networks, in the order of the rows."""
     untuned: Lambda
     """Lambda tuned on the thin network, used on the others as it is."""
     lambdas: Axis[Lambda]
     """Lambdas that the search by hand tries on every network."""
-    seeds: Axis[Seed]
-    """Training seeds; the table gives mean and standard deviation over them."""
 
 
 class ComparisonTable(Section):
@@ -89,19 +88,13 @@ class ComparisonTable(Section):
         return self
 
 
-class Curves(Section):
-    """The training runs that a figure follows: every combination of the axes."""
+class Curves(_Runs):
+    """The training runs that a figure follows."""
 
-    dataset: DatasetName
-    """Data set of every run."""
-    architectures: Axis[ArchitectureName]
-    """Networks: a line each."""
     method: MethodName
     """How they are trained."""
     lambdas: Axis[Lambda]
     """Lambdas: a row of panels each."""
-    seeds: Axis[Seed]
-    """Training seeds; lines are the mean over them."""
 
 
 class CurvesOfOne(Curves):

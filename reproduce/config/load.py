@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from reproduce.config.fields import PRESETS, Tree, flatten, merge
 from reproduce.config.schema import Config
-from reproduce.core.errors import HarnessError, brief
+from reproduce.core.errors import HarnessError
 
 # the Snakefile hands its jobs the configuration in this environment variable
 CONFIG_VARIABLE = "REPRODUCE_CONFIG"
@@ -48,18 +48,21 @@ def read_settings(
     source: Path | str, preset: str | None = None, sets: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Read what a user sets: the file and the overrides of `load_config`, without the preset's."""
-    user = dict(_read(source))
+    inline = isinstance(source, str) and source.lstrip().startswith("{")
+    what = "the configuration" if inline else f"configuration {source}"
+    try:
+        text = str(source) if inline else Path(source).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{what} cannot be read: {error}") from error
+    user = _parse(text, what) or {}
+    if not isinstance(user, dict) or not all(isinstance(key, str) for key in user):
+        raise HarnessError(f"{what} must be a mapping of names to values")
     for item in sets:
         key, equals, text = item.partition("=")
         if not equals or not key:
-            raise HarnessError(
-                f"override {brief(item)}: expected key=value, for example train.epochs=10"
-            )
-        value = _parse(text, f"override {brief(item)}: {brief(text)} is not a YAML value")
-        user = merge(user, _nested(key, value))
-    if preset is not None:
-        user["preset"] = preset
-    return user
+            raise HarnessError(f"override {item!r:.200}: write key=value, such as train.epochs=10")
+        user = merge(user, _nested(key, _parse(text, f"override {item!r:.200}")))
+    return user if preset is None else {**user, "preset": preset}
 
 
 def kept_values(user: Tree, config: Config, methods: Iterable[str]) -> str | None:
@@ -67,25 +70,22 @@ def kept_values(user: Tree, config: Config, methods: Iterable[str]) -> str | Non
 
     None if no method does.
     """
-    methods, parts = tuple(methods), []
     shared = flatten(config.train.model_dump(mode="json"))
+    own = {name: flatten(config.train_of(name).model_dump(mode="json")) for name in methods}
+    chosen = {name: flatten(user.get("train_for", {}).get(name, {})) for name in own}
+    parts = []
     for key in flatten(user.get("train", {})):
-        kept = []
-        for method in methods:
-            value = flatten(config.train_of(method).model_dump(mode="json"))[key]
-            is_set = key in flatten(user.get("train_for", {}).get(method, {}))
-            if value != shared[key] and not is_set:
-                kept.append(f"{method} ({_short(value)})")
+        kept = [
+            f"{name} ({values[key]})"
+            for name, values in own.items()
+            if values[key] != shared[key] and key not in chosen[name]
+        ]
         if kept:
             parts.append(
-                f"train.{key}={_short(shared[key])} is not for {', '.join(kept)}, which have "
-                f"their own: train_for.METHOD.{key}"
+                f"train.{key}={shared[key]} is not for {', '.join(kept)}, which have their own: "
+                f"train_for.METHOD.{key}"
             )
     return "; ".join(parts) or None
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def from_snakefile() -> bool:
@@ -94,10 +94,7 @@ def from_snakefile() -> bool:
 
 
 def resolved(config: Config) -> dict[str, Any]:
-    """Return the configuration as plain values that config.yaml takes again.
-
-    Without the section `machine`, which is not of the results.
-    """
+    """Return the configuration as plain values for config.yaml, without the section `machine`."""
     return config.model_dump(mode="json", exclude={"machine"})
 
 
@@ -105,7 +102,7 @@ def build_config(user: Tree) -> Config:
     """Validate a user's mapping on top of the preset that it names."""
     name = user.get("preset", "paper")
     if name not in PRESETS:
-        raise HarnessError(f"unknown preset {brief(name)}; known: {', '.join(PRESETS)}")
+        raise HarnessError(f"unknown preset {name!r:.200}; known: {', '.join(PRESETS)}")
     return _validate({**merge(_preset(name), user), "preset": name})
 
 
@@ -125,13 +122,9 @@ def _preset(name: str) -> dict[str, Any]:
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
     """Write a value under a dotted key as a tree."""
-    first, *others = key.split(".")
-    for name in reversed(others):
+    for name in reversed(key.split(".")):
         value = {name: value}
-    return {first: value}
-
-
-# --- YAML
+    return dict(value)
 
 
 class _Loader(yaml.SafeLoader):
@@ -140,79 +133,45 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Read a mapping and check its keys as they are written, before ``<<`` brings more."""
         node = super().compose_mapping_node(anchor)
-        keys = set()
-        for written, _ in node.value:
-            if not isinstance(written, yaml.ScalarNode):
-                continue  # the constructor says that it is no key
-            if written.value in keys:
-                line = written.start_mark.line + 1
-                raise yaml.YAMLError(
-                    f"key {written.value!r} is written twice, again in line {line}"
-                )
-            keys.add(written.value)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"key {key!r} is written twice")
         return node
 
 
-def _parse(text: str, problem: str) -> Any:
+def _parse(text: str, what: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506, a safe loader
     except Exception as error:  # of tags and dates that there are not, YAML's reader raises many
-        raise HarnessError(f"{problem}: {error}") from error
-
-
-def _read(source: Path | str) -> Tree:
-    inline = isinstance(source, str) and source.lstrip().startswith("{")
-    what = "configuration given as a mapping" if inline else f"configuration {source}"
-    try:
-        text = str(source) if inline else Path(source).read_text(encoding="utf-8")
-    except OSError as error:
-        raise HarnessError(f"{what} cannot be read: {error.strerror}") from error
-    except ValueError as error:
         raise HarnessError(f"{what} is not YAML: {error}") from error
-    value = _parse(text, f"{what} is not YAML")
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise HarnessError(f"{what} must be a mapping of names to values")
-    return value
-
-
-# --- validation
 
 
 def _validate(tree: Tree) -> Config:
-    method: tuple[str, ...] = ()
+    inside = ""
     try:
         config = Config.model_validate(tree)
-        for name in config.train_for:
-            method = ("train_for", name)
-            config.train_of(name)
+        for method in config.train_for:
+            inside = f"train_for.{method}"
+            config.train_of(method)
     except ValidationError as error:
-        raise HarnessError(_first_problem(error, method)) from None
+        raise HarnessError(_first_problem(error, inside)) from None
     return config
 
 
-def _first_problem(error: ValidationError, inside: tuple[str, ...]) -> str:
+def _first_problem(error: ValidationError, inside: str) -> str:
     """Say the first validation error in one line: the key, the value, what is allowed."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    place = [*inside, *(str(part) for part in first["loc"] if part != "[key]")]
+    first, *more = error.errors(include_url=False)
+    # pydantic adds "[key]", and the alternatives of a value that may be of several kinds
+    place = [str(part) for part in first["loc"] if "[" not in str(part)]
     if place[:2] == ["eval", "attacks"]:
-        # pydantic puts the kind of an attack between its name and its keys
-        place = place[:3] + place[4:]
-    key = ".".join(place)
+        del place[3:4]  # the kind of the attack
+    key = ".".join([inside, *place] if inside else place)
+    reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         line = f"unknown key {key!r} in the configuration"
-        if "." in place[-1]:
-            line += "; a dot is for --set, elsewhere write mappings: train: {epochs: 3}"
-    elif first["type"] == "missing":
-        line = f"configuration key {key!r} is missing"
-    elif first["type"] == "union_tag_not_found":
-        line = f"configuration key {key!r}: kind is missing; it is pgd, fab, square or autoattack"
     else:
-        reason = first["msg"].removeprefix("Value error, ")
         line = f"configuration key {key!r}: {reason}" if key else f"configuration: {reason}"
         if not isinstance(first["input"], Mapping):
-            line += f" (it is {brief(first['input'])})"
-    more = len(problems) - 1
-    return line + (f"; and {more} more" if more else "")
+            line += f" (it is {first['input']!r:.200})"
+    return line + (f"; and {len(more)} more" if more else "")

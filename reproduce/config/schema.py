@@ -1,71 +1,346 @@
 """The whole configuration: its sections, and what they must agree on."""
 
 import math
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from reproduce.config.evaluation import (
-    PGD,
-    Attack,
-    AttackPackage,
-    AutoAttack,
-    Eval,
-    FABAttack,
-    PGDAttack,
-    SquareAttack,
-)
 from reproduce.config.fields import (
+    ArchitectureName,
     Checkpoint,
     Count,
+    Epochs,
+    Epsilon,
     JobMinutes,
+    Lambda,
     MethodName,
     NaturalNumber,
+    NotNegative,
     Place,
     PlaceName,
     Positive,
     PresetName,
     Section,
     Seed,
+    Several,
+    Zeta,
     merge,
 )
 from reproduce.config.grids import Experiments
-from reproduce.config.training import (
-    AWP,
-    WAR,
-    Mixed,
-    Phase,
-    Precision,
-    Train,
-    TrainingAttack,
-    Validation,
-)
 from reproduce.registry import METHODS, dataset_facts
 
-__all__ = [
-    "AWP",
-    "PGD",
-    "WAR",
-    "Attack",
-    "AttackPackage",
-    "AutoAttack",
-    "Config",
-    "Data",
-    "Eval",
-    "FABAttack",
-    "Lemma",
-    "Machine",
-    "Mixed",
-    "PGDAttack",
-    "Phase",
-    "Precision",
-    "SquareAttack",
-    "Train",
-    "TrainingAttack",
-    "Validation",
-]
+# --- attacks and evaluation
+
+AttackPackage = Literal["pyautoattack", "autoattack"]
+
+
+class _Attack(Section):
+    """What all attacks of `eval.attacks` have."""
+
+    images: Count | None = None
+    """Attack only this many test images, every class in its proportion; null for all. Such
+    records go by another name, and tables mark them."""
+    epsilon: Epsilon | None = None
+    """Radius of the ball for this attack, pixels in [0, 1]; null for eval.epsilon."""
+
+    # AutoAttack's package draws one stream a shard, for correctly classified images alone
+    of_package: ClassVar[bool] = True
+
+    def label(self, name: str) -> str:
+        """Return what records of this attack are called: partial ones never by the plain name."""
+        return name if self.images is None else f"{name}-n{self.images}"
+
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set()
+
+
+class PGD(Section):
+    """Projected gradient descent from a uniform start in the ball, as validation uses it."""
+
+    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    """What is maximised; margin, max z_j - z_y over the other classes j, is the paper's C&W."""
+    cw_mask: Literal["proper", "zero"] = "proper"
+    """How margin leaves out the true class: proper, or zero (the authors' code: its logit is
+    multiplied by 0, so the best other logit is never below 0)."""
+    steps: Count
+    """Number of steps."""
+    step_size: Positive = 0.007
+    """Step, pixels in [0, 1]."""
+    clamp_start: bool = False
+    """Whether the start is clipped to [0, 1], as in the official Fast-AT code; the authors' PGD-20
+    clips only what its steps lead to."""
+
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set() if self.loss == "margin" else {"cw_mask"}
+
+
+class PGDAttack(PGD, _Attack):
+    """Projected gradient descent from uniform starts in the ball."""
+
+    of_package: ClassVar[bool] = False
+    parts: ClassVar[tuple[str, ...]] = ("pgd",)
+    kind: Literal["pgd"]
+    """Which attack this is: pgd, fab, square or autoattack."""
+    restarts: Count = 1
+    """Random starts; an image that one of them breaks is left out of the next."""
+
+    @property
+    def title(self) -> str:
+        """What heads the attack's column in a table."""
+        return "C&W" if self.loss == "margin" else f"PGD-{self.steps}"
+
+
+class FABAttack(_Attack):
+    """Fast adaptive boundary attack, of AutoAttack's package."""
+
+    title: ClassVar[str] = "FAB"
+    kind: Literal["fab"]
+    """Which attack this is."""
+    steps: Count = 100
+    """Iterations of a restart."""
+    restarts: Count = 5
+    """Restarts, of each target if there are targets."""
+    targets: Count | None = None
+    """Attack towards each of this many most likely other classes; null for untargeted FAB."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The attacks that run one after the other."""
+        return ("fab",) if self.targets is None else ("fab-t",)
+
+
+class SquareAttack(_Attack):
+    """Square, random search without gradients, of AutoAttack's package."""
+
+    title: ClassVar[str] = "Square"
+    parts: ClassVar[tuple[str, ...]] = ("square",)
+    kind: Literal["square"]
+    """Which attack this is."""
+    queries: Count = 5000
+    """Queries a restart may use for an image."""
+    restarts: Count = 1
+    """Random starts; an image that one of them breaks is left out of the next."""
+
+
+class AutoAttack(_Attack):
+    """AutoAttack: APGD on the cross entropy, targeted APGD, targeted FAB, Square."""
+
+    title: ClassVar[str] = "AutoAttack"
+    kind: Literal["autoattack"]
+    """Which attack this is."""
+    version: Literal["standard", "preview"] = "standard"
+    """standard, or preview: the two APGD attacks only, an upper bound of robust accuracy."""
+    steps: Count = 100
+    """Iterations of APGD and FAB."""
+    targets: Count = 9
+    """Target classes of targeted APGD and FAB."""
+    queries: Count = 5000
+    """Queries of Square."""
+
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle."""
+        return set() if self.version == "standard" else {"queries"}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The attacks that run one after the other."""
+        names = ("apgd-ce", "apgd-t", "fab-t", "square")
+        return names if self.version == "standard" else names[:2]
+
+    def label(self, name: str) -> str:
+        """Return what records of this attack are called: partial ones never by the plain name."""
+        return super().label(name if self.version == "standard" else f"{name}-preview")
+
+
+# small letters and digits, not digits alone
+AttackName = Annotated[str, Field(pattern="^[a-z0-9]*[a-z][a-z0-9]*$")]
+Attack = Annotated[PGDAttack | FABAttack | SquareAttack | AutoAttack, Field(discriminator="kind")]
+
+
+class Eval(Section):
+    """How a checkpoint is evaluated."""
+
+    epsilon: Epsilon
+    """Radius of the ball, pixels in [0, 1]. Paper's text: 8/255; the authors' code: 0.031."""
+    checkpoint: Checkpoint = "best-test"
+    """Which checkpoint the tables report. Paper: best-test."""
+    shard: Count = 256
+    """Images attacked together, in the order of the test set, with a seed of their own. FAB,
+    Square and APGD draw other numbers for another shard; PGD's noise does not depend on it."""
+    precision: Literal["float32", "float64", "tf32"] = "float32"
+    """What networks are attacked in: float32; tf32, in which a GPU from Ampere on searches faster
+    and with less care, while what the network says of the image found is float32; or float64, in
+    which roundings change nothing that is seen, so a record comes out the same on every
+    processor."""
+    autoattack_package: AttackPackage = "pyautoattack"
+    """Where FAB, Square and APGD come from: pyautoattack, or the original autoattack if you
+    installed it."""
+    attacks: dict[AttackName, Attack]
+    """Attacks by name."""
+
+    def epsilon_of(self, attack: str) -> float:
+        """Return the radius of an attack's ball."""
+        return self.attacks[attack].epsilon or self.epsilon
+
+    def label(self, attack: str) -> str:
+        """Return what records of an attack are called."""
+        return self.attacks[attack].label(attack)
+
+
+# --- training
+
+Precision = Literal["float32", "float64", "tf32", "bf16"]
+
+
+class TrainingAttack(Section):
+    """The l_inf PGD attack that makes the training examples."""
+
+    epsilon: Epsilon
+    """Radius of the ball, pixels in [0, 1]. Paper's code: 0.031."""
+    step_size: Positive
+    """Step, same unit. Paper's code: 0.007."""
+    steps: Count
+    """Number of steps. Paper's code: 10."""
+    start_sigma: NotNegative = 0.001
+    """Standard deviation of the Gaussian start around the image, pixels in [0, 1]. Fast-AT starts
+    uniformly in the ball instead."""
+
+
+class Validation(Section):
+    """How a network is measured after its epochs, which chooses its checkpoints."""
+
+    start: Annotated[NotNegative, Field(lt=1)] = 0.0
+    """Part of the epochs that is over before validation begins: the network is measured, and may be
+    chosen, after every later epoch, and always after the last. Paper: 0, every epoch."""
+    epsilon: Epsilon = 8 / 255
+    """Radius of the ball, pixels in [0, 1]. Paper's text: 8/255."""
+    attack: PGD = PGD(steps=20)
+    """Paper: PGD-20 on the cross entropy."""
+
+
+class Phase(Section):
+    """A part of a training run whose images have one size."""
+
+    epochs: Epochs
+    """Passes over the training images in this phase."""
+    batch_size: Count
+    """Images a step, over all GPUs together."""
+    crop: Count
+    """Height and width that a random part of an image is resized to, in pixels."""
+    resize: Count | None = None
+    """Resize the shorter side of every image to this many pixels before that; null for not."""
+
+
+class Train(Section):
+    """How a network is trained."""
+
+    epochs: Epochs
+    """Passes over the training images. Paper: 100."""
+    batch_size: Count = 128
+    """Images a step. Paper: 128; the authors' code defaults to 64."""
+    learning_rate: Positive = 0.1
+    """Initial learning rate of SGD."""
+    momentum: Annotated[NotNegative, Field(lt=1)] = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Whether SGD takes Nesterov's form of momentum. Paper: no."""
+    weight_decay: NotNegative = 2e-4
+    """Weight decay on every parameter."""
+    decay_norm: bool = True
+    """Whether the parameters of BatchNorm decay as well. Fast-AT on ImageNet: no."""
+    schedule: Literal["exp", "step", "cosine", "linear"] = "exp"
+    """exp halves the learning rate every epoch from 75 % on, step divides it by 10 at every
+    milestone, cosine follows half a cosine, linear goes from one of `rates` to the next by
+    iterations."""
+    rates: list[tuple[NotNegative, NotNegative]] = Field(default=[])
+    """Points of the linear schedule: epochs that are over, and the learning rate then."""
+    milestones: list[Annotated[Positive, Field(lt=1)]] = Field(default=[0.75, 0.9])
+    """Fractions of the epochs at which the step schedule divides the learning rate by 10."""
+    bn_forwards: Literal[2, 3] = 2
+    """Train-mode forwards of a TRADES step: 2 (authors' code) or 3 (official TRADES and AWP codes,
+    whose BatchNorm statistics see the clean batch twice)."""
+    bn_first: Literal["clean", "adversarial"] = "clean"
+    """Which batch the BatchNorm statistics of a TRADES step see first: clean (authors' and
+    official TRADES code) or adversarial (official RST and AWP codes)."""
+    phases: list[Phase] = Field(default=[])
+    """Sizes of images and batches, one after the other, for a folder of images; they replace
+    batch_size. None: one phase of whole images."""
+    precision: Precision = "tf32"
+    """What a run computes in. tf32 is PyTorch's own default: float32, but GPUs from Ampere on round
+    the factors in convolutions to ten bits; elsewhere it is float32. float32 has them keep all
+    bits. bf16 keeps weights, loss and BatchNorm in float32, and has eight bits elsewhere. In
+    float64 roundings change nothing that is seen, so a run comes out the same on every
+    processor."""
+    holdout: NaturalNumber = 0
+    """Training images held out to choose the best-val checkpoint; 0 for none (paper)."""
+    attack: TrainingAttack
+    validation: Validation = Validation()
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The sizes of whole batches, phase after phase."""
+        return tuple(phase.batch_size for phase in self.phases) or (self.batch_size,)
+
+    @property
+    def idle(self) -> set[str]:
+        """The settings that others make idle: of the schedule, and of the size of batches."""
+        idle = {"batch_size"} if self.phases else set()
+        idle |= {"learning_rate"} if self.schedule == "linear" else {"rates"}
+        return idle | (set() if self.schedule == "step" else {"milestones"})
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Train":
+        over = sum(phase.epochs for phase in self.phases)
+        if self.phases and over != self.epochs:
+            raise ValueError(f"phases have {over} epochs together, epochs is {self.epochs}")
+        if self.schedule == "linear":
+            if not self.rates:
+                raise ValueError("the linear schedule needs rates, such as [[0, 0.1], [10, 0]]")
+            if any(before >= after for (before, _), (after, _) in pairwise(self.rates)):
+                raise ValueError("rates must be in the order of their epochs")
+        return self
+
+
+class WAR(Section):
+    """Width adjusted regularisation (Algorithm 1 of the paper)."""
+
+    zeta: Zeta = "measured"
+    """Ratio of natural risk to robust regularisation that lambda is steered to: a number, or
+    measured, over the last epoch of the tuned thin network. Paper: measured, about 30."""
+    alpha: Positive = 0.1
+    """How fast lambda follows the ratio. Paper: 0.1."""
+    thin_architecture: ArchitectureName = "wrn-34-0.5"
+    """The thin network that lambda was tuned on, trained with TRADES on the same data set."""
+    thin_lambda: Lambda = 6.0
+    """Its tuned lambda."""
+    thin_seed: Seed = 0
+    """Its training seed."""
+
+
+class AWP(Section):
+    """Adversarial weight perturbation (Wu, Xia and Wang 2020)."""
+
+    gamma: Positive = 0.005
+    """Size of the perturbation of a weight tensor as a fraction of its norm. Official: 0.005."""
+    first_epoch: Count = 10
+    """Epoch, from 1, with which the perturbation begins. Official: 10."""
+
+
+class Mixed(Section):
+    """Batches of labelled and of pseudo-labelled extra images (RST, Carmon et al. 2019)."""
+
+    extra_fraction: Annotated[Positive, Field(lt=1)] = 0.5
+    """Part of a batch that comes from the extra images. Official: 0.5."""
+
+
+# --- data, machine, lemma
 
 
 class Data(Section):
@@ -85,7 +360,7 @@ class Data(Section):
     zoo: Place | None = None
     """Folder of published checkpoints in RobustBench's layout, <data set>/Linf/<id>.pt; null for
     zoo in data.folder."""
-    zoo_download: bool = Field(default=False, strict=True)
+    zoo_download: bool = False
     """Whether RobustBench may download a published checkpoint that is not there."""
     imagenet: PlaceName | None = None
     """Folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG; ImageNet cannot be downloaded."""
@@ -101,9 +376,8 @@ class Data(Section):
 class Machine(Section):
     """What the runs run on.
 
-    Two settings change a result beyond rounding.  CPU and CUDA draw other random numbers
-    from the same seed; and of several GPUs that train one network, `gpus_per_cell`, each
-    attacks its own part of a batch and normalises by it.
+    Two settings change a result beyond rounding: CPU and CUDA draw other random numbers, and each
+    of several GPUs that train one network attacks and normalises its own part of a batch.
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|cuda:\d+)$")] = "cuda"
@@ -148,28 +422,16 @@ class Machine(Section):
     partition; null for as long as is planned. Such jobs stop cleanly before their time is over."""
 
 
-T = TypeVar("T")
-
-
-def _several(values: list[T]) -> list[T]:
-    """Accept at least two values, none of them twice: a slope or a spread needs as many."""
-    if len(set(values)) < 2:
-        raise ValueError("it needs at least two different values")
-    if len(set(values)) < len(values):
-        raise ValueError("it lists a value twice")
-    return values
-
-
 class Lemma(Section):
     """Lemma 4.2 on random fully connected networks, on the CPU."""
 
-    widths: Annotated[list[Annotated[Count, Field(ge=2)]], AfterValidator(_several)] = Field(
+    widths: Several[Annotated[Count, Field(ge=2)]] = Field(
         default=[20, 50, 100, 200, 500, 1000, 2000]
     )
     """Widths m of the hidden layers."""
-    depths: Annotated[list[Count], AfterValidator(_several)] = Field(default=[1, 2, 4, 8])
+    depths: Several[Count] = Field(default=[1, 2, 4, 8])
     """Numbers H of hidden layers."""
-    seeds: Annotated[list[Seed], AfterValidator(_several)] = Field(default=[0, 1, 2, 3, 4])
+    seeds: Several[Seed] = Field(default=[0, 1, 2, 3, 4])
     """Seeds; each draws every network anew."""
     dimension: Count = 20
     """Input dimension d where it is fixed; not above the smallest width, as the lemma wants. Where
@@ -194,15 +456,12 @@ class Lemma(Section):
     @model_validator(mode="after")
     def _in_the_lemma(self) -> "Lemma":
         if self.dimension > min(self.widths):
-            raise ValueError(
-                f"lemma.dimension is {self.dimension}, above {min(self.widths)}, the smallest of "
-                "lemma.widths; the lemma holds for m >= d"
-            )
+            raise ValueError("dimension is above the smallest of widths; the lemma wants m >= d")
         for depth in self.depths:
             if sum(self.is_wide_enough(width, depth) for width in self.widths) < 2:
                 raise ValueError(
-                    f"lemma.depths has {depth}, for which fewer than two of lemma.widths "
-                    f"{self.widths} reach wide_enough x H (1 + log H) = {self.narrowest(depth):.0f}"
+                    f"fewer than two of widths reach wide_enough x H (1 + log H) = "
+                    f"{self.narrowest(depth):.0f}, for H = {depth} of depths"
                 )
         return self
 
@@ -244,10 +503,9 @@ class Config(Section):
         return Train.model_validate(merge(self.train.model_dump(), self.train_for.get(method, {})))
 
     def read_by(self, method: str) -> dict[str, Any]:
-        """Return the training settings that decide what a method trains, as plain values.
+        """Return the training settings that a method reads, as plain values.
 
-        Left out are those that it never reads, and those that others of its settings
-        make idle: of the schedule, of the size of its batches, and of validation.
+        Those that others of its settings make idle are left out.
         """
         train = self.train_of(method)
         idle = {*METHODS[method].unused, *train.idle}
@@ -269,47 +527,32 @@ class Config(Section):
         for method, settings in self.train_for.items():
             if "holdout" in settings:
                 raise ValueError(f"train_for.{method}.holdout: all methods share train.holdout")
-        needs: list[tuple[str, Checkpoint | None]] = [("eval.checkpoint", self.eval.checkpoint)]
+        self._has_held_out_images("eval", self.eval.checkpoint)
         for table, grid in self.experiments:
-            needs.append((table, getattr(grid, "checkpoint", None)))
-            needs += [(table, choice) for choice in getattr(grid, "trained", {}).values()]
-            for dataset in _datasets(grid):
-                self._enough_images(table, dataset)
-            for attack in _attacks(grid):
+            if grid is None:
+                continue
+            self._has_held_out_images(table, getattr(grid, "checkpoint", None))
+            for checkpoint in getattr(grid, "trained", {}).values():
+                self._has_held_out_images(table, checkpoint)
+            for dataset in [grid.dataset] if hasattr(grid, "dataset") else grid.architectures:
+                self._has_images(table, dataset)
+            attacks = [grid.attack] if hasattr(grid, "attack") else getattr(grid, "attacks", [])
+            for attack in attacks:
                 if attack not in self.eval.attacks:
                     known = ", ".join(self.eval.attacks)
-                    raise ValueError(
-                        f"{table}: unknown attack {attack!r}; eval.attacks has: {known}"
-                    )
-        for place, checkpoint in needs:
-            if checkpoint == "best-val" and not self.train.holdout:
-                raise ValueError(
-                    f"{place} best-val needs held-out images: set train.holdout, to 1000 say"
-                )
+                    raise ValueError(f"{table}: unknown attack {attack!r}; known: {known}")
         return self
 
-    def _enough_images(self, table: str, dataset: str) -> None:
+    def _has_held_out_images(self, place: str, checkpoint: Checkpoint | None) -> None:
+        if checkpoint == "best-val" and not self.train.holdout:
+            raise ValueError(f"{place}: best-val needs held-out images; set train.holdout=1000")
+
+    def _has_images(self, place: str, dataset: str) -> None:
         facts = dataset_facts(dataset)
         train, test = self.data.train_images or facts.train, self.data.test_images or facts.test
         if train > facts.train or test > facts.test:
             raise ValueError(
-                f"{table}: {facts.title} has {facts.train} training and {facts.test} test "
-                "images, data.train_images or data.test_images asks for more"
+                f"{place}: {facts.title} has {facts.train} training and {facts.test} test images"
             )
         if self.train.holdout >= train:
-            raise ValueError(f"{table}: train.holdout leaves none of {train} training images")
-
-
-def _datasets(grid: Any) -> Iterator[str]:
-    """Name the data sets of a table's grid, of whatever kind it is."""
-    if hasattr(grid, "dataset"):
-        yield grid.dataset
-    elif grid is not None:
-        yield from grid.architectures
-
-
-def _attacks(grid: Any) -> Iterator[str]:
-    """Name the attacks of a table's grid that its user chose."""
-    if hasattr(grid, "attack"):
-        yield grid.attack
-    yield from getattr(grid, "attacks", ())
+            raise ValueError(f"{place}: train.holdout leaves none of {train} training images")

@@ -1,8 +1,5 @@
 """The one exception that reaches a user, as a single line."""
 
-# characters of a value that an error shows
-_SHOWN = 200
-
 
 class HarnessError(Exception):
     """Something the user can mend: the message says in one line what is wrong and what to do.
@@ -24,13 +21,6 @@ class Stopped(HarnessError):
 
 # what every message of `Stopped` ends with: a log that ends so is of no failure
 CONTINUES = "run the same command again to continue"
-
-
-def brief(value: object) -> str:
-    """Return the `repr` of a value, without the middle if it is long."""
-    text = repr(value)
-    half = _SHOWN // 2
-    return text if len(text) <= _SHOWN else f"{text[:half]} ... {text[-half:]}"
 
 
 def named(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """Files that are whole or as they were: atomic writes, JSON, npz, checksums, locks."""
 
-import errno
 import fcntl
 import glob
 import hashlib
@@ -10,8 +9,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,85 +24,51 @@ M = TypeVar("M", bound=BaseModel)
 
 # --- writing
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# temporary folders are named .HOST-SPACE-PID-RANDOM.part
-_PART = ".part"
+# temporary folders are named .HOST-PID-RANDOM.part
+_PREFIX, _PART = f".{socket.gethostname()}-", ".part"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` fill a temporary file, and put that in the place of `path` in one step.
 
-    A reader sees the old file or the new one, never a part; whatever goes wrong (full disk,
-    kill, exception), the old file stays as it was.  `write` gets the temporary path, of the same
-    name in a folder beside `path`.
+    Readers see the old file or the new one, and whatever goes wrong, the old one stays as it was.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(path.parent)
         # a folder, because safetensors writes another temporary file beside the one it is given
         with tempfile.TemporaryDirectory(
-            prefix=f"{_prefix()}{os.getpid()}-",
+            prefix=f"{_PREFIX}{os.getpid()}-",
             suffix=_PART,
             dir=path.parent,
             ignore_cleanup_errors=True,
         ) as folder:
-            temporary = Path(folder) / path.name
+            temporary, usual = Path(folder) / path.name, Path(folder) / "mode"
             write(temporary)
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
-            _give_usual_mode(temporary)
+            usual.touch()  # safetensors makes its own private
+            temporary.chmod(usual.stat().st_mode)
             temporary.replace(path)
     except Exception as error:
-        # safetensors and pyarrow wrap the system's error; its text is all that is left of it
-        full = getattr(error, "errno", None) in _NO_ROOM or any(
-            words in str(error) for words in ("No space left", "File too large")
-        )
-        if full:
-            raise HarnessError(
-                f"the disk is full: {path} could not be written, what was there before is "
-                "untouched; free some room and run the same command again"
-            ) from error
-        if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise HarnessError(f"{path} could not be written: {reason}") from error
-        raise
-
-
-def _give_usual_mode(path: Path) -> None:
-    """Give a file the mode of new files here; safetensors makes its own private."""
-    usual = path.with_name("mode")
-    usual.touch()
-    path.chmod(usual.stat().st_mode)
+        # safetensors wraps the system's error; its text is all that is left of it
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise HarnessError(
+            f"{path} could not be written: {reason}; what was there before is untouched"
+        ) from error
 
 
 def remove_abandoned(folder: Path) -> None:
     """Remove what processes of this machine that were killed while writing left in `folder`."""
-    prefix = _prefix()
-    for left in folder.glob(f"{glob.escape(prefix)}*{_PART}"):
-        process = left.name.removeprefix(prefix).partition("-")[0]
-        if process.isdecimal() and not _is_alive(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-@cache
-def _prefix() -> str:
-    """Begin names by what process numbers are of: this host since it started, or a container."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        space = Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        boot, space = "", 0
-    return f".{socket.gethostname()}-{digest([boot, space], 8)}-"
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
+    for left in folder.glob(f"{glob.escape(_PREFIX)}*{_PART}"):
+        process = left.name.removeprefix(_PREFIX).partition("-")[0]
+        with suppress(ValueError, PermissionError):  # of another host, of another user
+            try:
+                os.kill(int(process), 0)
+            except ProcessLookupError:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -156,10 +120,10 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise HarnessError(f"{path} is damaged, it is not JSON; delete it") from error
+    except (ValueError, RecursionError):
+        value = None
     if not isinstance(value, dict):
-        raise HarnessError(f"{path} is damaged, it holds no JSON object; delete it")
+        raise HarnessError(f"{path} is damaged, it is not JSON; delete it")
     value.pop(_SEAL, None)
     return value
 
@@ -175,17 +139,16 @@ def read_model(path: Path, model: type[M]) -> M:
 
 # --- npz, and files of another kind
 
-# in lower case
+# what a file is that begins so, in lower case
 _BEGINNINGS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file it stands for; run git lfs pull",
+    b"version https://git-lfs": "a Git LFS pointer; run git lfs pull",
     **dict.fromkeys(
         (b"<!doctype", b"<html", b"<head", b"<?xml"),
-        "a web page, not the file: the file host answered with a text; download it in a browser",
+        "a web page, not the file; download it in a browser",
     ),
-    b"\x1f\x8b": "compressed with gzip; unpack it",
-    b"bzh": "compressed with bzip2; unpack it",
-    b"\xfd7zxz": "compressed with xz; unpack it",
-    b"\x28\xb5\x2f\xfd": "compressed with Zstandard; unpack it",
+    **dict.fromkeys(
+        (b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"\x28\xb5\x2f\xfd"), "compressed; unpack it"
+    ),
     b"\x93numpy": "an array of NumPy (.npy)",
 }
 
@@ -202,7 +165,7 @@ def other_kind(path: Path) -> str | None:
     if begin[257:262] == b"ustar":
         return "a tar archive; unpack it"
     low = begin.lstrip().lower()
-    return next((words for magic, words in _BEGINNINGS.items() if low.startswith(magic)), None)
+    return next((kind for magic, kind in _BEGINNINGS.items() if low.startswith(magic)), None)
 
 
 def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -267,14 +230,10 @@ def is_held(path: Path) -> bool:
     wants the lock in that moment waits for it (see `exclusive`).
     """
     try:
-        handle = path.open("rb")
-    except OSError:
-        return False
-    with handle:
-        try:
+        with path.open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # a disk without locks
-            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a disk without locks
+        pass
     return False

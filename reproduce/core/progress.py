@@ -1,6 +1,6 @@
 """Progress for a person: a live bar in a terminal, plain lines in a log."""
 
-from types import TracebackType
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -43,16 +43,11 @@ class ProgressBar:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def advance(self, units: float = 1, note: str | None = None) -> None:
-        """Count units as done and show a note beside the bar."""
+        """Count units as done and show a note after the bar."""
         self._bar.update(self._task, advance=units)
         if note is not None:
             self._bar.update(self._task, note=note)
@@ -63,11 +58,5 @@ class ProgressBar:
             self._bar.console.print(text)
             return
         left = self._bar.tasks[0].time_remaining
-        suffix = "" if left is None else f"  ({_duration(left)} left)"
+        suffix = "" if left is None else f"  ({timedelta(seconds=round(left))} left)"
         self._console.print(text + suffix)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

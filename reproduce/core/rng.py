@@ -26,30 +26,17 @@ def derive(seed: int, purpose: str, *place: int) -> int:
 def generator(
     seed: int, purpose: str, *place: int, device: "torch.device | str" = "cpu"
 ) -> "torch.Generator":
-    """Return a fresh generator on `device` for one stream.
-
-    CPU and CUDA generators draw different numbers from the same seed, so a run is
-    repeatable on one kind of device, not across kinds.
-    """
+    """Return a fresh generator for one stream; CPU and CUDA draw other numbers from a seed."""
     import torch
 
     return torch.Generator(device=device).manual_seed(derive(seed, purpose, *place))
 
 
 @contextmanager
-def seeded(seed: int, purpose: str) -> Iterator[None]:
-    """Let PyTorch's global CPU generator draw one stream inside, and restore it after."""
-    import torch
-
-    with own_random_numbers(torch.device("cpu"), derive(seed, purpose)):
-        yield
-
-
-@contextmanager
 def own_random_numbers(device: "torch.device", seed: int) -> Iterator[None]:
-    """Let code that draws from PyTorch's global generators start from `seed`.
+    """Let code that is not ours draw from PyTorch's global generators, from `seed` on.
 
-    For code that is not ours; the generators are put back as they were.
+    They are put back as they were.
     """
     import torch
 
@@ -64,25 +51,14 @@ def uniform_per_image(
 ) -> "Tensor":
     """Draw uniform noise in [-1, 1), every image from a stream of its own.
 
-    Parameters
-    ----------
-    seed, purpose
-        Name the family of streams.
-    indices : sequence of int
-        The images' positions in their data set; they pick the streams.
-    shape : tuple of int
-        Shape of one image, (channels, height, width).
-
-    Returns
-    -------
-    Tensor
-        float32, shape (len(indices), *shape), on the CPU.
+    The images' `indices` in their data set pick the streams; `shape` is that of one image.  Returns
+    float32 of shape (len(indices), *shape), on the CPU.
     """
+    import torch
+
     key = derive(seed, purpose)
     noise = np.empty((len(indices), *shape), dtype=np.float32)
     for row, index in zip(noise, indices, strict=True):
         stream = np.random.Generator(np.random.Philox(key=[key, index]))
         stream.random(dtype=np.float32, out=row)
-    import torch
-
     return torch.from_numpy(noise).mul_(2).sub_(1)

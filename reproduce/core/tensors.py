@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reproduce.core.errors import HarnessError, brief
+from reproduce.core.errors import HarnessError
 from reproduce.core.files import other_kind
 
 SAVE_WEIGHTS = "save the weights alone where it was made: torch.save(model.state_dict(), 'w.pt')"
@@ -180,7 +180,7 @@ def _something_else(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             return _other_zip(archive.namelist())
     if begin.isascii() and all(c.isprintable() or c.isspace() for c in begin.decode()):
-        return f"a text, not a checkpoint; it begins with {brief(begin[:60].decode())}"
+        return f"a text, not a checkpoint; it begins with {begin[:60].decode()!r}"
     return None
 
 
@@ -193,5 +193,5 @@ def _other_zip(names: list[str]) -> str | None:
         return None
     if ends and all(name.endswith(".npy") for name in ends):
         return "a file of NumPy arrays (.npz); only PyTorch's files are read"
-    first = brief(names[0]) if names else "nothing"
+    first = repr(names[0]) if names else "nothing"
     return f"a zip archive that torch.save did not write, with {first} in it; unpack it"

@@ -10,10 +10,8 @@ _declared: list[Any] = []
 def torchvision(module: str = "torchvision") -> Any:
     """Import torchvision or one of its modules.
 
-    The published wheel registers fake kernels for two operators that its compiled
-    part defines; beside a CPU-only torch that part does not load and the import
-    fails with ``operator torchvision::nms does not exist``.  Declaring the two
-    signatures first is enough, nothing here ever calls them.
+    Beside a torch without CUDA the wheel's compiled part does not load, and the import fails for
+    two operators that it would define.  Declaring them is enough, nothing here calls them.
     """
     import torch  # seconds that whoever only asks where a checkpoint lies need not wait
 

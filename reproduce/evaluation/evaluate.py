@@ -26,8 +26,8 @@ from reproduce.evaluation.records import (
 )
 from reproduce.evaluation.shards import Job, Shard, run_shards
 from reproduce.experiments import paths
-from reproduce.experiments.runs import RunInfo, problem_with, read_run
-from reproduce.experiments.spec import AttackSpec, attack_spec, evaluation_spec, training_spec
+from reproduce.experiments.runs import RunInfo, require_run
+from reproduce.experiments.spec import AttackSpec, attack_spec, evaluation_spec
 from reproduce.experiments.superseded import copy_record_aside, how_to_restore
 from reproduce.models.load import ModelSource
 from reproduce.zoo.checkpoints import PublishedAttack, ZooCheckpoint
@@ -118,10 +118,7 @@ def evaluate_published(
 def require_checkpoint(config: Config, cell: Cell, checkpoint: Checkpoint) -> RunInfo:
     """Return the finished run of a cell, checked with the weights of this checkpoint."""
     folder = paths.cell_folder(config, cell)
-    run = read_run(folder)
-    problem = problem_with(config, training_spec(config, cell), run)
-    if run is None or problem is not None:
-        raise HarnessError(f"{cell} {problem}; run `reproduce train {cell}` first")
+    run = require_run(config, cell)
     if checkpoint not in run.kept:
         raise HarnessError(
             f"{cell} was imported without the weights of {checkpoint}; "
@@ -177,7 +174,8 @@ def _evaluate(
                     say(f"{title}: {change}")
             if record is not None:
                 aside = copy_record_aside(paths.root(config), path)
-                say(f"the record before lies in {aside}; {how_to_restore(aside)} swaps them")
+                if aside is not None:
+                    say(f"the record before lies in {aside}; {how_to_restore(aside)} swaps them")
             write_record(path, _join(shards, info, dataset.facts.classes))
             # with those that other settings or networks left behind
             for unfinished in path.parent.glob(f"{path.stem}-*.shards"):
@@ -205,10 +203,9 @@ def _find_record(
         return None, str(error)
     manifest = prepared.with_suffix(".json")
     images = record.info.get("data", {}).get("sha256")
-    if record.info["digest"] != spec.digest:
-        return record, f"{path} was made with other settings"
-    if record.info["model_sha256"] != sha256:
-        return record, f"{path} is of another network"
+    problem = record.problem_with(spec.digest, sha256)
+    if problem is not None:
+        return record, f"{path} {problem}"
     if manifest.is_file() and read_json(manifest).get("sha256") != images:
         return record, f"{path} is of other images than {prepared}"
     return record, None

@@ -248,6 +248,12 @@ class Record:
         """The part of the summary that is read again, with types."""
         return RecordInfo.model_validate(self.info)
 
+    def problem_with(self, digest: str, weights: str | None) -> str | None:
+        """Say why it is not of these settings and this checksum of weights; None if it is."""
+        if self.info["digest"] != digest:
+            return "was made with other settings than the configuration's"
+        return None if self.info["model_sha256"] == weights else "is of other weights"
+
 
 def as_stored(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the arrays of a record in the types that its file has."""
@@ -295,12 +301,3 @@ def read_record(path: Path) -> Record:
         raise HarnessError(f"record {path} holds other arrays than a record's; delete it")
     read_model(about, RecordInfo)
     return Record(**arrays, info=info)
-
-
-def is_current(record: Path, info: Mapping[str, Any], digest: str, weights: str) -> bool:
-    """Say whether a record is whole, and of these settings and weights, by its summary."""
-    return (
-        info.get("digest") == digest
-        and info.get("model_sha256") == weights
-        and info.get("record_sha256") == sha256_of_file(record)
-    )

@@ -19,7 +19,7 @@ from reproduce.core.files import read_model
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Item
 from reproduce.experiments.schedules import measured_epochs
-from reproduce.experiments.spec import AttackSpec, TrainingSpec
+from reproduce.experiments.spec import AttackSpec, TrainingSpec, checkpoints
 from reproduce.registry import (
     METHODS,
     Architecture,
@@ -123,37 +123,26 @@ def epoch_passes(spec: TrainingSpec, facts: DatasetFacts) -> list[float]:
 
     An input gradient counts as one pass and a full backward as two.
     """
-    train, measured = spec.train, measured_epochs(spec.train)
+    train, name, measured = spec.train, spec.parsed.architecture, measured_epochs(spec.train)
     trained = (spec.train_images or facts.train) - train.holdout
-    validation = _validation_passes(spec, facts)
+    # phases train on crops: a pass costs a fraction of one on an image as it is tested
+    sizes = [
+        forward_operations(name, replace(facts, size=phase.crop)) / forward_operations(name, facts)
+        for phase in train.phases
+        for _ in range(phase.epochs)
+    ]
     return [
-        trained * step_passes(spec, epoch) * _relative_size(spec, epoch, facts)
-        + validation * (epoch in measured)
-        for epoch in range(1, train.epochs + 1)
+        trained * step_passes(spec, epoch) * size
+        + validation_passes(spec, facts) * (epoch in measured)
+        for epoch, size in enumerate(sizes or [1.0] * train.epochs, start=1)
     ]
 
 
 def validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> int:
-    """Return those of the passes of a run that measure its epochs and so choose its checkpoints."""
-    return len(measured_epochs(spec.train)) * _validation_passes(spec, facts)
-
-
-def _validation_passes(spec: TrainingSpec, facts: DatasetFacts) -> int:
-    """Return the passes of measuring a network once."""
+    """Return the forward-pass equivalents of measuring a network after one epoch."""
     how = spec.validation
     tested = (spec.test_images or facts.test) + spec.train.holdout
     return tested * (1 if how is None else attack_passes(how.attack, facts.classes))
-
-
-def _relative_size(spec: TrainingSpec, epoch: int, facts: DatasetFacts) -> float:
-    """Return the cost of a pass in an epoch as a fraction of that of an image as it is tested."""
-    phases = spec.train.phases
-    if not phases:
-        return 1.0
-    crops = [phase.crop for phase in phases for _ in range(phase.epochs)]
-    name = spec.parsed.architecture
-    cropped = replace(facts, size=crops[epoch - 1])
-    return forward_operations(name, cropped) / forward_operations(name, facts)
 
 
 def step_passes(spec: TrainingSpec, epoch: int) -> int:
@@ -182,6 +171,13 @@ def part_passes(attack: Attack | PGD, classes: int) -> dict[str, int]:
     what a part found is its own.  Counted from AutoAttack's code, which predicts the
     images once more before and after each restart.
     """
+
+    def targeted_fab(steps: int, runs: int) -> int:
+        return 2 + runs * (3 * steps + 3)
+
+    def square(queries: int, restarts: int) -> int:
+        return 2 + restarts * (queries + 2)
+
     match attack:
         case PGDAttack():
             # with several starts what each found is predicted once more
@@ -194,37 +190,28 @@ def part_passes(attack: Attack | PGD, classes: int) -> dict[str, int]:
             return {"fab": 2 + attack.restarts * (attack.steps * (classes + 2) + 2)}
         case FABAttack():
             targets = min(attack.targets or 1, classes - 1)
-            return {"fab-t": _targeted_fab(attack.steps, targets * attack.restarts)}
+            return {"fab-t": targeted_fab(attack.steps, targets * attack.restarts)}
         case SquareAttack():
-            return {"square": _square(attack.queries, attack.restarts)}
+            return {"square": square(attack.queries, attack.restarts)}
         case AutoAttack():
             targets = min(attack.targets, classes - 1)
             passes = {
                 "apgd-ce": 2 + 2 * (attack.steps + 1),
                 "apgd-t": 2 + targets * (1 + 2 * (attack.steps + 1)),
-                "fab-t": _targeted_fab(attack.steps, targets),
-                "square": _square(attack.queries, 1),
+                "fab-t": targeted_fab(attack.steps, targets),
+                "square": square(attack.queries, 1),
             }
             return {part: passes[part] for part in attack.parts}
 
 
-def _targeted_fab(steps: int, runs: int) -> int:
-    return 2 + runs * (3 * steps + 3)
-
-
-def _square(queries: int, restarts: int) -> int:
-    return 2 + restarts * (queries + 2)
-
-
 def training_bytes(spec: TrainingSpec, facts: DatasetFacts) -> int:
     """Return about how much disk a finished run takes: its checkpoints and its trace."""
-    kept = 3 if spec.train.holdout else 2
     weights = _FLOAT * parameters(spec.parsed.architecture, facts)
     trained = (spec.train_images or facts.train) - spec.train.holdout
     whole = [(spec.train.epochs, spec.train.batch_size)]
     parts = [(phase.epochs, phase.batch_size) for phase in spec.train.phases] or whole
     rows = sum(epochs * -(-trained // size) for epochs, size in parts)
-    return kept * weights + rows * 5 * _FLOAT + 10_000
+    return len(checkpoints(spec.train)) * weights + rows * 5 * _FLOAT + 10_000
 
 
 def evaluation_bytes(spec: AttackSpec, facts: DatasetFacts) -> int:

@@ -9,7 +9,13 @@ from reproduce.config.fields import Checkpoint
 from reproduce.config.grids import AttackTable, ComparisonTable, Curves, Grid, TuningTable
 from reproduce.config.schema import Config, PGDAttack
 from reproduce.core.errors import HarnessError
-from reproduce.experiments.spec import AttackSpec, attack_spec, evaluation_spec, zeta_source
+from reproduce.experiments.spec import (
+    AttackSpec,
+    EvaluationSpec,
+    attack_spec,
+    evaluation_spec,
+    zeta_source,
+)
 from reproduce.paper.published import published, published_models
 from reproduce.registry import parse_architecture
 
@@ -38,7 +44,7 @@ class Evaluation:
         """The network's architecture."""
         return self.cell.architecture
 
-    def spec(self, config: Config) -> AttackSpec:
+    def spec(self, config: Config) -> EvaluationSpec:
         """Resolve how the network is attacked."""
         return evaluation_spec(config, self.cell, self.attack, self.seed, self.checkpoint)
 

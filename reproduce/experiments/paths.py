@@ -1,6 +1,6 @@
 """Where every file of a results folder lies; the Snakefile and the commands agree here."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from reproduce.cell import Cell
@@ -24,9 +24,42 @@ def shortened(config: Config, text: str) -> str:
     return text.replace(f"{root(config) / 'cells'}/", "")
 
 
-def cell_folder(config: Config, cell: Cell) -> Path:
-    """Return the folder of one training run."""
-    return root(config) / "cells" / cell.id
+# --- files of a preset: functions of the configuration, and of a name where there are several
+
+
+def _of_preset(name: str) -> Callable[[Config], Path]:
+    return lambda config: root(config) / name
+
+
+def _in_folder(folder: str) -> Callable[[Config, str, str], Path]:
+    return lambda config, name, suffix: root(config) / folder / f"{name}.{suffix}"
+
+
+claims_file = _of_preset("claims.json")
+lemma_file = _of_preset("lemma.json")
+results_file = _of_preset("results.parquet")
+report_file = _of_preset("report.html")
+tensorboard_folder = _of_preset("tensorboard")
+# what `reproduce plan --measure` found
+throughput_file = _of_preset("throughput.json")
+# csv, md and tex of a table; svg, png and csv of a figure
+table_file = _in_folder("tables")
+figure_file = _in_folder("figures")
+
+
+def diff_file(config: Config, name: str) -> Path:
+    """Return the comparison of a table with the paper's."""
+    return root(config) / "diff" / f"{name}.csv"
+
+
+def examples_file(config: Config, dataset: str) -> Path:
+    """Return the adversarial examples of a data set; the .json beside them says what they are."""
+    return root(config) / "examples" / f"{dataset}.npz"
+
+
+def log_file(config: Config, job: str, name: str) -> Path:
+    """Return the log of a job of the workflow, such as train or evaluate."""
+    return root(config) / "logs" / job / f"{name}.log"
 
 
 def superseded_folder(root: Path) -> Path:
@@ -34,9 +67,25 @@ def superseded_folder(root: Path) -> Path:
     return root / "superseded"
 
 
-def checkpoint_of(suffix: str) -> Checkpoint:
-    """Return the checkpoint that a suffix in a file's name stands for."""
-    return {known: checkpoint for checkpoint, known in _SUFFIX.items()}[suffix]
+# --- files of a run: functions of its folder
+
+
+def cell_folder(config: Config, cell: Cell) -> Path:
+    """Return the folder of one training run."""
+    return root(config) / "cells" / cell.id
+
+
+def _of_run(name: str) -> Callable[[Path], Path]:
+    return lambda folder: folder / name
+
+
+run_file = _of_run("run.json")
+# a row an iteration
+trace_file = _of_run("trace.parquet")
+# a row an epoch that was measured
+epochs_file = _of_run("epochs.csv")
+# held by a process while it trains
+training_lock = _of_run(".lock")
 
 
 def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -44,43 +93,31 @@ def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
     return folder / f"model{_SUFFIX[checkpoint]}.safetensors"
 
 
-def trace_file(folder: Path) -> Path:
-    """Return the trace of a run: a row an iteration."""
-    return folder / "trace.parquet"
-
-
-def epochs_file(folder: Path) -> Path:
-    """Return the metrics of a run: a row an epoch that was measured."""
-    return folder / "epochs.csv"
-
-
-def run_file(folder: Path) -> Path:
-    """Return the description of a finished run."""
-    return folder / "run.json"
+def checkpoint_of(suffix: str) -> Checkpoint:
+    """Return the checkpoint that a suffix in a file's name stands for."""
+    return next(checkpoint for checkpoint, known in _SUFFIX.items() if known == suffix)
 
 
 def run_files(folder: Path, checkpoints: Iterable[Checkpoint]) -> list[Path]:
-    """Return every file of a finished run."""
+    """Return every file of a finished run, run.json last."""
     models = [model_file(folder, choice) for choice in checkpoints]
     return [*models, trace_file(folder), epochs_file(folder), run_file(folder)]
 
 
-def training_lock(folder: Path) -> Path:
-    """Return the file that a process holds while it trains in `folder`."""
-    return folder / ".lock"
+# --- records of attacks; the summary of one is the .json beside it
+
+
+def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> Path:
+    """Return the record of one attack on one checkpoint.
+
+    The attack goes by its label, which tells partial evaluations from full ones.
+    """
+    return folder / f"records{_SUFFIX[checkpoint]}" / f"{label}-seed{seed}.npz"
 
 
 def evaluation_lock(record: Path) -> Path:
     """Return the file that a process holds while it makes a record."""
     return record.with_name(f".{record.stem}.lock")
-
-
-def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> Path:
-    """Return the record of one attack on one checkpoint; its summary is the .json beside it.
-
-    The attack goes by its label, which tells partial evaluations from full ones.
-    """
-    return folder / f"records{_SUFFIX[checkpoint]}" / f"{label}-seed{seed}.npz"
 
 
 def shards_folder(record: Path, digest: str) -> Path:
@@ -93,54 +130,17 @@ def foreign_folder(config: Config, dataset: str, name: str) -> Path:
     return root(config) / "models" / dataset / name
 
 
-def table_file(config: Config, name: str, suffix: str) -> Path:
-    """Return one form (csv, md, tex) of a table."""
-    return root(config) / "tables" / f"{name}.{suffix}"
+def published_record(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
+    """Return the record of an attack on a published checkpoint."""
+    return record_file(foreign_folder(config, dataset, name), "best-test", label, seed)
 
 
-def diff_file(config: Config, name: str) -> Path:
-    """Return the comparison of a table with the paper's."""
-    return root(config) / "diff" / f"{name}.csv"
+def published_outcome(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
+    """Return the small file that says what came of attacking a published checkpoint."""
+    return foreign_folder(config, dataset, name) / f"{label}-seed{seed}.json"
 
 
-def claims_file(config: Config) -> Path:
-    """Return the verdicts on the paper's claims."""
-    return root(config) / "claims.json"
-
-
-def figure_file(config: Config, name: str, suffix: str) -> Path:
-    """Return one form (svg, png, csv) of a figure."""
-    return root(config) / "figures" / f"{name}.{suffix}"
-
-
-def examples_file(config: Config, dataset: str) -> Path:
-    """Return the adversarial examples of a data set; the .json beside them says what they are."""
-    return root(config) / "examples" / f"{dataset}.npz"
-
-
-def lemma_file(config: Config) -> Path:
-    """Return what was found when Lemma 4.2 was examined."""
-    return root(config) / "lemma.json"
-
-
-def results_file(config: Config) -> Path:
-    """Return the table of every number there is."""
-    return root(config) / "results.parquet"
-
-
-def tensorboard_folder(config: Config) -> Path:
-    """Return where event files go unless another folder is given."""
-    return root(config) / "tensorboard"
-
-
-def log_file(config: Config, job: str, name: str) -> Path:
-    """Return the log of a job of the workflow, such as train or evaluate."""
-    return root(config) / "logs" / job / f"{name}.log"
-
-
-def report_file(config: Config) -> Path:
-    """Return the page that shows everything."""
-    return root(config) / "report.html"
+# --- images and published checkpoints
 
 
 def prepared_file(config: Config, dataset: str) -> Path:
@@ -153,6 +153,11 @@ def extra_source(data: Data, name: str) -> Path:
     extra = extra_facts(name)
     given: Path | None = getattr(data, extra.setting)
     return data.folder / extra.file if given is None else given
+
+
+def zoo_folder(data: Data) -> Path:
+    """Return the folder of published checkpoints."""
+    return data.folder / "zoo" if data.zoo is None else data.zoo
 
 
 def zoo_file(zoo: Path, dataset: str, name: str) -> Path:
@@ -172,24 +177,3 @@ def zoo_files(zoo: Path, dataset: str, name: str) -> list[Path]:
 def zoo_card(zoo: Path, dataset: str, name: str) -> Path:
     """Return where the model card of an exported checkpoint lies, as RobustBench's do."""
     return zoo / "model_info" / dataset / "Linf" / f"{name}.json"
-
-
-def published_outcome(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
-    """Return the small file that says what came of attacking a published checkpoint."""
-    return foreign_folder(config, dataset, name) / f"{label}-seed{seed}.json"
-
-
-def published_record(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
-    """Return the record of an attack on a published checkpoint."""
-    folder = foreign_folder(config, dataset, name)
-    return record_file(folder, "best-test", label, seed)
-
-
-def zoo_folder(data: Data) -> Path:
-    """Return the folder of published checkpoints."""
-    return data.folder / "zoo" if data.zoo is None else data.zoo
-
-
-def throughput_file(config: Config) -> Path:
-    """Return where `reproduce plan --measure` keeps what it found."""
-    return root(config) / "throughput.json"

@@ -136,11 +136,16 @@ def read_run(folder: Path) -> RunInfo | None:
 
 
 def problem_with(
-    config: Config, spec: TrainingSpec, run: RunInfo | None, folder: Path | None = None
+    config: Config,
+    spec: TrainingSpec,
+    run: RunInfo | None,
+    folder: Path | None = None,
+    *,
+    checksums: bool = False,
 ) -> str | None:
     """Say why a run in a folder, or the cell's own, is not the one that `spec` asks for.
 
-    Looks at settings, images and presence of the files, not at their bytes.
+    Looks at settings, images and presence of the files; at their bytes only with `checksums`.
     """
     if run is None:
         return "is not trained"
@@ -156,7 +161,10 @@ def problem_with(
     folder = paths.cell_folder(config, spec.parsed) if folder is None else folder
     kept = checkpoints(spec.train) if run.published is None else run.kept
     lost = next((path for path in paths.run_files(folder, kept) if not path.is_file()), None)
-    return None if lost is None else f"has lost {lost.name}"
+    if lost is not None:
+        return f"has lost {lost.name}"
+    damaged = damaged_files(folder, run) if checksums else []
+    return f"has a damaged {damaged[0].name}" if damaged else None
 
 
 def require_run(config: Config, cell: Cell) -> RunInfo:
@@ -168,17 +176,14 @@ def require_run(config: Config, cell: Cell) -> RunInfo:
     return run
 
 
-def damaged_file(folder: Path, run: RunInfo) -> Path | None:
-    """Return the first file of a run whose bytes are not those that run.json speaks of."""
+def damaged_files(folder: Path, run: RunInfo) -> list[Path]:
+    """Return the files of a run that are lost, or not those that run.json speaks of."""
     expected = {
         **{paths.model_file(folder, choice): run.models[choice] for choice in run.kept},
         paths.trace_file(folder): run.trace,
         paths.epochs_file(folder): run.epochs,
     }
-    for path, checksum in expected.items():
-        if not path.is_file() or sha256_of_file(path) != checksum:
-            return path
-    return None
+    return [p for p, sha256 in expected.items() if not p.is_file() or sha256_of_file(p) != sha256]
 
 
 def as_frame(rows: Sequence[Sequence[float]] | NDArray[np.float64]) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """What changes over a run: learning rates, and after which epochs the network is measured.
 
-Rates go by epoch, where one holds for a whole epoch, or by iteration between points.  Epochs
-count from 1.
+Epochs count from 1.
 """
 
 import math
@@ -12,20 +11,12 @@ from reproduce.config.schema import Train
 
 
 def learning_rate(train: Train, epoch: int, step: int = 0, of: int = 1) -> float:
-    """Return the learning rate of an iteration.
+    """Return the learning rate of an iteration: step `step` (from 0) of `of` in an epoch.
 
-    Parameters
-    ----------
-    train : Train
-        Schedule, initial rate, number of epochs, milestones.  ``exp``: the paper's,
-        halved every epoch once three quarters are over; ``step``: divided by 10 at every
-        milestone (at 0.75 and 0.9 it is TRADES' and the paper's Figure 3, at 0.5 and
-        0.75 AWP's); ``cosine``: half a cosine (Table 4).  These hold for a whole epoch;
-        ``linear`` goes on by iterations (`piecewise_rate`).
-    epoch : int
-        The epoch, from 1.
-    step, of : int
-        The step in it, from 0, and how many it has.
+    The schedule ``exp`` is the paper's, halved every epoch once three quarters are over; ``step``
+    divides by 10 at every milestone (at 0.75 and 0.9 it is TRADES' and the paper's Figure 3, at
+    0.5 and 0.75 AWP's); ``cosine`` is half a cosine (Table 4).  These hold for a whole epoch;
+    ``linear`` goes on by iterations (`piecewise_rate`).
 
     Examples
     --------
@@ -37,15 +28,22 @@ def learning_rate(train: Train, epoch: int, step: int = 0, of: int = 1) -> float
     base, epochs = train.learning_rate, train.epochs
     if not 1 <= epoch <= epochs:
         raise ValueError(f"epoch {epoch} is not between 1 and {epochs}")
-    if train.schedule == "linear":
-        return piecewise_rate(train.rates, epoch, step, of)
-    if train.schedule == "cosine":
-        return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
-    if train.schedule == "step":
-        passed = sum(epoch >= _late(share, epochs) for share in train.milestones)
-        return base / float(10**passed)
+    match train.schedule:
+        case "linear":
+            return piecewise_rate(train.rates, epoch, step, of)
+        case "cosine":
+            return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+        case "step":
+            passed = sum(epoch >= _late(share, epochs) for share in train.milestones)
+            return base / float(10**passed)
     late = _late(0.75, epochs)
-    return base * 0.5 ** (_halvings(epoch, epochs, late) if epoch >= late else 0)
+    if epoch < late:
+        return base
+    # The authors' code has int((epoch - 0.74 E) / int(E / 100)), which divides by zero below a
+    # hundred epochs; there the rate is halved once an epoch, as it is at a hundred.  In
+    # hundredths, so that 0.74 E is exact.
+    exact = (100 * epoch - 74 * epochs) // (100 * max(1, epochs // 100))
+    return base * 0.5 ** (epoch - late + 1 if epochs < 100 else exact)
 
 
 def _late(share: float, epochs: int) -> int:
@@ -57,19 +55,6 @@ def _over(share: float, epochs: int) -> int:
     """Return how many whole epochs lie in a share of a run."""
     # a product such as 0.29 * 100 lies a little below its whole number
     return int(share * epochs + 1e-9)
-
-
-def _halvings(epoch: int, epochs: int, first: int) -> int:
-    """Count the halvings up to an epoch, from the `first` epoch that is late on.
-
-    The authors' code has int((epoch - 0.74 E) / int(E / 100)), which divides by zero
-    below a hundred epochs; there the rate is halved once an epoch, as it is at a
-    hundred.
-    """
-    if epochs < 100:
-        return epoch - first + 1
-    # in hundredths, so that 0.74 E is exact
-    return (100 * epoch - 74 * epochs) // (100 * (epochs // 100))
 
 
 def measured_epochs(train: Train) -> range:
@@ -88,9 +73,9 @@ def measured_epochs(train: Train) -> range:
 def piecewise_rate(points: Sequence[tuple[float, float]], epoch: int, step: int, of: int) -> float:
     """Return the learning rate of one iteration, on straight lines between points.
 
-    A point is a number of finished epochs and the rate then; before the first and after the
-    last the rate is theirs.  Like in Fast-AT's code it is the rate at the end of the step, so
-    the first step of a ramp from 0 does move.
+    A point is a number of finished epochs and the rate then; before the first and after the last
+    the rate is theirs.  As in Fast-AT's code it is the rate at the end of the step, so the first
+    step of a ramp from 0 does move.
 
     Examples
     --------

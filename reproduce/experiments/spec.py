@@ -1,8 +1,7 @@
 """What exactly a training run or an evaluation computes, resolved from the configuration.
 
-A spec holds every setting that can change a result and nothing else, so its digest
-says whether a result on disk is the one that the configuration asks for.  What a method
-never reads, or another setting makes idle, is left out.
+A spec holds every setting that can change a result and nothing else, so its digest says whether a
+result on disk is the one that the configuration asks for.
 """
 
 from functools import cached_property
@@ -167,25 +166,16 @@ def evaluation_spec(
         raise HarnessError(
             "checkpoint best-val needs held-out training images: set train.holdout, to 1000 say"
         )
-    facts = dataset_facts(cell.dataset)
     spec = attack_spec(config, attack, seed, cell.dataset)
-    if (spec.images or 0) > facts.test:
-        raise HarnessError(
-            f"eval.attacks.{attack}.images is {spec.images}, {facts.title} has {facts.test} test "
-            "images"
-        )
-    return EvaluationSpec(
-        training=training_spec(config, cell).digest,
-        checkpoint=checkpoint,
-        **spec.settings,
-    )
+    training = training_spec(config, cell).digest
+    return EvaluationSpec(training=training, checkpoint=checkpoint, **spec.settings)
 
 
 def find_attack(config: Config, name: str) -> Attack:
     """Return an attack of the configuration; HarnessError if it has none of that name."""
     if name not in config.eval.attacks:
         known = ", ".join(config.eval.attacks)
-        raise HarnessError(f"unknown attack {name!r}; the configuration has: {known}")
+        raise HarnessError(f"unknown attack {name!r}; preset {config.preset} has: {known}")
     return config.eval.attacks[name]
 
 
@@ -194,11 +184,12 @@ def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpe
 
     HarnessError if the configuration has no such attack, or it asks for more images than there are.
     """
-    attack = find_attack(config, name)
-    if attack.images and attack.images > (config.data.test_images or attack.images):
+    attack, facts = find_attack(config, name), dataset_facts(dataset)
+    there = config.data.test_images or facts.test
+    if (attack.images or there) > min(there, facts.test):
         raise HarnessError(
-            f"eval.attacks.{name}.images is {attack.images}, but data.test_images is "
-            f"{config.data.test_images}"
+            f"eval.attacks.{name}.images is {attack.images} and data.test_images is "
+            f"{config.data.test_images}; {facts.title} has {facts.test} test images"
         )
     settings = {
         "schema_version": SCHEMA,

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import sha256_of_file
-from reproduce.core.rng import seeded
+from reproduce.core.rng import derive, own_random_numbers
 from reproduce.core.tensors import expect_file
 from reproduce.models.densenet import DenseNetBC
 from reproduce.models.resnet50 import ResNet50
@@ -57,7 +57,7 @@ def build_model(architecture: str, facts: DatasetFacts, seed: int = 0) -> nn.Mod
     """
     shape = parse_architecture(architecture)
     facts.check_architecture(shape)
-    with seeded(seed, "initialisation"):
+    with own_random_numbers(torch.device("cpu"), derive(seed, "initialisation")):
         model: nn.Module
         if shape.bottleneck:
             # comes with its own initial weights

@@ -1,12 +1,13 @@
-"""Loader of published.csv: a row a printed number, percent, with its ± where it has one."""
+"""The paper's numbers (published.csv, percent, with their ±) and its published checkpoints."""
 
 import csv
 import math
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, BeforeValidator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,63 +25,13 @@ def _all() -> "pd.DataFrame":
 
 
 def published(table: str) -> "pd.DataFrame":
-    """Return one table of the paper in long form.
+    """Return one table of Wu et al. 2021, such as "table1", a row a number.
 
-    Parameters
-    ----------
-    table : str
-        Name of a table of the paper, such as "table1".
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns dataset, architecture, method, lambda, attack, metric, mean, std,
-        note.  A number that cannot be read in the source has NaN and a note, one that can be
-        read in two ways has two rows.
-
-    Source: Wu et al. 2021, tables 1 to 6; of Table 4 the method is RobustBench's id where
-    the number is a published checkpoint's.
+    A number that cannot be read in the source has NaN and a note, one that can be read in two ways
+    has two rows.  Of Table 4 `method` is RobustBench's id where it is a published checkpoint's.
     """
     frame = _all()
     return frame[frame["table"] == table].drop(columns="table").reset_index(drop=True)
-
-
-@dataclass(frozen=True)
-class PublishedModel:
-    """A published checkpoint, as its card on the leaderboard describes it.
-
-    Attributes
-    ----------
-    id : str
-        RobustBench's id.
-    method, source : str
-        Short name of its training method, and whose it is.
-    dataset, architecture : str
-        Data set, and network in the leaderboard's words.
-    extra_data : bool
-        Whether it was trained with images beyond the data set's.
-    epsilon : float
-        Radius at which the leaderboard's number was measured, pixels in [0, 1].
-    natural, autoattack, reported : float
-        Percent: natural and AutoAttack accuracy on the leaderboard, and the robust
-        accuracy that its own paper reports.
-    """
-
-    id: str
-    method: str
-    source: str
-    dataset: str
-    architecture: str
-    extra_data: bool
-    epsilon: float
-    natural: float
-    autoattack: float
-    reported: float
-
-    @property
-    def network(self) -> str | None:
-        """The architecture as cells name it, such as wrn-34-10; None if there is no such."""
-        return network_of(self.architecture)
 
 
 def network_of(architecture: str) -> str | None:
@@ -90,13 +41,7 @@ def network_of(architecture: str) -> str | None:
 
 
 def parse_radius(text: str) -> float:
-    """Read a radius as the leaderboard writes it, such as 8/255 or 0.031.
-
-    Raises
-    ------
-    ValueError, ZeroDivisionError
-        If it is none.
-    """
+    """Read a radius as the leaderboard writes it, such as 8/255 or 0.031; ValueError if none."""
     above, slash, below = text.partition("/")
     radius = float(above) / float(below) if slash else float(above)
     if not 0 < radius < math.inf:
@@ -104,26 +49,36 @@ def parse_radius(text: str) -> float:
     return radius
 
 
+class PublishedModel(BaseModel, frozen=True):
+    """A published checkpoint, as its card on the leaderboard describes it."""
+
+    id: str  # RobustBench's
+    method: str  # short name of its training method, and whose it is
+    authors: str
+    year: int
+    dataset: str
+    architecture: str  # in the leaderboard's words
+    extra_data: bool  # whether it was trained with images beyond the data set's
+    # at which the leaderboard's number was measured, pixels in [0, 1]
+    epsilon: Annotated[float, BeforeValidator(parse_radius)]
+    natural: float  # percent, on the leaderboard
+    autoattack: float
+    reported: float  # robust accuracy by its own paper
+
+    @property
+    def source(self) -> str:
+        """Whose it is, such as Zhang et al. 2019."""
+        return f"{self.authors} et al. {self.year}"
+
+    @property
+    def network(self) -> str | None:
+        """The architecture as cells name it, such as wrn-34-10; None if there is no such."""
+        return network_of(self.architecture)
+
+
 @cache
 def published_models() -> dict[str, PublishedModel]:
-    """Return the published models of Table 4 and Figure 6 by their id.
-
-    Source: RobustBench's model_info, March 2025.
-    """
+    """Return the published models of Table 4 and Figure 6 (RobustBench, March 2025) by their id."""
     with files("reproduce").joinpath("paper", "zoo.csv").open(encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    found = {}
-    for row in rows:
-        found[row["id"]] = PublishedModel(
-            id=row["id"],
-            method=row["method"],
-            source=f"{row['authors']} et al. {row['year']}",
-            dataset=row["dataset"],
-            architecture=row["architecture"],
-            extra_data=row["extra_data"] == "yes",
-            epsilon=parse_radius(row["epsilon"]),
-            natural=float(row["natural"]),
-            autoattack=float(row["autoattack"]),
-            reported=float(row["reported"]),
-        )
-    return found
+        models = [PublishedModel.model_validate(row) for row in csv.DictReader(handle)]
+    return {model.id: model for model in models}

@@ -6,7 +6,6 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -236,15 +235,11 @@ def tidy_results(config: Config) -> Tidy:
         *sorted((root / "models").glob("*/*/records/[!.]*.npz")),
     ]:
         try:
-            item = item_of(config, path)
+            found = find_record(config, item_of(config, path))
+            wide.append(_row(config, found.item, found.required(), found.run))
         except HarnessError as error:
-            left_out.append(_named(path, str(error)))
-            continue
-        found = find_record(config, item)
-        if found.record is not None:
-            wide.append(_row(config, item, found.record, found.run))
-        else:
-            left_out.append(_named(path, found.reason))
+            reason = str(error)
+            left_out.append(reason if str(path) in reason else f"{path}: {reason}")
     rows = [
         {**row, "metric": metric, "value": row[metric]}
         for row in wide
@@ -263,11 +258,6 @@ def write_results(config: Config) -> Tidy:
         lambda part: tidy.frame.to_parquet(part, compression="zstd", index=False),
     )
     return tidy
-
-
-def _named(path: Path, reason: str) -> str:
-    """Say why a record is left out, with its name where the reason does not hold it."""
-    return reason if str(path) in reason else f"{path}: {reason}"
 
 
 _RUN = ["dataset", "architecture", "method", "lambda", "seed"]

@@ -84,9 +84,12 @@ def _of_training(config: Config, method: str) -> list[str]:
 
 
 def _difference(key: str, ours: object, paper: object) -> list[str]:
-    if ours == paper:
-        return []
-    return [f"{key} is {_text(key, ours)}, the paper's is {_text(key, paper)}"]
+    def text(value: object) -> str:
+        if value is None:
+            return "all" if key.endswith("images") else "not set"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    return [] if ours == paper else [f"{key} is {text(ours)}, the paper's is {text(paper)}"]
 
 
 def _concerns(
@@ -103,9 +106,3 @@ def _concerns(
         part for row in rows for part in (row.lambda_rule, row.weight_perturbation, row.batches)
     }
     return section not in ("war", "awp", "mixed") or section in parts
-
-
-def _text(key: str, value: object) -> str:
-    if value is None:
-        return "all" if key.endswith("images") else "not set"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -90,18 +90,14 @@ def _find_evaluation(config: Config, item: Evaluation, path: Path) -> FoundRecor
     if not path.is_file():
         return FoundRecord(item, "missing")
     record, run = read_record(path), read_run(paths.cell_folder(config, item.cell))
-    problem = None
-    if record.info["digest"] != item.spec(config).digest:
-        problem = f"{path} was made with other settings than the configuration's"
-    elif run is None:
-        problem = f"{path}: the run has lost its run.json"
-    elif run.models.get(item.checkpoint) != record.info["model_sha256"]:
-        problem = f"{path} is of other weights than the run's"
-    elif run.published is not None:
-        found = problem_with(config, training_spec(config, item.cell), run)
-        problem = None if found is None else f"{item.cell} {found}"
-    if problem is not None:
-        return FoundRecord(item, "unusable", problem)
+    if run is None:
+        raise HarnessError(f"{path}: the run has lost its run.json")
+    if problem := record.problem_with(item.spec(config).digest, run.models.get(item.checkpoint)):
+        raise HarnessError(f"{path} {problem}")
+    if run.published is not None:
+        problem = problem_with(config, training_spec(config, item.cell), run)
+        if problem is not None:
+            raise HarnessError(f"{item.cell} {problem}")
     return FoundRecord(item, "ok", record=record, run=run)
 
 
@@ -109,9 +105,8 @@ def _find_published(config: Config, item: PublishedEvaluation, path: Path) -> Fo
     attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
     if path.is_file():
         record = read_record(path)
-        problem = attack.problem_with(record.info)
-        if problem is not None:
-            return FoundRecord(item, "unusable", f"{path} {problem}")
+        if problem := attack.problem_with(record.info):
+            raise HarnessError(f"{path} {problem}")
         return FoundRecord(item, "ok", record=record)
     outcome = attack.read()
     if outcome.get("evaluated"):

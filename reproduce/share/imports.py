@@ -13,7 +13,7 @@ from reproduce.core.files import exclusive, sha256_of_file, write_atomically
 from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import planned_evaluations
-from reproduce.experiments.runs import RunInfo, damaged_file, problem_with, read_run, state_file
+from reproduce.experiments.runs import RunInfo, problem_with, read_run, state_file
 from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.experiments.superseded import how_to_restore, move_run_aside
 from reproduce.results.reader import find_record, item_of, record_path
@@ -100,10 +100,7 @@ def _read(config: Config, spec: TrainingSpec, folder: Path) -> tuple[RunInfo | N
         run = read_run(folder)
     except HarnessError as error:
         return None, str(error)
-    problem = problem_with(config, spec, run, folder)
-    if run is not None and problem is None and (damaged := damaged_file(folder, run)):
-        problem = f"has a damaged {damaged.name}"
-    return run, problem
+    return run, problem_with(config, spec, run, folder, checksums=True)
 
 
 def _copy_records(config: Config, run: RunInfo, source: Path, folder: Path) -> int:

@@ -31,7 +31,6 @@ from reproduce.experiments.grids import find_table, planned_runs, table_names
 from reproduce.experiments.runs import (
     Published,
     RunInfo,
-    damaged_file,
     problem_with,
     read_run,
     subsampled,
@@ -121,13 +120,11 @@ def _unpublishable(config: Config, cell: Cell) -> str | None:
         run = read_run(folder)
     except HarnessError as error:
         return str(error)
-    problem = problem_with(config, training_spec(config, cell), run)
+    problem = problem_with(config, training_spec(config, cell), run, checksums=True)
     if run is None or problem is not None:
         return f"{cell} {problem}"
-    if run.published is not None:
-        return f"{cell} was itself imported from {run.published.name}"
-    damaged = damaged_file(folder, run)
-    return None if damaged is None else f"{cell} has a damaged {damaged.name}"
+    imported = run.published
+    return None if imported is None else f"{cell} was itself imported from {imported.name}"
 
 
 def _publish_run(config: Config, there: Config, cell: Cell, about: Published) -> RunInfo:

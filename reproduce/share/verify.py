@@ -1,6 +1,5 @@
 """Check a results folder: checksums, what was made from its records, a sample attacked again."""
 
-import json
 import math
 import os
 import shutil
@@ -25,7 +24,7 @@ from reproduce.core.files import read_json
 from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import cost, paths
 from reproduce.experiments.grids import find_table
-from reproduce.experiments.runs import RunInfo, damaged_file, read_run
+from reproduce.experiments.runs import RunInfo, damaged_files, read_run
 from reproduce.experiments.spec import (
     EvaluationSpec,
     Spec,
@@ -57,8 +56,8 @@ _NOT_LINKED = shutil.ignore_patterns(
     *("tables", "diff", "figures", "claims.json", "results.parquet", "report.html"),
     *("logs", "superseded", "tensorboard", ".*"),
 )
-# digits of a statistic that other versions of libraries do not change
-_DIGITS = 9
+# other versions of libraries may round statistics otherwise
+_ROUNDING = 1e-9
 # shares of the images whose prediction other hardware may change: few by rounding alone; on another
 # kind of device the attack also begins at other random points
 _OTHER_ROUNDING, _OTHER_STARTS = 0.02, 0.15
@@ -179,8 +178,8 @@ class _Verifier:
         spec = _read_spec(TrainingSpec, read_json(paths.run_file(folder)))
         if (spec.cell, spec.digest) != (cell.id, run.digest):
             raise HarnessError("the settings in run.json are of another cell or digest")
-        if damaged := damaged_file(folder, run):
-            raise HarnessError(f"{damaged.name} is missing, or is not the one of run.json")
+        if damaged := ", ".join(path.name for path in damaged_files(folder, run)):
+            raise HarnessError(f"{damaged}: missing, or not as run.json says")
         trace = pd.read_parquet(paths.trace_file(folder))
         ends_with = trace.loc[trace["epoch"] == trace["epoch"].max(), "lambda"].mean()
         if not math.isclose(ends_with, run.final_lambda, rel_tol=1e-5, abs_tol=1e-6):  # float32
@@ -404,22 +403,29 @@ def _make_again(config: Config, name: Path) -> None:
 def _difference(made: Path, given: Path) -> str | None:
     """Say how a derived file differs from the one made here; None if it does not."""
     if given.suffix == ".json":
-
-        def rounded(number: str) -> float:
-            return float(f"{float(number):.{_DIGITS}g}")
-
-        ours, theirs = (json.loads(p.read_text(), parse_float=rounded) for p in (made, given))
-        return None if ours == theirs else "its verdicts or effects are not those of the records"
+        same = _alike(read_json(made), read_json(given))
+        return None if same else "its verdicts or effects are not those of the records"
     if given.suffix == ".parquet":
         rows, told = pd.read_parquet(made), pd.read_parquet(given)
         try:
-            pd.testing.assert_frame_equal(rows, told, rtol=10**-_DIGITS, check_dtype=False)
+            pd.testing.assert_frame_equal(rows, told, rtol=_ROUNDING, check_dtype=False)
         except AssertionError as error:
             return "the records give other rows: " + " ".join(str(error).split())
         return None
     # universal newlines: git and archives may have changed the line ends
-    here, there = (path.read_text().split("\n") for path in (made, given))
+    here, there = (path.read_text("utf-8").split("\n") for path in (made, given))
     for number, (ours, theirs) in enumerate(zip_longest(here, there, fillvalue=""), 1):
         if ours != theirs:
             return f"line {number} is {theirs[:200]!r}, made from the records {ours[:200]!r}"
     return None
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Say whether two JSON values are equal, numbers to rounding."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(_alike(ours[k], theirs[k]) for k in ours)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+    return bool(ours == theirs)

@@ -12,7 +12,7 @@ from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import sha256_of_file
 from reproduce.experiments import paths
-from reproduce.experiments.runs import problem_with, read_run
+from reproduce.experiments.runs import require_run
 from reproduce.experiments.spec import training_spec, zeta_source
 from reproduce.objectives.base import Terms
 
@@ -82,13 +82,10 @@ def find_zeta(config: Config, cell: Cell) -> float | None:
     if source is None:
         return float(spec.war.zeta)
     folder = paths.cell_folder(config, source)
-    run = read_run(folder)
-    problem = problem_with(config, training_spec(config, source), run)
-    if run is None or problem is not None:
-        raise HarnessError(
-            f"{cell}: zeta is measured from {source}, which {problem}; "
-            f"run `reproduce train {source}` first, or set war.zeta to a number"
-        )
+    try:
+        run = require_run(config, source)
+    except HarnessError as error:
+        raise HarnessError(f"{cell} measures zeta from another run: {error}") from error
     path = paths.trace_file(folder)
     if sha256_of_file(path) != run.trace:
         raise HarnessError(f"{path} is damaged; `reproduce train {source}` makes it anew")

@@ -34,7 +34,6 @@ from reproduce.experiments.runs import (
     TRACE_COLUMNS,
     RunSegment,
     as_frame,
-    damaged_file,
     problem_with,
     read_run,
     state_file,
@@ -143,13 +142,10 @@ def _is_trained(
         return False
     state = state_file(folder, spec.digest)
     if run is not None:
-        problem = problem_with(config, spec, run)
+        problem = problem_with(config, spec, run, checksums=True)
         if run.published is not None:
             # whoever wants it trained wants more than what was published of it
             problem = f"was imported from {run.published.name}"
-        damaged = None if problem else damaged_file(folder, run)
-        if damaged is not None:
-            problem = f"has a damaged {damaged.name}"
         if problem is None:
             # a process that was killed between its last two lines leaves it
             state.unlink(missing_ok=True)

@@ -6,26 +6,27 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reproduce.cell import Cell, parse_cell
-from reproduce.config.fields import Checkpoint
+from reproduce.config.fields import merge
 from reproduce.config.load import (
     CONFIG_VARIABLE,
     build_config,
     from_snakefile,
     kept_values,
-    resolved,
+    read_settings,
 )
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import digest, sha256_of_file
+from reproduce.core.files import sha256_of_file
 from reproduce.experiments import paths
 from reproduce.experiments.cost import Speeds, load_speeds
 from reproduce.experiments.grids import (
     Evaluation,
     Experiment,
+    PublishedEvaluation,
     example_evaluations,
     experiment_names,
     figure_names,
@@ -40,23 +41,48 @@ from reproduce.experiments.grids import (
 )
 from reproduce.experiments.runs import RunInfo, problem_with, read_run
 from reproduce.experiments.spec import (
-    EvaluationSpec,
     checkpoints,
-    evaluation_spec,
-    lemma_digest,
-    protocol_digest,
     training_spec,
     zeta_source,
 )
-from reproduce.figures import available_figures
-from reproduce.paper.published import published_models
-from reproduce.registry import EXTRA, dataset_facts
-from reproduce.results.reader import is_evaluated
-from reproduce.workflow.resources import Request, attack_request, training_request
-from reproduce.zoo.checkpoints import PublishedAttack
+from reproduce.figures import FIGURES, available_figures
+from reproduce.registry import EXTRA
+from reproduce.results.reader import is_evaluated, record_path
+from reproduce.workflow.jobs import Job, attack_job, training_job
+
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
 
 # of a cell's id in a path
 CELL = r"[^/]+/[^/]+/[^/]+/lam-[0-9.]+/seed-[0-9]+"
+_FILE = "config.yaml"
+
+
+def workflow_settings(workflow: "Workflow") -> dict[str, Any]:
+    """Read config.yaml, what ``--configfile`` names, and ``--config``, each over those before it.
+
+    Snakemake's own reader of such files takes the last of two values of a key without a word.
+    A job of a cluster does what was planned; config.yaml may have changed since.
+    """
+    if workflow.remote_exec and from_snakefile():
+        return dict(json.loads(os.environ[CONFIG_VARIABLE]))
+    given = workflow.config_settings
+    if not given.replace_workflow_config and (Path(_FILE).exists() or not given.configfiles):
+        # for Snakemake's report, and for jobs that get a copy of the sources
+        workflow.configfiles.insert(0, _FILE)
+    files = [read_settings(Path(file)) for file in workflow.configfiles]
+    return reduce(merge, [*files, _typed(given.config)])
+
+
+def _typed(value: Any) -> Any:
+    """Turn what ``--config`` leaves as text inside a mapping into numbers, booleans and null."""
+    if isinstance(value, Mapping):
+        return {key: _typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_typed(inner) for inner in value]
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}|true|false|null", value):
+        return json.loads(value)
+    return value
 
 
 def _all_but(beginnings: Iterable[str]) -> str:
@@ -66,61 +92,34 @@ def _all_but(beginnings: Iterable[str]) -> str:
 
 
 class Harness:
-    """What the rules ask of one configuration.
+    """What the rules ask of one configuration; `remote` is true in a job that a cluster runs.
 
-    Parameters
-    ----------
-    settings : mapping
-        What the user sets.
-    remote : bool
-        Whether this Snakemake is in a job of a cluster, which the one that planned it sent.
-
-    Raises
-    ------
-    HarnessError
-        If the configuration does not fit.
+    HarnessError if the settings do not fit.
     """
 
     def __init__(self, settings: Mapping[str, Any], *, remote: bool = False) -> None:
-        if remote:
-            # a cluster that hands on no environment leaves what config.yaml says now
-            settings = json.loads(os.environ.get(CONFIG_VARIABLE, "null")) or settings
-        planning, self._remote = not remote and not from_snakefile(), remote
         self.config = config = build_config(settings)
-        self._hand_on(settings)
-        self.root = paths.root(config)
-        self.cells, self.models = self.root / "cells", self.root / "models"
-        self.logs, self.prepared = self.root / "logs", config.data.folder / "prepared"
-        self.gpus = 0 if config.machine.device == "cpu" else 1
-        self.results, self.report = paths.results_file(config), paths.report_file(config)
-        self.claims, self.lemma = paths.claims_file(config), paths.lemma_file(config)
+        self.remote = remote
         self.tables, self.figures = table_names(config), available_figures(config)
-        self.lemma_digest = lemma_digest(config)
-        # of jobs that nobody plans: adversarial examples, the lemma
-        self.small_request = Request(config.machine)
+        self._cells = paths.root(config) / "cells"
+        self._jobs: dict[tuple[tuple[str, str], ...], Job] = {}
+        # runs that no job trains
         self._imported: dict[Cell, RunInfo] = {}
         stale = self._find_runs()
-        if planning:
-            kept = kept_values(settings, config, planned_methods(config))
-            if kept is not None:
+        if not remote and not from_snakefile():
+            if kept := kept_values(settings, config, planned_methods(config)):
                 print(f"{kept}.", file=sys.stderr)
             if stale:
                 # Snakemake goes by its own notes, and has none of what was made without it
                 print(
                     f"{len(stale)} finished run(s) have other settings, such as {stale[0]}. "
-                    "Snakemake makes again what it made itself; for what was made without it add: "
+                    "Snakemake makes again what it made itself; for the others add: "
                     "--forcerun train evaluate",
                     file=sys.stderr,
                 )
-
-    def _hand_on(self, settings: Mapping[str, Any]) -> None:
-        """Set what jobs inherit.
-
-        They read the configuration as it was planned, whatever happens to config.yaml meanwhile
-        and whatever $VAR is on their machine, and run with the Python of this Snakemake; a conda
-        environment that a job activates comes before it on the path.
-        """
-        places = self.config.model_dump(mode="json", include={"results", "data"})
+        # Jobs read the configuration as it was planned, whatever happens to config.yaml and
+        # whatever $VAR is on their machine, and run with the Python of this Snakemake.
+        places = config.model_dump(mode="json", include={"results", "data"})
         os.environ[CONFIG_VARIABLE] = json.dumps({**settings, **places})
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # whatever the locale, logs are UTF-8
@@ -130,9 +129,8 @@ class Harness:
         """Find the planned runs that were imported, and return finished ones of other settings."""
         stale = []
         for cell in planned_runs(self.config):
-            # of a damaged one training says so
-            with suppress(HarnessError):
-                run = read_run(self.cells / cell.id)
+            with suppress(HarnessError):  # of a damaged one training says so
+                run = read_run(self._cells / cell.id)
                 if run is None:
                     continue
                 if problem_with(self.config, training_spec(self.config, cell), run) is not None:
@@ -141,7 +139,57 @@ class Harness:
                     self._imported[cell] = run
         return stale
 
-    # Images and training
+    # Jobs
+
+    @cached_property
+    def _speeds(self) -> Speeds:
+        return load_speeds(self.config)
+
+    def job(self, wildcards: Mapping[str, str]) -> Job:
+        """Return what a job of a rule with these wildcards does and asks for."""
+        key = tuple(wildcards.items())
+        if key not in self._jobs:
+            self._jobs[key] = self._job(**wildcards)
+        return self._jobs[key]
+
+    def _job(
+        self,
+        cell: str = "",
+        choice: str = "",
+        attack: str = "",
+        seed: str = "",
+        dataset: str = "",
+        zoo: str = "",
+    ) -> Job:
+        config = self.config
+        if zoo:
+            network = PublishedEvaluation(zoo, dataset, self.attack(attack), int(seed))
+            return attack_job(config, network, self._speeds)
+        if not cell:  # adversarial examples, the lemma
+            gpus = 0 if config.machine.device == "cpu" else 1
+            return Job(config.machine, gpus=gpus, threads=config.machine.threads)
+        which = parse_cell(cell)
+        if not attack:
+            return training_job(config, training_spec(config, which), self._speeds)
+        checkpoint = paths.checkpoint_of(choice)
+        item = Evaluation(which, checkpoint, self.attack(attack), int(seed))
+        return attack_job(config, item, self._speeds)
+
+    def limit(self, wildcards: Mapping[str, str], runtime: int) -> str:
+        """Return the option by which a job of a cluster ends itself in time; else nothing."""
+        return self.job(wildcards).limit(runtime) if self.remote else ""
+
+    def attack(self, label: str) -> str:
+        """Return the attack whose records go by a label."""
+        names = {self.config.eval.label(name): name for name in self.config.eval.attacks}
+        if label not in names:
+            known = ", ".join(names)
+            raise HarnessError(
+                f"unknown attack {label!r}; preset {self.config.preset} has: {known}"
+            )
+        return names[label]
+
+    # Images, runs, records
 
     def source(self, name: str) -> str:
         """Return where images come from; another source prepares them again."""
@@ -162,214 +210,118 @@ class Harness:
     def trained_first(self, cell: str) -> list[Path]:
         """Return the trace of the run that a cell's zeta is measured from, if there is one."""
         first = zeta_source(self.config, parse_cell(cell))
-        return [] if first is None else [paths.trace_file(self.cells / first.id)]
-
-    def run_files(self, cell: str) -> list[Path]:
-        """Return every file of a training run; `cell` may be a wildcard."""
-        return paths.run_files(self.cells / cell, checkpoints(self.config.train))
-
-    def _wanted_files(self, cells: Iterable[Cell]) -> list[Path]:
-        """Return every file of some runs; of imported ones, what was published."""
-        return [
-            file
-            for cell in cells
-            for file in (
-                paths.run_files(self.cells / cell.id, self._imported[cell].kept)
-                if cell in self._imported
-                else self.run_files(cell.id)
-            )
-        ]
+        return [] if first is None else [paths.trace_file(self._cells / first.id)]
 
     @property
     def trained(self) -> str:
         """The pattern of the cells that jobs train: all but the imported ones."""
         return _all_but(f"{cell}/" for cell in self._imported)
 
-    def training_digest(self, cell: str) -> str:
-        """Return what changes exactly when a setting that touches this cell does."""
-        return training_spec(self.config, parse_cell(cell)).digest
-
-    def _decodes(self, dataset: str) -> bool:
-        return dataset_facts(dataset).storage == "folder"
-
-    def gpus_of(self, cell: str) -> int:
-        """Return how many GPUs train one network; several share batches of image files."""
-        several = self._decodes(parse_cell(cell).dataset)
-        return self.gpus * (self.config.machine.gpus_per_cell if several else 1)
-
-    def launcher(self, cell: str) -> str:
-        """Return what starts the training of one network, on as many GPUs as it has."""
-        count = self.gpus_of(cell)
-        several = f"torch.distributed.run --standalone --nproc-per-node {count} -m "
-        return f"python -m {several if count > 1 else ''}reproduce"
-
-    def training_threads(self, cell: str) -> int:
-        """Return how many threads a training run keeps busy, those that decode files included."""
-        machine = self.config.machine
-        decoding = machine.loaders if self._decodes(parse_cell(cell).dataset) else 0
-        return max(1, self.gpus_of(cell)) * (machine.threads + decoding)
-
-    # Evaluation
-
-    def attack(self, label: str) -> str:
-        """Return the attack whose records go by a label."""
-        names = {self.config.eval.label(name): name for name in self.config.eval.attacks}
-        if label not in names:
-            known = ", ".join(names)
-            raise HarnessError(f"unknown attack {label!r}; the configuration has: {known}")
-        return names[label]
-
-    def evaluation_spec(self, cell: str, choice: str, attack: str, seed: str) -> EvaluationSpec:
-        """Return every setting of the attack on a checkpoint of a cell that wildcards name."""
-        checkpoint, name = paths.checkpoint_of(choice), self.attack(attack)
-        return evaluation_spec(self.config, parse_cell(cell), name, int(seed), checkpoint)
-
-    def attacked_weights(self, cell: str, choice: str) -> Path:
-        """Return the weights of the checkpoint that wildcards name."""
-        return self._weights(parse_cell(cell), paths.checkpoint_of(choice))
-
-    def _has_weights(self, cell: Cell, checkpoint: Checkpoint) -> bool:
-        return cell not in self._imported or checkpoint in self._imported[cell].kept
-
-    def _weights(self, cell: Cell, checkpoint: Checkpoint) -> Path:
-        if not self._has_weights(cell, checkpoint):
-            raise HarnessError(
-                f"{cell} was imported without the weights of {checkpoint}, and an attack on them "
-                f"is asked for; `reproduce train {cell}` trains it here"
-            )
-        return paths.model_file(self.cells / cell.id, checkpoint)
-
     @property
     def attacked(self) -> str:
         """The pattern of the cells that jobs attack, without imported records."""
         asked = planned_evaluations(self.config)
-        records = [
-            path.relative_to(self.cells).as_posix()
+        return _all_but(
+            path.relative_to(self._cells).as_posix()
             for cell in self._imported
             for item in asked.get(cell, ())
             if is_evaluated(self.config, item)
             for path in self._record(item)
+        )
+
+    def run_files(self, cells: Iterable[Cell]) -> list[Path]:
+        """Return every file of some runs; of imported ones, what was published."""
+        own = checkpoints(self.config.train)
+        kept = {cell: run.kept for cell, run in self._imported.items()}
+        return [
+            file
+            for cell in cells
+            for file in paths.run_files(self._cells / cell.id, kept.get(cell, own))
         ]
-        return _all_but(records)
 
-    def evaluation_threads(self, dataset: str) -> int:
-        """Return how many threads an evaluation keeps busy; it decodes files, then attacks."""
-        machine = self.config.machine
-        decoding = machine.loaders if self._decodes(dataset) else 0
-        return machine.processes * max(machine.threads, decoding)
-
-    def published_attack(self, dataset: str, zoo: str, attack: str, seed: str) -> PublishedAttack:
-        """Return the attack on a published checkpoint that wildcards name."""
-        return PublishedAttack(self.config, dataset, zoo, self.attack(attack), int(seed))
+    def weights(self, cell: str, choice: str) -> Path:
+        """Return the weights of a checkpoint, by the suffix that wildcards name it by."""
+        checkpoint, run = paths.checkpoint_of(choice), self._imported.get(parse_cell(cell))
+        if run is not None and checkpoint not in run.kept:
+            raise HarnessError(
+                f"{cell} was imported without the weights of {checkpoint}, and an attack on them "
+                f"is asked for; `reproduce train {cell}` trains it here"
+            )
+        return paths.model_file(self._cells / cell, checkpoint)
 
     def _record(self, item: Evaluation) -> list[Path]:
-        label = self.config.eval.label(item.attack)
-        path = paths.record_file(self.cells / item.cell.id, item.checkpoint, label, item.seed)
+        path = record_path(self.config, item)
         return [path, path.with_suffix(".json")]
 
     def _records(self, experiment: Experiment) -> list[Path]:
         """Return an experiment's records, and what came of attacking published checkpoints."""
-        outcomes = [
-            PublishedAttack(self.config, e.dataset, e.name, e.attack, e.seed).outcome
-            for e in experiment.published
-        ]
+        config = self.config
         return [
             *(file for item in experiment.evaluations for file in self._record(item)),
-            *outcomes,
+            *(
+                paths.published_outcome(
+                    config, item.dataset, item.name, config.eval.label(item.attack), item.seed
+                )
+                for item in experiment.published
+            ),
         ]
-
-    # What jobs ask a cluster for
-
-    @cached_property
-    def _speeds(self) -> Speeds:
-        return load_speeds(self.config)
-
-    def training_request(self, cell: str) -> Request:
-        """Return what training a cell takes."""
-        spec = training_spec(self.config, parse_cell(cell))
-        return training_request(self.config, spec, self._speeds, max(1, self.gpus_of(cell)))
-
-    def evaluation_request(self, **wildcards: str) -> Request:
-        """Return what an attack on a checkpoint of a cell takes."""
-        cell, spec = parse_cell(wildcards["cell"]), self.evaluation_spec(**wildcards)
-        return attack_request(self.config, cell.dataset, cell.architecture, spec, self._speeds)
-
-    def published_request(self, **wildcards: str) -> Request:
-        """Return what an attack on a published checkpoint takes."""
-        attack = self.published_attack(**wildcards)
-        card = published_models().get(attack.name)
-        network = None if card is None else card.network
-        return attack_request(self.config, attack.dataset, network, attack.spec, self._speeds)
-
-    def limit(self, request: Request, runtime: int) -> str:
-        """Return the option by which a job of a cluster ends itself in time; else nothing."""
-        return request.limit(runtime) if self._remote else ""
 
     # Tables, figures, claims, report
 
-    def records(self, experiment: str) -> list[Path]:
-        """Return the records that an experiment is made from."""
-        return self._records(find_experiment(self.config, experiment))
+    def records(self, *names: str) -> list[Path]:
+        """Return the records that experiments are made from, each once; of all if none is named."""
+        chosen = names or experiment_names(self.config)
+        experiments = [find_experiment(self.config, name) for name in chosen]
+        return list(dict.fromkeys(file for each in experiments for file in self._records(each)))
 
-    @property
-    def _experiments(self) -> list[Experiment]:
-        return [find_experiment(self.config, name) for name in experiment_names(self.config)]
-
-    def all_records(self) -> list[Path]:
-        """Return the records of all experiments, each once: they share many."""
-        return list(
-            dict.fromkeys(file for each in self._experiments for file in self._records(each))
-        )
-
-    def judged_from(self) -> list[Path]:
-        """Return the files that claims are judged on: of every run, and every record."""
-        return [*self._wanted_files(planned_runs(self.config)), *self.all_records()]
-
-    def table(self, experiment: str) -> list[Path]:
-        """Return the forms of a table; `experiment` may be a wildcard."""
-        return [paths.table_file(self.config, experiment, form) for form in ("csv", "md", "tex")]
+    def table(self, name: str) -> list[Path]:
+        """Return the forms of a table; `name` may be a wildcard."""
+        return [paths.table_file(self.config, name, form) for form in ("csv", "md", "tex")]
 
     def figure(self, name: str) -> list[Path]:
         """Return the forms of a figure; `name` may be a wildcard."""
         return [paths.figure_file(self.config, name, form) for form in ("svg", "png", "csv")]
 
-    def diff(self, experiment: str) -> Path:
-        """Return the comparison of a table with the paper's; `experiment` may be a wildcard."""
-        return paths.diff_file(self.config, experiment)
-
-    def picture(self, name: str) -> list[Path]:
-        """Return the forms of a figure that the configuration has."""
-        if name not in self.figures:
+    def outputs(self, name: str) -> list[Path]:
+        """Return every file of a table or figure, so that one that is lost is made again."""
+        if name in self.figures:
+            lemma = [paths.lemma_file(self.config)] if name == "lemma" else []
+            return [*self.figure(name), *lemma]
+        if name in FIGURES:
             known = ", ".join(self.figures)
             raise HarnessError(f"{name} is left out by the configuration, which has: {known}")
-        return self.figure(name)
-
-    def outputs(self, name: str) -> list[Path]:
-        """Return every file of a table, so that one that is lost is made again."""
         table = find_table(self.config, name)
-        made = [*self.table(name), self.diff(name)]
-        return [*made, *self._records(table), *self._wanted_files(table.cells)]
+        made = [*self.table(name), paths.diff_file(self.config, name)]
+        return [*made, *self._records(table), *self.run_files(table.cells)]
 
     def drawn_from(self, figure: str) -> list[Path]:
         """Return the files that a figure is drawn from: of runs, records, or the lemma's."""
         if figure == "lemma":
-            return [self.lemma]
+            return [paths.lemma_file(self.config)]
         if figure in figure_names(self.config):
             experiment = find_experiment(self.config, figure)
-            return [*self._wanted_files(experiment.cells), *self._records(experiment)]
+            return [*self.run_files(experiment.cells), *self._records(experiment)]
         grid = self.config.experiments.table3 if figure == "war" else None
-        return [] if grid is None else self._wanted_files(traced_cells(grid))
+        return [] if grid is None else self.run_files(traced_cells(grid))
 
-    def epochs(self) -> list[Path]:
-        """Return what the table of checkpoints is made from: every run's epochs and settings."""
-        folders = [self.cells / cell.id for cell in planned_runs(self.config)]
-        return [file(folder) for folder in folders for file in (paths.epochs_file, paths.run_file)]
+    def compared_runs(self, table: str) -> list[str]:
+        """Return what changes when there are other runs of Table 1 to judge Table 2 by.
 
-    @property
+        They are no inputs: Table 2 does not wait for training seeds that only Table 1 needs.
+        """
+        items = repeated_evaluations(self.config, table)
+        summaries = [record_path(self.config, item).with_suffix(".json") for item in items]
+        return [sha256_of_file(path) for path in summaries if path.is_file()]
+
+    @cached_property
     def examples(self) -> list[Path]:
         """The adversarial examples and their description; none without the weights for them."""
         pair = example_evaluations(self.config)
-        if pair is None or not all(self._has_weights(i.cell, i.checkpoint) for i in pair):
+        imported = self._imported
+        if pair is None or any(
+            item.cell in imported and item.checkpoint not in imported[item.cell].kept
+            for item in pair
+        ):
             return []
         path = paths.examples_file(self.config, pair[0].cell.dataset)
         return [path, path.with_suffix(".json")]
@@ -378,41 +330,20 @@ class Harness:
         """Return what adversarial examples are made from: two runs and their records."""
         files = []
         for item in example_evaluations(self.config) or ():
-            files += [*self.manifests(item.cell.id), paths.run_file(self.cells / item.cell.id)]
-            files += [self._weights(item.cell, item.checkpoint), *self._record(item)]
+            folder = self._cells / item.cell.id
+            files += [*self.manifests(item.cell.id), paths.run_file(folder)]
+            files += [paths.model_file(folder, item.checkpoint), *self._record(item)]
         return list(dict.fromkeys(files))
 
     def examples_digest(self) -> list[str]:
         """Return what changes exactly when a setting that touches the examples does."""
-        return [
-            evaluation_spec(self.config, e.cell, e.attack, e.seed, e.checkpoint).digest
-            for e in example_evaluations(self.config) or ()
-        ]
+        return [item.spec(self.config).digest for item in example_evaluations(self.config) or ()]
 
-    def compared_runs(self, experiment: str) -> list[str]:
-        """Return what changes when there are other runs of Table 1 to judge Table 2 by.
-
-        They are no inputs: Table 2 does not wait for training seeds that only Table 1 needs.
-        """
-        items = repeated_evaluations(self.config, experiment)
-        records = [self._record(item)[1] for item in items]
-        return [sha256_of_file(path) for path in records if path.is_file()]
-
-    def claims_digest(self) -> str:
-        """Return what changes when a verdict may, runs and records aside."""
-        names = experiment_names(self.config)
-        return digest([protocol_digest(self.config, name) for name in names])
-
-    def report_inputs(self) -> list[Path]:
-        """Return what must be there before the report is whole."""
-        tables = [file for name in self.tables for file in (*self.table(name), self.diff(name))]
-        figures = [file for name in self.figures for file in self.figure(name)]
-        others = [*self.table("checkpoints"), *self.examples, self.lemma, self.claims]
-        return [*tables, *figures, *others]
-
-    def report_digest(self) -> str:
-        """Return what changes when the text of the report does, its results aside."""
-        names = (*self.tables, *self.figures, "checkpoints")
-        tables = [protocol_digest(self.config, name) for name in names]
-        # it is printed whole
-        return digest([self.claims_digest(), *tables, resolved(self.config)])
+    def shown(self) -> list[Path]:
+        """Return everything that the report shows."""
+        config = self.config
+        tables = [[*self.table(name), paths.diff_file(config, name)] for name in self.tables]
+        figures = [self.figure(name) for name in self.figures]
+        others = [self.table("checkpoints"), self.examples]
+        files = [file for group in (*tables, *figures, *others) for file in group]
+        return [*files, paths.lemma_file(config), paths.claims_file(config)]

@@ -2,45 +2,32 @@
 # run.json, which is small, so that Snakemake compares its content.
 rule evaluate:
     input:
-        images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)[0]),
-        manifest=lambda wildcards: HARNESS.manifests(wildcards.cell)[0],
-        model=lambda wildcards: ancient(
-            HARNESS.attacked_weights(wildcards.cell, wildcards.choice)
-        ),
-        run=HARNESS.cells / "{cell}" / "run.json",
+        images=lambda w: ancient(HARNESS.images(w.cell)[0]),
+        manifest=lambda w: HARNESS.manifests(w.cell)[0],
+        model=lambda w: ancient(HARNESS.weights(w.cell, w.choice)),
+        run=CELLS / "{cell}" / "run.json",
     output:
-        update(HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.npz"),
-        update(
-            HARNESS.cells / "{cell}" / "records{choice}" / "{attack}-seed{seed}.json"
-        ),
+        update(CELLS / "{cell}" / "records{choice}" / "{attack}-seed{seed}.npz"),
+        update(CELLS / "{cell}" / "records{choice}" / "{attack}-seed{seed}.json"),
     log:
-        HARNESS.logs / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
+        LOGS / "evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log",
     wildcard_constraints:
         cell=HARNESS.attacked,
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.cell.split("/")[0])
+    threads: lambda w: HARNESS.job(w).threads
     resources:
-        gpu=HARNESS.gpus,
-        runtime=lambda wildcards, attempt: HARNESS.evaluation_request(
-            **wildcards
-        ).runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.evaluation_request(
-            **wildcards
-        ).mem_mb(attempt),
+        **RESOURCES,
     params:
-        preset=PRESET,
-        checkpoint=lambda wildcards: paths.checkpoint_of(wildcards.choice),
-        attack=lambda wildcards: HARNESS.attack(wildcards.attack),
-        digest=lambda wildcards: HARNESS.evaluation_spec(**wildcards).digest,
-        limit=lambda wildcards, resources: HARNESS.limit(
-            HARNESS.evaluation_request(**wildcards), resources.runtime
-        ),
+        checkpoint=lambda w: paths.checkpoint_of(w.choice),
+        attack=lambda w: HARNESS.attack(w.attack),
+        digest=lambda w: HARNESS.job(w).digest,
+        limit=lambda w, resources: HARNESS.limit(w, resources.runtime),
     message:
         "Attacking {wildcards.cell}{wildcards.choice} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
-        " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
+        " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {PRESET}"
         " {params.limit} > {log:q} 2>&1"
 
 
@@ -49,39 +36,26 @@ rule evaluate:
 # records nor checkpoints are declared: to try again delete the output.
 rule evaluate_published:
     input:
-        images=ancient(HARNESS.prepared / "{dataset}.npz"),
-        manifest=HARNESS.prepared / "{dataset}.json",
+        images=ancient(PREPARED / "{dataset}.npz"),
+        manifest=PREPARED / "{dataset}.json",
     output:
-        HARNESS.models / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json",
+        ROOT / "models" / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.json",
     log:
-        HARNESS.logs
-        / "evaluate-published"
-        / "{dataset}"
-        / "{zoo}"
-        / "{attack}-seed{seed}.log",
+        LOGS / "evaluate-published" / "{dataset}" / "{zoo}" / "{attack}-seed{seed}.log",
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: HARNESS.evaluation_threads(wildcards.dataset)
+    threads: lambda w: HARNESS.job(w).threads
     resources:
-        gpu=HARNESS.gpus,
-        runtime=lambda wildcards, attempt: HARNESS.published_request(
-            **wildcards
-        ).runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.published_request(
-            **wildcards
-        ).mem_mb(attempt),
+        **RESOURCES,
     params:
-        preset=PRESET,
-        attack=lambda wildcards: HARNESS.attack(wildcards.attack),
-        digest=lambda wildcards: HARNESS.published_attack(**wildcards).spec.digest,
-        limit=lambda wildcards, resources: HARNESS.limit(
-            HARNESS.published_request(**wildcards), resources.runtime
-        ),
+        attack=lambda w: HARNESS.attack(w.attack),
+        digest=lambda w: HARNESS.job(w).digest,
+        limit=lambda w, resources: HARNESS.limit(w, resources.runtime),
     message:
         "Attacking published network {wildcards.zoo} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
-        " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
+        " --optional --attack {params.attack} --seed {wildcards.seed} --preset {PRESET}"
         " {params.limit} > {log:q} 2>&1"
 
 
@@ -92,18 +66,15 @@ rule examples:
     output:
         update(HARNESS.examples),
     log:
-        HARNESS.logs / "examples.log",
+        LOGS / "examples.log",
     conda:
         ENVIRONMENT
-    threads: HARNESS.config.machine.threads
+    threads: lambda w: HARNESS.job(w).threads
     resources:
-        gpu=HARNESS.gpus,
-        runtime=lambda wildcards, attempt: HARNESS.small_request.runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.small_request.mem_mb(attempt),
+        **RESOURCES,
     params:
-        preset=PRESET,
         digest=HARNESS.examples_digest(),
     message:
         "Making adversarial examples"
     shell:
-        "python -m reproduce examples --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce examples --preset {PRESET} > {log:q} 2>&1"

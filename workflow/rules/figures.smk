@@ -1,7 +1,7 @@
 # From traces, epochs and records to figures.
 rule figure:
     input:
-        lambda wildcards: HARNESS.drawn_from(wildcards.figure),
+        lambda w: HARNESS.drawn_from(w.figure),
     output:
         report(
             HARNESS.figure("{figure}")[0],
@@ -11,35 +11,33 @@ rule figure:
         ),
         HARNESS.figure("{figure}")[1:],
     log:
-        HARNESS.logs / "figures" / "{figure}.log",
+        LOGS / "figures" / "{figure}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=PRESET,
-        digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.figure),
+        digest=lambda w: protocol_digest(CONFIG, w.figure),
     message:
         "Drawing {wildcards.figure}"
     shell:
-        "python -m reproduce figure {wildcards.figure} --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce figure {wildcards.figure} --preset {PRESET} > {log:q} 2>&1"
 
 
 # Lemma 4.2 needs no runs, and no GPU; update() as in train.
 rule examine_lemma:
     output:
-        update(HARNESS.lemma),
+        update(paths.lemma_file(CONFIG)),
     log:
-        HARNESS.logs / "lemma.log",
+        LOGS / "lemma.log",
     conda:
         ENVIRONMENT
-    threads: HARNESS.config.machine.threads
+    threads: lambda w: HARNESS.job(w).threads
     resources:
-        runtime=lambda wildcards, attempt: HARNESS.small_request.runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.small_request.mem_mb(attempt),
+        runtime=RESOURCES["runtime"],
+        mem_mb=RESOURCES["mem_mb"],
     params:
-        preset=PRESET,
-        digest=HARNESS.lemma_digest,
+        digest=lemma_digest(CONFIG),
     message:
         "Testing Lemma 4.2 on random networks"
     shell:
-        "python -m reproduce lemma --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce lemma --preset {PRESET} > {log:q} 2>&1"

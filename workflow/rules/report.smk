@@ -3,18 +3,20 @@
 # claims changes the page, so they trigger the job, and nothing reads them.
 rule report:
     input:
-        HARNESS.report_inputs(),
+        HARNESS.shown(),
     output:
-        report(HARNESS.report, caption="../report/page.rst", category="Report"),
+        report(
+            paths.report_file(CONFIG), caption="../report/page.rst", category="Report"
+        ),
     log:
-        HARNESS.logs / "report.log",
+        LOGS / "report.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=PRESET,
-        digest=HARNESS.report_digest(),
+        # it is printed whole
+        digest=digest(resolved(CONFIG)),
     message:
         "Writing the report"
     shell:
-        "python -m reproduce report --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce report --preset {PRESET} > {log:q} 2>&1"

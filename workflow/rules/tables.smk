@@ -1,7 +1,7 @@
 # From records to tables, to a comparison with the paper's, and to one table of every number.
 rule table:
     input:
-        lambda wildcards: HARNESS.records(wildcards.table),
+        lambda w: HARNESS.records(w.table),
     output:
         report(
             HARNESS.table("{table}")[0],
@@ -11,79 +11,76 @@ rule table:
         ),
         HARNESS.table("{table}")[1:],
     log:
-        HARNESS.logs / "tables" / "{table}.log",
+        LOGS / "tables" / "{table}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=PRESET,
-        digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.table),
+        digest=lambda w: protocol_digest(CONFIG, w.table),
     message:
         "Writing {wildcards.table}"
     shell:
-        "python -m reproduce table {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce table {wildcards.table} --preset {PRESET} > {log:q} 2>&1"
 
 
 rule compare:
     input:
-        lambda wildcards: HARNESS.records(wildcards.table),
+        lambda w: HARNESS.records(w.table),
     output:
         report(
-            HARNESS.diff("{table}"),
+            paths.diff_file(CONFIG, "{table}"),
             caption="../report/comparison.rst",
             category="Comparison with the paper",
             labels={"table": "{table}"},
         ),
     log:
-        HARNESS.logs / "diff" / "{table}.log",
+        LOGS / "diff" / "{table}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=PRESET,
-        digest=lambda wildcards: protocol_digest(HARNESS.config, wildcards.table),
-        runs=lambda wildcards: HARNESS.compared_runs(wildcards.table),
+        digest=lambda w: protocol_digest(CONFIG, w.table),
+        runs=lambda w: HARNESS.compared_runs(w.table),
     message:
         "Comparing {wildcards.table} with the paper"
     shell:
-        "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce diff {wildcards.table} --preset {PRESET} > {log:q} 2>&1"
 
 
 rule checkpoints:
     input:
-        lambda _: HARNESS.epochs(),
+        lambda _: [paths.epochs_file(CELLS / cell.id) for cell in planned_runs(CONFIG)],
+        lambda _: [paths.run_file(CELLS / cell.id) for cell in planned_runs(CONFIG)],
     output:
         HARNESS.table("checkpoints"),
     log:
-        HARNESS.logs / "tables" / "checkpoints.log",
+        LOGS / "tables" / "checkpoints.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=PRESET,
-        digest=protocol_digest(HARNESS.config, "checkpoints"),
+        digest=protocol_digest(CONFIG, "checkpoints"),
     message:
         "Writing the table of checkpoints"
     shell:
-        "python -m reproduce table checkpoints --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce table checkpoints --preset {PRESET} > {log:q} 2>&1"
 
 
 # also of records that no experiment asks for; `reproduce results` takes in what came by hand
 rule results:
     input:
-        lambda _: HARNESS.all_records(),
+        lambda _: HARNESS.records(),
     output:
-        HARNESS.results,
+        paths.results_file(CONFIG),
     log:
-        HARNESS.logs / "results.log",
+        LOGS / "results.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        preset=PRESET,
         # the settings of every attack and training, as those of a table are
-        digest=lambda _: protocol_digest(HARNESS.config, "results"),
+        digest=protocol_digest(CONFIG, "results"),
     message:
         "Writing results.parquet"
     shell:
-        "python -m reproduce results --preset {params.preset} > {log:q} 2>&1"
+        "python -m reproduce results --preset {PRESET} > {log:q} 2>&1"

@@ -4,40 +4,30 @@
 # continues, is no declared output at all.
 rule train:
     input:
-        images=lambda wildcards: ancient(HARNESS.images(wildcards.cell)),
-        manifests=lambda wildcards: HARNESS.manifests(wildcards.cell),
+        images=lambda w: ancient(HARNESS.images(w.cell)),
+        manifests=lambda w: HARNESS.manifests(w.cell),
         # the digest covers its settings; trained again with the same, it is the same
-        trained_first=lambda wildcards: ancient(HARNESS.trained_first(wildcards.cell)),
+        trained_first=lambda w: ancient(HARNESS.trained_first(w.cell)),
     output:
-        update(HARNESS.run_files("{cell}")),
+        update(paths.run_files(CELLS / "{cell}", checkpoints(CONFIG.train))),
     log:
-        HARNESS.logs / "train" / "{cell}.log",
+        LOGS / "train" / "{cell}.log",
     wildcard_constraints:
         cell=HARNESS.trained,
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: HARNESS.training_threads(wildcards.cell)
+    threads: lambda w: HARNESS.job(w).threads
     resources:
-        gpu=lambda wildcards: HARNESS.gpus_of(wildcards.cell),
+        **RESOURCES,
         # no parameter: another number of GPUs is no reason to run a job again
-        launcher=lambda wildcards: HARNESS.launcher(wildcards.cell),
-        # of no meaning on one machine
-        runtime=lambda wildcards, attempt: HARNESS.training_request(
-            wildcards.cell
-        ).runtime(attempt),
-        mem_mb=lambda wildcards, attempt: HARNESS.training_request(
-            wildcards.cell
-        ).mem_mb(attempt),
+        launcher=lambda w: HARNESS.job(w).launcher,
     params:
-        preset=PRESET,
         # a changed hyper-parameter changes the digest of exactly the cells it touches
-        digest=lambda wildcards: HARNESS.training_digest(wildcards.cell),
+        digest=lambda w: HARNESS.job(w).digest,
         # derived from resources, so that another one is no reason to run a job again
-        limit=lambda wildcards, resources: HARNESS.limit(
-            HARNESS.training_request(wildcards.cell), resources.runtime
-        ),
+        limit=lambda w, resources: HARNESS.limit(w, resources.runtime),
     message:
         "Training {wildcards.cell}"
     shell:
-        "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
+        "{resources.launcher} train {wildcards.cell} --preset {PRESET}"
         " {params.limit} > {log:q} 2>&1"
