@@ -63,8 +63,10 @@ def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_autoattack(weights: Path, digits_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both give the same verdicts, image by image."""
-    few = "eval.attacks.autoattack={kind: autoattack, steps: 4, queries: 8}"
+    few = "eval.attacks.autoattack={kind: autoattack, steps: 10, queries: 50}"
     options = ["--weights", str(weights), "--architecture", "wrn-10-0.25", "--dataset", "digits"]
-    options += ["--images", "8", "--set", f"data.folder={digits_folder}", "--set", few]
+    for setting in (few, "eval.epsilon=0.15", f"data.folder={digits_folder}"):
+        options += ["--set", setting]
+    options += ["--images", "40"]
     autoattack.main(options)
     assert ", 0 verdicts differ; package / ours" in capsys.readouterr().out

@@ -26,6 +26,7 @@ NETWORKS = sorted(
 CHECKED_MALLOC = "libc_malloc_debug.so.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_weight_gradients(extension: str, threads: int) -> None:

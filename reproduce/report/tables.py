@@ -11,11 +11,11 @@ from reproduce.config.schema import Config
 from reproduce.experiments.grids import Experiment
 from reproduce.report.format import label, with_std
 from reproduce.results.frames import collect
-from reproduce.tables.checkpoints import read_choices
+from reproduce.tables.checkpoints import checkpoints_layout, checkpoints_notes, read_choices
 from reproduce.tables.diff import build_diff
 from reproduce.tables.layout import DiffKey, Entry, Layout
-from reproduce.tables.layouts import checkpoints_layout, lay_out
-from reproduce.tables.notes import checkpoints_notes, table_notes
+from reproduce.tables.layouts import lay_out
+from reproduce.tables.notes import table_notes
 
 # characters from which a note is folded, and of the words it may be folded under
 _LONG, _HEAD = 320, 60
@@ -41,7 +41,7 @@ def checkpoints_section(config: Config, damaged: list[str]) -> dict[str, Any]:
     choices = read_choices(config)
     damaged += choices.problems
     layout = checkpoints_layout(config, choices)
-    notes = checkpoints_notes(config, choices, layout)
+    notes = checkpoints_notes(config, choices)
     title = "What choosing on the test set is worth"
     section = _section("checkpoints", title, layout, notes)
     return section | {"compared": {}, "has_paper": False}

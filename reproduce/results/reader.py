@@ -36,8 +36,8 @@ class FoundRecord:
     def required(self) -> Record:
         """Return the record; HarnessError if there is none that counts."""
         if self.record is None:
-            what = f"{self.item.attack} with seed {self.item.seed}"
-            raise HarnessError(self.reason or f"{self.item.model} has no record of {what} yet")
+            nothing = f"{self.item.model} has no record of {self.item.attack} yet"
+            raise HarnessError(self.reason or nothing)
         return self.record
 
 

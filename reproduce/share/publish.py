@@ -38,7 +38,6 @@ from reproduce.experiments.runs import (
 )
 from reproduce.experiments.spec import training_spec
 from reproduce.figures import available_figures, make
-from reproduce.figures.style import save
 from reproduce.results.frames import collect
 from reproduce.share.imports import missing_records
 from reproduce.tables.diff import build_diff, diff_notes, write_diff
@@ -176,7 +175,7 @@ def _write_derived(config: Config) -> Iterator[str]:
         drawing = make(config, name)
         # of a figure that needs no run nothing was measured here
         if name not in ("figure5", "lemma") and len(drawing.numbers):
-            save(config, name, drawing)
+            drawing.save(config, name)
             yield name
     write_claims(config, judge_claims(config))
 

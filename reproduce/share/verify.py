@@ -126,6 +126,7 @@ def verify_folder(
         links = config.model_copy(update={"results": Path(work, "results")})
         root = paths.root(links)
         shutil.copytree(folder.resolve(), root, copy_function=os.symlink, ignore=_NOT_LINKED)
+<<<<<<< HEAD
         verifier = _Verifier(links)
         for run in sorted(root.glob("cells/*/*/*/*/*")):
             yield verifier.finding(run, verifier.check_run)
@@ -138,6 +139,17 @@ def verify_folder(
             made = root / file.relative_to(folder)
             if not file.name.startswith("."):
                 yield verifier.finding(made, partial(verifier.check_derived, file))
+=======
+        verifier = _Verifier(links, say)
+        for findings in (
+            verifier.check_runs(),
+            verifier.check_records(),
+            verifier.attack_again(sample),
+            _check_derived(links, folder),
+        ):
+            for verdict, path, reason in findings:
+                yield Finding(verdict, path, reason.replace(f"{root}/", ""))
+>>>>>>> second
 
 
 class _Attacked(NamedTuple):
@@ -152,8 +164,14 @@ class _Attacked(NamedTuple):
 class _Verifier:
     """The results under `config`, and the runs and records that were found whole so far."""
 
+<<<<<<< HEAD
     def __init__(self, config: Config) -> None:
         self._config, self._root = config, paths.root(config)
+=======
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self._config, self._say = config, say
+        self._root = paths.root(config)
+>>>>>>> second
         self._runs: dict[Path, RunInfo] = {}
         self._attacked: list[_Attacked] = []
         self._images = cache(partial(_prepared_images, config))
@@ -257,25 +275,34 @@ class _Verifier:
         self, attacked: _Attacked, work: Path, size: int, shard: int, path: Path
     ) -> str:
         from reproduce.compute.device import acquire_device
-        from reproduce.evaluation.shards import Job, Worker
+        from reproduce.evaluation.attack import Job, Worker
         from reproduce.models.load import ModelSource
 
+<<<<<<< HEAD
         _, cell, spec, record = attacked
         weights = paths.model_file(paths.cell_folder(self._config, cell), spec.checkpoint)
         job = Job(
             title=f"verification of {path}",
+=======
+        _, record, spec, cell = attacked
+        weights = paths.model_file(paths.cell_folder(self._config, cell), spec.checkpoint)
+        job = Job(
+>>>>>>> second
             spec=spec,
             source=ModelSource(cell.dataset, cell.architecture, weights),
             model_sha256=record.info["model_sha256"],
-            data_sha256=str(_images_of(record)),
             prepared=paths.prepared_file(self._config, cell.dataset),
+<<<<<<< HEAD
             folder=work / path.name,
+=======
+>>>>>>> second
             shard=size,
             machine=self._config.machine,
         )
         with acquire_device(self._config.machine) as device:
             ours = Worker(job, device).run(shard)
         rows = slice(shard * size, (shard + 1) * size)
+<<<<<<< HEAD
         theirs = {key: getattr(record, key)[rows] for key in ours.arrays}
         there = record.info.get("pieces", [])
         verdict, reason = compare_predictions(ours.arrays, theirs, ours.about["piece"], there)
@@ -299,6 +326,13 @@ class _Verifier:
         if difference is not None:
             raise _NotOk("mismatch", difference)
         return "the same when made again"
+=======
+        keys = ("index", "label", "clean", "adversarial")
+        theirs = {key: getattr(record, key)[rows] for key in keys}
+        return compare_predictions(
+            vars(ours), theirs, ours.info["piece"], record.info.get("pieces", [])
+        )
+>>>>>>> second
 
 
 def _read_spec(kind: type[S], told: dict[str, Any]) -> S:
