@@ -21,8 +21,7 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, write_json
 from reproduce.data.sources import prepare
 from reproduce.evaluation.evaluate import evaluate_cell
-from reproduce.evaluation.records import Record, read_record, write_record
-from reproduce.evaluation.shards import ARRAYS
+from reproduce.evaluation.records import ARRAYS, Record, read_record, write_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_table
 from reproduce.experiments.runs import load_run, read_run

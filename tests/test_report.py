@@ -235,42 +235,6 @@ def test_every_number_of_the_paper_finds_its_entry() -> None:
         assert sorted(printed) == sorted(expected), name
 
 
-<<<<<<< HEAD
-=======
-def test_values_behind_means_of_strategies_and_of_attacks(tmp_path: Path) -> None:
-    tuning = (
-        "experiments.table3={dataset: cifar10, architectures: [wrn-34-5], untuned: 9, "
-        "lambdas: [6, 12], seeds: [0, 1]}"
-    )
-    attacks = (
-        "experiments.table2={architectures: {cifar10: [wrn-34-5]}, method: trades, lambdas: [12], "
-        "attacks: [pgd20, cw20], attack_seeds: [0, 1]}"
-    )
-    config = paper_config(tmp_path, tuning, attacks, "experiments.table1=null")
-    index, found = np.arange(1000), {}
-    for name in ("table3", "table2"):
-        for item in find_experiment(config, name).evaluations:
-            if item.cell.lam == 9 and item.cell.seed:
-                continue
-            robust = 400 + 10 * item.cell.lam + item.cell.seed + 5 * item.seed
-            chosen = 9.5 + item.cell.seed if item.cell.method == "war" else None
-            write_run(config, item, final_lambda=chosen)
-            write_made_up(config, item, index, index < robust)
-    for name in ("table3", "table2"):
-        layout = table_section(config, find_experiment(config, name), [])["layout"]
-        for row in layout.rows:
-            for column, entry in zip(layout.columns, row.entries, strict=True):
-                key = row.keys.get("tuning", row.keys.get("lambda")), column.key
-                found[key] = {word: round(value, 2) for word, value in entry.values.items()}
-    assert found["untuned", "robust_accuracy"] == {"seed 0": 49.0}
-    assert found["manual", "robust_accuracy"] == {"seed 0": 52.0, "seed 1": 52.1}
-    assert found["war", "robust_accuracy"] == {"seed 0": 40.0, "seed 1": 40.1}
-    assert found["war", "lambda"] == {"seed 0": 9.5, "seed 1": 10.5}
-    assert found[12, "cw20"] == {"start 0": 52.0, "start 1": 52.5}
-    assert found["war", "hours"] == found[12, "worst case"] == {}
-
-
->>>>>>> second
 def test_a_number_of_two_tables_counts_once(tmp_path: Path) -> None:
     """Table 3's networks without tuning, and those of its search, are Table 1's."""
     tuning = (
@@ -477,7 +441,7 @@ def test_checkpoints_with_their_seeds(tmp_path: Path) -> None:
     assert section["title"] == "Checkpoints. What choosing on the test set is worth"
     layout = section["layout"]
     assert layout.rows[0].labels[:2] == ("WideResNet-34", "w=1")
-    best, last, difference, epoch = layout.entries[0]
+    best, last, difference, epoch = layout.rows[0].entries
     assert (best.sample.mean, best.sample.std, last.sample.mean) == (51, 1, 48)
     assert best.values == {"seed 0": 50, "seed 1": 51, "seed 2": 52}
     assert difference.values == {"seed 0": 2, "seed 1": 3, "seed 2": 4}

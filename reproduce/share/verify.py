@@ -126,7 +126,6 @@ def verify_folder(
         links = config.model_copy(update={"results": Path(work, "results")})
         root = paths.root(links)
         shutil.copytree(folder.resolve(), root, copy_function=os.symlink, ignore=_NOT_LINKED)
-<<<<<<< HEAD
         verifier = _Verifier(links)
         for run in sorted(root.glob("cells/*/*/*/*/*")):
             yield verifier.finding(run, verifier.check_run)
@@ -134,22 +133,11 @@ def verify_folder(
         records = {file.with_suffix(".npz") for file in files if file.suffix in (".npz", ".json")}
         for record in sorted(records):
             yield verifier.finding(record, verifier.check_record)
-        yield from verifier.attack_again(sample, Path(work, "again"), say)
+        yield from verifier.attack_again(sample, say)
         for file in (file for pattern in _DERIVED for file in sorted(folder.glob(pattern))):
             made = root / file.relative_to(folder)
             if not file.name.startswith("."):
                 yield verifier.finding(made, partial(verifier.check_derived, file))
-=======
-        verifier = _Verifier(links, say)
-        for findings in (
-            verifier.check_runs(),
-            verifier.check_records(),
-            verifier.attack_again(sample),
-            _check_derived(links, folder),
-        ):
-            for verdict, path, reason in findings:
-                yield Finding(verdict, path, reason.replace(f"{root}/", ""))
->>>>>>> second
 
 
 class _Attacked(NamedTuple):
@@ -164,14 +152,8 @@ class _Attacked(NamedTuple):
 class _Verifier:
     """The results under `config`, and the runs and records that were found whole so far."""
 
-<<<<<<< HEAD
     def __init__(self, config: Config) -> None:
         self._config, self._root = config, paths.root(config)
-=======
-    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
-        self._config, self._say = config, say
-        self._root = paths.root(config)
->>>>>>> second
         self._runs: dict[Path, RunInfo] = {}
         self._attacked: list[_Attacked] = []
         self._images = cache(partial(_prepared_images, config))
@@ -244,9 +226,7 @@ class _Verifier:
         if (labels[index] != record.label).any():
             raise _NotOk("mismatch", "its labels are not those of the test images")
 
-    def attack_again(
-        self, sample: Sample, work: Path, say: Callable[[str], None]
-    ) -> Iterator[Finding]:
+    def attack_again(self, sample: Sample, say: Callable[[str], None]) -> Iterator[Finding]:
         """Attack a sample of the checkpoints again and compare image by image."""
         generator = np.random.default_rng(sample.seed)
         weights = pd.Series([one.record.info["model_sha256"] for one in self._attacked], dtype=str)
@@ -262,7 +242,7 @@ class _Verifier:
             if done < sample.records and seconds <= left:
                 left, done = left - seconds, done + 1
                 say(f"attacking {size} images again: {attacked.path.relative_to(self._root)}")
-                check = partial(self._check_attack, attacked, work, size, shard)
+                check = partial(self._check_attack, attacked, size, shard)
                 yield self.finding(attacked.path, check, " (again)")
         if done < min(sample.records, len(self._attacked)):
             reason = f"the others would take longer than --max-minutes {sample.minutes:g}"
@@ -271,41 +251,28 @@ class _Verifier:
             reason = "no record that is ok has its checkpoint here"
             yield Finding("skipped", "attacks made again", reason)
 
-    def _check_attack(
-        self, attacked: _Attacked, work: Path, size: int, shard: int, path: Path
-    ) -> str:
+    def _check_attack(self, attacked: _Attacked, size: int, shard: int, _: Path) -> str:
         from reproduce.compute.device import acquire_device
         from reproduce.evaluation.attack import Job, Worker
         from reproduce.models.load import ModelSource
 
-<<<<<<< HEAD
-        _, cell, spec, record = attacked
+        cell, spec, record = attacked.cell, attacked.spec, attacked.record
         weights = paths.model_file(paths.cell_folder(self._config, cell), spec.checkpoint)
         job = Job(
-            title=f"verification of {path}",
-=======
-        _, record, spec, cell = attacked
-        weights = paths.model_file(paths.cell_folder(self._config, cell), spec.checkpoint)
-        job = Job(
->>>>>>> second
             spec=spec,
             source=ModelSource(cell.dataset, cell.architecture, weights),
             model_sha256=record.info["model_sha256"],
             prepared=paths.prepared_file(self._config, cell.dataset),
-<<<<<<< HEAD
-            folder=work / path.name,
-=======
->>>>>>> second
             shard=size,
             machine=self._config.machine,
         )
         with acquire_device(self._config.machine) as device:
             ours = Worker(job, device).run(shard)
         rows = slice(shard * size, (shard + 1) * size)
-<<<<<<< HEAD
-        theirs = {key: getattr(record, key)[rows] for key in ours.arrays}
+        keys = ("index", "label", "clean", "adversarial")
+        theirs = {key: getattr(record, key)[rows] for key in keys}
         there = record.info.get("pieces", [])
-        verdict, reason = compare_predictions(ours.arrays, theirs, ours.about["piece"], there)
+        verdict, reason = compare_predictions(vars(ours), theirs, ours.info["piece"], there)
         if verdict != "ok":
             raise _NotOk(verdict, reason)
         return reason
@@ -326,13 +293,6 @@ class _Verifier:
         if difference is not None:
             raise _NotOk("mismatch", difference)
         return "the same when made again"
-=======
-        keys = ("index", "label", "clean", "adversarial")
-        theirs = {key: getattr(record, key)[rows] for key in keys}
-        return compare_predictions(
-            vars(ours), theirs, ours.info["piece"], record.info.get("pieces", [])
-        )
->>>>>>> second
 
 
 def _read_spec(kind: type[S], told: dict[str, Any]) -> S:
