@@ -256,7 +256,7 @@ def test_a_number_of_two_tables_counts_once(tmp_path: Path) -> None:
 
 
 def test_an_effect_and_its_interval() -> None:
-    effect = Effect("wider", 2.0, -1.0, 5.0, "points", 3.0, 3, 10_000, 0.0004)
+    effect = Effect("wider", 2.0, -1.0, 5.0, threshold=3.0, seeds=3, images=10_000, p_value=0.0004)
     assert effect_text(effect) == "2 points, 95 % interval −1 to 5; threshold 3"
     assert effect_basis(effect) == "3 seeds, 10,000 images, p < 0.001"
     # the scale runs from -1 to 5 between margins of 6 percent
