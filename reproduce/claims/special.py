@@ -60,7 +60,7 @@ def best_lambda(evidence: Evidence, experiment: str) -> Finding:
         groups = {key: group for key, group in groups.items() if key.attack == grid.attacks[0]}
     scales: dict[str, list[Key]] = {}
     for key in groups:
-        scales.setdefault(where(key, groups, "scale"), []).append(key)
+        scales.setdefault(where(key, groups, ("dataset", "method", "kind")), []).append(key)
     effects: list[Effect] = []
     verdicts: list[Verdict] = []
     planned = 0
@@ -180,7 +180,7 @@ def war_lambda(evidence: Evidence, experiment: str) -> Finding:
             mean = contrast([group.sample], [1])
             low, high = mean.low - best, mean.high - best
             estimate = mean._replace(value=mean.value - best, low=low, high=high)
-            what = f"{where(key, groups, 'method')}: λ of WAR − best λ of the search"
+            what = f"{width_label(key.architecture)}: λ of WAR − best λ of the search"
             detail = f"{mean.value:.2f} − {best:g}, to lie within ± {step:g}"
             effect = Effect(what, *estimate[:3], "λ", step, len(group.by_seed), 0, detail)
             found.append((effect, estimate, step))
