@@ -101,13 +101,18 @@ class Finding:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Claim(Finding):
-    """A statement of the paper, tested: its name, what it says in other words, and where."""
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper, tested: its name, what it says and where, and the finding."""
 
     name: str
     statement: str
     source: str
+    verdict: Verdict
+    summary: str
+    unit: Unit
+    effects: tuple[Effect, ...]
+    missing: tuple[str, ...]
 
 
 class Key(NamedTuple):

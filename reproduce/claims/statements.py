@@ -163,9 +163,7 @@ def judge_one(evidence: Evidence, statement: Statement) -> Claim:
             found = statement.test(evidence, name)
         except HarnessError as error:  # records that do not belong together cost their claim alone
             found = Finding(f"{error}.", missing=(str(error),))
-    return Claim(
-        name=statement.name, statement=statement.says, source=statement.source, **vars(found)
-    )
+    return Claim(statement.name, statement.says, statement.source, **vars(found))
 
 
 def context(config: Config) -> dict[str, Any]:
