@@ -172,7 +172,7 @@ def test_one_damaged_run_does_not_hide_the_others(
     assert "damaged;" not in shell("status", config=config).out
 
 
-@pytest.mark.parametrize("command", ["plan", "status", "table", "claims", "report", "results"])
+@pytest.mark.parametrize("command", ["plan", "status", "table", "report"])
 def test_results_that_are_nothing(
     shell: Shell, tiny: Callable[..., Config], tmp_path: Path, command: str
 ) -> None:
