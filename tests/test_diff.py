@@ -21,7 +21,7 @@ from reproduce.experiments.grids import Evaluation, PublishedEvaluation, find_ex
 from reproduce.experiments.spec import attack_spec
 from reproduce.paper.published import published
 from reproduce.results.frames import Results, collect
-from reproduce.results.reader import is_evaluated
+from reproduce.results.reader import is_evaluated, record_path
 from reproduce.results.status import plan
 from reproduce.tables.diff import build_diff, diff_caveats, diff_notes, write_diff
 from reproduce.tables.write import write_table
@@ -298,7 +298,7 @@ def test_published_records_that_cannot_be_used(tmp_path: Path) -> None:
     _attacked(config, first, 5000, digest="other settings")
     path = _attacked(config, second, 5000)
     path.write_bytes(path.read_bytes()[:-1])
-    outcome = paths.published_outcome(config, "cifar10", third.name, "autoattack", 0)
+    outcome = paths.published_outcome(record_path(config, third))
     write_json(outcome, {"model": third.name, "evaluated": False, "reason": "no weights"})
     results = collect(config, experiment)
     assert "was made with other settings" in results.problems[0]

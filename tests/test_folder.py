@@ -195,7 +195,7 @@ def test_a_batch_by_hand(dataset: Dataset, epoch: int) -> None:
 
 def test_processes_decode_the_same(dataset: Dataset) -> None:
     alone, ahead = _batches(dataset), _batches(dataset, loaders=2)
-    for place in ((1, 1), (1, 2), (3, 0), (3, 1), (2, 0)):
+    for place in ((1, 1), (1, 2), (3, 0)):
         for one, other in zip(alone.batch(*place), ahead.batch(*place), strict=True):
             assert torch.equal(one, other)
 
@@ -229,6 +229,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, loaders: int) -> 
 
 
 # of the loader that PyTorch did not make whole
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_process_is_left_where_not_all_can_be_started(dataset: Dataset, monkeypatch) -> None:
     fork, started = os.fork, []
@@ -255,6 +256,7 @@ def _looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waits, "__defaults__", (0.2,))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_looked_at_often")
 def test_a_batch_that_cannot_be_sent_is_not_waited_for(dataset: Dataset, monkeypatch) -> None:
     # as a tensor is for which /dev/shm has no room

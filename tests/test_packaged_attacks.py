@@ -21,7 +21,8 @@ from reproduce.models.load import ModelSource
 @pytest.mark.parametrize(
     ("attack", "setting"),
     [
-        ("autoattack", "machine.eval_batch=6"),
+        ("square", "machine.eval_batch=6"),
+        pytest.param("autoattack", "machine.eval_batch=6", marks=pytest.mark.slow),
         # it goes backward several times through one forward pass
         pytest.param("fab", "machine.compile=always", marks=pytest.mark.slow),
     ],
@@ -43,7 +44,7 @@ def test_records_say_which_part_broke_an_image(
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    record = record_of(tiny(*SMALL), source, "autoattack")
+    record = record_of(tiny(*SMALL, "data.test_images=20"), source, "autoattack")
     # the package leaves the global generator alone
     assert torch.equal(torch.rand(4), expected)
     assert record.info["parts"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
@@ -57,7 +58,7 @@ def test_records_say_which_part_broke_an_image(
 @pytest.mark.parametrize("attack", ["pgd20", "fab", "square", "autoattack"])
 def test_costs_are_counted(tiny: Callable[..., Config], source: ModelSource, attack: str) -> None:
     """The passes that planning takes for an image that holds are those that it costs."""
-    config = tiny(*SMALL, "eval.epsilon=1e-6", "eval.attacks.fab.restarts=3")
+    config = tiny(*SMALL, "eval.epsilon=1e-6", "data.test_images=10")
     record = record_of(config, source, attack)
     held = int(record.robust.sum())
     assert held == (record.clean == record.label).sum()

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from reference_steps import Step
 from step_cases import (
     KINDS,
     LAM_TENSOR,
@@ -21,7 +20,6 @@ from torch import Tensor, nn
 from reproduce.compute.compilation import Graphs
 from reproduce.core.rng import generator
 from reproduce.training.step import train_step
-from reproduce.training.weight_perturbation import perturb_weights, restore_weights
 
 GAMMA = 0.005
 # method; the train-mode forwards of its step, c the clean batch, a the adversarial one; AWP's gamma
@@ -57,31 +55,6 @@ def test_step_in_float64(method: str, order: str, gamma: float) -> None:
     assert all(parameter.requires_grad for parameter in trained.parameters())
 
 
-@pytest.mark.parametrize(("method", "order"), [("trades", "ca"), ("mart", "ca")])
-def test_step_in_float32(method: str, order: str) -> None:
-    """The float32 step is as near to float64 as the float32 reference is to itself.
-
-    A rounding in one sign step is amplified by the attack, so the measure is how far
-    the reference's own update moves when every pixel moves by one unit in the last place.
-    """
-    model, (images, labels) = network(torch.float32), batch(torch.float32)
-    double, before = copy.deepcopy(model).double(), model.state_dict()
-    noise, nudged = noise_of(images), torch.nextafter(images, torch.ones_like(images))
-
-    def update(step: Step) -> Tensor:
-        names = [name for name, _ in model.named_parameters()]
-        return torch.cat([(step.state[n].double() - before[n].double()).flatten() for n in names])
-
-    doubles = (images.double(), labels, noise.double())
-    exact = update(reference_step(double, method, order, *doubles))
-    reference = update(reference_step(model, method, order, images, labels, noise))
-    moved = update(reference_step(model, method, order, nudged, labels, noise))
-    ours = update(our_step(model, method, order, images, labels)[0])
-    spread = max((moved - reference).norm(), (reference - exact).norm())
-    assert (ours - exact).norm() <= 3 * spread + 1e-6 * exact.norm()
-    assert (ours - exact).norm() <= 0.05 * exact.norm()
-
-
 class _Counter(nn.Module):
     """Counts the images that pass forward."""
 
@@ -103,27 +76,6 @@ def test_number_of_forward_passes(method: str, forwards: int) -> None:
     optimizer, algorithm = torch.optim.SGD(model.parameters(), lr=RATE), algorithm_of(method, "ca")
     train_step(model, optimizer, algorithm, images, labels, LAM_TENSOR, generator(0, "a"))
     assert model.images == forwards * len(images)
-
-
-def test_the_weight_perturbation_is_as_long_as_it_says_and_climbs() -> None:
-    model, (images, labels) = network(torch.float64).train(), batch(torch.float64)
-    before = copy.deepcopy(model.state_dict())
-
-    def loss() -> Tensor:
-        return torch.nn.functional.cross_entropy(model(images), labels)
-
-    low = loss().item()
-    model.load_state_dict(before)
-    moves = perturb_weights(model, loss, GAMMA)
-    for name, weight in model.named_parameters():
-        expected = GAMMA * before[name].norm().item() if weight.dim() > 1 else 0.0
-        assert (weight.detach() - before[name]).norm().item() == pytest.approx(expected, rel=1e-9)
-    name = "block1.layer.0.bn1.running_mean"
-    assert torch.equal(model.state_dict()[name], before[name])
-    assert loss().item() > low
-    restore_weights(model, moves)
-    for name, weight in model.named_parameters():
-        torch.testing.assert_close(weight, before[name], rtol=1e-12, atol=1e-14)
 
 
 def _state_after(kind: tuple, recorded: bool) -> list[Tensor]:

@@ -24,11 +24,10 @@ from reproduce.experiments.grids import PublishedEvaluation, find_experiment
 from reproduce.models.load import ModelSource
 from reproduce.paper.published import published_models
 from reproduce.results.frames import collect
-from reproduce.results.reader import find_record
+from reproduce.results.reader import find_record, record_path
 from reproduce.tables.diff import build_diff
 from reproduce.tables.write import write_table
 from reproduce.zoo.checkpoints import (
-    PublishedAttack,
     ZooCheckpoint,
     ZooFacts,
     robustbench,
@@ -195,15 +194,11 @@ def _config(folder: Path, *sets: str) -> Config:
     return cifar_config(folder, f"data.zoo={folder / 'zoo'}", attack, *sets)
 
 
-def _attack(config: Config) -> PublishedAttack:
-    return PublishedAttack(config, "cifar10", LIGHT, "pgd20", 0)
-
-
 def test_the_command_attacks_a_published_checkpoint(
     tmp_path: Path, run_command: Callable[..., str]
 ) -> None:
     config = _config(tmp_path)
-    attack, path = _attack(config), _zoo(tmp_path / "zoo").path
+    place, path = record_path(config, ITEM), _zoo(tmp_path / "zoo").path
     path.parent.mkdir(parents=True)
     words = ["evaluate", "--zoo", LIGHT, "--dataset", "cifar10"]
     # without a checkpoint, a small file says why
@@ -213,12 +208,12 @@ def test_the_command_attacks_a_published_checkpoint(
         assert reason in run_command(config, *words, status=1)
         assert f"{LIGHT} cannot be had" in run_command(config, *words, "--optional")
         assert reason in find_record(config, ITEM).reason
-        assert read_json(attack.outcome)["evaluated"] is False
+        assert read_json(paths.published_outcome(place))["evaluated"] is False
     network = write_checkpoint(tmp_path / "zoo")
     assert f"{LIGHT}  pgd20-n10-seed0:  robust" in run_command(config, *words, "--optional")
     told = {"model": LIGHT, "evaluated": True, "reason": None}
-    assert told.items() <= read_json(attack.outcome).items()
-    record = read_record(attack.record)
+    assert told.items() <= read_json(paths.published_outcome(place)).items()
+    record = read_record(place)
     assert record.info["pieces"][0]["robustbench"] == version("robustbench")
     images = np.load(tmp_path / "images.npz")["test_images"][record.index]
     batch = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
@@ -229,20 +224,20 @@ def test_the_command_attacks_a_published_checkpoint(
 
 def test_a_record_counts_for_the_weights_that_lie_there(tmp_path: Path) -> None:
     config = _config(tmp_path)
-    attack, zoo = _attack(config), _zoo(tmp_path / "zoo")
+    place, zoo = record_path(config, ITEM), _zoo(tmp_path / "zoo")
     network = write_checkpoint(zoo.folder)
     record = evaluate_published(config, zoo, "pgd20", 0, say=quiet)
     assert find_record(config, ITEM).status == "ok"
     zoo.path.touch()  # the same bytes at another time
     assert find_record(config, ITEM).status == "ok"
     torch.save({key: value + 1 for key, value in network.state_dict().items()}, zoo.path)
-    assert "is of other weights than" in find_record(config, ITEM).reason
+    assert "is of other weights" in find_record(config, ITEM).reason
     again = evaluate_published(config, zoo, "pgd20", 0, say=quiet)
     assert again.info["model_sha256"] != record.info["model_sha256"]
     zoo.path.unlink()  # what was evaluated stays so without its checkpoint
-    attack.outcome.write_text("{")
+    paths.published_outcome(place).write_text("{")
     assert find_record(config, ITEM).status == "ok"
-    attack.record.unlink()
+    place.unlink()
     assert "is damaged" in find_record(config, ITEM).reason
 
 

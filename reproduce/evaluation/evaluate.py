@@ -12,7 +12,7 @@ from reproduce.cell import Cell
 from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import exclusive, read_json, sha256_of_file
+from reproduce.core.files import exclusive, read_json, sha256_of_file, write_json
 from reproduce.core.provenance import differences
 from reproduce.data.sources import load_prepared
 from reproduce.evaluation.attack import Job
@@ -30,7 +30,7 @@ from reproduce.experiments.runs import RunInfo, require_run
 from reproduce.experiments.spec import AttackSpec, attack_spec, evaluation_spec
 from reproduce.experiments.superseded import copy_record_aside, how_to_restore
 from reproduce.models.load import ModelSource
-from reproduce.zoo.checkpoints import PublishedAttack, ZooCheckpoint
+from reproduce.zoo.checkpoints import ZooCheckpoint
 
 Say = Callable[[str], None]
 
@@ -91,20 +91,26 @@ def evaluate_published(
     checkpoint cannot be had that is an error, or None if `optional`.  Other errors as in
     `evaluate_cell`.
     """
-    published = PublishedAttack(config, checkpoint.dataset, checkpoint.name, attack, seed)
-    source = ModelSource(checkpoint.dataset, zoo=checkpoint)
+    name, dataset, label = checkpoint.name, checkpoint.dataset, config.eval.label(attack)
+    path = paths.published_record(config, dataset, name, label, seed)
+    source = ModelSource(dataset, zoo=checkpoint)
+
+    def conclude(reason: str | None) -> None:
+        outcome = {"model": name, "evaluated": reason is None, "reason": reason}
+        write_json(paths.published_outcome(path), outcome)
+
     try:
         checkpoint.obtain(download=config.data.zoo_download, say=say)
         # a file for another network is as good as none
         source.load()
     except HarnessError as error:
-        published.write(str(error))
+        conclude(str(error))
         if not optional:
             raise
-        say(f"{checkpoint.name} cannot be had: {error}")
+        say(f"{name} cannot be had: {error}")
         return None
     record = evaluate_model(config, source, attack, seed, say)
-    published.write(None)
+    conclude(None)
     return record
 
 

@@ -135,9 +135,12 @@ def published_record(config: Config, dataset: str, name: str, label: str, seed: 
     return record_file(foreign_folder(config, dataset, name), "best-test", label, seed)
 
 
-def published_outcome(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
-    """Return the small file that says what came of attacking a published checkpoint."""
-    return foreign_folder(config, dataset, name) / f"{label}-seed{seed}.json"
+def published_outcome(record: Path) -> Path:
+    """Return the small file that says whether there is a published checkpoint's record, or why not.
+
+    The workflow does not try again while it is there.
+    """
+    return record.parents[1] / f"{record.stem}.json"
 
 
 # --- images and published checkpoints

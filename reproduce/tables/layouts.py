@@ -15,7 +15,7 @@ from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import worst_case
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Experiment, attack_table_cells
-from reproduce.paper.published import PublishedModel, published_models
+from reproduce.paper.published import published_models
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import Results
 from reproduce.results.statistics import Sample
@@ -124,34 +124,27 @@ def _comparison(
         Column("Leaderboard", "leaderboard", "Reported (%)", "Leaderboard", ranked=False),
         Column("Own attack", "reported", "Reported (%)", "Own attack", ranked=False),
     ]
+    cards = {name: c for name, c in published_models().items() if c.dataset == grid.dataset}
     rows = []
     for network in experiment.published:
-        card, about = leaderboard(grid.dataset, network.name), facts_of(config, grid, network.name)
+        card, about = cards.get(network.name), facts_of(config, grid, network.name)
         named = (grid.dataset, about.network or UNKNOWN, network.name, None)
         record = results.published.get(network)
-        measured = _measured(
-            {} if record is None else record.metrics.as_dict(),
-            (*named, grid.attack, "robust_accuracy"),
-        )
+        found: Mapping[Any, Any] = {} if record is None else record.metrics.as_dict()
+        measured = _measured(found, (*named, grid.attack, "robust_accuracy"))
         reported = (math.nan, math.nan) if card is None else (card.autoattack, card.reported)
         title = network.name if card is None else f"{card.method}, {card.source}"
-        architecture = about.architecture or UNKNOWN
-        keys = {
-            "method": network.name,
-            "architecture": architecture,
-            "extra_images": about.extra_data,
-        }
+        architecture, extra = about.architecture or UNKNOWN, about.extra_data
+        keys = {"method": network.name, "architecture": architecture, "extra_images": extra}
         paper = paper_number("table4", dataset=grid.dataset, method=network.name)
         entries = [*measured, *map(single, (paper, *reported))]
-        rows.append(Row(_SECTIONS[about.extra_data], (title, architecture), keys, entries))
+        rows.append(Row(_SECTIONS[extra], (title, architecture), keys, entries))
     for item in experiment.evaluations:
         cell, shape = item.cell, parse_architecture(item.cell.architecture)
         method = METHODS[cell.method]
         extra = method.batches == "mixed"
-        found = rows_with(results.frame, {"model": cell.id}).to_dict("records")
-        measured = _measured(
-            found[0] if found else {}, (*_named(cell), grid.attack, "robust_accuracy")
-        )
+        found = next(iter(rows_with(results.frame, {"model": cell.id}).to_dict("records")), {})
+        measured = _measured(found, (*_named(cell), grid.attack, "robust_accuracy"))
         keys = {"method": cell.id, "architecture": cell.architecture, "extra_images": extra}
         # WAR chooses lambda itself
         lam = "" if method.lambda_rule == "war" else f", λ={cell.lam:g}"
@@ -160,10 +153,8 @@ def _comparison(
         paper = paper_number("table4", dataset=grid.dataset, **trained)
         entries = [*measured, single(paper), single(math.nan), single(math.nan)]
         rows.append(Row(_SECTIONS[extra], labels, keys, entries))
-    order = list(_SECTIONS.values())
-    return Layout(
-        ("Method", "Network"), columns, sorted(rows, key=lambda row: order.index(row.section))
-    )
+    rows.sort(key=lambda row: list(_SECTIONS.values()).index(row.section))
+    return Layout(("Method", "Network"), columns, rows)
 
 
 def _measured(metrics: Mapping[Any, Any], key: DiffKey) -> list[Entry]:
@@ -178,9 +169,3 @@ def _measured(metrics: Mapping[Any, Any], key: DiffKey) -> list[Entry]:
 def facts_of(config: Config, grid: ComparisonTable, name: str) -> ZooFacts:
     """Return what is known of a published checkpoint."""
     return zoo_facts(ZooCheckpoint(name, grid.dataset, paths.zoo_folder(config.data)))
-
-
-def leaderboard(dataset: str, name: str) -> PublishedModel | None:
-    """Return the leaderboard's numbers of a checkpoint, if they are kept here."""
-    card = published_models().get(name)
-    return card if card is not None and card.dataset == dataset else None

@@ -250,15 +250,10 @@ class Harness:
 
     def _records(self, experiment: Experiment) -> list[Path]:
         """Return an experiment's records, and what came of attacking published checkpoints."""
-        config = self.config
+        published = (record_path(self.config, item) for item in experiment.published)
         return [
             *(file for item in experiment.evaluations for file in self._record(item)),
-            *(
-                paths.published_outcome(
-                    config, item.dataset, item.name, config.eval.label(item.attack), item.seed
-                )
-                for item in experiment.published
-            ),
+            *map(paths.published_outcome, published),
         ]
 
     # Tables, figures, claims, report

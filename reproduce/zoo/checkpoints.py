@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, read_model, sha256_of_file, write_atomically, write_json
+from reproduce.core.files import read_json, read_model, sha256_of_file, write_atomically
 from reproduce.core.tensors import numpy_numbers, read_tensors
 from reproduce.core.vision import torchvision
 from reproduce.experiments import paths
-from reproduce.experiments.spec import AttackSpec, attack_spec
 from reproduce.paper.published import network_of, parse_radius, published_models
 from reproduce.registry import check_zoo_id
 
@@ -252,64 +250,3 @@ def zoo_facts(checkpoint: ZooCheckpoint) -> ZooFacts:
             architecture=model.architecture, extra_data=model.extra_data, epsilon=model.epsilon
         )
     return read_model(checkpoint.card, ZooFacts) if checkpoint.card.is_file() else ZooFacts()
-
-
-@dataclass(frozen=True)
-class PublishedAttack:
-    """One attack of the configuration on one published checkpoint, by data set and id.
-
-    Its result is a record or, in a small file, the reason why there is none: the
-    checkpoints are other people's files and may be missing or be no checkpoints at all.
-    """
-
-    config: Config
-    dataset: str
-    name: str
-    attack: str
-    seed: int
-
-    @property
-    def spec(self) -> AttackSpec:
-        """What the attack does."""
-        return attack_spec(self.config, self.attack, self.seed, self.dataset)
-
-    @property
-    def record(self) -> Path:
-        """Its record."""
-        label = self.config.eval.label(self.attack)
-        return paths.published_record(self.config, self.dataset, self.name, label, self.seed)
-
-    @property
-    def outcome(self) -> Path:
-        """The small file: whether there is a record, and if not, why.
-
-        Once it is there the workflow does not try again; delete it, or run the command.
-        """
-        label = self.config.eval.label(self.attack)
-        return paths.published_outcome(self.config, self.dataset, self.name, label, self.seed)
-
-    def read(self) -> dict[str, Any]:
-        """Return the outcome; empty before the first try."""
-        return read_json(self.outcome) if self.outcome.is_file() else {}
-
-    def write(self, reason: str | None) -> None:
-        """Write the outcome: why there is no record, None if there is one."""
-        found = {"model": self.name, "evaluated": reason is None, "reason": reason}
-        write_json(self.outcome, found)
-
-    def problem_with(self, summary: Mapping[str, Any]) -> str | None:
-        """Say why the record with this summary does not count, None if it does.
-
-        It must be of these settings, and of the weights in the zoo.  Only files that are newer
-        than the record are read for that.
-        """
-        if summary.get("digest") != self.spec.digest:
-            return "was made with other settings than the configuration's"
-        checkpoint = ZooCheckpoint(self.name, self.dataset, paths.zoo_folder(self.config.data))
-        files = paths.zoo_files(checkpoint.folder, self.dataset, self.name)
-        made = self.record.stat().st_mtime
-        # a copy may keep its old time of modification, not that of its change here
-        newer = any(max(s.st_mtime, s.st_ctime) >= made for s in (f.stat() for f in files))
-        if newer and checkpoint.fingerprint() != summary.get("model_sha256"):
-            return f"is of other weights than {checkpoint.path}"
-        return None
