@@ -133,7 +133,7 @@ def test_paper_plan(shell: Shell) -> None:
         (["train", TINY_CELL, "--preset", "demo", "--device", "tpu"], "machine.device"),
         (["train", TINY_CELL, "--preset", "demo", "--max-minutes", "-1"], "machine.max_minutes"),
         (["table", "../table1", "--preset", "demo"], "unknown table"),
-        (["figure", "a\nb", "--preset", "demo"], "unknown figure"),
+        (["figure", "a\nb", "--preset", "demo"], "no figure"),
         (["plan", "--config", "no\udcff.yaml"], "cannot be read"),
         (["plan", "--config", "{[[["], "is not YAML"),
         (["plan"], "there is no config.yaml here"),
