@@ -164,9 +164,10 @@ def test_overlap_of_circles(a: float, b: float, area: float) -> None:
     right = np.hypot(points[:, 0] - distance, points[:, 1]) < b
     assert 64 * (left & right).mean() == pytest.approx(area, abs=0.06)
     # circles that touch, and one within the other
-    assert (distance_for(a, b, 0.0), overlap(a, b, a + b)) == (a + b, 0.0)
+    assert (distance_for(a, b, 0.0), overlap(a, b, a + b)) == (a + b, pytest.approx(0.0))
     smaller = math.pi * min(a, b) ** 2
-    assert (distance_for(a, b, smaller), overlap(a, b, abs(a - b))) == (abs(a - b), smaller)
+    assert distance_for(a, b, 1.01 * smaller) == pytest.approx(abs(a - b), abs=1e-6)
+    assert overlap(a, b, abs(a - b) + 1e-9) == pytest.approx(smaller, rel=1e-4)
 
 
 def test_networks_as_balls(tiny: Callable[..., Config]) -> None:

@@ -229,8 +229,7 @@ def test_costs_are_counted_as_the_paper_prints_them(paper: Callable[..., Config]
     assert "| w=5     | WAR      | 13.00 ± 0.71 | 50.05 ± 0.07     |" in text
     assert "**51.05 ± 0.07**" in text
     assert "| 14.37       | **55.62**" in text  # the paper's WAR at width 5
-    assert "wrn-34-5: manual takes 3.2 times WAR's hours (paper: 3.2)" in text
-    assert "as each run measured them on made up" in text
+    assert "as each run measured them on made up (the paper" in text
     assert "Not the paper's protocol" not in text
     assert frame["hours"].tolist()[:3] == [30.05, 72.3, 30.05]
     # what LaTeX cannot read is in comments only
@@ -251,7 +250,6 @@ def test_what_is_missing_is_not_guessed(paper: Callable[..., Config]) -> None:
     assert len(found["wrn-34-5 war"].rows) == 2
     text, *_ = _table(config, "table3")
     assert "2 of 13 evaluations have no result yet" in text
-    assert "times WAR's hours" not in text
     given = paper(TABLE3, "war.zeta=30")
     assert THIN not in find_experiment(given, "table3").cells
     fill_tuning(given, lambda cell: cell.architecture == "wrn-34-1")

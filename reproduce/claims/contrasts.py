@@ -24,7 +24,6 @@ from reproduce.claims.evidence import (
     where,
 )
 from reproduce.claims.metrics import METRICS
-from reproduce.registry import width_label
 from reproduce.results.statistics import (
     contrast,
     discordant_pairs,
@@ -37,10 +36,10 @@ from reproduce.results.statistics import (
 _SIDES = {"width": ("wider", "thinner"), "lambda": ("larger λ", "smaller λ")}
 # what the sides of a comparison have in common, by what they differ in
 _SHARED = {
-    "width": ("dataset", "kind", "method", "lam", "attack"),
-    "lambda": ("dataset", "architecture", "method", "attack"),
-    "method": ("dataset", "architecture", "attack"),
-    "schedule": ("dataset", "architecture", "lam", "attack"),
+    "width": ("dataset", "method", "lambda", "kind", "attack"),
+    "lambda": ("dataset", "method", "kind", "width", "attack"),
+    "method": ("dataset", "kind", "width", "attack"),
+    "schedule": ("dataset", "lambda", "kind", "width", "attack"),
 }
 
 # two groups of networks; the claim says that the metric of the first is higher
@@ -123,7 +122,7 @@ class Contrast:
         """Return the pairs of a table or figure, and those whose mean decides."""
         rows: dict[object, list[Key]] = {}
         for key in self._cells(groups):
-            shared = tuple(getattr(key, name) for name in _SHARED[self.along])
+            shared = tuple(key.titles[thing] for thing in _SHARED[self.along])
             rows.setdefault(shared, []).append(key)
         pairs: list[Pair] = []
         ends: list[Pair] = []
@@ -153,8 +152,8 @@ class Contrast:
             cells = [key for key in groups if key.method in self.methods]
         if self.only == "widest":
             rising = sorted(cells, key=lambda key: key.width)
-            widest = {(key.dataset, key.kind): key.width for key in rising}
-            cells = [key for key in cells if key.width == widest[key.dataset, key.kind]]
+            widest = {_kind(key): key.width for key in rising}
+            cells = [key for key in cells if key.width == widest[_kind(key)]]
         elif self.only == "smallest lambda":
             least = {key.method: key.lam for key in sorted(cells, key=lambda key: -key.lam)}
             cells = [key for key in cells if key.lam == least[key.method]]
@@ -204,26 +203,20 @@ class Contrast:
 
     def _name(self, pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> str:
         """Name a pair or the mean of several: where it is, and the two sides."""
+        differ = "method" if self.along == "schedule" else self.along
         firsts, seconds = (
-            " or ".join(dict.fromkeys(_side(key, self.along) for key in side))
+            " or ".join(dict.fromkeys(key.titles[differ] for key in side))
             for side in zip(*pairs, strict=True)
         )
         if len(pairs) == 1:
-            # the one that is wider, or has the larger lambda
-            more = pairs[0][0 if self.rises else 1]
-            return f"{where(more, groups, self.along)}: {firsts} − {seconds}"
+            return f"{where(pairs[0][0], groups, _SHARED[self.along])}: {firsts} − {seconds}"
         if self.along in _SIDES:
             firsts, seconds = _SIDES[self.along][:: 1 if self.rises else -1]
         return f"{firsts} − {seconds}, mean of {len(pairs)}"
 
 
-def _side(key: Key, along: str) -> str:
-    """Name one side of a comparison."""
-    if along == "width":
-        return width_label(key.architecture)
-    if along == "lambda":
-        return f"λ={key.lam:g}"
-    return key.title
+def _kind(key: Key) -> tuple[str, str]:
+    return key.titles["dataset"], key.titles["kind"]
 
 
 def _image_seed(pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> int | None:

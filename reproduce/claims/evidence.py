@@ -23,16 +23,18 @@ from reproduce.experiments.grids import (
     experiment_names,
     find_experiment,
     planned_runs,
+    searched_cells,
 )
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import read_histories
 from reproduce.results.reader import find_record
 from reproduce.results.statistics import ImageMask, Sample, sample
+from reproduce.tables.tuning import best_trial
 
 Verdict = Literal["holds", "fails", "too little data"]
 Unit = Literal["seeds", "images"]
 SIGNIFICANCE = 0.05
-_STRATEGIES = {"manual": "search by hand", "untuned": "untuned λ"}
+_OTHERS = {"manual": "search by hand", "untuned": "untuned λ"}
 _OVER_IMAGES = (
     "This is over images: it speaks of these very networks, not of another training seed."
 )
@@ -71,12 +73,11 @@ class Effect:
 
     def __str__(self) -> str:
         digits = ".2f" if self.unit == "points" else ".3g"
-        value, low, high = (
-            f"{number:{digits}}".replace("-", "−") for number in (self.value, self.low, self.high)
-        )
+        numbers = (self.value, self.low, self.high, self.threshold or 0.0)
+        value, low, high, threshold = (f"{one:{digits}}".replace("-", "−") for one in numbers)
         parts = {
             f"95 % interval {low} to {high}": not math.isnan(self.low),
-            f"threshold {self.threshold:g}": self.threshold,
+            f"threshold {threshold}": self.threshold,
             f"training seeds: {self.seeds}": self.seeds,
             f"images: {self.images:,}": self.images,
             self.detail: self.detail,
@@ -124,15 +125,17 @@ class Key(NamedTuple):
         return parse_architecture(self.architecture).width
 
     @property
-    def kind(self) -> str:
-        """The family and depth of the network."""
-        return parse_architecture(self.architecture).title
-
-    @property
-    def title(self) -> str:
-        """The method or strategy in words."""
-        found = METHODS.get(self.method)
-        return _STRATEGIES.get(self.method, self.method) if found is None else found.title
+    def titles(self) -> dict[str, str]:
+        """What it is, thing by thing, in words."""
+        shape, method = parse_architecture(self.architecture), METHODS.get(self.method)
+        return {
+            "dataset": dataset_facts(self.dataset).title,
+            "method": _OTHERS.get(self.method, self.method) if method is None else method.title,
+            "lambda": f"λ={self.lam:g}",
+            "kind": shape.title,
+            "width": width_label(self.architecture),
+            "attack": self.attack,
+        }
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,6 @@ class Group:
 
     by_seed: Mapping[int, float] = field(default_factory=dict)
     images: Mapping[int, ImageMask] = field(default_factory=dict)
-    planned: int = 0
     missing: tuple[str, ...] = ()
 
     @property
@@ -176,18 +178,11 @@ def conclude(
     return Finding(" ".join([*part, *shown, *over]), verdict, unit, tuple(effects), missing)
 
 
-def where(key: Key, groups: Iterable[Key], along: str) -> str:
-    """Name what the sides of a comparison along something share, where others have it otherwise."""
-    several = [len(set(values)) > 1 for values in zip(*groups, strict=True)]
-    parts = {
-        dataset_facts(key.dataset).title: several[0],
-        key.title: along not in ("method", "schedule"),
-        f"λ={key.lam:g}": along in ("width", "schedule") and key.lam,
-        key.kind: len({other.kind for other in groups}) > 1,
-        width_label(key.architecture): along in ("lambda", "method", "schedule"),
-        key.attack: several[4],
-    }
-    return ", ".join(part for part, said in parts.items() if said)
+def where(key: Key, groups: Iterable[Key], things: Sequence[str]) -> str:
+    """Name some things of a key: data set, kind and attack where others have another."""
+    several = {title for one in groups for title in one.titles.items()} - set(key.titles.items())
+    others = {thing for thing, _ in several} | {"method", "lambda", "width"}
+    return ", ".join(key.titles[thing] for thing in things if thing in others)
 
 
 # what a number is read from: a run's histories, or a record of our or a published network
@@ -228,9 +223,7 @@ class Evidence:
             key, seed = key_of(source)
             planned.setdefault(key, {}).setdefault(seed, []).append(source)
         groups = {key: self._group(by_seed, metric) for key, by_seed in planned.items()}
-        seeds = {
-            seed for key, by_seed in planned.items() if key.method in METHODS for seed in by_seed
-        }
+        seeds = {seed for by_seed in planned.values() for seed in by_seed}
         for key, group in groups.items():
             if key.method not in METHODS:
                 # the one published network is compared with ours of every training seed
@@ -252,10 +245,8 @@ class Evidence:
         cells = curve_cells(grid)
         if metric == "late_fall" and self.config.train_of("trades").schedule == "exp":
             # with Figure 3's runs those of the exp schedule
-            exp, planned = (
-                [replace(cell, method="trades") for cell in cells],
-                planned_runs(self.config),
-            )
+            planned = planned_runs(self.config)
+            exp = [replace(cell, method="trades") for cell in cells]
             cells += [cell for cell in exp if cell in planned]
         return list(dict.fromkeys(cells))
 
@@ -282,7 +273,7 @@ class Evidence:
                 label = first.label[np.isin(first.index, index)]
                 images[seed] = replace(first, index=index, label=label, mask=mask)
                 values[seed] = float(100 * images[seed].mask.mean())
-        return Group(values, images, len(sources), tuple(missing))
+        return Group(values, images, tuple(missing))
 
     def measure(self, source: Source, metric: str) -> float | ImageMask:
         """Return a metric of a run, or the images that count for it; HarnessError without one."""
@@ -332,28 +323,31 @@ class Evidence:
     def _strategies(
         self, experiment: str, metric: str, groups: Mapping[Key, Group]
     ) -> dict[Key, Group]:
-        """Return the untuned networks of Table 3, and those of the best lambda of the search.
-
-        Best is that of the highest mean robust accuracy.  There is none, and no number, before
-        all of the search is there: the best of a part may be another.
-        """
+        """Return the untuned networks of Table 3, and those of the best lambda of the search."""
         grid: TuningTable = self.grid(experiment)
         robust = groups
         if metric != "robust_accuracy":
             robust = self.groups(experiment, "robust_accuracy")
+        runs = [
+            (Cell(*key[:4], seed).id, value)
+            for key, group in robust.items()
+            for seed, value in group.by_seed.items()
+            if key.method == "trades"
+        ]
+        frame = pd.DataFrame(runs, columns=["model", "robust_accuracy"])
         found = {}
         for war in [key for key in groups if key.method == "war"]:
             own = war._replace(method="trades")
             untuned = own._replace(lam=grid.untuned)
             found[untuned._replace(method="untuned")] = groups[untuned]
-            # what Table 3 is measured under; histories have no attack
-            tried = {lam: robust[own._replace(lam=lam, attack="pgd20")] for lam in grid.lambdas}
-            if all(len(group.by_seed) == group.planned for group in tried.values()):
-                best = max(tried, key=lambda lam: tried[lam].sample.mean)
-                found[own._replace(method="manual", lam=best)] = groups[own._replace(lam=best)]
+            trials = [searched_cells(grid, war.architecture, lam) for lam in grid.lambdas]
+            if best := best_trial(frame, trials):
+                chosen = own._replace(lam=best[0].lam)
+                found[chosen._replace(method="manual")] = groups[chosen]
             else:
-                missing = missing_of(tried.values())
-                found[own._replace(method="manual", lam=0.0)] = Group(missing=missing)
+                # what Table 3 is measured under; histories have no attack
+                tried = [robust[own._replace(lam=lam, attack="pgd20")] for lam in grid.lambdas]
+                found[own._replace(method="manual", lam=0.0)] = Group(missing=missing_of(tried))
         return found
 
 

@@ -38,8 +38,6 @@ class ImageStore:
         pad = facts.padding
         # padded once, so that crop, flip and the choice of the batch are a single gather
         self._padded = F.pad(images, (0, 0, pad, pad, pad, pad))
-        # of the epoch last asked for
-        self._order: tuple[tuple[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +46,7 @@ class ImageStore:
         """Return images `start` to `stop` as a store; it shares their memory."""
         part = copy(self)
         part.labels, part.indices = self.labels[start:stop], self.indices[start:stop]
-        part._padded, part._order = self._padded[start:stop], None
+        part._padded = self._padded[start:stop]
         return part
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -62,11 +60,8 @@ class ImageStore:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Return the order in which an epoch visits the images, int64 on the device."""
-        if self._order is None or self._order[0] != (seed, epoch):
-            stream = generator(seed, "shuffle", epoch, device=self.device)
-            shuffled = torch.randperm(len(self), generator=stream, device=self.device)
-            self._order = (seed, epoch), shuffled
-        return self._order[1]
+        stream = generator(seed, "shuffle", epoch, device=self.device)
+        return torch.randperm(len(self), generator=stream, device=self.device)
 
     def draws(self, count: int, seed: int, epoch: int, step: int) -> Draws:
         """Draw the augmentation of one batch of `count` images."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from reproduce.core.errors import HarnessError
@@ -102,13 +103,11 @@ def _balanced_order(split: Split, purpose: str) -> NDArray[np.int64]:
     """Order the rows so that every beginning of the order is balanced over the classes."""
     stream = np.random.Generator(np.random.Philox(derive(_SEED, f"subset/{purpose}")))
     shuffled = stream.permutation(len(split))
-    labels = split.labels[shuffled]
+    labels = pd.Series(split.labels[shuffled])
+    classes = labels.groupby(labels)
     # place of each image within its class, as a fraction of the class: 0 to 1 in every class
-    place = np.empty(len(split))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return shuffled[np.argsort(place, kind="stable")]
+    place = (classes.cumcount() + 0.5) / classes.transform("size")
+    return shuffled[np.argsort(place.to_numpy(), kind="stable")]
 
 
 def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -10,13 +10,14 @@ import re
 import tarfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPException
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -39,8 +40,8 @@ _KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _SPLITS = {"train": "train", "test": "val"}
 _INDEX = ("classes", *(f"{s}_{key}" for s in _SPLITS for key in ("files", "sizes", "labels")))
 _ENDINGS = (".jpeg", ".jpg", ".png")
-# threads that read headers, and headers they are asked for at once
-_HEADER_READERS, _AT_ONCE = 16, 10_000
+# threads that read headers
+_HEADER_READERS = 16
 # of the published file of extra images
 _PUBLISHED = ("data", "extrapolated_targets")
 
@@ -158,9 +159,7 @@ def _read_digits(_facts: DatasetFacts, _data: Data, _say: Say) -> Source:
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    in_test = np.zeros(len(images), dtype=bool)
-    for label in range(10):
-        in_test[np.flatnonzero(bunch.target == label)[4::5]] = True
+    in_test = pd.Series(bunch.target).groupby(bunch.target).cumcount().to_numpy() % 5 == 4
     parts = (images[~in_test], bunch.target[~in_test], images[in_test], bunch.target[in_test])
     arrays = dict(zip(_KEYS, parts, strict=True))
     return Source(arrays, {"source": "scikit-learn's digits", "official": True})
@@ -287,12 +286,9 @@ def _check_headers(folder: Path, files: list[str]) -> NDArray[np.int64]:
         except Exception as error:  # PIL raises many things
             raise HarnessError(f"image {path} cannot be read: {error}") from error
 
-    sizes: list[int] = []
-    with ThreadPoolExecutor(_HEADER_READERS) as pool:
-        # a task waiting for each of a million files would take a gigabyte
-        for first in range(0, len(files), _AT_ONCE):
-            sizes += pool.map(size, files[first : first + _AT_ONCE])
-    return np.array(sizes, dtype=np.int64)
+    with ThreadPool(_HEADER_READERS) as pool:
+        # a task for each of a million files would take a gigabyte
+        return np.array(pool.map(size, files, chunksize=1000), dtype=np.int64)
 
 
 _READERS: dict[str, Callable[[DatasetFacts, Data, Say], Source]] = {

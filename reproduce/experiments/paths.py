@@ -53,7 +53,7 @@ def diff_file(config: Config, name: str) -> Path:
 
 
 def examples_file(config: Config, dataset: str) -> Path:
-    """Return the adversarial examples of a data set; the .json beside them says what they are."""
+    """Return the adversarial examples of a data set; the .json of that name says what they are."""
     return root(config) / "examples" / f"{dataset}.npz"
 
 
@@ -94,7 +94,7 @@ def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def checkpoint_of(suffix: str) -> Checkpoint:
-    """Return the checkpoint that a suffix in a file's name stands for."""
+    """Return the checkpoint that a suffix in a file's name means."""
     return next(checkpoint for checkpoint, known in _SUFFIX.items() if known == suffix)
 
 
@@ -104,7 +104,7 @@ def run_files(folder: Path, checkpoints: Iterable[Checkpoint]) -> list[Path]:
     return [*models, trace_file(folder), epochs_file(folder), run_file(folder)]
 
 
-# --- records of attacks; the summary of one is the .json beside it
+# --- records of attacks; the summary of one is the .json of its name
 
 
 def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> Path:
@@ -147,7 +147,7 @@ def published_outcome(record: Path) -> Path:
 
 
 def prepared_file(config: Config, dataset: str) -> Path:
-    """Return the prepared images of a data set; the .json beside them says what they are."""
+    """Return the prepared images of a data set; the .json of that name says what they are."""
     return config.data.folder / "prepared" / f"{dataset}.npz"
 
 

@@ -84,23 +84,20 @@ def _not_drawn(config: Config, experiment: Experiment, results: Results) -> tupl
 
 def overlap(a: float, b: float, distance: float) -> float:
     """Return the area that two circles of radii `a` and `b` share at a distance of centres."""
-    if distance >= a + b:
-        return 0.0
-    if distance <= abs(a - b):
-        return math.pi * min(a, b) ** 2
-    cos_a = (distance**2 + a**2 - b**2) / (2 * distance * a)
-    cos_b = (distance**2 + b**2 - a**2) / (2 * distance * b)
-    kite = (-distance + a + b) * (distance + a - b) * (distance - a + b) * (distance + a + b)
-    return a**2 * math.acos(cos_a) + b**2 * math.acos(cos_b) - 0.5 * math.sqrt(kite)
+    area = 0.0
+    for radius, other in ((a, b), (b, a)):
+        cosine = (distance**2 + radius**2 - other**2) / (2 * distance * radius)
+        angle = math.acos(min(max(cosine, -1.0), 1.0))
+        area += radius**2 * (angle - math.sin(angle) * math.cos(angle))
+    return area
 
 
 def distance_for(a: float, b: float, area: float) -> float:
     """Return the distance of centres at which circles of radii `a` and `b` share an area."""
-    near, far = abs(a - b), a + b
+    near, far = max(abs(a - b), 1e-9), a + b
     if area <= 0:
         return far
-    if area >= math.pi * min(a, b) ** 2 * (1 - 1e-12):
-        return near
+    area = min(area, overlap(a, b, near))
     return float(brentq(lambda d: overlap(a, b, d) - area, near, far))
 
 

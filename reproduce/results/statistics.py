@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,17 +80,11 @@ class Estimate(NamedTuple):
     error: float = math.nan
     freedom: float = math.nan
 
-    def below(self, threshold: float) -> float:
-        """Return the p of a one-sided test: small if the number lies below `threshold`."""
-        return float(stats.t.cdf(self._distance(threshold), self.freedom))
-
     def apart(self, threshold: float) -> float:
         """Return the p of the two-sided test that the number is `threshold`."""
-        return float(2 * stats.t.sf(abs(self._distance(threshold)), self.freedom))
-
-    def _distance(self, threshold: float) -> float:
         # the middle of Agresti and Min's interval lies nearer to zero than the number
-        return ((self.low + self.high) / 2 - threshold) / self.error
+        distance = ((self.low + self.high) / 2 - threshold) / self.error
+        return float(2 * stats.t.sf(abs(distance), self.freedom))
 
 
 def _t_interval(value: float, error: float, freedom: float) -> Estimate:
@@ -226,19 +220,15 @@ def discordant_pairs(first: ImageMask, second: ImageMask) -> DiscordantPairs:
     return DiscordantPairs(int((a & ~b).sum()), int((b & ~a).sum()), len(a))
 
 
-def mcnemar(
-    pairs: DiscordantPairs, alternative: Literal["two-sided", "less"] = "two-sided"
-) -> float:
+def mcnemar(pairs: DiscordantPairs) -> float:
     """Return the p of McNemar's exact test that both networks do equally well.
-
-    With `alternative` "less" it is small if the first does worse.
 
     Source: Q. McNemar, Psychometrika 12, 1947; exact by the binomial distribution.
     """
     differing = pairs.only_first + pairs.only_second
     if not differing:
         return 1.0
-    return float(stats.binomtest(pairs.only_first, differing, alternative=alternative).pvalue)
+    return float(stats.binomtest(pairs.only_first, differing).pvalue)
 
 
 def paired_difference(pairs: DiscordantPairs) -> Estimate:

@@ -17,10 +17,6 @@ from reproduce.results.statistics import subset_interval
 from reproduce.tables.diff import diff_caveats, diff_notes
 from reproduce.tables.layout import MISSING, Layout
 from reproduce.tables.layouts import facts_of
-from reproduce.tables.tuning import tuning_notes
-
-# warnings under a table; the records hold them all
-_MOST = 8
 
 
 def table_notes(
@@ -35,16 +31,14 @@ def table_notes(
         f"Preset {config.preset}: checkpoint {' or '.join(shown)}, epsilon {' or '.join(radii)}.",
         training_note(config, (cell.method for cell in experiment.cells)),
         *(f"{name}: {_budget(config, name)}." for name in attacks),
-        *_entries(config, experiment, results, layout),
+        *_entries(config, experiment, results),
         *_subsets(layout),
         *deviations_note(diff_notes(config, experiment, results)),
         *(f"Note: {caveat}." for caveat in diff_caveats(results)),
         *missing_note(results.missing, results.planned, "evaluations"),
     ]
-    warnings = [f"Warning: {line}." for line in [*_black_box(config, results), *results.warnings]]
-    if len(warnings) > _MOST:
-        warnings[_MOST:] = [f"Warning: {len(warnings) - _MOST} more, in the records."]
-    return [*notes, *warnings, *(f"Left out: {problem}" for problem in results.problems)]
+    notes += [f"Warning: {line}." for line in [*_black_box(config, results), *results.warnings]]
+    return notes + [f"Left out: {problem}" for problem in results.problems]
 
 
 def training_note(config: Config, methods: Iterable[str]) -> str:
@@ -85,7 +79,7 @@ def _budget(config: Config, name: str) -> str:
     return f"{attack.kind} with {', '.join(parts)}"
 
 
-def _entries(config: Config, experiment: Experiment, results: Results, layout: Layout) -> list[str]:
+def _entries(config: Config, experiment: Experiment, results: Results) -> list[str]:
     """Say what the numbers of a table are."""
     mean = "Mean ± sample standard deviation over"
     match getattr(config.experiments, experiment.name):
@@ -101,8 +95,17 @@ def _entries(config: Config, experiment: Experiment, results: Results, layout: L
                 "those that all of them saw.",
             ]
         case TuningTable() as grid:
-            seeds = f"{mean} {len(grid.seeds)} training seed(s); bold: best of a network."
-            return [seeds, *tuning_notes(grid, results, layout)]
+            hardware = dict.fromkeys(results.frame["training_hardware"])
+            return [
+                f"{mean} {len(grid.seeds)} training seed(s); bold: best of a network.",
+                f"untuned: λ = {grid.untuned:g}, tuned on the thin network; manual: the best of λ "
+                f"= {', '.join(f'{lam:g}' for lam in grid.lambdas)}; WAR: Algorithm 1 of the "
+                "paper, its λ the mean over the last epoch.",
+                f"Hours as each run measured them on {' and '.join(hardware) or 'its hardware'} "
+                "(the paper: NVIDIA V100). One run for untuned and WAR, all trials for manual. The "
+                f"tuning of the thin network, its run times {len(grid.lambdas)}, is added to "
+                "untuned and WAR.",
+            ]
         case ComparisonTable() as grid:
             return _comparison(config, grid, results)
     return []

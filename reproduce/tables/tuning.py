@@ -137,29 +137,3 @@ def _entries(grid: TuningTable, found: Strategy, digits: int) -> list[Entry]:
         single(found.hours, digits=digits, **hours),
         *(single(paper_number("table3", **named, metric=metric)) for metric in _METRICS),
     ]
-
-
-def tuning_notes(grid: TuningTable, results: Results, layout: Layout) -> list[str]:
-    """Return the notes of Table 3: what the strategies are, and what they cost."""
-    hardware = " and ".join(dict.fromkeys(results.frame["training_hardware"])) or "its hardware"
-    tried = ", ".join(f"{lam:g}" for lam in grid.lambdas)
-    notes = [
-        f"untuned: λ = {grid.untuned:g}, tuned on the thin network; manual: the best of λ = "
-        f"{tried}; WAR: Algorithm 1 of the paper, its λ the mean over the last epoch.",
-        f"Hours as each run measured them on {hardware} (the paper: NVIDIA V100). One run for "
-        f"untuned and WAR, {len(grid.lambdas)} for manual; the thin network's run times "
-        f"{len(grid.lambdas)} is its tuning, which untuned and WAR need.",
-    ]
-    places = {column.key: place for place, column in enumerate(layout.columns)}
-    for name in grid.architectures:
-        rows = {r.keys["tuning"]: r.entries for r in layout.rows if r.keys["architecture"] == name}
-        ours, paper = (
-            rows["manual"][place].sample.mean / rows["war"][place].sample.mean
-            if place is not None and rows["war"][place].sample.mean
-            else math.nan
-            for place in (places["hours"], places.get("paper gpu_hours"))
-        )
-        if not math.isnan(ours):
-            theirs = "" if math.isnan(paper) else f" (paper: {paper:.1f})"
-            notes.append(f"{name}: manual takes {ours:.1f} times WAR's hours{theirs}.")
-    return notes
