@@ -24,7 +24,7 @@ from reproduce.core.rng import own_random_numbers
 from reproduce.data.dataset import stratified_subset
 from reproduce.data.imagenet import open_store
 from reproduce.data.sources import load_prepared
-from reproduce.evaluation.predictions import attack_batch
+from reproduce.evaluation.attack import attack_batch
 from reproduce.experiments.paths import prepared_file
 from reproduce.experiments.spec import AttackSpec, attack_spec
 from reproduce.models.load import ModelSource

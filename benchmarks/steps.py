@@ -33,13 +33,7 @@ from reproduce.experiments.cost import forward_operations, step_passes
 from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.models.load import build_model
 from reproduce.registry import dataset_facts
-from reproduce.training.step import (
-    build_algorithm,
-    build_optimizer,
-    compiled_modules,
-    plain_modules,
-    train_step,
-)
+from reproduce.training.step import build_algorithm, build_optimizer, step_modules, train_step
 
 _CIFAR = dataset_facts("cifar10")
 _LAM = 6.0
@@ -90,9 +84,8 @@ def our_step(config: Config, case: Case, device: torch.device) -> Step:
     optimizer = build_optimizer(model, idle)
     images, labels = _batch(case, device, torch.channels_last)
     lam = torch.tensor(_LAM, dtype=torch.float64, device=device)
-    calls = plain_modules(model, algorithm.objective)
-    if case.form.startswith("compiled"):
-        calls = compiled_modules(model, algorithm.objective, {case.batch})
+    sizes = {case.batch} if case.form.startswith("compiled") else set()
+    calls = step_modules(model, algorithm.objective, sizes)
     graphs = Graphs(model, {case.batch}) if case.form.endswith("graph") else None
 
     def step() -> object:

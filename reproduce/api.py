@@ -89,7 +89,8 @@ def train(config: Config, cell: str, *, say: Callable[[str], None] = print) -> "
     Examples
     --------
     >>> import reproduce
-    >>> config = reproduce.load_config(preset="demo", sets=["train.epochs=2"])
+    >>> small = ["train.epochs=2", "data.train_images=300", "data.test_images=50"]
+    >>> config = reproduce.load_config(preset="demo", sets=small)
     >>> run = reproduce.train(
     ...     config, "digits/wrn-10-0.25/trades/lam-6/seed-0", say=lambda line: None
     ... )

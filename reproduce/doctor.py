@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -110,21 +109,10 @@ def _device(config: Config) -> Found:
         idle = torch.cuda.is_available()
         yield _judged(not idle, text, "machine.device=cuda computes on the GPU here", "warning")
         return
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        driver = done.stdout.partition("\n")[0].strip()
-    except OSError:
-        driver = ""
     free, total = torch.cuda.mem_get_info(device)
     gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-    text = f"{name}, driver {driver or 'unknown'}, CUDA {torch.version.cuda}, {gib}"
-    yield _judged(
-        free >= total / 2,
-        text,
-        "another process holds the rest, `nvidia-smi` names it",
-        "warning",
-    )
+    hint = "another process holds the rest, `nvidia-smi` names it"
+    yield _judged(free >= total / 2, f"{name}, CUDA {torch.version.cuda}, {gib}", hint, "warning")
     batch = images_at_once(machine, device, 32)
     yield "ok", f"{batch} images at once in evaluation, {machine.jobs_per_gpu} job(s) a GPU"
 

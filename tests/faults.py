@@ -51,9 +51,8 @@ class Command:
     def end(self) -> int:
         """Wait for its end and return its status, minus the signal if one ended it."""
         self.process.join(timeout=600)
-        status = self.process.exitcode
-        assert status is not None, f"still running: {self.said}"
-        return status
+        assert self.process.exitcode is not None, f"still running: {self.said}"
+        return self.process.exitcode
 
     @property
     def said(self) -> str:

@@ -41,17 +41,6 @@ def attack(
     return current, torch.stack(norms).max(0).values
 
 
-def batch_norm_after(
-    mean: Tensor, variance: Tensor, batches: list[Tensor], momentum: float = 0.1
-) -> tuple[Tensor, Tensor]:
-    """Running mean and variance after BatchNorm has seen batches (N, C, H, W) in this order."""
-    for batch in batches:
-        channels = batch.transpose(0, 1).flatten(1)
-        mean = (1 - momentum) * mean + momentum * channels.mean(1)
-        variance = (1 - momentum) * variance + momentum * channels.var(1, unbiased=True)
-    return mean, variance
-
-
 def cw_margin(logits: Tensor, labels: Tensor, mask: str) -> Tensor:
     """The C&W loss of each image by loops: -max(z_y - best other, 0)."""
     values = []

@@ -12,7 +12,6 @@ from reproduce.config.schema import Config
 from reproduce.experiments import paths
 from reproduce.experiments.grids import experiment_names, find_experiment
 from reproduce.experiments.spec import checkpoints
-from reproduce.report.build import write_report
 
 GRID = (
     "experiments.table1={architectures: [wrn-34-1, wrn-34-5, wrn-34-10], "
@@ -112,8 +111,3 @@ def parse(html: str) -> Element:
     reader.close()
     assert reader.open == [reader.root], "an element is never closed"
     return reader.root
-
-
-def page_of(config: Config) -> Element:
-    """Write a report and read it as a browser would."""
-    return parse(write_report(config).read_text(encoding="utf-8"))

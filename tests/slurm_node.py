@@ -81,9 +81,6 @@ def _is_left_over() -> bool:
 class Node:
     """The running node."""
 
-    def __init__(self, host: str) -> None:
-        self.host = host
-
     def scontrol(self, *words: str) -> str:
         """Run scontrol and return what it says."""
         return _output("scontrol", *words)
@@ -96,20 +93,16 @@ class Node:
         return sorted((job for job in jobs if "JobId" in job), key=lambda job: int(job["JobId"]))
 
     def state(self) -> str:
-        """Return the state of the node, such as idle."""
-        return _state()
+        """Return the state of the node, such as idle; nothing before it answers."""
+        return _output("sinfo", "--noheader", "--format=%T", check=False)
 
     def cancel(self, job: str) -> None:
         """End a job, as its owner or an administrator would."""
         _output("scancel", job)
 
-    def drain(self) -> None:
-        """Let no further job begin."""
-        self.scontrol("update", f"NodeName={self.host}", "State=DRAIN", "Reason=test")
-
-    def resume(self) -> None:
-        """Let jobs begin again."""
-        self.scontrol("update", f"NodeName={self.host}", "State=RESUME")
+    def set_state(self, state: str) -> None:
+        """DRAIN lets no further job begin, RESUME does again."""
+        self.scontrol("update", f"NodeName={_host()}", f"State={state}", "Reason=test")
 
 
 def awaited(found: Callable[[], T], what: str, seconds: float = 300) -> T:
@@ -124,19 +117,23 @@ def awaited(found: Callable[[], T], what: str, seconds: float = 300) -> T:
 @contextmanager
 def running(state: Path) -> Iterator[Node]:
     """Start the daemons, wait until the node takes jobs, and stop all of it in the end."""
-    host = socket.gethostname().partition(".")[0]
+    node = Node()
     with ExitStack() as held:
+        places = {"host": _host(), "state": state, "process": os.getpid()}
         ports = {"controller": _free_port(), "daemon": _free_port()}
-        places = {"host": host, "state": state, "process": os.getpid(), **ports}
-        _configure(held, CONFIGURATION.format(**places))
+        _configure(held, CONFIGURATION.format(**places, **ports))
         _start(held, state, "munged", *_munge(state))
         awaited(lambda: (state / "munge.socket").exists(), "munge", 20)
         _start(held, state, "slurmctld", "-D", "-c")
         _start(held, state, "slurmd", "-D")
-        awaited(lambda: _state() == "idle", f"an idle node; see {state}", 30)
+        awaited(lambda: node.state() == "idle", f"an idle node; see {state}", 30)
         # whatever a failed test left at work ends before the daemons do
         held.callback(_end_jobs)
-        yield Node(host)
+        yield node
+
+
+def _host() -> str:
+    return socket.gethostname().partition(".")[0]
 
 
 def _configure(held: ExitStack, text: str) -> None:
@@ -162,47 +159,25 @@ def _munge(state: Path) -> list[str]:
 
 
 def _start(held: ExitStack, state: Path, *command: str) -> None:
-    with (state / f"{command[0]}.output").open("w") as output:
-        # it ends with this process also if that is killed
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    held.callback(_stop, process)
-
-
-def _stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    output = held.enter_context((state / f"{command[0]}.output").open("w"))
+    # it ends with this process also if that is killed
+    words = ["setpriv", "--pdeathsig", "TERM", *command]
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+    )
+    held.callback(process.wait, 60)
+    held.callback(process.terminate)
 
 
 def _end_jobs() -> None:
     # the daemon of a drained node ends its jobs too
-    subprocess.run(["scancel", "--user=root"], check=False, timeout=30)
+    _output("scancel", "--user=root", check=False)
     awaited(lambda: not _output("squeue", "--noheader"), "the end of all jobs", 40)
 
 
-def _state() -> str:
-    asked = subprocess.run(
-        ["sinfo", "--noheader", "--format=%T"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return asked.stdout.strip()
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=True
-    ).stdout.strip()
+def _output(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=check)
+    return done.stdout.strip()
 
 
 def _free_port() -> int:

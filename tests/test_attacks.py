@@ -9,8 +9,8 @@ import references
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks.pgd import cross_entropy, fgsm, kl_divergence, margin, pgd
-from reproduce.attacks.target import AttackedNetwork, frozen, without_parameter_gradients
+from reproduce.attacks.pgd import cross_entropy, kl_divergence, margin, pgd
+from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.config.load import load_config
 from reproduce.config.schema import Attack, Train, TrainingAttack
 from reproduce.core.errors import HarnessError
@@ -60,19 +60,10 @@ def test_losses_of_extreme_logits_are_finite() -> None:
     assert kl_divergence(clean)(clean).item() == 0.0
 
 
-def test_the_margin_rests_once_the_attack_has_succeeded() -> None:
-    logits = torch.tensor([[1.0, 3.0, 0.0]], requires_grad=True)
-    loss = margin(torch.tensor([0]))(logits)
-    (gradient,) = torch.autograd.grad(loss.sum(), logits)
-    assert loss.item() == 0
-    assert not gradient.any()
-
-
 @pytest.mark.parametrize("name", ["cross_entropy", "kl", "proper", "zero"])
-@pytest.mark.parametrize("steps", [1, 20])
-def test_pgd_is_the_reference(name: str, steps: int) -> None:
+def test_pgd_is_the_reference(name: str) -> None:
     model, images, labels = _setting()
-    epsilon, step_size = 8 / 255, 0.007
+    epsilon, step_size, steps = 8 / 255, 0.007, 20
     start = _uniform(images, epsilon)
     kept = start.clone()
     with torch.no_grad():
@@ -202,8 +193,11 @@ def test_a_network_may_change_its_input() -> None:
     ("model", "message"),
     [
         (nn.Conv2d(1, 3, 1), r"the network fails on torch.float32 of shape \[4, 3, 8, 8\]"),
-        (nn.Flatten(), r"with \[4, 192\], expected logits of shape \[4, 10\]"),
-        (_Pair(), "with tuple, expected logits"),
+        (
+            nn.Flatten(),
+            r"with \[4, 192\] of torch.float32",
+        ),
+        (_Pair(), "with tuple, expected real logits"),
         (_Infinite(), "NaN or infinite"),
     ],
 )
@@ -212,94 +206,33 @@ def test_what_is_no_classifier_of_the_data_set(model: nn.Module, message: str) -
         AttackedNetwork(model, 10).predict(torch.rand(4, 3, 8, 8))
 
 
-# Fast-AT: its attack and its step against the formulas written out in float64
-EPSILON, STEP = 4 / 255, 5 / 255
-SETTINGS = Train(
-    epochs=1,
-    learning_rate=0.1,
-    weight_decay=1e-2,
-    decay_norm=False,
-    attack=TrainingAttack(epsilon=EPSILON, step_size=STEP, steps=1),
-)
-
-
-def _fast_network(dtype: torch.dtype = torch.float64) -> nn.Module:
-    return build_model("wrn-10-0.5", dataset_facts("cifar10"), seed=1).to(dtype).train()
-
-
-def _fast_batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    stream = torch.Generator().manual_seed(0)
-    # many pixels at 0 and 1, where the start leaves the range of pixels
-    images = (1.6 * torch.rand(8, 3, 16, 16, generator=stream) - 0.3).clamp(0, 1)
-    labels = torch.randint(10, (8,), generator=stream)
-    noise = EPSILON * (2 * torch.rand(images.shape, generator=stream) - 1)
-    return images.to(dtype), labels, noise.to(dtype)
-
-
-def _fgsm(model: nn.Module, images: Tensor, labels: Tensor, noise: Tensor):
-    with without_parameter_gradients(model):
-        return fgsm(model, images, cross_entropy(labels), noise, epsilon=EPSILON, step_size=STEP)
-
-
-def test_the_attack_is_the_formula() -> None:
-    model, (images, labels, noise) = _fast_network(), _fast_batch()
-    reference = copy.deepcopy(model)
-    found = _fgsm(model, images, labels, noise)
-    expected, gradient = reference_steps.fast_attack(
-        reference, images, labels, noise, EPSILON, STEP
-    )
-    torch.testing.assert_close(found.images, expected, rtol=0, atol=1e-12)
-    # the reference's loss is the mean
-    norms = len(labels) * gradient.abs().sum((1, 2, 3))
-    torch.testing.assert_close(found.gradient_norm, norms, rtol=1e-9, atol=0)
-    for key, value in reference.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-12, atol=1e-12)
-    assert all(p.requires_grad and p.grad is None for p in model.parameters())
-
-
-def test_batch_norm_is_in_train_mode() -> None:
-    """Its statistics move, and the other images of the batch have a say in the attack."""
-    model, (images, labels, noise) = _fast_network(), _fast_batch()
-    before = model.bn1.num_batches_tracked.item()
-    whole = _fgsm(model, images, labels, noise).images
-    assert model.bn1.num_batches_tracked == before + 1
-    half = _fgsm(model, images[:4], labels[:4], noise[:4]).images
-    assert not torch.equal(half, whole[:4])
-
-
-def test_pixels_cut_at_the_start_stay() -> None:
-    """No gradient passes where the start left [0, 1]: one step of PGD would move those."""
-    model, (images, labels, noise) = _fast_network(), _fast_batch()
-    found = _fgsm(model, images, labels, noise).images
-    outside = (images + noise < 0) | (images + noise > 1)
-    assert outside.float().mean() > 0.1
-    assert torch.equal(found[outside], (images + noise).clamp(0, 1)[outside])
-    moved = (found - images).abs()[~outside]
-    assert moved.max() <= EPSILON + 1e-12
-    # a step longer than the radius from a start inside: most end on the ball's surface
-    assert (moved > EPSILON - 1e-9).double().mean() > 0.4
-    assert found.min() >= 0
-    assert found.max() <= 1
-
-
 def test_a_step_of_fast_at_in_float64() -> None:
     """Two steps: attack, loss, and SGD with decay on all but BatchNorm's parameters."""
-    model = _fast_network()
+    epsilon, size = 4 / 255, 5 / 255
+    settings = Train(
+        epochs=1,
+        learning_rate=0.1,
+        weight_decay=1e-2,
+        decay_norm=False,
+        attack=TrainingAttack(epsilon=epsilon, step_size=size, steps=1),
+    )
+    model, images, labels = _setting()
     reference = reference_steps.FastAT(copy.deepcopy(model), momentum=0.9, weight_decay=1e-2)
-    optimizer = build_optimizer(model, SETTINGS)
+    optimizer = build_optimizer(model, settings)
+    algorithm = Algorithm(build_objective("fast", settings), settings.attack)
+    lam = torch.tensor(1.0, dtype=torch.float64)
     for index in range(2):
-        images, labels, _ = _fast_batch()
-        images = images.roll(index, 0)
         stream = torch.Generator().manual_seed(index)
-        noise = torch.empty_like(images).uniform_(-EPSILON, EPSILON, generator=stream)
-        algorithm = Algorithm(build_objective("fast", SETTINGS), SETTINGS.attack)
-        lam = torch.tensor(1.0, dtype=torch.float64)
-        result = train_step(
-            model, optimizer, algorithm, images, labels, lam, stream.manual_seed(index)
-        )
-        expected = reference.step(images, labels, noise, EPSILON, STEP, rate=0.1)
-        assert result.natural == 0
-        torch.testing.assert_close(result.robust, expected, rtol=1e-9, atol=0)
+        noise = torch.empty_like(images).uniform_(-epsilon, epsilon, generator=stream)
+        before, stream = copy.deepcopy(reference.model), stream.manual_seed(index)
+        found = train_step(model, optimizer, algorithm, images, labels, lam, stream)
+        _, gradient = reference_steps.fast_attack(before, images, labels, noise, epsilon, size)
+        expected = reference.step(images, labels, noise, epsilon, size, rate=0.1)
+        assert found.natural == 0
+        torch.testing.assert_close(found.robust, expected, rtol=1e-9, atol=0)
+        # the reference's loss is the mean
+        norm = len(labels) * gradient.abs().sum((1, 2, 3)).mean()
+        torch.testing.assert_close(found.lipschitz, norm, rtol=1e-9, atol=0)
     for key, value in reference.model.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-8, atol=1e-10)
 

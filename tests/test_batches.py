@@ -138,7 +138,7 @@ def test_no_labelled_image_twice_in_an_epoch_and_extra_with_replacement() -> Non
     over_epochs = {
         int(row)
         for epoch in range(1, 15)
-        for row in mixed.labelled.order(0, epoch)[:160]  # the front of each epoch's order
+        for row in mixed.store.order(0, epoch)[:160]  # the front of each epoch's order
     }
     assert over_epochs == set(range(300))
 

@@ -44,12 +44,6 @@ def test_references_in_float64(method: str) -> None:
         torch.testing.assert_close(trained.state_dict()[name], value, rtol=limit, atol=limit)
 
 
-def test_the_comparison_is_sharp() -> None:
-    """Without the perturbation of the weights a step is far outside those limits."""
-    plain, awp = (list(_official(name)[1].parameters()) for name in ("trades", "awp-trades"))
-    assert max((a - b).abs().max() for a, b in zip(plain, awp, strict=True)) > 1e-5
-
-
 def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--architectures", "wrn-10-0.25", "--batch", "4", "--pairs", "2"]
     steps.main([*options, "--methods", "trades", "--json", str(tmp_path / "found.json")])
@@ -63,8 +57,10 @@ def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_autoattack(weights: Path, digits_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both give the same verdicts, image by image."""
-    few = "eval.attacks.autoattack={kind: autoattack, steps: 4, queries: 8}"
+    few = "eval.attacks.autoattack={kind: autoattack, steps: 5, queries: 20}"
     options = ["--weights", str(weights), "--architecture", "wrn-10-0.25", "--dataset", "digits"]
-    options += ["--images", "8", "--set", f"data.folder={digits_folder}", "--set", few]
+    for setting in (few, "eval.epsilon=0.15", f"data.folder={digits_folder}"):
+        options += ["--set", setting]
+    options += ["--images", "12"]
     autoattack.main(options)
     assert ", 0 verdicts differ; package / ours" in capsys.readouterr().out

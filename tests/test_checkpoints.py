@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from made_up import write_run
 from scipy import stats
-from small_runs import never, quiet
 
 from reproduce.cell import Cell
 from reproduce.config.load import load_config
@@ -20,7 +19,6 @@ from reproduce.experiments.grids import Evaluation, planned_runs
 from reproduce.experiments.spec import checkpoints
 from reproduce.tables.checkpoints import read_choices, selection_bias
 from reproduce.tables.write import write_checkpoints
-from reproduce.training.train import train_cell
 
 GRID = (
     "experiments={table1: {dataset: cifar10, architectures: [wrn-34-1, wrn-34-5], methods: "
@@ -80,14 +78,9 @@ def test_known_numbers(config: Callable[..., Config]) -> None:
     _fill(settings)
     choices = read_choices(settings)
     assert (choices.problems, choices.found) == ((), 6)
-    assert choices.differences(NARROW, "robust_accuracy", "last") == {
-        "seed 0": 1.0,
-        "seed 1": 2.0,
-        "seed 2": 3.0,
-    }
     markdown = write_checkpoints(settings)
     assert "| 50.83 ± 1.04 | 48.83 ± 0.29 | 2.00 ± 1.00" in " ".join(markdown.split())
-    assert "best-val" not in markdown
+    assert "| best-val" not in markdown
     frame = _csv(settings)
     row = frame[(frame["architecture"] == "wrn-34-1") & (frame["metric"] == "robust_accuracy")]
     assert len(row) == 1
@@ -100,59 +93,40 @@ def test_known_numbers(config: Callable[..., Config]) -> None:
     assert (natural["best-test"], natural["last"], natural["best-test minus last"]) == (82, 83, -1)
     latex = paths.table_file(settings, "checkpoints", "tex").read_text()
     assert r"50.83 $\pm$ 1.04 & 48.83 $\pm$ 0.29 & 2.00 $\pm$ 1.00" in latex
-
-
-def test_held_out_images_add_their_choice(config: Callable[..., Config]) -> None:
-    settings = config("train.holdout=1000")
-    _fill(settings)
-    choices = read_choices(settings)
-    # the second epoch has 45 % on the test images
-    assert list(choices.differences(NARROW, "robust_accuracy", "best-val").values()) == [
-        5.0,
-        5.5,
-        7.0,
-    ]
-    markdown = write_checkpoints(settings)
-    assert "held-out training images" in markdown
-    frame = _csv(settings)
-    row = frame[frame["metric"] == "robust_accuracy"].iloc[0]
-    assert (row["best-val"], row["best-val std"], row["epoch of best-val"]) == (45, 0, 2)
-    assert row["best-test minus best-val"] == pytest.approx(35 / 6, abs=1e-4)
-    assert "Robust accuracy, best-test minus best-val: +6.33 points on average over 2" in markdown
-
-
-def test_the_mean_over_kinds_is_student_s(config: Callable[..., Config]) -> None:
-    settings = config()
-    _fill(settings)
-    choices = read_choices(settings)
+    # two kinds of run, of 2 and of 3 points: Student's interval
     found, kinds = selection_bias(choices, "robust_accuracy", "last")
-    # two kinds, of 2 and of 3 points
     expected = stats.ttest_1samp([2.0, 3.0], 0).confidence_interval(0.95)
     assert (found.value, kinds) == (2.5, 2)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert "best-test minus last: +2.50 points on average over 2 row(s), 95 % interval " in (
-        write_checkpoints(settings)
-    )
+    assert "best-test minus last: +2.50 points on average over 2 row(s), 95 % int" in markdown
     # all kinds alike in the epochs of both: nothing varies
     found, kinds = selection_bias(choices, "natural_accuracy", "last")
     assert (found.value, math.isnan(found.low), kinds) == (-1.0, True, 2)
     assert selection_bias(choices, "top5_natural_accuracy", "last")[1] == 0
 
 
-def test_seeds_that_are_missing(config: Callable[..., Config]) -> None:
+def test_held_out_images_add_their_choice(config: Callable[..., Config]) -> None:
+    settings = config("train.holdout=1000")
+    _fill(settings)
+    markdown = write_checkpoints(settings)
+    row = _csv(settings).query("metric == 'robust_accuracy'").iloc[0]
+    # the second epoch has 45 % on the test images
+    assert (row["best-val"], row["best-val std"], row["epoch of best-val"]) == (45, 0, 2)
+    assert row["best-test minus best-val"] == pytest.approx(35 / 6, abs=1e-4)
+    assert "Robust accuracy, best-test minus best-val: +6.33 points on average over 2" in markdown
+
+
+def test_what_is_missing(config: Callable[..., Config]) -> None:
     settings = config()
+    markdown = write_checkpoints(settings)
+    assert "8 of 8 runs have no result yet" in markdown
+    assert "points on average" not in markdown
+    assert _csv(settings)["best-test"].isna().all()
     _fill(settings, seeds=(0, 1))
     markdown = write_checkpoints(settings)
     assert "50.25 ± 0.35 (2/3)" in markdown
     assert "4 of 8 runs have no result yet" in markdown
     assert "Left out" not in markdown
-
-
-def test_nothing_is_there(config: Callable[..., Config]) -> None:
-    markdown = write_checkpoints(config())
-    assert "8 of 8 runs have no result yet" in markdown
-    assert "points on average" not in markdown
-    assert _csv(config())["best-test"].isna().all()
 
 
 def test_fast_training_is_measured_by_natural_accuracy(config: Callable[..., Config]) -> None:
@@ -169,7 +143,7 @@ def test_fast_training_is_measured_by_natural_accuracy(config: Callable[..., Con
                 [{"test_natural_accuracy": a, "test_top5_natural_accuracy": b} for a, b in values],
             )
     markdown = write_checkpoints(settings)
-    assert "epochs are chosen, and measured, by natural accuracy alone" in markdown
+    assert "Fast-AT: 4 epochs, by natural accuracy alone" in markdown
     frame = _csv(settings)
     rows = frame[frame["dataset"] == "imagenet"]
     assert set(rows["metric"]) == {"natural_accuracy", "top5_natural_accuracy"}
@@ -194,7 +168,6 @@ def test_a_lost_or_damaged_file_is_named_and_left_out(
     markdown = write_checkpoints(settings)
     (line,) = (line for line in markdown.splitlines() if "Left out: " in line)
     assert said in line
-    assert Path.unlink is harm or f"reproduce train {WIDE}` makes it " in line
     rows = _csv(settings).query("architecture == 'wrn-34-5'")
     assert rows["best-test seeds"].tolist() == [2, 2, 2]
     assert "50.83 ± 1.04" in markdown
@@ -208,22 +181,3 @@ def test_a_run_of_other_settings_is_named(config: Callable[..., Config]) -> None
     assert read_choices(settings).problems == (f"{NARROW} was trained with other settings",)
     write_json(run, {k: v for k, v in read_json(run).items() if k != "checkpoint_epochs"})
     assert "damaged at 'checkpoint_epochs'" in read_choices(settings).problems[0]
-
-
-def test_a_real_run(
-    tiny: Callable[..., Config], cell: Cell, run_command: Callable[..., str]
-) -> None:
-    settings = tiny()
-    train_cell(settings, cell, quiet, never)
-    shown = run_command(settings, "table", "checkpoints")
-    assert "3 of 4 runs have no result yet" in shown
-    assert "Left out" not in shown
-    folder = paths.cell_folder(settings, cell)
-    epochs = pd.read_csv(paths.epochs_file(folder)).set_index("epoch")
-    chosen = read_json(paths.run_file(folder))["checkpoint_epochs"]
-    assert set(chosen) == {"best-test", "best-val", "last"}
-    row = _csv(settings).query("method == 'trades' and metric == 'robust_accuracy'").iloc[0]
-    for choice, epoch in chosen.items():
-        expected = epochs.loc[epoch, "test_robust_accuracy"]
-        assert row[choice] == pytest.approx(expected, abs=1e-4)
-    assert row["best-test minus last"] >= 0

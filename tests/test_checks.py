@@ -54,7 +54,7 @@ def _found(
     )
     model, facts = Linear(flaw), dataset_facts("cifar10")
     with frozen(model):
-        return check_network(AttackedNetwork(model, 10), batch, spec, facts)
+        return list(check_network(AttackedNetwork(model, 10), batch, spec, facts))
 
 
 @pytest.mark.parametrize(

@@ -22,17 +22,11 @@ from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.rng import generator
 from reproduce.experiments import paths
 from reproduce.experiments.spec import training_spec
+from reproduce.training import state as state_module
 from reproduce.training import step as step_module
-from reproduce.training import trace as trace_module
-from reproduce.training import train
-from reproduce.training.step import (
-    CompiledForSizes,
-    StepResult,
-    compiled_modules,
-    plain_modules,
-    train_step,
-)
-from reproduce.training.trace import NonFiniteLossError, Trace
+from reproduce.training.speed import training_compiles
+from reproduce.training.state import Trace
+from reproduce.training.step import StepResult, step_modules, train_step
 from reproduce.training.train import train_cell
 
 
@@ -46,7 +40,7 @@ def test_a_compiled_step_leaves_the_same_weights() -> None:
         model = copy.deepcopy(network(torch.float64))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         algorithm = algorithm_of("trades", "acc", 0.01)
-        modules = compiled_modules(model, algorithm.objective, {8}) if is_compiled else None
+        modules = step_modules(model, algorithm.objective, {8} if is_compiled else ())
         for index in range(2):
             stream = generator(0, "attack", 1, index)
             train_step(model, optimizer, algorithm, images, labels, LAM_TENSOR, stream, modules)
@@ -55,31 +49,26 @@ def test_a_compiled_step_leaves_the_same_weights() -> None:
         torch.testing.assert_close(states[1][name], value, rtol=1e-10, atol=1e-12, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "order"), [("trades", "acc"), ("mart", "ca")])
 def test_both_terms_are_one_graph(method: str, order: str) -> None:
     images, labels = batch(torch.float32)
     objective = algorithm_of(method, order).objective
-    terms = plain_modules(network(torch.float32).train(), objective).terms
+    terms = step_modules(network(torch.float32).train(), objective).terms
     found = torch.compile(terms, backend="eager", fullgraph=True)(images, images + 0.01, labels)
-    again = plain_modules(network(torch.float32).train(), objective).terms
+    again = step_modules(network(torch.float32).train(), objective).terms
     torch.testing.assert_close(found, again(images, images + 0.01, labels))
 
 
-def test_batches_of_other_sizes_are_not_compiled() -> None:
-    double, plain = torch.nn.Linear(3, 3), torch.nn.Identity()
-    either, images = CompiledForSizes(double, plain, {4}), torch.ones(4, 3)
-    assert torch.equal(either(images), double(images))
-    for size in (1, 3, 5):
-        assert torch.equal(either(torch.ones(size, 3)), torch.ones(size, 3))
-
-
+@pytest.mark.slow
 def test_a_compiled_run_continues_with_the_same_bits(
     tiny: Callable[..., Config], cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Begun uncompiled; stopped before the smaller batch that ends an epoch, and after it.
+    """Begun uncompiled; stopped before the smaller batch that ends an epoch.
 
     Traced, but without kernels of its own: so it is also the run that is not compiled.
     """
+    tiny = partial(tiny, "train.epochs=1")
     monkeypatch.setattr(step_module, "compiled", partial(torch.compile, backend="eager"))
     always, never_ = "machine.compile=always", "machine.compile=never"
     train_cell(tiny(never_), cell, quiet, never)
@@ -87,7 +76,7 @@ def test_a_compiled_run_continues_with_the_same_bits(
     with pytest.raises(Stopped):
         train_cell(tiny(never_, place), cell, quiet, stop_at(1))
     with pytest.raises(Stopped):
-        train_cell(tiny(always, place), cell, said.append, stop_at(4))
+        train_cell(tiny(always, place), cell, said.append, stop_at(1))
     assert any("begun with compiled False, now True" in line for line in said)
     # none of what an earlier segment compiled is there in the next
     torch.compiler.reset()
@@ -135,6 +124,7 @@ def test_not_compiled_where_nothing_can(
     assert not wants_compiling(Machine(device="cpu"), 1e12)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_one_line() -> None:
     none_there = {"cpp.cxx": ("/no/such/compiler",), "fx_graph_cache": False}
     # a function that nothing compiled before, or its kernels would be in the cache
@@ -149,8 +139,8 @@ def test_several_processes_do_not_compile(tiny: Callable[..., Config], cell: Cel
     always, auto = tiny("machine.compile=always"), tiny("machine.compile=auto")
     work = (training_spec(always, cell), 1e12, torch.device("cpu"), Group(rank=0, count=2))
     with pytest.raises(HarnessError, match=r"2 processes train .* not done compiled"):
-        train._wants_compiling(always.machine, *work)
-    assert not train._wants_compiling(auto.machine, *work)
+        training_compiles(always.machine, *work)
+    assert not training_compiles(auto.machine, *work)
 
 
 @pytest.mark.parametrize(
@@ -169,24 +159,23 @@ def test_tf32_is_float32_where_there_is_none(
 
 
 def test_rows_that_arrive_late_are_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: fetched three at a time, read when three more are there."""
+    """As on a GPU: fetched three at a time."""
 
     def step(value: float) -> StepResult:
         return StepResult(*(torch.tensor(value + index) for index in range(4)))
 
-    monkeypatch.setitem(trace_module._FETCHED_TOGETHER, "cpu", 3)
+    monkeypatch.setitem(state_module._FETCHED_TOGETHER, "cpu", 3)
     trace, plain = Trace(), []
     for index in range(8):
         trace.add(1, 0.1, step(float(index)))
         plain.append([1, index, index + 1.0, index + 3.0, 0.1, index + 2.0])
-        assert len(trace.rows) == max(0, (index + 1) // 3 - 1) * 3
+        assert len(trace.rows) == (index + 1) // 3 * 3
     trace.flush()
     assert trace.rows == plain
     trace.add(2, 0.1, step(float("nan")))
     trace.add(2, 0.1, step(1.0))
-    with pytest.raises(NonFiniteLossError) as caught:
+    with pytest.raises(HarnessError, match=r"NaN or infinite at iteration 9 \(epoch 2\)"):
         trace.flush()
-    assert (caught.value.iteration, caught.value.epoch) == (9, 2)
 
 
 @pytest.mark.parametrize(("precision", "rounds"), [("float32", False), ("tf32", True)])
@@ -202,7 +191,7 @@ def test_products_are_rounded_for_the_step_alone(precision: str, rounds: bool) -
 def test_bf16_keeps_the_loss_in_float32() -> None:
     """The processor's autocast would take it in bfloat16."""
     (images, labels), model = batch(torch.float32), network(torch.float32)
-    modules = plain_modules(model, algorithm_of("trades", "ca").objective)
+    modules = step_modules(model, algorithm_of("trades", "ca").objective)
     with autocast("bf16", images.device):
         assert model(images).dtype == torch.bfloat16
         assert modules.network(images).dtype == torch.float32

@@ -209,21 +209,22 @@ class _Evil:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("run", [exec, os.system])
+@pytest.mark.parametrize("run", [exec, os.system, Path])
 def test_a_checkpoint_runs_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: object, zipped: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     content = {"evil": _Evil(run), "weight": torch.ones(2)}
     torch.save(content, "w.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(HarnessError, match=r"w\.pt"):
+    refused = pytest.raises(HarnessError, match=r"w\.pt asks for .*: only tensors are read")
+    with refused:
         read_tensors(Path("w.pt"))
-    if run is os.system:
+    if run is Path:
         read = read_tensors(Path("w.pt"), stand_ins=True)
         assert isinstance(read["evil"], StandIn)
         assert torch.equal(read["weight"], torch.ones(2))
     else:
-        with pytest.raises(HarnessError, match=r"w\.pt"):
+        with refused:
             read_tensors(Path("w.pt"), stand_ins=True)
     assert not Path("ran").exists()
 

@@ -1,30 +1,38 @@
 """Prepared images: from an .npz or CIFAR's official files, checked, and parts of them."""
 
 import hashlib
-import io
 import pickle
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import urllib.error
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar_arrays import cifar_arrays
 
 from reproduce.config.schema import Data
 from reproduce.core.errors import HarnessError
 from reproduce.data import sources
-from reproduce.data.dataset import Dataset, hold_out, save_prepared, stratified_subset
+from reproduce.data.dataset import Dataset, hold_out, stratified_subset
 from reproduce.data.sources import load_prepared, prepare
-from reproduce.registry import dataset_facts
+from reproduce.registry import DATASETS, dataset_facts
 
 
-def _npz(folder: Path, **changes: np.ndarray | None) -> Path:
+def cifar_arrays() -> dict[str, np.ndarray]:
+    """Images of noise in the classes by turns, under the names that an .npz has them."""
+    stream, arrays = np.random.default_rng(0), {}
+    for split, size in (("train", 20), ("test", 10)):
+        images = stream.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)
+        arrays |= {f"{split}_images": images, f"{split}_labels": np.arange(size) % 10}
+    return arrays
+
+
+def _prepare_npz(folder: Path, **changes: np.ndarray | None) -> Path:
     arrays = {k: v for k, v in {**cifar_arrays(), **changes}.items() if v is not None}
     np.savez(folder / "images.npz", **arrays)
-    return folder / "images.npz"
+    path = folder / "cifar10.npz"
+    prepare(Data(cifar10=str(folder / "images.npz")), "cifar10", path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -39,73 +47,69 @@ def test_digits_are_embedded(digits: Dataset) -> None:
     assert np.bincount(digits.test.labels).min() >= 34
 
 
+def test_a_row_needs_a_reader_and_the_right_numbers(tmp_path: Path, monkeypatch) -> None:
+    digits = dataset_facts("digits")
+    monkeypatch.setitem(DATASETS, "svhn", replace(digits, name="svhn"))
+    with pytest.raises(HarnessError, match="svhn has no reader"):
+        prepare(Data(), "svhn", tmp_path / "svhn.npz")
+    monkeypatch.setitem(DATASETS, "digits", replace(digits, test=356))
+    with pytest.raises(HarnessError, match="has 1442 training and 355 test images, its row"):
+        prepare(Data(), "digits", tmp_path / "digits.npz")
+
+
 def test_an_npz_is_prepared(tmp_path: Path) -> None:
-    path = tmp_path / "prepared" / "cifar10.npz"
-    source = _npz(tmp_path, extra=np.zeros(3))
-    prepare(Data(cifar10=str(source)), "cifar10", path)
+    path = _prepare_npz(tmp_path, extra=np.zeros(3))
     dataset = load_prepared(path)
     assert np.array_equal(dataset.train.images, cifar_arrays()["train_images"])
     assert np.array_equal(dataset.test.labels, cifar_arrays()["test_labels"])
     assert not dataset.official
-    # the same images from another place leave the manifest, which Snakemake watches, as it was
-    again = tmp_path / "again" / "cifar10.npz"
-    prepare(Data(cifar10=str(source.rename(tmp_path / "other.npz"))), "cifar10", again)
-    assert again.with_suffix(".json").read_bytes() == path.with_suffix(".json").read_bytes()
-    assert load_prepared(again).source == "other.npz, an .npz given by the user"
-
-
-def test_labels_of_any_whole_number_are_the_same(tmp_path: Path) -> None:
-    """What numpy makes of torchvision's list of labels is int64."""
-    path, sums = tmp_path / "cifar10.npz", set()
-    for wanted in ("uint8", ">i8"):
-        keys = ("train_labels", "test_labels")
-        labels = {key: cifar_arrays()[key].astype(wanted) for key in keys}
-        prepare(Data(cifar10=str(_npz(tmp_path, **labels))), "cifar10", path)
-        sums.add(load_prepared(path).sha256)
-    assert len(sums) == 1
+    # the same images from another place, their labels of another type, leave the manifest, which
+    # Snakemake watches, as it was
+    before = path.with_suffix(".json").read_bytes()
+    np.savez(tmp_path / "other.npz", **cifar_arrays() | {"test_labels": np.arange(10, dtype=">i2")})
+    prepare(Data(cifar10=str(tmp_path / "other.npz")), "cifar10", path)
+    assert path.with_suffix(".json").read_bytes() == before
+    assert load_prepared(path).source == "other.npz, an .npz given by the user"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"test_labels": None}, "key 'test_labels' is missing"),
-        ({"train_images": np.zeros((30, 3, 32, 32), np.uint8)}, "train_images has shape"),
-        ({"train_images": np.zeros((0, 32, 32, 3), np.uint8)}, "train_images has shape"),
-        ({"train_images": np.zeros((30, 32, 32, 3), np.float32)}, "dtype float32, expected uint8"),
-        ({"train_labels": np.zeros(30, np.float32)}, "dtype float32, expected whole numbers"),
-        ({"train_labels": np.zeros(29, np.uint8)}, "train_labels has shape"),
-        ({"train_labels": np.full(30, -1)}, "holds -1, CIFAR-10 has labels 0 to 9"),
-        ({"test_labels": np.full(10, 10, np.uint8)}, "holds 10, CIFAR-10 has labels 0 to 9"),
+        ({"test_labels": None}, "has no test_labels; needed are"),
+        ({"train_images": np.zeros((20, 3, 32, 32), np.uint8)}, r"train_images is uint8 of shape"),
+        ({"train_images": np.zeros((0, 32, 32, 3), np.uint8)}, r"shape \(0, 32, 32, 3\), expected"),
+        ({"train_images": np.zeros((20, 32, 32, 3))}, "train_images is float64 of shape"),
+        ({"train_labels": np.zeros(20, np.float32)}, "train_labels is float32 of shape"),
+        ({"train_labels": np.zeros(19, np.uint8)}, r"of shape \(19,\), expected whole numbers"),
+        ({"train_labels": np.full(20, -1)}, "holds -1 to -1, CIFAR-10 has labels 0 to 9"),
+        ({"test_labels": np.full(10, 10, np.uint8)}, "holds 10 to 10, CIFAR-10 has labels"),
         # an array of objects would have to be unpickled
-        ({"train_labels": np.array([{}] * 30, dtype=object)}, r"images.npz"),
+        ({"train_labels": np.array([{}] * 20, dtype=object)}, r"images.npz"),
     ],
 )
 def test_bad_npz(tmp_path: Path, changes: dict[str, np.ndarray | None], message: str) -> None:
-    target = tmp_path / "cifar10.npz"
     with pytest.raises(HarnessError, match=message):
-        prepare(Data(cifar10=str(_npz(tmp_path, **changes))), "cifar10", target)
-    assert not target.exists()
+        _prepare_npz(tmp_path, **changes)
+    assert not (tmp_path / "cifar10.npz").exists()
 
 
 def test_missing_and_truncated_sources(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"data\.cifar100: .* does not exist"):
         prepare(Data(cifar100=str(tmp_path / "none")), "cifar100", tmp_path / "cifar100.npz")
-    source = _npz(tmp_path)
+    with pytest.raises(HarnessError, match="is missing; run `reproduce prepare cifar10`"):
+        load_prepared(tmp_path / "cifar10.npz")
+    source = _prepare_npz(tmp_path).with_name("images.npz")
     source.write_bytes(source.read_bytes()[:5000])
     with pytest.raises(HarnessError, match=r"images.npz"):
         prepare(Data(cifar10=str(source)), "cifar10", tmp_path / "cifar10.npz")
 
 
 def test_every_byte_of_the_prepared_form_counts(tmp_path: Path) -> None:
-    path, facts = tmp_path / "cifar10.npz", dataset_facts("cifar10")
-    with pytest.raises(HarnessError, match="is missing; run `reproduce prepare cifar10`"):
-        load_prepared(path)
-    save_prepared(path, facts, cifar_arrays(), "a test", official=False)
-    origin = {"source": np.array("a test"), "official": np.array(0)}
-    changed = cifar_arrays()
-    changed["train_images"][3, 4, 5, 0] ^= 1
-    # the images, and where they are from
-    for arrays in (changed | origin, cifar_arrays()):
+    path = _prepare_npz(tmp_path)
+    whole = dict(np.load(path))
+    changed = {"train_images": whole["train_images"] ^ 1}
+    without = {key: value for key, value in whole.items() if key != "source"}
+    for arrays in (whole | changed, without):
         np.savez(path, **arrays)
         with pytest.raises(HarnessError, match="does not match its checksum; delete it and run"):
             load_prepared(path)
@@ -133,60 +137,48 @@ def test_held_out_images_are_not_trained_on(digits: Dataset) -> None:
         hold_out(digits.train, 1442)
 
 
-def _pickled(images: np.ndarray, labels: np.ndarray) -> bytes:
-    rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    return pickle.dumps({"data": rows, "labels": labels.tolist()}, protocol=2)
-
-
-def _archive(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
 @pytest.fixture
-def official(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Let torchvision take a small archive for the official one; returns its bytes."""
-    arrays = cifar_arrays(train=20, test=10)
-    files = {"batches.meta": pickle.dumps({"label_names": [str(i) for i in range(10)]})}
-    for number in (0, 1):
-        part = slice(10 * number, 10 * number + 10)
-        files[f"data_batch_{number + 1}"] = _pickled(
-            arrays["train_images"][part], arrays["train_labels"][part]
-        )
-    files["test_batch"] = _pickled(arrays["test_images"], arrays["test_labels"])
-    archive = _archive(files)
-    sums = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let torchvision take a small archive for the official one; returns its path."""
+    arrays, folder = cifar_arrays(), tmp_path / "made" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name, split, rows in (
+        ("data_batch_1", "train", slice(0, 10)),
+        ("data_batch_2", "train", slice(10, 20)),
+        ("test_batch", "test", slice(0, 10)),
+    ):
+        images = arrays[f"{split}_images"][rows].transpose(0, 3, 1, 2).reshape(10, -1)
+        content = {"data": images, "labels": arrays[f"{split}_labels"][rows].tolist()}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("0123456789")}))
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, folder.name)
+    sums = {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in folder.iterdir()}
     known = sources.official_class("cifar10")
     meta = {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]}
-    monkeypatch.setattr(known, "tgz_md5", hashlib.md5(archive).hexdigest())
-    batches = ("data_batch_1", "data_batch_2")
-    monkeypatch.setattr(known, "train_list", [[name, sums[name]] for name in batches])
+    monkeypatch.setattr(known, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    train = [[name, sums[name]] for name in ("data_batch_1", "data_batch_2")]
+    monkeypatch.setattr(known, "train_list", train)
     monkeypatch.setattr(known, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(known, "meta", meta)
     monkeypatch.setattr(sources, "PAUSE_SECONDS", 0.0)
+    facts = replace(dataset_facts("cifar10"), train=20, test=10)
+    monkeypatch.setitem(DATASETS, "cifar10", facts)
     return archive
 
 
 def _check_official(path: Path) -> None:
-    dataset = load_prepared(path)
-    expected = cifar_arrays(train=20, test=10)
-    assert np.array_equal(dataset.train.images, expected["train_images"])
-    assert np.array_equal(dataset.train.labels, expected["train_labels"])
-    assert np.array_equal(dataset.test.images, expected["test_images"])
-    assert "md5 checked" in dataset.source
+    dataset, expected = load_prepared(path), cifar_arrays()
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        assert np.array_equal(split.images, expected[f"{name}_images"])
+        assert np.array_equal(split.labels, expected[f"{name}_labels"])
     assert dataset.official
 
 
-def test_official_archive_and_folder(tmp_path: Path, official: bytes) -> None:
-    archive = tmp_path / "cifar-10-python.tar.gz"
-    archive.write_bytes(official)
+def test_official_archive_and_folder(tmp_path: Path, official: Path) -> None:
     target = tmp_path / "cifar10.npz"
-    prepare(Data(cifar10=str(archive), folder=tmp_path), "cifar10", target)
+    prepare(Data(cifar10=str(official), folder=tmp_path), "cifar10", target)
     _check_official(target)
     batches = tmp_path / "official" / "cifar-10-batches-py"
     for folder in (batches, batches.parent):
@@ -199,99 +191,53 @@ def test_official_archive_and_folder(tmp_path: Path, official: bytes) -> None:
     with pytest.raises(HarnessError, match="test_batch does not exist"):
         prepare(Data(cifar10=str(batches)), "cifar10", target)
     _check_official(target)
-    with pytest.raises(HarnessError, match=r"no cifar-10-batches-py, .* but cifar-10-python"):
-        prepare(Data(cifar10=str(tmp_path)), "cifar10", target)
+    official.write_bytes(b"<html>sorry</html>")
+    with pytest.raises(HarnessError, match="not the official file: it is a web page"):
+        prepare(Data(cifar10=str(official), folder=tmp_path), "cifar10", target)
 
 
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b"cut short", "its md5 is"),
-        (b"<html>sorry</html>", "it is a web page"),
-        (b"", "it is empty"),
-    ],
-)
-def test_another_file_in_the_place_of_the_archive(
-    tmp_path: Path, content: bytes, what: str
-) -> None:
-    archive = tmp_path / "cifar-10-python.tar.gz"
-    archive.write_bytes(content)
-    with pytest.raises(HarnessError, match=rf"cut short or not the official file: {what}"):
-        prepare(Data(cifar10=str(archive), folder=tmp_path), "cifar10", tmp_path / "cifar10.npz")
+def _answers(monkeypatch: pytest.MonkeyPatch, *answers: bytes | Exception) -> None:
+    """Have every request for an address answered, the last answer again and again."""
+    waiting = list(answers)
+
+    def retrieve(_: str, filename: Path, **__: object) -> None:
+        answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        if isinstance(answer, Exception):
+            raise answer
+        Path(filename).write_bytes(answer)
+
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
 
 
-@pytest.fixture
-def server() -> Iterator[Callable[[list[bytes | int]], str]]:
-    """A web server on this machine that gives one answer after the other."""
-    servers = []
-
-    def start(answers: list[bytes | int]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                body = answer if isinstance(answer, bytes) else b""
-                self.send_response(200 if isinstance(answer, bytes) else answer)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        running = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
-        servers.append(running)
-        return f"http://127.0.0.1:{running.server_port}/cifar-10-python.tar.gz"
-
-    yield start
-    for running in servers:
-        running.shutdown()
-        running.server_close()
-
-
-def test_download_is_tried_again(
-    tmp_path: Path, official: bytes, server: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An error page, then a broken archive, then the right one."""
-    url = server([503, official[:-50], official])
-    monkeypatch.setattr(sources.official_class("cifar10"), "url", url)
+def test_download_is_tried_again(tmp_path: Path, official: Path, monkeypatch) -> None:
+    """No answer, then a broken archive, then the right one."""
+    whole = official.read_bytes()
+    _answers(monkeypatch, TimeoutError("timed out"), whole[:-50], whole)
     said: list[str] = []
     target = tmp_path / "cifar10.npz"
     prepare(Data(folder=tmp_path), "cifar10", target, said.append)
     _check_official(target)
-    # torchvision may itself ask twice in an attempt
     assert said[0].startswith("cifar10: download attempt 1 of 3 failed: ")
-    assert len(said) <= 2
 
 
+@pytest.mark.usefixtures("official")
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (b"<html>sorry</html>", r"not be downloaded .* it is a web page.* set data\.cifar10"),
-        (42, r"not be downloaded from http.* \(HTTP/1.0 42"),
-        (None, r"refused.*tar.gz is cut short .*; put cifar"),  # and a damaged archive is there
+        (b"<html>sorry</html>", r"not be downloaded .*corrupted.* set data\.cifar10"),
+        (urllib.error.URLError("refused"), r"not be downloaded .*refused.* put cifar-10-python"),
     ],
 )
 def test_download_that_never_succeeds(
-    tmp_path: Path,
-    official: bytes,
-    server: Callable,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: bytes | int | None,
-    message: str,
+    tmp_path: Path, monkeypatch, answer: bytes | Exception, message: str
 ) -> None:
-    url = "http://127.0.0.1:9/x.tar.gz"
-    if answer is None:
-        archive = tmp_path / "official" / "cifar-10-python.tar.gz"
-        archive.parent.mkdir()
-        archive.write_bytes(official[:-50])
-    else:
-        url = server([answer])
-    monkeypatch.setattr(sources.official_class("cifar10"), "url", url)
+    _answers(monkeypatch, answer)
     with pytest.raises(HarnessError, match=message):
         prepare(Data(folder=tmp_path), "cifar10", tmp_path / "cifar10.npz", lambda _: None)
 
 
+@pytest.mark.slow
 def test_real_cifar(real_cifar: Path, tmp_path: Path) -> None:
     """The official CIFAR-100 pickles and an .npz give the same images."""
     target = tmp_path / "cifar100.npz"

@@ -248,8 +248,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     note = tmp_path / "note"
     program = tmp_path / "nvidia-cuda-mps-control"
     program.write_text(
-        f"#!/bin/sh\n[ -e {tmp_path}/runs ] && exit 1\ntouch {tmp_path}/runs\n"
-        f'echo "start, sees ${{CUDA_VISIBLE_DEVICES:-all}}" >> {note}\n'
+        f'#!/bin/sh\n[ -e {note} ] && exit 1\necho "sees ${{CUDA_VISIBLE_DEVICES:-all}}" > {note}\n'
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -260,34 +259,26 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return note
 
 
-def _trial(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Replace what a process computes through the daemon: there is no GPU to compute on."""
+@pytest.mark.parametrize("works", [True, False])
+def test_the_first_job_starts_the_daemon(
+    daemon: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, works: bool
+) -> None:
+    """For all GPUs, whichever the job may see; where it does not work jobs take turns."""
     run = devices.subprocess.run
 
     def instead(command: list[str], **options: object) -> object:
+        """Compute something else through the daemon: there is no GPU to compute on."""
+        code = "" if works else "raise SystemExit(1)"
         return run([*command[:2], code] if "-c" in command else command, **options)
 
     monkeypatch.setattr(devices.subprocess, "run", instead)
-
-
-def test_the_first_job_starts_the_daemon(daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all GPUs, whichever the job may see."""
-    _trial(monkeypatch, "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     for _ in range(2):
         devices.share_through_mps()
-        assert os.environ.pop("CUDA_MPS_PIPE_DIRECTORY") == str(devices.slots_folder() / "mps")
-    assert daemon.read_text() == "start, sees all\n"
-
-
-def test_where_nothing_computes_through_the_daemon_jobs_take_turns(
-    daemon: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    _trial(monkeypatch, "raise SystemExit(1)")
-    devices.share_through_mps()
-    assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
-    assert "does not work here, jobs take turns" in capsys.readouterr().out
-    assert daemon.exists()
+        expected = str(devices.slots_folder() / "mps") if works else None
+        assert os.environ.pop("CUDA_MPS_PIPE_DIRECTORY", None) == expected
+    assert daemon.read_text() == "sees all\n"
+    assert ("does not work here, jobs take turns" in capsys.readouterr().out) is not works
 
 
 @pytest.mark.parametrize("name", ["CUDA_MPS_PIPE_DIRECTORY", "SLURM_JOB_ID"])

@@ -70,6 +70,7 @@ def _config(folder: Path, tmp_path: Path, eval_batch: int) -> Config:
     return config
 
 
+@pytest.mark.slow
 def test_training_and_attacks_keep_to_it_and_find_the_same(folder: Path, tmp_path: Path) -> None:
     seen: list[int] = []
 

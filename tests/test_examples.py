@@ -25,17 +25,17 @@ from reproduce.models.load import ModelSource
 from reproduce.registry import DATASETS, dataset_facts
 from reproduce.training.train import train_cell
 
-# six epochs on all images: networks that hold on some images and not on others
+# enough training for networks that hold on some images and not on others
 SETTINGS = [
-    "data.train_images=null",
-    "data.test_images=100",
+    "data.train_images=700",
+    "data.test_images=60",
     "train={epochs: 6, batch_size: 64, holdout: 0}",
     "experiments.table1.architectures=[wrn-10-0.25, wrn-10-0.125]",
     "experiments.table1.methods={trades: [2]}",
     "experiments.table1.seeds=[0]",
     "train.precision=float32",
-    "train.attack={epsilon: 0.2, step_size: 0.08, steps: 5}",
-    "train.validation={start: 0, epsilon: 0.2, attack: {steps: 20, step_size: 0.045}}",
+    "train.attack={epsilon: 0.2, step_size: 0.2, steps: 1}",
+    "train.validation={start: 0, epsilon: 0.2, attack: {steps: 1, step_size: 0.2}}",
     "eval.precision=float32",
     "eval.epsilon=0.2",
     "eval.attacks.pgd20={steps: 5, step_size: 0.05}",
@@ -142,7 +142,7 @@ def test_examples_are_the_attack_of_the_record(config: Callable[..., Config]) ->
     settings = config()
     examples, records = read_examples(settings), _records(settings)
     assert [(e.index, e.held_by) for e in examples] == choose_images(*records)
-    assert {"both", "neither"} <= {e.held_by for e in examples}
+    assert {"narrow", "wide", "neither"} == {e.held_by for e in examples}
     test = load_prepared(paths.prepared_file(settings, "digits")).test
     for example in examples:
         np.testing.assert_array_equal(example.image, test.images[example.index])
@@ -194,7 +194,7 @@ def test_other_weights_make_them_again(config: Callable[..., Config]) -> None:
     shutil.copy(paths.model_file(folder, "last"), paths.model_file(folder, "best-test"))
     run["models"]["best-test"] = run["models"]["last"]
     write_json(paths.run_file(folder), run)
-    with pytest.raises(HarnessError, match="are of other weights than those of"):
+    with pytest.raises(HarnessError, match="of other settings or weights than those of"):
         read_examples(settings)
     with pytest.raises(HarnessError, match="run `reproduce evaluate"):
         make_examples(settings, quiet)
@@ -231,12 +231,11 @@ def test_damaged_files_are_named_and_made_again(config: Callable[..., Config]) -
     whole, info = arrays.read_bytes(), read_json(about)
     text = about.read_text()
     for path, content, message in (
-        (arrays, whole[:-7], "digits.npz do not match their checksum"),
-        (arrays, None, "digits.npz does not exist"),
-        (about, None, "digits.json does not exist"),
+        (arrays, whole[:-7], "digits.npz are missing or damaged"),
+        (arrays, None, "digits.npz are missing or damaged"),
+        (about, None, "digits.json cannot be read"),
         (about, text[:-7].encode(), "digits.json is damaged"),
         (about, info | {"epsilon": None}, "digits.json is damaged at 'epsilon'"),
-        (about, info | {"held_by": [*info["held_by"], "both"]}, "hold other arrays than digits"),
     ):
         if content is None:
             path.unlink()
@@ -258,7 +257,7 @@ def test_what_there_are_no_examples_of(
     config: Callable[..., Config], run_command: Callable[..., str]
 ) -> None:
     settings = config()
-    with pytest.raises(HarnessError, match="made with other settings than the configuration's"):
+    with pytest.raises(HarnessError, match="of other settings or weights than those of"):
         read_examples(config("eval.attacks.pgd20.steps=6"))
     one_width = config("experiments.table1.architectures=[wrn-10-0.25]")
     assert read_examples(one_width) == []
@@ -267,7 +266,7 @@ def test_what_there_are_no_examples_of(
     item = _pair(settings)[0]
     _record_file(settings, item).unlink()
     said = run_command(settings, "examples", status=1)
-    assert f"{item.cell} is not attacked by pgd20 yet; run `reproduce evaluate" in said
+    assert f"{item.cell} is not attacked by pgd20 yet" in said
     paths.run_file(paths.cell_folder(settings, item.cell)).unlink()
     assert "is not trained" in run_command(settings, "examples", status=1)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cifar_runs import cifar_config
 from made_up import write_made_up, write_run
 from small_runs import quiet
 
@@ -18,49 +17,15 @@ from reproduce.config.load import load_config, override
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, sha256_of_file, write_json
-from reproduce.evaluation.evaluate import evaluate_cell, evaluate_model
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation
 from reproduce.models.load import ModelSource, build_model
 from reproduce.models.weights import save_weights
 from reproduce.registry import dataset_facts
 from reproduce.share.export import export_cell
-from reproduce.training.train import train_cell
 from reproduce.zoo.checkpoints import ZooCheckpoint
 
 CELL = parse_cell("cifar10/wrn-10-2/trades/lam-6/seed-0")
-
-
-def test_a_round_trip_gives_the_same_network_and_the_same_record(
-    tmp_path: Path, run_command: Callable[..., str]
-) -> None:
-    config = cifar_config(tmp_path)
-    train_cell(config, CELL, quiet)
-    words = ["export", CELL.id, "--checkpoint", "last", "--name", "Wu2020Do"]
-    said = run_command(config, *words, "--out", str(tmp_path / "zoo"))
-    zoo = ZooCheckpoint("Wu2020Do", "cifar10", tmp_path / "zoo")
-    assert f"Written: {zoo.path}" in said
-    assert "null in the card: clean_acc, reported, autoattack_acc, unreliable;" in said
-    card = read_json(zoo.card)
-    assert card["architecture"] == "WideResNet-10-2"
-    assert (card["eps"], card["dataset"], card["additional_data"]) == ("8/255", "cifar10", False)
-    assert card["autoattack_acc"] is None
-    # plain tensors under RobustBench's names
-    state = torch.load(zoo.path, weights_only=True)
-    assert "block1.layer.0.convShortcut.weight" in state
-
-    weights = paths.model_file(paths.cell_folder(config, CELL), "last")
-    ours, theirs = (
-        ModelSource("cifar10", CELL.architecture, weights),
-        ModelSource("cifar10", zoo=zoo),
-    )
-    images = torch.rand(8, 3, 32, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(theirs.load()(images), ours.load().eval()(images))
-    mine = evaluate_cell(config, CELL, "pgd20", 0, "last", quiet)
-    again = evaluate_model(config, theirs, "pgd20", 0, quiet)
-    for key in ("index", "label", "clean", "adversarial", "broken_by"):
-        assert np.array_equal(getattr(mine, key), getattr(again, key))
 
 
 def _trained(config: Config, attacks: dict[str, int], cell: Cell = CELL, **data: object) -> None:
@@ -90,7 +55,31 @@ def _card(config: Config, folder: Path) -> dict[str, object]:
     return read_json(export_cell(config, CELL, "best-test", "Wu2020Do", folder, quiet).card)
 
 
-def test_the_card_is_filled_from_full_records(tmp_path: Path) -> None:
+def test_a_round_trip_gives_the_same_network(
+    tmp_path: Path, run_command: Callable[..., str]
+) -> None:
+    config = _paper(tmp_path)
+    _trained(config, {"pgd20": 6300})
+    words = ["export", CELL.id, "--checkpoint", "best-test", "--name", "Wu2020Do"]
+    said = run_command(config, *words, "--out", str(tmp_path / "zoo"))
+    zoo = ZooCheckpoint("Wu2020Do", "cifar10", tmp_path / "zoo")
+    assert f"Written: {zoo.path}" in said
+    assert "null in the card: reported, autoattack_acc, unreliable;" in said
+    card = read_json(zoo.card)
+    assert card["architecture"] == "WideResNet-10-2"
+    assert (card["eps"], card["dataset"], card["additional_data"]) == ("8/255", "cifar10", False)
+    # plain tensors under RobustBench's names
+    state = torch.load(zoo.path, weights_only=True)
+    assert "block1.layer.0.convShortcut.weight" in state
+    weights = paths.model_file(paths.cell_folder(config, CELL), "best-test")
+    ours = ModelSource("cifar10", CELL.architecture, weights).load().eval()
+    theirs = ModelSource("cifar10", zoo=zoo).load()
+    images = torch.rand(8, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(images), ours(images))
+
+
+def test_the_card_is_filled_from_full_records_of_standard_autoattack(tmp_path: Path) -> None:
     config = _paper(tmp_path)
     _trained(config, {"autoattack": 6065, "pgd20": 6300})
     card = _card(config, tmp_path / "zoo")
@@ -100,31 +89,27 @@ def test_the_card_is_filled_from_full_records(tmp_path: Path) -> None:
     assert None not in card.values()
     # fields and their order are those of the leaderboard's own cards
     assert list(card)[:4] == ["link", "name", "authors", "venue"]
+    # a damaged record is none
+    record = paths.record_file(paths.cell_folder(config, CELL), "best-test", "autoattack", 0)
+    record.write_bytes(record.read_bytes()[:-1])
+    assert _card(config, tmp_path / "zoo")["autoattack_acc"] is None
 
 
-def test_the_card_names_the_radius_of_its_accuracy(tmp_path: Path) -> None:
-    config = override(_paper(tmp_path), {"eval.attacks.autoattack.epsilon": 4 / 255})
+def test_the_card_tells_of_radius_settings_and_extra_images(tmp_path: Path) -> None:
+    config = override(_paper(tmp_path / "near"), {"eval.attacks.autoattack.epsilon": 4 / 255})
     _trained(config, {"autoattack": 6065})
     card = _card(config, tmp_path / "zoo")
     assert (card["eps"], card["autoattack_acc"]) == ("4/255", "60.65")
-
-
-def test_the_card_tells_of_extra_images(tmp_path: Path) -> None:
-    config = _paper(tmp_path)
-    cell = parse_cell("cifar10/wrn-10-2/rst/lam-6/seed-0")
-    _trained(config, {"pgd20": 6300}, cell, extra={"images": 500_000, "sha256": "0"})
-    card = export_cell(config, cell, "best-test", "Wu2020Do", tmp_path / "zoo", quiet).card
-    assert read_json(card)["additional_data"] is True
-
-
-def test_what_is_not_standard_autoattack_is_not_claimed(tmp_path: Path) -> None:
-    config = _paper(tmp_path)
-    weak = override(config, {"eval.attacks.autoattack.steps": 5})
+    weak = override(_paper(tmp_path / "weak"), {"eval.attacks.autoattack.steps": 5})
     _trained(weak, {"autoattack": 6065})
     card = _card(weak, tmp_path / "zoo")
-    assert card["autoattack_acc"] is None
+    assert (card["autoattack_acc"], card["clean_acc"]) == (None, "87.67")
     # and a record of other settings than the configuration's is none at all
-    assert _card(config, tmp_path / "zoo")["clean_acc"] is None
+    assert _card(_paper(tmp_path / "weak"), tmp_path / "zoo")["clean_acc"] is None
+    cell = parse_cell("cifar10/wrn-10-2/rst/lam-6/seed-0")
+    _trained(config, {"pgd20": 6300}, cell, extra={"images": 500_000, "sha256": "0"})
+    zoo = export_cell(config, cell, "best-test", "Wu2020Extra", tmp_path / "zoo", quiet)
+    assert read_json(zoo.card)["additional_data"] is True
 
 
 def _paper(folder: Path) -> Config:
@@ -134,17 +119,16 @@ def _paper(folder: Path) -> Config:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        (
-            "cifar10/densenet-bc-40-12/trades/lam-6/seed-0",
-            "RobustBench has no DenseNet-BC-40 class",
+        *(
+            (f"{cell}/trades/lam-6/seed-0", "cannot be exported")
+            for cell in (
+                "cifar10/densenet-bc-40-12",
+                "cifar10/wrn-10-0.5",
+                "digits/wrn-10-1",
+            )
         ),
-        ("cifar10/wrn-10-0.5/trades/lam-6/seed-0", "takes whole widths, not 0.5"),
-        (
-            "digits/wrn-10-1/trades/lam-6/seed-0",
-            "WideResNets of CIFAR-10 and CIFAR-100, .*; Digits has 8 x 8 x 1$",
-        ),
-        ("imagenet/wrn-50-1/fast-at/lam-1/seed-0", "ImageNet has 288 x 288 x 3$"),
-        ("cifar10/wrn-10-2/trades/lam-6/seed-0", "is not trained; run `reproduce train"),
+        ("imagenet/wrn-50-1/fast-at/lam-1/seed-0", "cannot be exported"),
+        (CELL.id, "is not trained; run `reproduce train"),
     ],
 )
 def test_what_cannot_be_exported(tmp_path: Path, cell: str, message: str) -> None:
@@ -157,7 +141,6 @@ def test_what_cannot_be_exported(tmp_path: Path, cell: str, message: str) -> Non
     ("name", "message"),
     [
         ("../Wu2020Do", "is no model id"),
-        ("a\n", "is no model id"),
         # one is in zoo.csv, one is not
         ("Carmon2019Unlabeled", "'Carmon2019Unlabeled' is a published model's"),
         ("Gowal2021Improving_28_10_ddpm_100m", "is a published model's"),
@@ -170,19 +153,13 @@ def test_names_that_are_refused(tmp_path: Path, name: str, message: str) -> None
     assert not (tmp_path / "zoo").exists()
 
 
-def test_an_export_that_fails_can_be_repeated(
+def test_an_export_that_fails_can_be_repeated_and_replaces_only_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = _paper(tmp_path)
+    other = parse_cell("cifar10/wrn-10-2/trades/lam-12/seed-0")
     _trained(config, {"autoattack": 6065})
-    record = paths.record_file(paths.cell_folder(config, CELL), "best-test", "autoattack", 0)
-    whole = record.read_bytes()
-    # the card has the accuracies of records
-    record.write_bytes(whole[:-1])
-    with pytest.raises(HarnessError, match="does not match its checksum"):
-        _card(config, tmp_path / "zoo")
-    assert not (tmp_path / "zoo").exists()
-    record.write_bytes(whole)
+    _trained(config, {"pgd20": 6300}, other)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -191,19 +168,9 @@ def test_an_export_that_fails_can_be_repeated(
         patch.setattr(torch, "save", full)
         _card(config, tmp_path / "zoo")
     assert list((tmp_path / "zoo").rglob("*.pt")) == []
-    assert _card(config, tmp_path / "zoo")["autoattack_acc"] == "60.65"
-
-
-def test_only_the_same_cell_and_checkpoint_are_replaced(tmp_path: Path) -> None:
-    config = _paper(tmp_path)
-    other = parse_cell("cifar10/wrn-10-2/trades/lam-12/seed-0")
-    for cell in (CELL, other):
-        _trained(config, {"pgd20": 6300}, cell)
     zoo = export_cell(config, CELL, "best-test", "Wu2020Do", tmp_path / "zoo", quiet)
-    card = read_json(zoo.card)
-    assert (card["cell"], card["checkpoint"]) == (CELL.id, "best-test")
-    _trained(config, {"autoattack": 6065})
-    assert _card(config, tmp_path / "zoo")["autoattack_acc"] == "60.65"
+    assert read_json(zoo.card)["autoattack_acc"] == "60.65"
+    assert _card(config, tmp_path / "zoo")["checkpoint"] == "best-test"
     kept = zoo.path.read_bytes()
 
     def again(cell: Cell, checkpoint: Checkpoint) -> None:
@@ -214,20 +181,15 @@ def test_only_the_same_cell_and_checkpoint_are_replaced(tmp_path: Path) -> None:
         again(other, "best-test")
     with pytest.raises(HarnessError, match=f"{there} {CELL}, checkpoint last: choose"):
         again(CELL, "last")
-    zoo.card.unlink()
-    with pytest.raises(HarnessError, match=r"Wu2020Do\.pt exists and is of unknown origin"):
-        again(CELL, "best-test")
-    assert zoo.path.read_bytes() == kept
-
-
-def test_a_card_of_another_architecture_is_refused(tmp_path: Path) -> None:
-    config = _paper(tmp_path)
-    _trained(config, {"autoattack": 6065})
-    zoo = export_cell(config, CELL, "best-test", "Wu2020Do", tmp_path / "zoo", quiet)
+    card = read_json(zoo.card)
     for architecture, message in (
         ("ResNet-50", "'ResNet-50' is not a WideResNet"),
         ("WideResNet-10-1", "does not fit RobustBench's network for Wu2020Do"),
     ):
-        write_json(zoo.card, read_json(zoo.card) | {"architecture": architecture})
+        write_json(zoo.card, card | {"architecture": architecture})
         with pytest.raises(HarnessError, match=message):
             zoo.load()
+    zoo.card.unlink()
+    with pytest.raises(HarnessError, match=r"Wu2020Do\.pt exists and is of unknown origin"):
+        again(CELL, "best-test")
+    assert zoo.path.read_bytes() == kept

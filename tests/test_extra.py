@@ -1,31 +1,27 @@
 """Extra images: from the published pickle to their prepared form, and what is refused."""
 
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cifar_runs import Runs, write_extra
 
 from reproduce.config.schema import Data
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import md5_of_file, read_json
-from reproduce.data.extra import load_extra, read_pickled_arrays
-from reproduce.data.sources import prepare
+from reproduce.data.sources import load_extra, prepare, read_pickled_arrays
 from reproduce.experiments import paths
 from reproduce.registry import extra_of
 
 NAME = "cifar10-extra"
 
 
-def _images(images: int = 40) -> dict[str, np.ndarray]:
+def _images() -> dict[str, np.ndarray]:
     """Images of CIFAR's shape and pseudo-labels under the published names."""
-    stream = np.random.default_rng(2)
-    return {
-        "data": stream.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8),
-        "extrapolated_targets": np.arange(images) % 10,
-    }
+    images = np.random.default_rng(2).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    return {"data": images, "extrapolated_targets": np.arange(10)}
 
 
 def _write(folder: Path, content: object, protocol: int = 3) -> Path:
@@ -34,68 +30,46 @@ def _write(folder: Path, content: object, protocol: int = 3) -> Path:
     return path
 
 
-@pytest.mark.parametrize("protocol", range(6))
-def test_the_published_file_is_prepared(tmp_path: Path, protocol: int) -> None:
-    content = _images()
-    beside = {"prediction_model": "vanilla", "epoch": 200, "accuracy": np.float64(0.9)}
-    source = _write(tmp_path, {**content, **beside}, protocol)
-    path = tmp_path / "prepared" / f"{NAME}.npz"
-    prepare(Data(folder=tmp_path), NAME, path)
-    extra, manifest = load_extra(path), read_json(path.with_suffix(".json"))
-    assert np.array_equal(extra.split.images, content["data"])
-    assert np.array_equal(extra.split.labels, content["extrapolated_targets"])
-    assert extra.split.labels.dtype == np.uint8
+def test_the_published_file_is_prepared(
+    tmp_path: Path, run_command: Callable[..., str], tiny: Callable[..., object]
+) -> None:
+    source, config = write_extra(tmp_path), tiny(f"data.folder={tmp_path}")
+    path = paths.prepared_file(config, NAME)
+    assert f"{NAME}: prepared, {path}" in run_command(config, "prepare", NAME)
+    split, about = load_extra(path)
+    content, manifest = pickle.loads(source.read_bytes()), read_json(path.with_suffix(".json"))
+    assert np.array_equal(split.images, content["data"])
+    assert np.array_equal(split.labels, content["extrapolated_targets"])
     assert manifest["source_md5"] == md5_of_file(source)
-    assert extra.about() == {
-        "name": NAME,
-        "images": 40,
-        "sha256": manifest["sha256"],
-        "source_md5": manifest["source_md5"],
-    }
+    expected = {key: manifest[key] for key in ("images", "sha256", "source_md5")}
+    assert about == {"name": NAME, **expected}
+    whole = dict(np.load(path))
+    np.savez(path, **{**whole, "labels": whole["labels"][::-1]})
+    with pytest.raises(HarnessError, match="does not match its checksum"):
+        load_extra(path)
+    assert "unknown data set" in run_command(config, "prepare", "digits-extra", status=1)
 
 
-def _of_python_2(array: np.ndarray) -> bytes:
-    """An array as Python 2 and numpy 1 pickle it: protocol 0, bytes as a quoted string."""
-    shape = "(" + "".join(f"I{size}\n" for size in array.shape) + "t"
-    raw = "".join(f"\\x{byte:02x}" for byte in array.tobytes())
-    kind = array.dtype.str.strip("<|")
-    order = "|" if array.dtype.itemsize == 1 else "<"
-    return (
-        "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
-        f"(I1\n{shape}cnumpy\ndtype\n(S'{kind}'\nI0\nI1\ntR(I3\nS'{order}'\nNNNI-1\nI-1\nI0\ntb"
-        f"I00\nS'{raw}'\ntb"
-    ).encode()
-
-
-def test_pickles_of_python_2_and_numpy_1(tmp_path: Path) -> None:
-    content = _images(3)
-    path = tmp_path / "old.pickle"
-    items = b"".join(b"S'%s'\n%ss" % (k.encode(), _of_python_2(v)) for k, v in content.items())
-    path.write_bytes(b"(d" + items + b".")
-    read = read_pickled_arrays(path)
-    assert all(np.array_equal(read[key], content[key]) for key in content)
-
-
-class _Runs:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
+@pytest.mark.parametrize("protocol", range(5))
+def test_pickles_of_arrays(tmp_path: Path, protocol: int) -> None:
+    arrays = _images() | {"big": np.arange(6, dtype=">f4"), "turned": np.eye(3, 2, order="F")}
+    beside = {"prediction_model": "vanilla", "epoch": 200, "accuracy": np.float64(0.9)}
+    read = read_pickled_arrays(_write(tmp_path, {**arrays, **beside}, protocol))
+    assert read.keys() == arrays.keys()
+    for key, array in arrays.items():
+        assert np.array_equal(read[key], array)
+        assert read[key].dtype == array.dtype
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
     touched = tmp_path / "touched"
     for content in (
-        {**_images(), "more": _Runs(touched)},
-        {"data": np.array([_Runs(touched)], dtype=object)},
-        _Runs(touched),
+        {**_images(), "more": Runs(touched)},
+        {"data": np.array([Runs(touched)], dtype=object)},
     ):
         source = _write(tmp_path, content, protocol)
-        with pytest.raises(HarnessError, match=r"only numpy arrays|than numbers; nothing was run"):
+        with pytest.raises(HarnessError, match="only numpy arrays are read; nothing was run"):
             read_pickled_arrays(source)
         assert not touched.exists()
         # the same file does run where nothing holds it back
@@ -107,15 +81,14 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
     ("content", "message"),
     [
         (b"cbuiltins\neval\n(S'1'\ntR.", "asks for builtins.eval"),
-        (b"cnumpy.core.multiarray\nfromfile\n(S'x'\ntR.", "asks for numpy.core.multiarray.from"),
-        (b"\x80\x04\x8c\x05numpy\x8c\x0bndarray.min\x93.", "asks for numpy.ndarray.min"),
-        # bytes of the file as the address of an object
-        (b"cnumpy\nndarray\n((I1\ntS'O'\nS'01234567'\ntR.", "no pickle of arrays"),
-        (b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR.", "something else than numbers"),
+        # state for a class, and for a function
+        (b"cnumpy\nndarray\n(dS'given'\nI1\nsb.", "no pickle of arrays"),
+        (b"c_codecs\nencode\n(dS'given'\nI1\nsb.", "no pickle of arrays"),
+        (pickle.dumps({"data": np.array([[], 1], dtype=object)}), "no pickle of arrays"),
         (b"<!DOCTYPE html><html>", "cut short or no pickle of arrays: it is a web page"),
         (b"", "cut short or no pickle of arrays: it is empty"),
         (pickle.dumps(_images())[:5000], "cut short or no pickle of arrays"),
-        (b"(lp0\n.", "holds a list, expected a mapping"),
+        (b"(lp0\n.", "no pickle of arrays"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -128,9 +101,9 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": None}, "has no array 'data'; its arrays: 'extrapolated_targets'"),
-        ({"data": np.zeros((40, 32, 32, 3))}, "data has dtype float64, expected uint8"),
-        ({"extrapolated_targets": np.zeros(39, int)}, r"shape \(39,\), expected \(40,\)"),
+        ({"data": None}, "has no array 'data'; its arrays: extrapolated_targets"),
+        ({"data": np.zeros((40, 32, 32, 3))}, "data is float64 of shape .* expected uint8"),
+        ({"extrapolated_targets": np.zeros(9, int)}, r"shape \(9,\), expected .* \(10,\)"),
     ],
 )
 def test_wrong_arrays_are_refused(
@@ -151,32 +124,7 @@ def test_a_missing_file_says_where_it_comes_from(tmp_path: Path) -> None:
             prepare(data, NAME, tmp_path / f"{NAME}.npz")
         for part in (str(place), "semisup-adv", "drive.google.com", "data.cifar10_extra"):
             assert part in str(refused.value)
-    with pytest.raises(HarnessError, match="is a folder; name ti_500K"):
-        prepare(Data(cifar10_extra=tmp_path), NAME, tmp_path / f"{NAME}.npz")
     with pytest.raises(HarnessError, match="unknown extra images 'digits-extra'"):
         extra_of("digits")
     with pytest.raises(HarnessError, match="run `reproduce prepare cifar10-extra` first"):
         load_extra(tmp_path / f"{NAME}.npz")
-
-
-def test_every_byte_of_the_prepared_form_counts(tmp_path: Path) -> None:
-    _write(tmp_path, _images())
-    path = tmp_path / f"{NAME}.npz"
-    prepare(Data(folder=tmp_path), NAME, path)
-    whole = dict(np.load(path))
-    for key in ("images", "labels"):
-        array = whole[key].copy()
-        array.flat[7] ^= 1
-        np.savez(path, **{**whole, key: array})
-        with pytest.raises(HarnessError, match="does not match its checksum"):
-            load_extra(path)
-
-
-def test_the_command_prepares_it(
-    tmp_path: Path, run_command: Callable[..., str], tiny: Callable[..., object]
-) -> None:
-    _write(tmp_path, _images())
-    config = tiny(f"data.folder={tmp_path}")
-    said = run_command(config, "prepare", NAME)
-    assert f"{NAME}: prepared, {paths.prepared_file(config, NAME)}" in said
-    assert "unknown data set" in run_command(config, "prepare", "digits-extra", status=1)

@@ -1,25 +1,21 @@
 """Runs that train with extra images: what they use, that they continue, and what outdates them."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from cifar_runs import IMAGES, cifar_config, prepare_extra
 from small_runs import quiet, results, stop_at, stopped
-from workflow_copy import Workflow, copy
 
 from reproduce.cell import parse_cell
-from reproduce.config.load import build_config, override
+from reproduce.config.load import override
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import read_json
-from reproduce.data.sources import load_prepared
 from reproduce.experiments import paths
 from reproduce.experiments.runs import problem_with, read_run
 from reproduce.experiments.spec import training_spec
-from reproduce.results.protocol import deviations
-from reproduce.training.images import build_batches, split_dataset
+from reproduce.training.images import open_images
 from reproduce.training.train import train_cell
 
 RST = parse_cell("cifar10/wrn-10-0.5/rst/lam-6/seed-0")
@@ -78,20 +74,18 @@ def test_a_saved_state_does_not_continue_with_other_extra_images(config: Config)
 
 def test_batches_are_half_extra_images(config: Config) -> None:
     spec = training_spec(config, RST)
-    dataset = load_prepared(paths.prepared_file(config, "cifar10"))
-    train, cpu = split_dataset(spec, dataset).train, torch.device("cpu")
-    batches, _ = build_batches(config, spec, train, dataset.facts, cpu)
+    cpu = torch.device("cpu")
+    batches = open_images(config, spec, cpu).batches
     assert batches.steps(1) == IMAGES // 8
     assert len(batches.batch(1, 0)[1]) == 8
     few = training_spec(override(config, {"data.extra_images": 20}), RST)
     assert few.digest != spec.digest
-    smaller, about = build_batches(config, few, train, dataset.facts, cpu)
-    assert len(smaller.extra) == 20
-    assert about is not None
-    assert about["images"] == 40
+    smaller = open_images(config, few, cpu)
+    assert len(smaller.batches.extra) == 20
+    assert smaller.about["extra"]["images"] == 40
     many = training_spec(override(config, {"data.extra_images": 50}), RST)
     with pytest.raises(HarnessError, match="50 extra images are asked for, there are 40"):
-        build_batches(config, many, train, dataset.facts, cpu)
+        open_images(config, many, cpu)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -102,25 +96,4 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         training_spec(config, parse_cell("cifar100/wrn-10-1/rst/lam-6/seed-0"))
 
 
-def test_settings_of_extra_images_concern_the_methods_that_use_them() -> None:
-    paper = build_config({"preset": "paper"})
-    for change in ({"mixed.extra_fraction": 0.25}, {"data.extra_images": 7}):
-        changed = override(paper, change)
-        (said,) = deviations(changed, ["pgd20"], ["rst"])
-        assert next(iter(change)) in said
-        assert deviations(changed, ["pgd20"], ["trades", "war"]) == []
-        assert training_spec(changed, TRADES) == training_spec(paper, TRADES)
-    moved = override(paper, {"data.cifar10_extra": "elsewhere", "data.zoo": "zoo"})
-    assert deviations(moved) == []
-    assert training_spec(moved, RST) == training_spec(paper, RST)
-
-
 # run to its end in test_table4.py
-def test_snakemake_prepares_the_extra_images_first(config: Config, tmp_path: Path) -> None:
-    tree = json.loads(config.model_dump_json(exclude={"results"}))
-    for path in paths.prepared_file(config, "cifar10-extra").parent.glob("cifar10-extra*"):
-        path.unlink()
-    workflow = Workflow(copy(tmp_path / "workflow"), tree)
-    wanted = f"results/mini/cells/{RST.id}/run.json"
-    # CIFAR itself is prepared already
-    assert workflow.planned("--", wanted) == {"train": 1, "prepare": 1}

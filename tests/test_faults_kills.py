@@ -4,15 +4,11 @@ REPRODUCE_FAULTS=50 sends fifty signals to each kind of work; unless set, a few 
 that it holds.
 """
 
-import signal
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from faults import FAULTS, Command, kill_at_random, start
 from faulty_work import SETS, WORK, Work, contents, leftovers, same
 from small_runs import never, quiet, record_of, stopped
@@ -20,8 +16,8 @@ from small_runs import never, quiet, record_of, stopped
 from reproduce.cell import Cell
 from reproduce.config.schema import Config
 from reproduce.core.files import read_json
+from reproduce.evaluation.attack import Worker
 from reproduce.evaluation.evaluate import evaluate_model
-from reproduce.evaluation.shards import Worker
 from reproduce.experiments import paths
 from reproduce.models.load import ModelSource
 from reproduce.training.train import train_cell
@@ -49,30 +45,6 @@ def test_work_is_killed(work: Callable[..., Work], tmp_path: Path, name: str) ->
 
     count = FAULTS if name in ("train", "evaluate") else FAULTS // 3
     kill_at_random(job, check, count, seed=zlib.crc32(name.encode()))
-
-
-@pytest.mark.slow
-def test_a_command_that_has_not_imported_yet_is_killed(
-    tiny: Callable[..., Config], cell: Cell
-) -> None:
-    """As a scheduler does it."""
-    config = tiny()
-    # a line for every import; a pipe of one page holds it up some fifty imports further on
-    command = [sys.executable, "-X", "importtime", "-m", "reproduce", "train", cell.id, "--config"]
-    process = subprocess.Popen(
-        [*command, config.model_dump_json()],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        pipesize=4096,
-        text=True,
-        bufsize=1,
-    )
-    assert process.stderr is not None
-    assert any(line.split("|")[-1].strip() == "reproduce.cli.app" for line in process.stderr)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=600) == -signal.SIGTERM
-    process.stderr.close()
-    assert not config.results.exists()
 
 
 def test_the_next_process_clears_what_a_killed_one_left(

@@ -38,6 +38,7 @@ def run(config: Config, *words: str, **environment: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_processor(tiny: Callable[..., Config], cell: Cell) -> None:
     found = []
     for name, environment in (("vector", {}), ("plain", PLAIN)):

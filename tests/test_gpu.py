@@ -4,10 +4,7 @@ Without a GPU they skip; `REPRODUCE_TEST_DEVICE=cpu pytest -m gpu` tries their c
 """
 
 import copy
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,28 +13,27 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import SMALL_ATTACKS, never, quiet, record_of, stop_at
-from step_cases import ATTACK, KINDS, LAM_TENSOR, algorithm_of, batch, network
+from step_cases import ATTACK, KINDS, LAM_TENSOR, algorithm_of, batch, network, our_step
 
 from reproduce import doctor
 from reproduce.cell import Cell
 from reproduce.compute.compilation import Graphs
-from reproduce.compute.device import acquire_device, describe, effective_precision, images_at_once
-from reproduce.config.schema import Config, Machine
+from reproduce.config.schema import Config
 from reproduce.core.errors import Stopped
 from reproduce.data.batches import ImageStore
 from reproduce.data.sources import load_prepared
 from reproduce.evaluation.evaluate import evaluate_cell
-from reproduce.evaluation.predictions import attack_images
 from reproduce.experiments import paths
-from reproduce.experiments.cost import KEPT_BYTES
 from reproduce.experiments.runs import read_run
 from reproduce.experiments.spec import training_spec
 from reproduce.models.load import ModelSource, build_model
 from reproduce.models.weights import load_weights
 from reproduce.objectives.base import Objective
 from reproduce.registry import dataset_facts
-from reproduce.training.step import build_optimizer, compiled_modules, train_step
-from reproduce.training.train import seconds_per_pass, train_cell
+from reproduce.training.speed import seconds_per_pass
+from reproduce.training.step import build_optimizer, step_modules, train_step
+from reproduce.training.train import train_cell
+from reproduce.training.validation import measure
 
 pytestmark = pytest.mark.gpu
 NAME = os.environ.get("REPRODUCE_TEST_DEVICE", "cuda")
@@ -71,7 +67,7 @@ def _weights_after(
     algorithm, lam = algorithm_of(*kind), LAM_TENSOR.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
     graphs = Graphs(model, {8}) if "graph" in form else None
-    modules = compiled_modules(model, algorithm.objective, {8}) if "compiled" in form else None
+    modules = step_modules(model, algorithm.objective, {8} if "compiled" in form else ())
     for index, size in enumerate(sizes):
         images, labels = (part[:size].to(device) for part in batch(torch.float64, seed=index))
         images = images.to(dtype).contiguous(memory_format=torch.channels_last)
@@ -124,16 +120,8 @@ def test_a_bf16_step_is_near() -> None:
     ]  # fmt: skip
     assert all(torch.isfinite(value) for step in seen for value in step)
     assert all(p.dtype == torch.float32 for p in model.parameters())
-    exact = _first_loss(kind)
-    assert seen[0].robust.item() == pytest.approx(exact, rel=0.05)
-
-
-def _first_loss(kind: tuple) -> float:
-    model, algorithm = network(torch.float64), algorithm_of(*kind)
-    images, labels = batch(torch.float64)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    step = train_step(model, optimizer, algorithm, images, labels, LAM_TENSOR, torch.Generator())
-    return step.robust.item()
+    exact = our_step(network(torch.float64), *kind[:2], *batch(torch.float64))[0]
+    assert seen[0].robust.item() == pytest.approx(exact.robust.item(), rel=0.05)
 
 
 @pytest.mark.parametrize("attack", ["pgd20", "cw20", "fab", "square", "autoattack"])
@@ -176,45 +164,6 @@ def test_a_run_of_a_card_is_verified_on_a_cpu(
     run_command(tiny(), "verify", str(paths.root(config)), "--sample", "1")
 
 
-def test_two_jobs_share_a_card(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    cells = [f"digits/wrn-10-0.25/trades/lam-2/seed-{seed}" for seed in (0, 1)]
-    config = tiny(
-        MACHINE, "machine.jobs_per_gpu=2", "machine.mps=never", f"results={tmp_path / 'both'}"
-    )
-    settings = json.dumps(config.model_dump(mode="json"))
-    command = [sys.executable, "-m", "reproduce", "train", "--config", settings]
-    jobs = [
-        subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for name in cells
-    ]
-    said = [job.communicate(timeout=150)[0].decode() for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0], said
-
-
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float64"])
-def test_products_have_the_bits_that_were_asked_for(precision: str) -> None:
-    error = doctor.product_error(precision, DEVICE)
-    real = effective_precision(precision, DEVICE)
-    low, high = {
-        "float64": (0, 1e-12),
-        "float32": (0, 1e-5),
-        # cuDNN may take a kernel that keeps all bits
-        "tf32": (0, 2e-3),
-        "bf16": (5e-4, 2e-2),
-    }[real]
-    assert low <= error < high
-
-
-def test_batches_are_sized_to_the_device() -> None:
-    if NAME == "cpu":
-        pytest.skip("a CPU has its own size")
-    memory = torch.cuda.get_device_properties(DEVICE).total_memory
-    for jobs in (1, 4):
-        size = images_at_once(Machine(device="cuda", jobs_per_gpu=jobs), DEVICE, 32)
-        assert size * KEPT_BYTES * jobs <= memory / 2
-        assert size in (1000, 500, 256, 128)
-
-
 def test_the_widest_network_fits_16_gb(paper: Callable[..., Config]) -> None:
     if NAME == "cpu" or torch.cuda.mem_get_info(DEVICE)[1] < 20e9:
         pytest.skip("needs a card of 20 GB")
@@ -239,28 +188,18 @@ def test_recorded_validation_is_validation(
     config = tiny()
     dataset = load_prepared(paths.prepared_file(config, "digits"))
     model = source.load(dataset.facts).to(DEVICE)
-    store = ImageStore(dataset.test, dataset.facts, DEVICE)
-    noise = torch.rand(len(store), *store.image_shape, device=DEVICE) * 2 - 1
-    attack = config.train.validation.attack
-    found = [
-        attack_images(
-            model, store, attack, 0.2, lambda first, x: noise[first : first + len(x)], 100, graphs=g
-        )
-        for g in (None, Graphs(model, {100}))
-    ]
-    assert (found[0].clean == found[1].clean).all()
-    assert (found[0].adversarial != found[1].adversarial).sum() <= 1
+    store, how = ImageStore(dataset.test, dataset.facts, DEVICE), config.train.validation
+    plain, recorded = (
+        measure(model, store, how, (0, "validation", 1), 100, graphs=graphs)
+        for graphs in (None, Graphs(model, {100}))
+    )
+    assert plain["natural_accuracy"] == recorded["natural_accuracy"]
+    assert plain["robust_accuracy"] == pytest.approx(recorded["robust_accuracy"], abs=0.5)
 
 
 def test_a_step_can_be_timed(tiny: Callable[..., Config], cell: Cell) -> None:
     config = tiny(MACHINE)
     assert 0 < seconds_per_pass(config.machine, training_spec(config, cell), DEVICE) < 1
-
-
-def test_a_job_names_its_card() -> None:
-    with acquire_device(Machine(device=NAME)) as device:
-        assert describe(device)["device"] == NAME
-        assert describe(device)["name"]
 
 
 def test_doctor_finds_nothing_wrong(tiny: Callable[..., Config]) -> None:

@@ -14,13 +14,12 @@ from reproduce.config.schema import Config, Lemma
 from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
 from reproduce.experiments.spec import lemma_digest, protocol_digest
-from reproduce.figures import draw, make, svg_of
+from reproduce.figures import draw, make
 from reproduce.lemma.results import (
     QUANTITIES,
     WAYS,
     Exponent,
     fit_exponents,
-    in_words,
     read_examination,
 )
 from reproduce.lemma.search import examine, norms
@@ -122,9 +121,9 @@ def test_verdicts_on_known_laws(
     found = fit_exponents(_power_law(width, depth, noise), "norm")
     assert found.bound == bound
     assert (found.width.tightness, found.depth.tightness) == tightness
-    assert in_words(found).startswith(f"O(sqrt(m H)): {bound}; {tightness[0]}")
+    assert str(found).startswith(f"O(sqrt(m H)): {bound}; {tightness[0]}")
     if tightness[1] == "not tight":
-        assert f"not tight in H; exponent {found.depth.value:.3f}" in in_words(found)
+        assert f"not tight in H, exponent {found.depth.value:.3f}" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +142,8 @@ def test_intervals_decide(low: float, high: float, bound: str, tightness: str) -
     assert (exponent.bound, exponent.tightness) == (bound, tightness)
 
 
-def test_what_cannot_be_fitted() -> None:
+def test_a_dead_network_cannot_be_fitted() -> None:
     rows = _power_law(0.5, 0, noise=0.1)
-    for part in (rows[rows["m"] == 20], rows[rows["H"] == 1]):
-        with pytest.raises(HarnessError, match="leave nothing to fit; two of each"):
-            fit_exponents(part, "norm")
     rows.loc[7, "norm"] = 0
     with pytest.raises(HarnessError, match="width 20 and depth 2 has gradient zero"):
         fit_exponents(rows, "norm")
@@ -175,7 +171,7 @@ def test_the_command_and_its_file(
     for entry in value["fits"]:
         fit = found.fits[entry["way"], entry["quantity"]]
         assert entry["width"]["value"] == fit.width.value
-        assert entry["summary"] == in_words(fit)
+        assert entry["summary"] == str(fit)
     row = found.rows.iloc[-1]
     again = norms(config.lemma, *(int(row[name]) for name in ("m", "H", "d", "seed")))
     assert again == row[list(QUANTITIES)].to_dict()
@@ -204,9 +200,9 @@ def test_other_settings_and_damaged_files_are_computed_again(tiny: Callable[...,
 def test_the_figure(tiny: Callable[..., Config]) -> None:
     config = tiny()
     empty = make(config, "lemma")
-    assert empty.missing == ("lemma.json: it is not there yet, `reproduce lemma` makes it",)
+    assert "`reproduce lemma` makes it" in empty.missing[0]
     assert empty.numbers.empty
-    assert "nothing to show yet" in svg_of(empty)
+    assert "nothing to show yet" in empty.svg()
     examine(config)
     drawing = draw(config, "lemma")
     assert drawing.missing == ()

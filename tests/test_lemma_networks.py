@@ -106,7 +106,7 @@ def test_the_initialisation() -> None:
     assert not torch.equal(network.weights[1], network.weights[2])
 
 
-@pytest.mark.parametrize(("width", "depth"), [(20, 1), (80, 3)])
+@pytest.mark.parametrize(("width", "depth"), [(20, 1), (40, 3)])
 def test_the_mean_square_of_the_gradient_is_the_input_dimension(width: int, depth: int) -> None:
     """Each Gaussian layer keeps norms, the first turns m / 2 into d: why no width is left."""
 
@@ -114,10 +114,10 @@ def test_the_mean_square_of_the_gradient_is_the_input_dimension(width: int, dept
         network, x = draw_network(width, depth, 10, seed), draw_input(width, depth, 10, seed)
         return float(input_gradients(network, x[None]).norms[0])
 
-    squares = np.array([norm(seed) for seed in range(1000)]) ** 2
+    squares = np.array([norm(seed) for seed in range(200)]) ** 2
     error = squares.std(ddof=1) / math.sqrt(len(squares))
     assert abs(squares.mean() - 10) < 4 * error
-    assert error < 0.6
+    assert error < 1.4
 
 
 @pytest.fixture

@@ -126,7 +126,8 @@ def test_claims_on_epochs_take_those_measured(tiny: Callable[..., Config]) -> No
     found = {claim.name: claim for claim in judge_claims(config)}
     over = found["overfitting"]
     assert over.verdict == "holds", over.summary
-    assert "epochs 9 to 12; 4 runs of 2 networks" in over.effects[0].detail
+    assert over.effects[0].detail == "mean of 2 networks"
     assert over.effects[0].value == pytest.approx(1.025)
     early = found["stability-falls"]
     assert (early.verdict, early.effects) == ("too little data", ())
+    assert len(early.missing) == 4

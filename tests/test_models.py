@@ -24,7 +24,6 @@ IMAGENET = dataset_facts("imagenet")
     [
         ("wrn-34-10", 46.16),
         ("densenet-bc-40-12", 0.18),
-        ("densenet-bc-40-64", 4.85),
         ("wrn-50-1", 25.56),
         ("wrn-50-2", 68.88),
     ],
@@ -36,14 +35,12 @@ def test_published_counts(architecture: str, millions: float) -> None:
     assert round(count / 1e6, 2) == millions
 
 
-SMALL = ["wrn-10-0.0625", "wrn-16-0.5", "wrn-28-10", "densenet-bc-40-12"]
-
-
 @pytest.mark.parametrize(
     ("architecture", "facts"),
     [
-        *((name, facts) for name in SMALL for facts in (CIFAR, DIGITS)),
-        ("wrn-50-2", IMAGENET),
+        ("wrn-10-0.0625", CIFAR),
+        ("wrn-16-0.5", DIGITS),
+        ("densenet-bc-16-12", CIFAR),
         # of an odd size, where every halving rounds
         ("wrn-50-0.25", replace(IMAGENET, size=37, classes=7)),
     ],
@@ -90,10 +87,10 @@ def test_average_pool_is_the_published_one() -> None:
 
 def test_resnet50_is_torchvisions() -> None:
     """Names, initial weights and function are those of the published network, normalised."""
-    ours = build_model("wrn-50-1", IMAGENET, seed=1).eval()
-    models, transforms = torchvision("torchvision.models"), torchvision("torchvision.transforms")
+    ours = build_model("wrn-50-0.25", IMAGENET, seed=1).eval()
+    resnet, transforms = map(torchvision, ("torchvision.models.resnet", "torchvision.transforms"))
     with own_random_numbers(torch.device("cpu"), derive(1, "initialisation")):
-        theirs = models.resnet50().eval()
+        theirs = resnet.ResNet(resnet.Bottleneck, [3, 4, 6, 3], width_per_group=16).eval()
     state = theirs.state_dict()
     assert state.keys() == ours.state_dict().keys()
     assert all(torch.equal(state[key], value) for key, value in ours.state_dict().items())

@@ -28,7 +28,7 @@ from reproduce.experiments.schedules import learning_rate
 from reproduce.experiments.spec import training_spec
 from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
-from reproduce.training.images import build_batches, split_dataset
+from reproduce.training.images import open_images
 from reproduce.training.step import build_optimizer
 from reproduce.training.train import check_sharing, train_cell
 from reproduce.workflow.harness import Harness
@@ -104,8 +104,7 @@ def _together(config: Config, count: int) -> dict[str, torch.Tensor]:
     dataset = load_prepared(paths.prepared_file(config, "imagenet"))
     groups = [Group(rank, count) for rank in range(count)]
     cpu = torch.device("cpu")
-    train, facts = split_dataset(spec, dataset).train, dataset.facts
-    sources = [build_batches(config, spec, train, facts, cpu, group)[0] for group in groups]
+    sources = [open_images(config, spec, cpu, group).batches for group in groups]
     models = [build_model(CELL.architecture, dataset.facts, 0) for _ in groups]
     for model in models:
         model.to(memory_format=torch.channels_last)

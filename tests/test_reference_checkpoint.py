@@ -9,8 +9,8 @@ from conftest import ROOT
 from reproduce.cell import parse_cell
 from reproduce.config.load import load_config
 from reproduce.data.sources import prepare
+from reproduce.evaluation.attack import Job, Worker
 from reproduce.evaluation.records import read_record
-from reproduce.evaluation.shards import Job, Worker
 from reproduce.experiments import paths
 from reproduce.experiments.runs import read_run
 from reproduce.experiments.spec import evaluation_spec
@@ -34,10 +34,8 @@ def test_its_record_is_what_the_attack_gives(real_cifar: Path, tmp_path: Path) -
     spec = evaluation_spec(config, CELL, "pgd20", 0, "best-test")
     assert record.info["digest"] == spec.digest
     source = ModelSource(CELL.dataset, CELL.architecture, weights)
-    sha256, images = run.models["best-test"], record.info["data"]["sha256"]
-    machine = config.machine.model_copy(update={"compile": "never"})
-    job = Job(str(CELL), spec, source, sha256, images, prepared, tmp_path / "work", IMAGES, machine)
-    ours = Worker(job, torch.device("cpu")).run(0).arrays
+    job = Job(spec, source, run.models["best-test"], prepared, IMAGES, config.machine)
+    ours = vars(Worker(job, torch.device("cpu")).run(0))
     theirs = {key: getattr(record, key)[:IMAGES] for key in ("index", "clean", "adversarial")}
     assert np.array_equal(ours["index"], theirs["index"])
     # another processor rounds otherwise

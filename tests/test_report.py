@@ -1,6 +1,8 @@
 """The report on made-up results: its numbers, its page, what is missing and what is damaged."""
 # ruff: noqa: PD011 (the values of an entry are no frame's)
 
+import base64
+import io
 import math
 import re
 from collections.abc import Callable
@@ -10,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import write_made_up, write_run
-from report_cases import Element, make_up, page_of, paper_config, parse
+from made_up import fill, write_run
+from PIL import Image
+from report_cases import Element, make_up, paper_config, parse
 
 from reproduce.cell import parse_cell
 from reproduce.claims.evidence import Effect
@@ -19,22 +22,29 @@ from reproduce.claims.statements import judge_claims
 from reproduce.config.load import load_config
 from reproduce.config.schema import Config
 from reproduce.core.files import read_json, write_json
+from reproduce.examples.files import AttackedImage, Example, Prediction
 from reproduce.experiments import paths
+from reproduce.experiments.cost import PAPER_SPEEDS
 from reproduce.experiments.grids import find_experiment, table_names
-from reproduce.report.build import build_report, render
+from reproduce.lemma.search import examine
+from reproduce.report.build import build_report, exponents, render
 from reproduce.report.format import (
     effect_basis,
     effect_text,
     forest,
     hours,
     label,
+    number,
     shade,
     signed,
     with_std,
 )
+from reproduce.report.pictures import examples_note, pictures
+from reproduce.report.provenance import costs_section, provenance_section, read_runs
 from reproduce.report.summary import each_number_once
-from reproduce.report.tables import table_section
+from reproduce.report.tables import checkpoints_section, table_section
 from reproduce.results.frames import collect
+from reproduce.results.status import status_frame
 from reproduce.tables.diff import DIFF_COLUMNS, JUDGED, build_diff
 
 FIRST = "cifar10/wrn-34-1/trades/lam-6/seed-0"
@@ -89,49 +99,47 @@ def test_entries(page: Element, row: int, column: int, text: str, look: str | No
 
 def test_first_screen(campaign: Config, report: dict[str, Any]) -> None:
     summary = report["summary"]
-    assert summary["tiles"][:2] == [
-        ("13 of 18", "networks trained"),
-        ("13 of 18", "evaluations done"),
-    ]
+    assert [number for number, _ in summary["tiles"][:2]] == ["13 of 18", "13 of 18"]
     experiment = find_experiment(campaign, "table1")
     diff = build_diff(campaign, experiment, collect(campaign, experiment))
     counts = {share["name"]: share["count"] for share in summary["numbers"]}
     assert counts == diff["verdict"].value_counts().to_dict()
-    assert sum(counts.values()) == 18
     assert summary["tiles"][2][0] == f"{diff['difference'].abs().mean():.2f}"
     assert abs(summary["gaps"][0]["difference"]) == diff["difference"].abs().max()
     judged = diff["verdict"].isin(JUDGED).sum()
     assert summary["headline"].startswith(f"Of {judged} numbers")
-    assert summary["tiles"][2][1] == f"points apart on average, over {judged} numbers"
-    assert summary["missing"][:3] == [
-        "Table 1: 5 of 18 networks not trained, 5 of 18 evaluations not done",
-        "Lemma: lemma.json: it is not there yet, `reproduce lemma` makes it",
-        "Adversarial examples: not made",
-    ]
+    assert summary["missing"][0] == (
+        "Table 1: 5 of 18 networks not trained, 5 of 18 evaluations not done"
+    )
+    assert "Adversarial examples: not made" in summary["missing"]
     assert summary["deviations"] == []
+    claims = judge_claims(campaign)
+    assert sum(share["count"] for share in summary["claims"]) == len(claims)
+    held = sum(claim.verdict == "holds" for claim in claims)
+    assert summary["tiles"][3][0] == f"{held} of {len(claims)}"
 
 
-def test_the_page_of_a_table(page: Element) -> None:
+def test_the_page(page: Element, report: dict[str, Any]) -> None:
     (table,) = page.find("section", id_="table1")
     heads = table.find("th")
-    assert {head.attributes.get("scope") for head in heads} == {
-        "col",
-        "colgroup",
-        "rowgroup",
-        "row",
-    }
+    scopes = {head.attributes.get("scope") for head in heads}
+    assert scopes == {"col", "colgroup", "rowgroup", "row"}
     columns = [head.text for head in heads if head.attributes.get("scope") == "col"]
     assert columns[:3] == ["λ", "w=1 Robust accuracy (%)", "w=5 Robust accuracy (%)"]
     links = [link.attributes["href"] for link in table.find("a")]
     assert links == ["tables/table1.csv", "tables/table1.tex", "diff/table1.csv"]
+    articles = page.find("article", class_="claim")
+    claims = [f"claim-{claim.name}" for claim in report["claims"]]
+    assert [one.attributes["id"] for one in articles] == claims
+    (total,) = page.find("table", id_="cost-tables")[0].find("tfoot")
+    assert total.text == "All, each run once 291 13.0 0.6915 0 13.0"
 
 
 def test_nothing_is_loaded_from_anywhere(page: Element, report: dict[str, Any]) -> None:
     for element in page.find("*"):
         for name in ("src", "srcset", "poster", "data", "action", "formaction"):
             assert (element.attributes.get(name) or "data:").startswith("data:")
-        href = element.attributes.get("href") or "#"
-        assert not re.match(r"[a-z]+:|//", href)
+        assert not re.match(r"[a-z]+:|//", element.attributes.get("href") or "#")
     assert not any(page.find(tag) for tag in ("link", "iframe", "object", "embed", "base"))
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", render(report))
     assert page.find("html")[0].attributes["lang"] == "en"
@@ -161,17 +169,18 @@ def test_other_settings_are_said_and_not_judged(tmp_path: Path) -> None:
 
 
 def test_nothing_at_all_makes_a_page(tmp_path: Path) -> None:
-    page = page_of(paper_config(tmp_path))
+    page = parse(render(build_report(paper_config(tmp_path))))
     assert "No result is there yet" in page.text
     assert "18 of 18 networks not trained" in page.text
     assert "no result yet" in page.find("section", id_="table1")[0].text
     empty = paper_config(tmp_path / "empty", "experiments.table1=null")
-    assert "The configuration asks for no table." in page_of(empty).text
+    text = parse(render(build_report(empty))).text
+    assert "The configuration asks for no table." in text
 
 
-def test_damaged_files_are_named(own: Config) -> None:
+def test_damaged_files_are_named_and_odd_text_is_escaped(own: Config) -> None:
     cells = [FIRST.replace("seed-0", f"seed-{seed}") for seed in (0, 1, 2)]
-    cells += [f"cifar10/wrn-34-5/trades/lam-6/seed-{seed}" for seed in (0, 1)]
+    cells += [f"cifar10/wrn-34-5/trades/lam-6/seed-{seed}" for seed in (0, 1, 2)]
     folders = [paths.root(own) / "cells" / cell for cell in cells]
     (folders[0] / "records" / "pgd20-seed0.npz").write_bytes(b"no record")
     (folders[1] / "run.json").write_text("{")
@@ -181,7 +190,17 @@ def test_damaged_files_are_named(own: Config) -> None:
     (folders[4] / "trace.parquet").unlink()
     paths.throughput_file(own).write_text("[]")
     paths.lemma_file(own).write_text("{")
-    page = page_of(own).text
+    odd = "<script>alert('x')</script> & \"GPU\""
+    run = read_json(folders[5] / "run.json")
+    piece = {"name": odd, "device": "cuda", "seconds": 7200, "commit": odd, "versions": {odd: odd}}
+    write_json(
+        folders[5] / "run.json", run | {"pieces": [piece], "data": run["data"] | {"source": odd}}
+    )
+    examples = paths.examples_file(own, "cifar10")
+    examples.parent.mkdir(parents=True)
+    examples.write_bytes(b"")
+    examples.with_suffix(".json").write_text("{}")
+    page = parse(render(build_report(own)))
     for text in (
         f"{folders[0]}/records/pgd20-seed0.npz does not match its checksum",
         f"{folders[1]}/run.json is damaged",
@@ -190,36 +209,9 @@ def test_damaged_files_are_named(own: Config) -> None:
         f"{cells[4]} has lost trace.parquet",
         f"{paths.throughput_file(own)} is damaged",
         f"{paths.lemma_file(own)} is damaged",
-        "records could not be used: the summary says which, and why.",
+        f"{examples.with_suffix('.json')} is damaged at 'attack'",
     ):
-        assert text in page
-
-
-def test_long_notes_are_folded_and_long_lists_shortened(tmp_path: Path) -> None:
-    settings = ["train.epochs=20", "train.batch_size=64", "train.learning_rate=0.05"]
-    settings += ["train.momentum=0.8", "train.weight_decay=0.001", "eval.epsilon=0.02"]
-    settings += ["train.attack={steps: 3, step_size: 0.01, epsilon: 0.02}"]
-    seeds = ", ".join(map(str, range(9)))
-    config = paper_config(tmp_path, *settings, f"experiments.table1.seeds=[{seeds}]")
-    for cell in find_experiment(config, "table1").cells:
-        path = paths.run_file(paths.cell_folder(config, cell))
-        path.parent.mkdir(parents=True)
-        path.write_text("{")
-    report = build_report(config)
-    ((head, text),) = [note for note in report["tables"][0]["notes"] if note[0]]
-    assert head == "Not the paper's protocol"
-    assert "train.epochs is 20, the paper's is 100" in text
-    assert len(report["summary"]["damaged"]) == 41
-    assert report["summary"]["damaged"][-1] == f"and {54 - 40} more"
-
-
-def test_odd_text_is_escaped(own: Config) -> None:
-    odd = "<script>alert('x')</script> & \"GPU\""
-    path = paths.run_file(paths.cell_folder(own, parse_cell(FIRST)))
-    run = read_json(path)
-    piece = {"name": odd, "device": "cuda", "seconds": 7200, "commit": odd, "versions": {odd: odd}}
-    write_json(path, run | {"pieces": [piece], "data": run["data"] | {"source": odd}})
-    page = page_of(own)
+        assert text in page.text
     assert len(page.find("script")) == 1
     assert page.find("section", id_="provenance")[0].text.count(odd) >= 4
 
@@ -228,52 +220,19 @@ def test_every_number_of_the_paper_finds_its_entry() -> None:
     """All comparisons of all six tables, though nothing is trained."""
     config = load_config("{}", "paper")
     for name in table_names(config):
-        section = table_section(config, find_experiment(config, name), [])
+        section = table_section(config, find_experiment(config, name))
         diff, rows = section["diff"], section["compared"]
         found = [
-            rows[entries[column].key]
-            for entries in section["layout"].entries
+            rows[line.entries[column].key]
+            for line in section["layout"].rows
             for column in section["shown"]
-            if entries[column].key in rows
+            if line.entries[column].key in rows
         ]
         assert len(found) == len(diff) - diff.duplicated(DIFF_COLUMNS[:6]).sum(), name
         printed = [text for row in found for text in row["printed"].split(" or ") if text]
         papers = diff.dropna(subset="paper")
         expected = map(with_std, papers["paper"], papers["paper_std"])
         assert sorted(printed) == sorted(expected), name
-
-
-def test_values_behind_means_of_strategies_and_of_attacks(tmp_path: Path) -> None:
-    tuning = (
-        "experiments.table3={dataset: cifar10, architectures: [wrn-34-5], untuned: 9, "
-        "lambdas: [6, 12], seeds: [0, 1]}"
-    )
-    attacks = (
-        "experiments.table2={architectures: {cifar10: [wrn-34-5]}, method: trades, lambdas: [12], "
-        "attacks: [pgd20, cw20], attack_seeds: [0, 1]}"
-    )
-    config = paper_config(tmp_path, tuning, attacks, "experiments.table1=null")
-    index, found = np.arange(1000), {}
-    for name in ("table3", "table2"):
-        for item in find_experiment(config, name).evaluations:
-            if item.cell.lam == 9 and item.cell.seed:
-                continue
-            robust = 400 + 10 * item.cell.lam + item.cell.seed + 5 * item.seed
-            chosen = 9.5 + item.cell.seed if item.cell.method == "war" else None
-            write_run(config, item, final_lambda=chosen)
-            write_made_up(config, item, index, index < robust)
-    for name in ("table3", "table2"):
-        layout = table_section(config, find_experiment(config, name), [])["layout"]
-        for row, entries in zip(layout.rows, layout.entries, strict=True):
-            for column, entry in zip(layout.columns, entries, strict=True):
-                key = row.keys.get("tuning", row.keys.get("lambda")), column.key
-                found[key] = {word: round(value, 2) for word, value in entry.values.items()}
-    assert found["untuned", "robust_accuracy"] == {"seed 0": 49.0}
-    assert found["manual", "robust_accuracy"] == {"seed 0": 52.0, "seed 1": 52.1}
-    assert found["war", "robust_accuracy"] == {"seed 0": 40.0, "seed 1": 40.1}
-    assert found["war", "lambda"] == {"seed 0": 9.5, "seed 1": 10.5}
-    assert found[12, "cw20"] == {"start 0": 52.0, "start 1": 52.5}
-    assert found["war", "hours"] == found[12, "worst case"] == {}
 
 
 def test_a_number_of_two_tables_counts_once(tmp_path: Path) -> None:
@@ -283,52 +242,38 @@ def test_a_number_of_two_tables_counts_once(tmp_path: Path) -> None:
         "lambdas: [6, 9], seeds: [0, 1, 2]}"
     )
     config = paper_config(tmp_path, tuning)
-    make_up(config)
-    # lambda 9 is the better one, of all three seeds
-    for item in find_experiment(config, "table1").evaluations:
-        if item.cell.architecture == "wrn-34-5" and item.cell.lam == 9:
-            index = np.arange(10_000)
-            write_run(config, item)
-            write_made_up(config, item, index, index < 5500, index < 8000)
+    # lambda 9 is the better one
+    fill(config, lambda cell: (50 + cell.lam / 2 + cell.seed / 10, 80.0))
     diffs: dict[str, pd.DataFrame] = {
-        name: table_section(config, find_experiment(config, name), [])["diff"]
+        name: table_section(config, find_experiment(config, name))["diff"]
         for name in ("table1", "table3")
     }
-    numbers = each_number_once(config, diffs)
+    numbers = each_number_once(diffs)
     assert len(numbers[numbers["table"] == "table1"]) == len(diffs["table1"])
-    third = diffs["table3"].query("metric == 'robust_accuracy'").set_index("method")["paper"]
-    first = diffs["table1"].query("architecture == 'wrn-34-5' and metric == 'robust_accuracy'")
-    # the paper's own search ended with another lambda, 12: that is another number
-    assert [name for name in third.index if third[name] in set(first["paper"])] == ["untuned"]
     kept = numbers[(numbers["table"] == "table3") & (numbers["metric"] == "robust_accuracy")]
+    # the paper's own search ended with another lambda, 12: that is another number
     assert set(kept["method"]) == {"manual", "war"}
 
 
-def test_claims_on_the_page(campaign: Config, report: dict[str, Any], page: Element) -> None:
-    claims = judge_claims(campaign)
-    articles = page.find("article", class_="claim")
-    assert [one.attributes["id"] for one in articles] == [f"claim-{one.name}" for one in claims]
-    assert sum(share["count"] for share in report["summary"]["claims"]) == len(claims)
-    held = sum(claim.verdict == "holds" for claim in claims)
-    assert report["summary"]["tiles"][3][0] == f"{held} of {len(claims)}"
-
-
 def test_an_effect_and_its_interval() -> None:
-    effect = Effect("wider", 2.0, -1.0, 5.0, "points", 3.0, 3, 10_000, 0.0004)
+    effect = Effect("wider", 2.0, -1.0, 5.0, threshold=3.0, seeds=3, images=10_000, p_value=0.0004)
     assert effect_text(effect) == "2 points, 95 % interval −1 to 5; threshold 3"
     assert effect_basis(effect) == "3 seeds, 10,000 images, p < 0.001"
     # the scale runs from -1 to 5 between margins of 6 percent
-    assert forest(effect, (effect,)) == {
-        "low": 6.0,
-        "high": 94.0,
-        "value": 50.0,
-        "zero": pytest.approx(6 + 88 / 6, abs=0.01),
-        "threshold": pytest.approx(6 + 88 * 4 / 6, abs=0.01),
-    }
+    placed = forest(effect, (effect,))
+    assert placed == pytest.approx(
+        {
+            "low": 6,
+            "high": 94,
+            "value": 50,
+            "zero": 6 + 88 / 6,
+            "threshold": 6 + 88 * 4 / 6,
+        },
+        abs=0.01,
+    )
     nothing = Effect("wider", math.nan, images=1)
     assert (effect_text(nothing), effect_basis(nothing)) == ("no value yet", "1 image")
     assert forest(nothing, (nothing, effect)) is None
-    assert effect_text(Effect("shown alone", 2.0, threshold=None)) == "2 points"
 
 
 @pytest.mark.parametrize(
@@ -353,7 +298,166 @@ def test_shades(verdict: str, difference: float, expected: str) -> None:
         (label, ("table1", "figure3", "war", "all"), ["Table 1", "Figure 3", "WAR", "All"]),
         (signed, (0.42, -1.3, -0.001, math.nan), ["+0.42", "−1.30", "0.00", ""]),
         (hours, (0, 0.01234, 1.5, 12, 1234), ["0", "0.0123", "1.50", "12.0", "1,234"]),
+        (number, (50_000, -0.25, math.nan), ["50,000", "−0.25", "–"]),
     ],
 )
 def test_names_and_numbers(write: Callable[[Any], str], values: Any, expected: list[str]) -> None:
     assert [write(value) for value in values] == expected
+
+
+def _costs(config: Config) -> dict[str, Any]:
+    experiment = find_experiment(config, "table1")
+    runs = read_runs(config, experiment.cells, [])
+    status = status_frame(config, ["table1"], PAPER_SPEEDS)
+    return costs_section([experiment], status, runs, {}, PAPER_SPEEDS)
+
+
+def _set_pieces(config: Config, cell: str, *pieces: dict) -> None:
+    path = paths.run_file(paths.cell_folder(config, parse_cell(cell)))
+    write_json(path, read_json(path) | {"pieces": pieces})
+
+
+def test_hours_count_every_run_and_every_device_once(own: Config) -> None:
+    costs = _costs(own)
+    # 13 runs of an hour; whatever device the configuration names now
+    assert costs["by_table"]["Training spent"].tolist() == [13, 13]
+    assert costs["by_cell"]["Training spent"].sum() == 13
+    assert len(costs["by_cell"]) == 18
+    assert costs["kind"] == "GPU-hours"
+    four = {"device": "cuda", "seconds": 3600, "processes": 4}
+    _set_pieces(own, FIRST, four, {"device": "cuda", "seconds": 1800, "processes": 2})
+    by_cell = _costs(own)["by_cell"].set_index("Cell")["Training spent"]
+    assert by_cell[FIRST] == 5
+    # everybody means the same hours
+    frame = collect(own, find_experiment(own, "table1")).frame
+    assert frame.loc[frame["model"] == FIRST, "device_hours"].tolist() == [5]
+    _set_pieces(own, FIRST, {"device": "cpu", "seconds": 3600, "processes": 4})
+    costs = _costs(own)
+    assert costs["kind"] == "Device-hours"
+    assert costs["by_cell"].set_index("Cell")["Training spent"][FIRST] == 1
+
+
+def test_provenance_can_be_used_again(own: Config, tmp_path: Path) -> None:
+    piece = {
+        "began": "2026-01-02T03:04:05+00:00",
+        "name": "NVIDIA V100",
+        "device": "cuda",
+        "seconds": 1,
+        "commit": f"{'ab' * 20}-dirty",
+        "versions": {"torch": "2.13.0"},
+    }
+    _set_pieces(own, FIRST, piece)
+    runs = read_runs(own, find_experiment(own, "table1").cells, [])
+    section = provenance_section(own, runs, {})
+    facts = section["facts"]
+    assert facts["Commits"] == [
+        "not a checkout (12 pieces of work)",
+        f"{'ab' * 20} with changes that were not committed (1 piece of work)",
+    ]
+    assert facts["Hardware"] == ["NVIDIA V100 (cuda)", "made up (cuda)"]
+    assert facts["Runs began"] == ["2026-01-02T03:04:05+00:00"]
+    again = tmp_path / "config.yaml"
+    again.write_text(section["configuration"])
+    assert load_config(str(again)) == own
+    assert section["data"][["Data set", "Training images"]].values.tolist() == [
+        ["CIFAR-10", 50_000]
+    ]
+    assert len(section["models"]) == 13
+    assert "git checkout" not in section["commands"]
+    assert "snakemake all --cores 2 --resources gpu=1\n" in section["commands"]
+    first = {cell: run for cell, run in runs.items() if cell.id == FIRST}
+    assert f"git checkout {'ab' * 20}\n" in provenance_section(own, first, {})["commands"]
+
+
+def test_the_page_prints_the_settings_of_results_alone(tmp_path: Path) -> None:
+    def printed(*sets: str) -> str:
+        config = paper_config(tmp_path, *sets)
+        return provenance_section(config, {}, {})["configuration"]
+
+    assert printed("machine.device=cpu", "machine.loaders=3") == printed()
+    assert printed(f"data.folder={tmp_path / 'images'}") != printed()
+
+
+def _attacked(width: str, adversarial: np.ndarray, seen: int) -> AttackedImage:
+    return AttackedImage(
+        parse_cell(f"cifar10/wrn-34-{width}/trades/lam-6/seed-0"),
+        "best-test",
+        "",
+        adversarial,
+        np.full_like(adversarial, 0.5),
+        Prediction(3, "cat", 0.914),
+        Prediction(0, "airplane", 0.2),
+        Prediction(seen, "cat" if seen == 3 else "<dog>", 0.5),
+        as_recorded=seen == 3,
+    )
+
+
+def _decoded(source: str) -> np.ndarray:
+    kind, _, content = source.partition(",")
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_hold_the_pixels(report: dict[str, Any], channels: int) -> None:
+    image = np.arange(2 * 2 * channels, dtype=np.uint8).reshape(2, 2, channels)
+    moved = image.astype(np.float32) / 255 + np.float32(0.1)
+    networks = _attacked("1", moved, 5), _attacked("10", moved, 3)
+    example = Example("cifar10", "pgd20", 0.03, 7, 3, "cat", image, "wide", networks)
+    note = examples_note([example])
+    assert "magnified 16.7 times" in note
+    assert "1 of these predictions differ" in note
+    narrow, wide = (list(pictures(example, attacked)) for attacked in example.networks)
+    clean, perturbation, adversarial = narrow
+    image = image[:, :, 0] if channels == 1 else image
+    np.testing.assert_array_equal(_decoded(clean["source"]), image)
+    assert (_decoded(perturbation["source"]) == 128).all()
+    # a tenth of 255, rounded
+    np.testing.assert_array_equal(_decoded(adversarial["source"]), np.round(image + 25.5))
+    assert [picture["right"] for picture in narrow] == [True, None, False]
+    assert wide[2]["right"] is True
+    (section,) = parse(render(report | {"examples": [example]})).find("section", id_="examples")
+    images = section.find("img")
+    assert len(images) == 6
+    assert images[0].attributes["alt"] == (
+        "Clean image of “cat”; WideResNet-34, width 1 takes it for “cat”"
+    )
+    assert "Test image 7, “cat”: only the wide network holds" in section.text
+    assert "<dog> ✗ wrong 50 %" in section.text
+
+
+def test_checkpoints_with_their_seeds(tmp_path: Path) -> None:
+    """Every made-up run has three epochs, of which the second is best."""
+    config = paper_config(tmp_path, "train.epochs=3", "train.validation.start=0")
+    for item in find_experiment(config, "table1").evaluations:
+        robust = (30.0, 50.0 + item.cell.seed, 48.0)
+        names = ("test_robust_accuracy", "test_natural_accuracy", "test_perturbation_stability")
+        rows = zip(robust, (60.0, 80.0, 81.0), (50.0, 60.0, 59.0), strict=True)
+        write_run(config, item, epochs=[dict(zip(names, row, strict=True)) for row in rows])
+        folder = paths.cell_folder(config, item.cell)
+        for path in paths.run_files(folder, ("best-test", "last")):
+            path.touch()
+    section = checkpoints_section(config, [])
+    assert section["title"] == "Checkpoints. What choosing on the test set is worth"
+    layout = section["layout"]
+    assert layout.rows[0].labels[:2] == ("WideResNet-34", "w=1")
+    best, last, difference, epoch = layout.rows[0].entries
+    assert (best.sample.mean, best.sample.std, last.sample.mean) == (51, 1, 48)
+    assert best.values == {"seed 0": 50, "seed 1": 51, "seed 2": 52}
+    assert difference.values == {"seed 0": 2, "seed 1": 3, "seed 2": 4}
+    assert (epoch.sample.mean, epoch.values["seed 0"], epoch.digits) == (2, 2, 1)
+    next(paths.root(config).rglob("epochs.csv")).write_text("epoch\n1\n")
+    damaged: list[str] = []
+    checkpoints_section(config, damaged)
+    assert "epochs.csv is damaged" in damaged[0]
+
+
+def test_the_lemma_s_exponents(tiny: Callable[..., Config], report: dict[str, Any]) -> None:
+    found = examine(tiny(), lambda _: None)
+    rows = exponents(found)
+    row = rows[(rows["Largest norm"] == "at x") & rows["Input dimension"].str.contains("= m")]
+    fit = found.fits["growing", "at_x"]
+    assert row["Exponent in m"].item() == pytest.approx(fit.width.value, abs=5e-4)
+    assert row["Bound"].item() == fit.bound
+    section = parse(render(report | {"lemma": rows})).find("section", id_="lemma-fits")[0]
+    assert "in the wider ball *" in section.text

@@ -12,9 +12,9 @@ from reproduce.attacks.pgd import cross_entropy, pgd
 from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.config.schema import PGDAttack
 from reproduce.core.rng import uniform_per_image
-from reproduce.evaluation.predictions import attack_batch
-from reproduce.evaluation.records import compute_metrics
-from reproduce.evaluation.shards import Shard, read_shard, write_shard
+from reproduce.evaluation.attack import attack_batch
+from reproduce.evaluation.records import Record, compute_metrics
+from reproduce.evaluation.shards import read_shard, write_shard
 from reproduce.experiments.cost import attack_passes
 from reproduce.experiments.spec import SCHEMA, AttackSpec
 from reproduce.models.load import build_model
@@ -150,7 +150,7 @@ def test_a_shard_keeps_top5(tmp_path: Path) -> None:
     path = tmp_path / "0000.npz"
     for top5 in ([True, False, True, True], None):
         more = {} if top5 is None else {"top5": np.array(top5, dtype=int)}
-        write_shard(path, Shard(arrays | more, {}), "x")
+        write_shard(path, Record(**arrays, **more, info={}), "x")
         shard = read_shard(path, "x", 4, print)
         assert shard is not None
-        assert (shard.arrays["top5"].tolist() if "top5" in shard.arrays else None) == top5
+        assert (None if shard.top5 is None else shard.top5.tolist()) == top5

@@ -125,7 +125,7 @@ def test_records_that_no_experiment_asks_for_count_too(config: Config) -> None:
     ("spoil", "reason"),
     [
         (lambda _, path: path.write_bytes(b"no zip"), "does not match its checksum"),
-        (lambda _, path: path.with_suffix(".json").write_text("[]"), "holds no JSON object"),
+        (lambda _, path: path.with_suffix(".json").write_text("[]"), "it is not JSON"),
         (lambda _, path: _change(path.with_suffix(".json"), digest="0"), "other settings"),
         (lambda run, _: run.unlink(), "has lost its run.json"),
         (lambda run, _: _change(run, models={}), "of other weights"),

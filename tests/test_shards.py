@@ -1,4 +1,4 @@
-"""Shards: interruptions, processes, damaged files, and all attacks through them."""
+"""Shards: interruptions, processes, damaged files, and attacks of both kinds through them."""
 
 import multiprocessing
 import os
@@ -18,8 +18,9 @@ from small_runs import quiet, record_of
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import read_json, write_json
+from reproduce.evaluation.attack import Worker
 from reproduce.evaluation.evaluate import evaluate_model
-from reproduce.evaluation.shards import Worker, shard_file
+from reproduce.evaluation.shards import shard_file
 from reproduce.experiments import paths
 from reproduce.models.load import ModelSource
 
@@ -33,12 +34,12 @@ def _stop_after(config: Config, source: ModelSource, attack: str, shards: int) -
     """Interrupt an evaluation after so many shards, within the next; return their folder."""
     run, left = Worker.run, shards
 
-    def interrupted(worker: Worker, *rest: object) -> object:
+    def interrupted(worker: Worker, number: int) -> object:
         nonlocal left
         left -= 1
         if left < 0:
             raise KeyboardInterrupt
-        return run(worker, *rest)
+        return run(worker, number)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Worker, "run", interrupted)
@@ -47,16 +48,17 @@ def _stop_after(config: Config, source: ModelSource, attack: str, shards: int) -
     return folder
 
 
-@pytest.mark.parametrize("attack", ["pgd20", "cw20", "fab", "square", "autoattack"])
+# the one draws noise for each image, the others for each shard
+@pytest.mark.parametrize(
+    "attack", ["pgd20", "square", pytest.param("autoattack", marks=pytest.mark.slow)]
+)
 def test_interrupted_and_continued_is_the_same_record(
     tiny: Callable[..., Config], source: ModelSource, attack: str, tmp_path: Path
 ) -> None:
     whole = tiny(*SMALL, f"results={tmp_path / 'whole'}")
     record = record_of(whole, source, attack)
-    if attack == "autoattack":
-        # there are images of both kinds, or equal records would say little
-        assert record.metrics.natural_accuracy > 60
-        assert 5 < record.metrics.robust_accuracy < record.metrics.natural_accuracy - 10
+    # there are images of both kinds, or equal records would say little
+    assert 5 < record.metrics.robust_accuracy < record.metrics.natural_accuracy
     parts = tiny(*SMALL, f"results={tmp_path / 'parts'}")
     for _ in range(2):
         assert list(_stop_after(parts, source, attack, 1).glob("*.npz"))
@@ -67,6 +69,7 @@ def test_interrupted_and_continued_is_the_same_record(
     assert not list(paths.root(parts).rglob("*.shards"))
 
 
+@pytest.mark.slow
 def test_a_killed_command_and_several_processes(
     tmp_path: Path, tiny: Callable, source: ModelSource
 ) -> None:
@@ -77,27 +80,22 @@ def test_a_killed_command_and_several_processes(
     config = tiny(*sets, "machine.processes=2")
     command = [sys.executable, "-m", "reproduce", "evaluate", "--weights", str(source.weights)]
     command += ["--architecture", "wrn-10-0.25", "--dataset", "digits", "--attack", "square"]
-    environment = {
-        **os.environ,
-        "REPRODUCE_CONFIG": config.model_dump_json(),
-        "PYTHONPATH": str(ROOT),
-    }
+    settings = {"REPRODUCE_CONFIG": config.model_dump_json(), "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+        command, env=os.environ | settings, stderr=subprocess.DEVNULL, start_new_session=True
     )
     while not list(paths.root(config).rglob("*.shards/[0-9]*.npz")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
     process.wait()
-    alive = True
+    pgrep = ["pgrep", "--session", str(process.pid)]
     for _ in range(600):
-        pgrep = ["pgrep", "--segment", str(process.pid)]
-        alive = subprocess.run(pgrep, stdout=subprocess.DEVNULL, check=False).returncode == 0
-        if not alive:
+        if subprocess.run(pgrep, stdout=subprocess.DEVNULL, check=False).returncode:
             break
         time.sleep(0.1)
-    assert not alive
+    else:
+        pytest.fail("a process of the pool outlives its parent")
     done = len(list(paths.root(config).rglob("*.shards/[0-9]*.npz")))
     assert 0 < done < 10
     said: list[str] = []
@@ -106,6 +104,7 @@ def test_a_killed_command_and_several_processes(
     assert _bytes(config) == _bytes(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_process_of_the_pool_is_named(
     tiny: Callable[..., Config], source: ModelSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +132,7 @@ def test_shard_and_batch_have_no_say_in_pgd(
         assert record.info["digest"] == records[0].info["digest"]
 
 
-@pytest.mark.parametrize("attack", ["pgd20", "cw20", "square"])
+@pytest.mark.parametrize("attack", ["pgd20", "square"])
 def test_other_seeds_are_other_starts(
     tiny: Callable[..., Config], source: ModelSource, attack: str
 ) -> None:
@@ -157,13 +156,12 @@ def test_damaged_and_foreign_shards_are_made_again(
     ):
         path.write_bytes(damage)
         said: list[str] = []
+        # every call gets a shard further
         with pytest.raises(Stopped, match="all finished shards are kept"):
             evaluate_model(late, source, "pgd20", 0, said.append)
         assert message in said[0]
     record_of(config, source, "pgd20")
-    # finished with shards of another size, the older ones are of no use
-    record_of(tiny(*SMALL, "eval.shard=20"), source, "cw20")
-    assert not list(paths.root(config).rglob("*.shards"))
+    assert not list(paths.root(config).rglob("pgd20*.shards"))
     (name,) = _bytes(whole)
     assert _bytes(config)[name] == _bytes(whole)[name]
 
@@ -189,9 +187,8 @@ def test_a_record_of_something_else_is_made_again(
 
 
 def test_partial_records_have_other_names(tiny: Callable[..., Config], source: ModelSource) -> None:
-    config = tiny(
-        *SMALL, "eval.attacks.autoattack.version=preview", "eval.attacks.autoattack.images=20"
-    )
+    sets = ("eval.attacks.autoattack.version=preview", "eval.attacks.autoattack.images=20")
+    config = tiny(*SMALL, *sets)
     record = evaluate_model(config, source, "autoattack", 0, quiet)
     assert record.info["parts"] == ["apgd-ce", "apgd-t"]
     assert record.metrics.perturbation_stability is None

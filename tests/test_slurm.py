@@ -21,6 +21,7 @@ from workflow_copy import SNAKEMAKE, Workflow, copy
 from reproduce.cell import parse_cell
 from reproduce.config.load import build_config, load_config
 from reproduce.config.schema import Config
+from reproduce.training.train import train_cell
 
 pytestmark = [
     pytest.mark.slurm,
@@ -112,7 +113,7 @@ def disturbed(
 def _drain(run: Disturbed) -> None:
     """Drain the node at its first job, wait until that is over and others wait, and resume it."""
     awaited(lambda: run.jobs(state="RUNNING"), "the first job")
-    run.node.drain()
+    run.node.set_state("DRAIN")
     # jobs that begin after this do what was planned before
     tree = json.loads((run.workflow.folder / "config.yaml").read_text())
     run.workflow.set(train_for={**tree["train_for"], "at": {"epochs": 1}})
@@ -120,7 +121,7 @@ def _drain(run: Disturbed) -> None:
     awaited(lambda: run.jobs(state="PENDING"), "a job that waits for it")
     assert run.jobs(state="RUNNING") == []
     run.waited = [job["JobId"] for job in run.jobs(state="PENDING")]
-    run.node.resume()
+    run.node.set_state("RESUME")
 
 
 def _has_trained(run: Disturbed) -> bool:
@@ -138,44 +139,31 @@ def test_the_table_is_there(disturbed: Disturbed) -> None:
     assert disturbed.workflow.planned("--", "table1") == {}
 
 
-def test_jobs_that_ask_for_the_gpu_run_one_after_another(disturbed: Disturbed) -> None:
+def test_what_jobs_ask_for(disturbed: Disturbed) -> None:
+    """The one GPU, so they run one after another; the time of the command line, or a little."""
     assert len(disturbed.jobs(state="COMPLETED")) == 2 + 2
     assert {job["TresPerJob"] for job in disturbed.jobs()} == {"gres:gpu:1"}
     times = sorted((job["StartTime"], job["EndTime"]) for job in disturbed.jobs())
-    for (_, end), (begin, _) in pairwise(times):
-        assert end <= begin
-
-
-def test_what_jobs_ask_for(disturbed: Disturbed) -> None:
-    """Training what the command line says; attacks ten minutes to start, and a little."""
-    assert {_minutes(job) for job in disturbed.jobs("rule_evaluate")} == {11}
-    times = [_minutes(job) for job in disturbed.jobs(LONG_JOB)]
-    assert (times[:2], set(times[2:])) == ([1, 1], {30})
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(times))
+    assert {job["TimeLimit"] for job in disturbed.jobs("rule_evaluate")} == {"00:11:00"}
+    limits = [job["TimeLimit"] for job in disturbed.jobs(LONG_JOB)]
+    assert (limits[:2], set(limits[2:])) == (["00:01:00"] * 2, {"00:30:00"})
     memory = [int(re.search(r"mem=(\d+)M", j["TRES"])[1]) for j in disturbed.jobs(LONG_JOB)]
     assert memory[:3] == [8000, 12000, 16000]
 
 
-def _minutes(job: dict[str, str]) -> int:
-    hours, minutes, _ = job["TimeLimit"].split(":")
-    return 60 * int(hours) + int(minutes)
-
-
-def test_a_cancelled_job_is_sent_again_and_continues(disturbed: Disturbed) -> None:
+def test_a_job_that_is_cancelled_or_out_of_time_continues(disturbed: Disturbed) -> None:
     jobs = disturbed.jobs(LONG_JOB)
-    (cancelled,) = [job["JobId"] for job in jobs if job["JobState"] == "CANCELLED"]
-    assert cancelled == disturbed.cancelled
+    cancelled = [job["JobId"] for job in jobs if job["JobState"] == "CANCELLED"]
+    assert cancelled == [disturbed.cancelled]
+    # one ended itself before its minute was over, and the last one finished
+    assert {job["JobState"] for job in jobs} == {"CANCELLED", "FAILED", "COMPLETED"}
     assert jobs[-1]["JobState"] == "COMPLETED"
+    shown = (disturbed.workflow.folder / "output").read_text()
+    assert "stopped after 0.05 minutes" in shown
     # what each job began with is what the one before left
     run = json.loads((disturbed.root / "cells" / LONG / "run.json").read_text())
     assert len(run["pieces"]) == len(jobs)
-
-
-def test_a_job_ends_itself_before_its_time_is_over(disturbed: Disturbed) -> None:
-    """A minute is not enough for the whole run, and the last of several jobs finishes it."""
-    states = {job["JobState"] for job in disturbed.jobs(LONG_JOB)}
-    assert states == {"CANCELLED", "FAILED", "COMPLETED"}
-    shown = (disturbed.workflow.folder / "output").read_text()
-    assert "stopped after 0.05 minutes" in shown
 
 
 def test_a_drained_node_loses_nothing(disturbed: Disturbed) -> None:
@@ -195,8 +183,6 @@ def test_a_drained_node_loses_nothing(disturbed: Disturbed) -> None:
 def test_weights_are_those_of_an_undisturbed_run(
     disturbed: Disturbed, config: Config, tmp_path: Path, name: str
 ) -> None:
-    from reproduce.training.train import train_cell
-
     train_cell(build_config({**config.model_dump(), "results": tmp_path}), parse_cell(name))
     for file in ("model", "model-last", "model-best-val"):
         (expected,) = tmp_path.rglob(f"{file}.safetensors")

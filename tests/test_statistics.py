@@ -39,8 +39,6 @@ def test_a_contrast_of_two_is_welchs_and_of_one_students() -> None:
     assert found[:3] == pytest.approx((np.mean(A) - np.mean(B), interval.low, interval.high))
     assert found.freedom == pytest.approx(test.df)
     assert found.apart(0) == pytest.approx(test.pvalue)
-    below = stats.ttest_ind(A, B, equal_var=False, alternative="less")
-    assert found.below(0) == pytest.approx(below.pvalue)
     alone, students = contrast([sample(A)], [1]), stats.ttest_1samp(A, 47.5)
     assert alone[1:3] == pytest.approx(tuple(students.confidence_interval(0.95)))
     assert alone.apart(47.5) == pytest.approx(students.pvalue)
@@ -83,7 +81,6 @@ def test_mcnemar(b: int, c: int) -> None:
     pairs = DiscordantPairs(b, c, 1600)
     expected = reference_mcnemar([[794, b], [c, 570]], exact=True).pvalue if b + c else 1.0
     assert mcnemar(pairs) == pytest.approx(expected)
-    assert mcnemar(pairs, "less") == pytest.approx(stats.binom.cdf(b, b + c, 0.5))
 
 
 def test_a_paired_difference_is_walds_of_a_table_with_a_half_in_each_cell() -> None:
@@ -95,9 +92,8 @@ def test_a_paired_difference_is_walds_of_a_table_with_a_half_in_each_cell() -> N
     assert found.value == pytest.approx(100 * (b - c) / n)
     interval = (100 * (described.mean - half), 100 * (described.mean + half))
     assert (found.low, found.high) == pytest.approx(interval)
-    # the tests say what the interval says
+    # the test says what the interval says
     assert found.apart(found.low) == pytest.approx(0.05)
-    assert found.below(found.high) == pytest.approx(0.025)
 
 
 def test_a_paired_difference_holds_the_truth_where_few_images_differ() -> None:

@@ -98,11 +98,9 @@ def _dying(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, calls: int
 @pytest.mark.parametrize(
     ("owner", "name", "calls"),
     [
-        (superseded, "_put", 0),
         (superseded, "_put", 7),
         (Path, "unlink", 0),
         (Path, "unlink", 3),
-        (Path, "unlink", 7),
         (training, "write_epochs", 0),
     ],
 )
@@ -157,7 +155,7 @@ def test_a_damaged_run_json_is_no_end(config: Config) -> None:
     paths.run_file(_folder(config)).write_text("{")
     said: list[str] = []
     train_cell(config, CELL, said.append)
-    assert said[0] == f"{CELL} has a damaged run.json: training it again"
+    assert "run.json is damaged" in said[0]
     assert (_aside(config) / "damaged" / "model.safetensors").is_file()
 
 

@@ -98,46 +98,41 @@ def test_twice_is_once_and_nothing_else_is_touched(
     assert "0 finished and 1 unfinished runs; 1 have no trace yet" in said
     assert [*theirs.parent.iterdir()] == [theirs]
     theirs.unlink()
-    run_command(trained, "tensorboard", "--out", str(out))
+    # a folder that is left empty goes; the run is damaged now
+    path.write_text("{")
+    said = run_command(trained, "tensorboard", "--out", str(out))
+    (line,) = (line for line in said.splitlines() if line.startswith("Left out: "))
+    assert str(path) in line
     assert not theirs.parent.exists()
+    assert (out / SECOND).exists()
 
 
-def test_a_damaged_run_is_named_and_the_others_are_written(
+def test_a_damaged_file_does_not_cost_the_others(
     trained: Config, cell: Cell, run_command: Callable[..., str]
 ) -> None:
-    folder, out = paths.cell_folder(trained, cell), paths.tensorboard_folder(trained)
-    (state,) = paths.cell_folder(trained, parse_cell(SECOND)).glob("state-*")
-    trace, epochs, run = (
-        find(folder) for find in (paths.trace_file, paths.epochs_file, paths.run_file)
-    )
-    # one file that is damaged does not cost the others
-    for path, left in ((trace, {"test"}), (epochs, {"trace"}), (run, set()), (state, {"trace"})):
-        content = path.read_bytes()
-        path.write_bytes(b'"cut' + content[: len(content) // 2])
-        said = run_command(trained, "tensorboard")
-        (line,) = (line for line in said.splitlines() if line.startswith("Left out: "))
-        assert str(path) in line
-        assert "damaged" in line
-        groups = {name.partition("/")[0] for name in _charts(out / TINY_CELL)}
-        assert groups == left or path == state
-        assert (out / SECOND).exists() is (path != state)
-        path.write_bytes(content)
+    trace = paths.trace_file(paths.cell_folder(trained, cell))
+    trace.write_bytes(trace.read_bytes()[:100])
+    said = run_command(trained, "tensorboard")
+    (line,) = (line for line in said.splitlines() if line.startswith("Left out: "))
+    assert str(trace) in line
+    charts = _charts(paths.tensorboard_folder(trained) / TINY_CELL)
+    assert {name.partition("/")[0] for name in charts} == {"test"}
 
 
 def test_long_traces_are_shown_in_part_unless_all_is_asked_for(
-    tiny: Callable[..., Config], cell: Cell, run_command: Callable[..., str]
+    tiny: Callable[..., Config],
+    cell: Cell,
+    run_command: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = tiny()
-    write_history(config, cell, made_up_trace(cell, 900), made_up_epochs(cell)[:EPOCHS])
-    steps = EPOCHS_MADE_UP * 900
-    shown = []
+    write_history(config, cell, made_up_trace(cell, 9), made_up_epochs(cell)[:EPOCHS])
+    monkeypatch.setattr("reproduce.tables.tensorboard.MOST", 20)
     for words, every in (((), 3), (("--every", "1"), 1)):
         run_command(config, "tensorboard", *words)
         charts = _charts(paths.tensorboard_folder(config) / TINY_CELL)
-        assert list(charts["trace/natural_risk"]) == list(range(1, steps + 1, every))
+        assert list(charts["trace/natural_risk"]) == list(range(1, 9 * EPOCHS_MADE_UP + 1, every))
         assert len(charts["test/robust_accuracy"]) == EPOCHS
-        shown.append(charts["trace/natural_risk"])
-    assert all(value == shown[1][step] for step, value in shown[0].items())
     assert "--every" in run_command(config, "tensorboard", "--every", "0", status=2)
 
 

@@ -1,10 +1,7 @@
 """Whole runs: their files, and that stopping and continuing changes nothing."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +16,14 @@ from small_runs import EPOCHS, STEPS, never, quiet, results, stop_at
 from reproduce.cell import Cell, parse_cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import Stopped
-from reproduce.core.files import sha256_of_file
+from reproduce.core.files import read_json, sha256_of_file
 from reproduce.data.dataset import stratified_subset
 from reproduce.data.sources import load_prepared
 from reproduce.experiments import paths
 from reproduce.experiments.runs import read_run
 from reproduce.experiments.spec import training_spec
-from reproduce.training import train
-from reproduce.training.images import split_dataset
+from reproduce.training import loop
+from reproduce.training.images import open_images
 from reproduce.training.loop import stop_requests
 from reproduce.training.train import train_cell
 
@@ -50,7 +47,7 @@ def test_the_files_of_a_run(tiny: Callable[..., Config], cell: Cell) -> None:
     assert (trace["robust_regularization"] >= 0).all()
     epochs = pd.read_csv(folder / "epochs.csv")
     assert epochs["epoch"].tolist() == [1, 2, 3]
-    run, info = json.loads((folder / "run.json").read_text()), read_run(folder)
+    run, info = read_json(folder / "run.json"), read_run(folder)
     assert run["digest"] == training_spec(config, cell).digest
     assert run["spec"]["train"]["holdout"] == 20
     assert run["pieces"][0]["threads"] >= 1
@@ -75,25 +72,21 @@ def test_stopped_after_every_step_it_ends_with_the_same_bits(
 ) -> None:
     """AWP from the second epoch on; measured from that on; and as steps are recorded on a GPU."""
     cell = parse_cell(f"digits/wrn-10-0.25/{method}/lam-2/seed-0")
-    sets = ("awp.first_epoch=2", "train.validation.start=0.4", "machine.eval_batch=16")
+    sets = ("train.epochs=2", "awp.first_epoch=2", "train.validation.start=0.6")
     config, other = tiny(*sets), tiny(*sets, f"results={tmp_path / 'steps'}")
     train_cell(config, cell, quiet, never)
-    monkeypatch.setattr(train, "wants_graphs", lambda *_: method == "awp-trades")
-    stops, said = 0, list[str]()
-    while True:
-        try:
+    monkeypatch.setattr(loop, "wants_graphs", lambda *_: method == "awp-trades")
+    said = list[str]()
+    # after every step, and in the validation
+    for _ in range(2 * STEPS):
+        with pytest.raises(Stopped):
             train_cell(other, cell, said.append, stop_at(1))
-            break
-        except Stopped:
-            stops += 1
-    # after every step but the last of all, and once in every validation
-    assert stops == EPOCHS * STEPS
-    assert sum("continuing in epoch" in line for line in said) == stops
+    train_cell(other, cell, said.append, stop_at(1))
+    assert sum("continuing in epoch" in line for line in said) == 2 * STEPS
     assert results(other, cell) == results(config, cell)
-    run = json.loads(paths.run_file(paths.cell_folder(other, cell)).read_text())
-    assert [segment["graphs"] for segment in run["pieces"]] == [method == "awp-trades"] * (
-        stops + 1
-    )
+    segments = read_json(paths.run_file(paths.cell_folder(other, cell)))["pieces"]
+    graphs = [segment["graphs"] for segment in segments]
+    assert graphs == [method == "awp-trades"] * (2 * STEPS + 1)
 
 
 def test_stopped_while_validating(tiny: Callable[..., Config], cell: Cell, tmp_path: Path) -> None:
@@ -113,24 +106,18 @@ def test_stopped_while_validating(tiny: Callable[..., Config], cell: Cell, tmp_p
 
 def test_weight_perturbation_begins_with_its_first_epoch(tiny: Callable[..., Config]) -> None:
     """Never reached, it is TRADES to the bit; reached, it is not."""
-    awp, trades = (
-        parse_cell(f"digits/wrn-10-0.25/{method}/lam-2/seed-0")
-        for method in ("awp-trades", "trades")
-    )
-    config, late = tiny(f"awp.first_epoch={EPOCHS + 1}"), tiny(f"awp.first_epoch={EPOCHS}")
     traces = []
-    for settings, cell in ((config, trades), (config, awp), (late, awp)):
-        train_cell(settings, cell, quiet, never)
-        traces.append(results(settings, cell)["trace.parquet"])
+    for method, first in (("trades", 3), ("awp-trades", 3), ("awp-trades", 2)):
+        config = tiny("train.epochs=2", f"awp.first_epoch={first}")
+        cell = parse_cell(f"digits/wrn-10-0.25/{method}/lam-2/seed-0")
+        train_cell(config, cell, quiet, never)
+        traces.append(results(config, cell)["trace.parquet"])
     assert traces[0] == traces[1] != traces[2]
 
 
 def test_max_minutes_stops(tiny: Callable[..., Config], cell: Cell) -> None:
     with pytest.raises(Stopped, match="stopped after 1e-06 minutes in epoch 1 of 3"):
         train_cell(tiny("machine.max_minutes=0.000001"), cell, quiet)
-    config = tiny("machine.max_minutes=60", "machine.save_minutes=0.00001")
-    train_cell(config, cell, quiet)
-    assert paths.run_file(paths.cell_folder(config, cell)).exists()
 
 
 def test_a_signal_stops_and_a_second_kills(capfd: pytest.CaptureFixture[str]) -> None:
@@ -145,21 +132,6 @@ def test_a_signal_stops_and_a_second_kills(capfd: pytest.CaptureFixture[str]) ->
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_real_process_stops_on_a_signal(tiny: Callable[..., Config], cell: Cell) -> None:
-    config = tiny("train.epochs=10000", "machine.compile=never")
-    command = [sys.executable, "-m", "reproduce", "train", cell.id, "--config"]
-    with subprocess.Popen(
-        [*command, config.model_dump_json()], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert "epoch 1/10000" in process.stderr.readline()
-        process.send_signal(signal.SIGTERM)
-        said = process.stderr.read()
-        assert process.wait(timeout=600) == 75
-    assert "stopped by SIGTERM" in said.splitlines()[-1]
-    assert "Traceback" not in said
 
 
 def test_other_settings_neither_continue_nor_destroy(
@@ -177,12 +149,14 @@ def test_other_settings_neither_continue_nor_destroy(
 
 
 def test_images_of_a_run(tiny: Callable[..., Config], cell: Cell) -> None:
-    config = tiny()
-    dataset = load_prepared(paths.prepared_file(config, "digits"))
-    splits = split_dataset(training_spec(config, cell), dataset)
-    assert splits.val is not None
-    assert (len(splits.train), len(splits.val), len(splits.test)) == (80, 20, 40)
-    subset = stratified_subset(dataset.train, 100, "train")
-    together = np.sort(np.concatenate([splits.train.indices, splits.val.indices]))
+    """Some of the subset are held out, all others are trained on."""
+    config, cpu = tiny(), torch.device("cpu")
+    images = open_images(config, training_spec(config, cell), cpu)
+    assert (images.batches.steps(1), len(images.val), len(images.test)) == (STEPS, 20, 40)
+    subset = stratified_subset(
+        load_prepared(paths.prepared_file(config, "digits")).train, 100, "train"
+    )
+    trained = images.batches._store.indices
+    together = np.sort(np.concatenate([trained, images.val.indices]))
     assert np.array_equal(together, subset.indices)
-    assert split_dataset(training_spec(tiny("train.holdout=0"), cell), dataset).val is None
+    assert open_images(config, training_spec(tiny("train.holdout=0"), cell), cpu).val is None

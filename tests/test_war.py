@@ -1,16 +1,19 @@
 """Width adjusted regularisation: lambda by hand, zeta measured, runs that continue."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY
 from small_runs import never, quiet, results, stop_at
 from step_cases import LAM, batch, network, noise_of, our_step, reference_step
 
 from reproduce.cell import parse_cell
+from reproduce.config.load import load_config
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import read_json
@@ -24,6 +27,22 @@ from reproduce.training.train import train_cell
 CELL = parse_cell("digits/wrn-10-0.5/war/lam-0/seed-0")
 THIN = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
 WAR = "war={thin_architecture: wrn-10-0.25, thin_lambda: 2}"
+
+
+@pytest.fixture(scope="module")
+def thin_results(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with the thin network trained."""
+    folder = tmp_path_factory.mktemp("thin")
+    config = load_config("{}", "demo", [f"results={folder}", f"data.folder={digits_folder}", *TINY])
+    train_cell(config, THIN, quiet, never)
+    return folder
+
+
+@pytest.fixture
+def config(tiny: Callable[..., Config], thin_results: Path, tmp_path: Path) -> Config:
+    """A configuration whose WAR measures zeta on the thin network, which is trained."""
+    shutil.copytree(thin_results, tmp_path / "results")
+    return tiny(WAR)
 
 
 def _terms(natural: float, robust: float) -> Terms:
@@ -78,18 +97,17 @@ def test_a_step_is_taken_with_the_new_lambda(
         torch.testing.assert_close(ours.state[name], value, **exact)
 
 
-def test_a_algorithm_of_war_needs_its_zeta(tiny: Callable[..., Config]) -> None:
+def test_no_gradient_flows_through_lambda(tiny: Callable[..., Config]) -> None:
+    robust = torch.tensor(0.1, requires_grad=True)
+    lam = WidthAdjusted(30.0, 0.1)(torch.tensor(6.0), Terms(robust * 20, robust))
+    assert not lam.requires_grad
     with pytest.raises(ValueError, match="zeta"):
         build_algorithm(training_spec(tiny("war.zeta=30"), CELL), zeta=None)
 
 
-def test_no_gradient_flows_through_lambda() -> None:
-    robust = torch.tensor(0.1, requires_grad=True)
-    lam = WidthAdjusted(30.0, 0.1)(torch.tensor(6.0), Terms(robust * 20, robust))
-    assert not lam.requires_grad
-
-
-def test_a_run_follows_algorithm_1(tiny: Callable[..., Config]) -> None:
+def test_a_run_follows_algorithm_1_stopped_or_not(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     """The trace's lambdas are those of the rule on the trace's own terms, from 0 on."""
     config = tiny("war={zeta: 2000, alpha: 0.1}")
     train_cell(config, CELL, quiet, never)
@@ -103,21 +121,42 @@ def test_a_run_follows_algorithm_1(tiny: Callable[..., Config]) -> None:
     run, last = read_json(paths.run_file(folder)), trace[trace["epoch"] == trace["epoch"].max()]
     assert run["final_lambda"] == pytest.approx(last["lambda"].mean(), rel=1e-5)
     assert run["zeta"] == 2000
+    parts = tiny("war={zeta: 2000, alpha: 0.1}", f"results={tmp_path}/parts")
+    with pytest.raises(Stopped):
+        train_cell(parts, CELL, quiet, stop_at(5))
+    train_cell(parts, CELL, quiet, never)
+    assert results(config, CELL) == results(parts, CELL)
 
 
-def test_zeta_is_measured_from_the_thin_network(tiny: Callable[..., Config]) -> None:
-    config = tiny(WAR)
+def test_zeta_is_measured_once_from_the_thin_network(config: Config) -> None:
+    """It stays when a run continues, though the thin network was trained again meanwhile."""
     assert zeta_source(config, CELL) == THIN
-    with pytest.raises(HarnessError, match=f"measured from {THIN}, which is not trained"):
-        train_cell(config, CELL, quiet, never)
-    train_cell(config, THIN, quiet, never)
-    train_cell(config, CELL, quiet, never)
-    trace = pd.read_parquet(paths.trace_file(paths.cell_folder(config, THIN)))
+    with pytest.raises(Stopped):
+        train_cell(config, CELL, quiet, stop_at(2))
+    file = paths.trace_file(paths.cell_folder(config, THIN))
+    trace = pd.read_parquet(file)
     last = trace[trace["epoch"] == trace["epoch"].max()]
     expected = last["natural_risk"].sum() / last["robust_regularization"].sum()
+    trace.assign(natural_risk=2 * trace["natural_risk"]).to_parquet(file)
+    train_cell(config, CELL, quiet, never)
     run = read_json(paths.run_file(paths.cell_folder(config, CELL)))
     assert run["zeta"] == pytest.approx(expected, rel=1e-5)
     assert math.isfinite(run["final_lambda"])
+
+
+def test_a_thin_network_that_is_missing_or_damaged(
+    tiny: Callable[..., Config], config: Config, tmp_path: Path
+) -> None:
+    """It is named, and the command that is named makes it again."""
+    with pytest.raises(HarnessError, match=f"{THIN} is not trained"):
+        train_cell(tiny(WAR, f"results={tmp_path}/none"), CELL, quiet, never)
+    file = paths.trace_file(paths.cell_folder(config, THIN))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:1000])
+    with pytest.raises(HarnessError, match=f"is damaged; `reproduce train {THIN}` makes it"):
+        train_cell(config, CELL, quiet, never)
+    train_cell(config, THIN, quiet, never)
+    assert file.read_bytes() == whole
 
 
 def test_the_thin_network_is_part_of_the_settings(tiny: Callable[..., Config]) -> None:
@@ -133,53 +172,6 @@ def test_the_thin_network_is_part_of_the_settings(tiny: Callable[..., Config]) -
     trades = parse_cell("digits/wrn-10-0.5/trades/lam-6/seed-0")
     other = tiny("war.zeta=3", "war.alpha=0.5", "awp.gamma=1")
     assert training_spec(other, trades) == training_spec(tiny(), trades)
-
-
-def test_a_stopped_run_ends_with_the_same_bits(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    whole, parts = tiny("war.zeta=2000", f"results={tmp_path}/whole"), tiny("war.zeta=2000")
-    train_cell(whole, CELL, quiet, never)
-    with pytest.raises(Stopped):
-        train_cell(parts, CELL, quiet, stop_at(5))
-    train_cell(parts, CELL, quiet, never)
-    assert results(whole, CELL) == results(parts, CELL)
-
-
-def test_a_damaged_trace_of_the_thin_network(tiny: Callable[..., Config]) -> None:
-    """It is named, and the command that is named makes it again."""
-    config = tiny(WAR)
-    train_cell(config, THIN, quiet, never)
-    file = paths.trace_file(paths.cell_folder(config, THIN))
-    whole = file.read_bytes()
-    changed = pd.read_parquet(file)
-    changed["natural_risk"] *= 2
-    changed.to_parquet(file)
-    for damaged in (whole[:1000], file.read_bytes()):
-        file.write_bytes(damaged)
-        with pytest.raises(HarnessError, match=f"is damaged; `reproduce train {THIN}` makes it"):
-            train_cell(config, CELL, quiet, never)
-    train_cell(config, THIN, quiet, never)
-    assert file.read_bytes() == whole
-    train_cell(config, CELL, quiet, never)
-
-
-def test_zeta_stays_what_it_was_when_a_run_continues(tiny: Callable[..., Config]) -> None:
-    """The thin network may be trained again meanwhile, on hardware that rounds otherwise."""
-    config = tiny(WAR)
-    train_cell(config, THIN, quiet, never)
-    with pytest.raises(Stopped):
-        train_cell(config, CELL, quiet, stop_at(2))
-    file = paths.trace_file(paths.cell_folder(config, THIN))
-    trace = pd.read_parquet(file)
-    trace["natural_risk"] *= 2
-    expected = trace[trace["epoch"] == trace["epoch"].max()].mean()
-    trace.to_parquet(file)
-    train_cell(config, CELL, quiet, never)
-    zeta = read_json(paths.run_file(paths.cell_folder(config, CELL)))["zeta"]
-    ratio = expected["natural_risk"] / 2 / expected["robust_regularization"]
-    assert zeta == pytest.approx(ratio, rel=1e-5)
-
-
-@pytest.mark.parametrize("zeta", ["0", ".nan", "guessed"])
-def test_a_zeta_that_is_not_positive(tiny: Callable[..., Config], zeta: str) -> None:
-    with pytest.raises(HarnessError, match=r"war\.zeta"):
-        tiny(f"war.zeta={zeta}")
+    for zeta in ("0", ".nan", "guessed"):
+        with pytest.raises(HarnessError, match=r"war\.zeta"):
+            tiny(f"war.zeta={zeta}")

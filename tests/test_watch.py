@@ -1,30 +1,21 @@
 """The live view: what it says, that it fits 80 columns, and how it ends."""
 
 import io
-import os
-import pty
 import re
-import signal
-import struct
-import subprocess
-import sys
-import termios
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from fcntl import ioctl
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, TINY_CELL
+from conftest import TINY_CELL
 from made_up import write_made_up, write_run
 from rich.console import Console
 from small_runs import STEPS, stopped
 
 from reproduce.cell import Cell
 from reproduce.cli.watch import draw, watch
-from reproduce.config.load import CONFIG_VARIABLE
 from reproduce.config.schema import Config
 from reproduce.core.files import exclusive
 from reproduce.experiments import paths
@@ -128,44 +119,21 @@ def test_a_pipe_gets_plain_views_one_below_the_other(tiny: Callable[..., Config]
     assert "\x1b" not in text
 
 
-@pytest.mark.slow
 def test_a_terminal_is_drawn_over_and_left_with_ctrl_c(tiny: Callable[..., Config]) -> None:
     config = tiny(*TWO)
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
-    variables = {"PYTHONPATH": str(ROOT), CONFIG_VARIABLE: config.model_dump_json()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reproduce", "status", "--watch", "--every", "0.2"],
-        env={**os.environ, **variables, "TERM": "xterm"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
+    console = Console(file=io.StringIO(), width=80, height=30, force_terminal=True)
 
-    def read_until(wanted: str) -> str:
-        text, deadline = "", time.monotonic() + 120
-        while wanted not in text:
-            assert time.monotonic() < deadline, text
-            text += os.read(ours, 4096).decode(errors="replace")
-        return text
-
-    try:
-        assert "\x1b[?25l" in read_until("waiting")  # the cursor is hidden
-        # the lines of one view are cleared before the next
-        read_until("\x1b[1A\x1b[2K")
+    def sleep(_: float) -> None:
+        if "1 of 2 done" in console.file.getvalue():
+            raise KeyboardInterrupt
         _finish(config, 1)
-        read_until("1 of 2 done")
-        process.send_signal(signal.SIGINT)
-        last = read_until("\x1b[?25h")  # and shown again
-        assert "Traceback" not in last
-        assert "Aborted" not in last
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
+
+    watch(config, ["table1"], 5.0, console, sleep)
+    text = console.file.getvalue()
+    # the cursor is hidden, the lines of the first view are cleared, the cursor is shown again
+    parts = ["\x1b[?25l", "0 of 2 done", "\x1b[1A\x1b[2K", "1 of 2 done", "\x1b[?25h"]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
 
 
 def test_bad_input(tiny: Callable[..., Config], run_command: Callable[..., str]) -> None:

@@ -1,16 +1,15 @@
 """Weights on disk: published state dicts, what lies beside them, and files of another kind."""
 
 import argparse
-import gzip
 import pickle
 from collections import defaultdict
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cifar_runs import Runs
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
@@ -66,14 +65,12 @@ def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
     model = build_model("wrn-10-0.25", DIGITS)
     path = tmp_path / "model.safetensors"
     save_weights(path, model.state_dict(), {})
-    with pytest.raises(HarnessError, match=r"another architecture: .* has shape"):
-        load_weights(build_model("wrn-10-0.5", DIGITS), path)
-    with pytest.raises(HarnessError, match="another architecture: it has no"):
-        load_weights(build_model("wrn-16-0.25", DIGITS), path)
-    deeper = tmp_path / "deeper.safetensors"
-    save_weights(deeper, build_model("wrn-16-0.25", DIGITS).state_dict(), {})
-    with pytest.raises(HarnessError, match=r"another architecture: it has .* which"):
-        load_weights(model, deeper)
+    for other, difference in (
+        ("wrn-10-0.5", r"of shape \[4, 16, 3, 3\], expected .* of shape \[8, 16, 3, 3\]"),
+        ("wrn-16-0.25", r"block1.layer.1.bn1.weight is missing, expected"),
+    ):
+        with pytest.raises(HarnessError, match=rf"of another architecture: .*{difference}"):
+            load_weights(build_model(other, DIGITS), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(HarnessError, match="cut short or damaged"):
@@ -102,8 +99,10 @@ def _loaded(path: Path) -> bool:
     return all(torch.equal(value, model.state_dict()[k]) for k, value in _digits().items())
 
 
-@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.module.", "net."])
+@pytest.mark.parametrize(
+    ("prefix", "form"),
+    [("_orig_mod.", "zip"), ("module.module.", "legacy"), ("net.", "safetensors")],
+)
 def test_names_that_wrappers_give(tmp_path: Path, prefix: str, form: str) -> None:
     state, path = _under(prefix), tmp_path / "w.pt"
     if form == "safetensors":
@@ -140,18 +139,15 @@ def test_the_network_s_own_weights_come_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: _under("1."), "has 1.conv1.weight where conv1.weight is expected, in a layer"),
-        (lambda: {"normalize.mean": torch.zeros(1)} | _under("model."), "has normalize.mean besi"),
-        (lambda: _under("net.") | _under("model."), "has net.conv1.weight where conv1.weight is"),
-        (lambda: _under("net.") | _digits(), "has net.conv1.weight beside the network's tensors"),
-        (lambda: {k: v.to(torch.int8) for k, v in _digits().items()}, "is torch.int8, expected"),
+        (lambda: _under("1."), "conv1.weight is missing, expected .*; of a network with layers"),
+        (lambda: {"scale.mean": torch.zeros(1)} | _under("model."), "scale.mean is .* nothing"),
+        (lambda: _under("net.") | _under("model."), "conv1.weight is missing"),
+        (lambda: _under("net.") | _digits(), "net.conv1.weight is .*, expected nothing"),
+        (lambda: {k: v.to(torch.int8) for k, v in _digits().items()}, "is whole .*expected real"),
         (lambda: {k: v.to("meta") for k, v in _digits().items()}, "cannot be loaded: .* no data"),
-        (lambda: _digits() | {"epoch": 3}, "no state dict of tensors alone but .* Tensor"),
-        (
-            lambda: {"model": torch.nn.ReLU(), "epoch": 3},
-            "alone but model .*ReLU, epoch int; save",
-        ),
-        (lambda: [1, 2, 3], "no state dict of tensors alone but list; save the weights alone"),
+        (lambda: _digits() | {"epoch": 3}, "no mapping of tensors alone"),
+        (lambda: {"model": torch.nn.ReLU(), "epoch": 3}, "no mapping of tensors alone"),
+        (lambda: [1, 2, 3], "no mapping of tensors alone; save the weights alone"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
@@ -163,52 +159,32 @@ def test_weights_that_do_not_fit_are_named(
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize(
-    "beside",
-    [argparse.Namespace(lr=0.1), np.float64(0.9), Path("results"), defaultdict(list, a=[1])],
-    ids=lambda value: type(value).__name__,
-)
-def test_objects_beside_the_weights_are_passed_over(
-    tmp_path: Path, beside: object, zipped: bool
-) -> None:
+def test_objects_beside_the_weights_are_passed_over(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "w.pt"
+    beside = [argparse.Namespace(lr=0.1), np.float64(0.9), Path("results"), defaultdict(list)]
     content = {"state_dict": _digits(), "args": beside}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     assert _loaded(path)
 
 
-class _Evil:
-    def __reduce__(self) -> tuple:
-        return (exec, ("raise SystemExit('code from a checkpoint was run')",))
-
-
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "evil.pt"
-    torch.save({"state_dict": {"x": _Evil()}}, path)
-    with pytest.raises(HarnessError, match="asks for exec: only tensors are read"):
+    path, touched = tmp_path / "evil.pt", tmp_path / "touched"
+    torch.save({"state_dict": {"x": Runs(touched)}}, path)
+    with pytest.raises(HarnessError, match=r"asks for .*system: only tensors are read"):
         read_weights(path)
-
-
-def _bytes(pack: Callable[[BytesIO], object]) -> bytes:
-    target = BytesIO()
-    pack(target)
-    return target.getvalue()
+    assert not touched.exists()
 
 
 @pytest.mark.parametrize(
     ("words", "content"),
     [
         ("empty", b""),
-        ("a Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"),
         ("a web page", b"\n<!DOCTYPE html><title>Quota exceeded</title>"),
-        ("compressed with gzip", gzip.compress(b"weights", mtime=0)),
-        ("cut short or damaged", _bytes(lambda f: torch.save(torch.zeros(9), f))[:300]),
         ("cut short or damaged", pickle.dumps({"a": 1}, 2)),
     ],
 )
-@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
-def test_other_files_are_named(tmp_path: Path, words: str, content: bytes, suffix: str) -> None:
-    path = tmp_path / f"w.{suffix}"
+def test_other_files_are_named(tmp_path: Path, words: str, content: bytes) -> None:
+    path = tmp_path / "w.safetensors"  # whatever it is called
     path.write_bytes(content)
     with pytest.raises(HarnessError, match=f"is {words}"):
         read_weights(path)

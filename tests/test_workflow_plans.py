@@ -51,6 +51,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ha
 # --- Snakemake itself
 
 
+@pytest.mark.slow
 def test_the_paper_on_a_cluster(tmp_path: Path) -> None:
     """As the Slurm profile plans it; its executor is not needed for that."""
     workflow = Workflow(copy(tmp_path), {"machine": {"gpus_per_cell": 4}})

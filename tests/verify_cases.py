@@ -18,7 +18,6 @@ from reproduce.experiments import paths
 from reproduce.experiments.grids import find_experiment
 from reproduce.figures import draw
 from reproduce.lemma.search import examine
-from reproduce.report.build import write_report
 from reproduce.results.frames import collect, write_results
 from reproduce.tables.diff import build_diff, write_diff
 from reproduce.tables.write import write_checkpoints, write_table
@@ -59,5 +58,5 @@ def make(results: Path) -> Config:
     write_claims(config, judge_claims(config))
     write_results(config)
     draw(config, "figure5")
-    write_report(config)
+    paths.report_file(config).write_text("")
     return config

@@ -42,7 +42,7 @@ class Workflow:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=1800,
             check=False,
         )
         if check:

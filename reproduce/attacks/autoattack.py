@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reproduce.compute.device import default_dtype
 from reproduce.config.schema import AutoAttack, FABAttack, SquareAttack
 from reproduce.core.errors import HarnessError
 
@@ -19,8 +20,8 @@ from reproduce.core.errors import HarnessError
 PackageAttack = Callable[[Tensor, Tensor, int], Tensor]
 
 _SOURCE = {
-    "pyautoattack": "pip install pyautoattack",
-    "autoattack": "pip install git+https://github.com/fra31/auto-attack",
+    "pyautoattack": "pyautoattack",
+    "autoattack": "git+https://github.com/fra31/auto-attack",
 }
 # the package logs of gradients that are zero; `evaluation.checks` looks for them itself
 _LOGGER = logging.getLogger("reproduce.attacks.package")
@@ -102,16 +103,17 @@ def _modules(package: str) -> dict[str, Any]:
         return {name: importlib.import_module(f"{package}.{name}") for name in names}
     except ModuleNotFoundError as error:
         raise HarnessError(
-            f"eval.autoattack_package is {package!r}, which is not installed ({error}); "
-            f"{_SOURCE[package]}"
+            f"eval.autoattack_package is {package!r}, which is not installed ({error}); pip "
+            f"install {_SOURCE[package]}"
         ) from error
 
 
 def _seeded(attack: Any) -> PackageAttack:
     def run(images: Tensor, labels: Tensor, seed: int) -> Tensor:
         attack.seed = seed
-        # the package takes views that channels-last tensors do not have
-        found: Tensor = attack.perturb(images.contiguous(), labels)
-        return found.detach()
+        # the packages mix new tensors with float32 ones, and take views that channels-last lacks
+        with default_dtype("float32"):
+            found: Tensor = attack.perturb(images.float().contiguous(), labels)
+        return found.detach().to(images.dtype)
 
     return run

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from reproduce.attacks.autoattack import PackageAttack, package_attacks
 from reproduce.attacks.pgd import Loss, cross_entropy, margin, pgd
-from reproduce.compute.device import default_dtype
 from reproduce.config.schema import PGD, AutoAttack, FABAttack, PGDAttack, SquareAttack
 from reproduce.core.rng import uniform_per_image
 from reproduce.experiments.spec import AttackSpec
@@ -67,25 +66,10 @@ class Part:
 def attack_parts(
     spec: AttackSpec, network: nn.Module, classes: int, device: torch.device, batch_size: int
 ) -> list[Part]:
-    """Return the parts of an attack on a network.
+    """Return the parts of an attack on a frozen network.
 
-    Parameters
-    ----------
-    spec : AttackSpec
-        What to run.
-    network : torch.nn.Module
-        The frozen network, on `device`.
-    classes : int
-        Number of classes.
-    device : torch.device
-        Where the network is.
-    batch_size : int
-        Most images that PGD attacks at once; it changes nothing beyond rounding.
-
-    Raises
-    ------
-    HarnessError
-        If the package of the attack is missing or has no use for so few classes.
+    PGD attacks `batch_size` images at once, which changes nothing beyond rounding.  HarnessError if
+    the package of the attack is missing or has no use for so few classes.
     """
     match spec.attack:
         case PGDAttack() as attack:
@@ -103,12 +87,7 @@ def attack_parts(
 
 
 def _packaged(attack: PackageAttack) -> Callable[[Batch, int], Tensor]:
-    def run(batch: Batch, seed: int) -> Tensor:
-        # the packages mix new tensors with float32 ones
-        with default_dtype("float32"):
-            return attack(batch.images.float(), batch.labels, seed).to(batch.images.dtype)
-
-    return run
+    return lambda batch, seed: attack(batch.images, batch.labels, seed)
 
 
 def _pgd(

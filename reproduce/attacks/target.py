@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,36 +84,21 @@ class AttackedNetwork(nn.Module):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             model.to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._model, self._call, self.compiled = model, model, False
-        self.use_compiled(compiled)
-        weights = (p.dtype for p in model.parameters() if p.is_floating_point())
-        self._dtype = next(weights, torch.float32)
-        self._classes = classes
-        self._batch_size = batch_size
-        # whether the gradient gets to the images, where the logits have one
-        self._reaches = True
-        self.passes = Passes()
-
-    def use_compiled(self, wanted: bool) -> None:
-        """From here on take the network compiled, for any batch size, or as it is."""
-        if wanted == self.compiled:
-            return
-        self._call, self.compiled = self._model, wanted
-        if wanted:
+        self._model, self.compiled = model, compiled
+        if compiled:
             from torch._functorch import config as functorch  # seconds to import
 
             # FAB goes backward several times through one forward pass
             functorch.donated_buffer = False
-            self._call = compile_network(self._model, dynamic=True)
+            self._model = compile_network(model, dynamic=True)
+        weights = (p.dtype for p in model.parameters() if p.is_floating_point())
+        self._dtype = next(weights, torch.float32)
+        self._classes = classes
+        self._batch_size = batch_size
+        self.passes = Passes()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of a batch, shape (B, classes).
-
-        Raises
-        ------
-        HarnessError
-            If the network fails, or answers with anything else.
-        """
+        """Return the logits of a batch, shape (B, classes); HarnessError if it gives others."""
         if self._batch_size is None or len(images) <= self._batch_size:
             return self._counted(images)
         parts = images.split(self._batch_size)
@@ -127,20 +111,14 @@ class AttackedNetwork(nn.Module):
         return torch.cat(logits)
 
     def check_gradient(self, images: Tensor) -> None:
-        """Find out once, on a few images, whether a gradient reaches them; else it is zero.
-
-        Only code from elsewhere gives reason to ask.
-        """
+        """Take a gradient at a few images; HarnessError if code from elsewhere fails in it."""
         points = images.detach().clone().requires_grad_(True)
         with torch.enable_grad():
             value = self(points).sum()
-            try:
-                (gradient,) = torch.autograd.grad(value, points, allow_unused=True)
-            except Exception as error:  # backward functions from elsewhere too
-                raise HarnessError(
-                    f"the network's gradient cannot be taken: {named(error)}"
-                ) from error
-        self._reaches &= gradient is not None
+        try:
+            torch.autograd.grad(value, points)
+        except Exception as error:  # backward functions from elsewhere may fail in any way
+            raise HarnessError(f"the network's gradient cannot be taken: {named(error)}") from error
 
     def _counted(self, images: Tensor) -> Tensor:
         """Call the network on one part of a batch, check its answer and count the passes."""
@@ -151,37 +129,30 @@ class AttackedNetwork(nn.Module):
         copy = images.to(dtype, memory_format=self._layout, copy=True)
         try:
             with compiling() if self.compiled else nullcontext():
-                answer = self._call(copy)
+                logits = self._model(copy)
         except HarnessError:
             raise
         except Exception as error:  # a network from elsewhere may fail in any way
             raise HarnessError(
                 f"the network fails on {images.dtype} of shape {list(images.shape)}: {named(error)}"
             ) from error
-        logits = self._check(answer, len(images))
-        # what was made in inference mode can be neither changed nor differentiated
-        logits = (logits.clone() if logits.is_inference() else logits).to(images.dtype)
-        if images.requires_grad and torch.is_grad_enabled():
-            if not (logits.requires_grad and self._reaches):
-                # detached on the way: a gradient of zero, of which the checks warn
-                logits = logits + (0 * images).flatten(1).sum(1, keepdim=True)
-            logits.register_hook(self._count_backward)
-        return logits
-
-    def _check(self, logits: Any, images: int) -> Tensor:
-        """Return an answer if it is logits."""
-        expected = (images, self._classes)
-        if not isinstance(logits, Tensor) or logits.shape != expected:
-            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        shape, found, right = (len(images), self._classes), type(logits).__name__, False
+        if isinstance(logits, Tensor):
+            found = f"{list(logits.shape)} of {logits.dtype}, {logits.layout}"
+            real = logits.is_floating_point() and logits.layout == torch.strided
+            right = real and logits.shape == shape
+        if not right:
             raise HarnessError(
-                f"the network answers {images} images with {found}, expected logits of "
-                f"shape {list(expected)}"
+                f"the network answers {len(images)} images with {found}, expected real logits of "
+                f"shape {list(shape)}"
             )
-        dense = logits.layout == torch.strided
-        if not (dense and logits.is_floating_point()):
-            kind = logits.dtype if dense else logits.layout
-            raise HarnessError(f"the network answers with {kind}, expected real logits")
-        return logits
+        # what was made in inference mode can be neither changed nor differentiated
+        checked: Tensor = (logits.clone() if logits.is_inference() else logits).to(images.dtype)
+        if images.requires_grad and torch.is_grad_enabled():
+            # of a network that detaches its input the gradient is zero, of which the checks warn
+            checked = checked + (0 * images).flatten(1).sum(1, keepdim=True)
+            checked.register_hook(self._count_backward)
+        return checked
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)

@@ -1,46 +1,29 @@
-"""One verdict on many comparisons of cells, and how it is worded.
+"""One verdict on many comparisons of cells (docs/claims.md, Statistics).
 
-A statement such as "a wider network is less stable" is about many pairs of cells.  Its
-verdict is that of the mean over the pairs, one linear contrast of the cells' means, so
-a cell in two pairs counts as it should; and it is contradicted by any single pair that is
-significantly the other way round (Holm, 5 % for all pairs together).  Nothing holds
-before every pair that is planned can be judged.
-
-Intervals are over training seeds wherever both sides of a pair have two or more.  Where
-no pair has them, they are over images: then they speak of the networks at hand alone.
+The mean of the comparisons decides, as one contrast of the cells' means; a single one that is
+significantly the other way round contradicts it.
 """
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Literal, NamedTuple
+from itertools import pairwise, product
+from typing import Literal
 
 from reproduce.claims.evidence import (
+    SIGNIFICANCE,
     Effect,
     Evidence,
     Finding,
     Group,
     Key,
     Unit,
-    Verdict,
+    conclude,
     missing_of,
+    where,
 )
-from reproduce.claims.wording import (
-    OVER_IMAGES,
-    capitalised,
-    counted,
-    kind_of,
-    number,
-    side_of,
-    size,
-    so_far,
-    span,
-    where_of,
-    width_of,
-)
+from reproduce.claims.metrics import METRICS
 from reproduce.results.statistics import (
     contrast,
     discordant_pairs,
@@ -50,21 +33,17 @@ from reproduce.results.statistics import (
     paired_difference,
 )
 
-SIGNIFICANCE = 0.05
+_SIDES = {"width": ("wider", "thinner"), "lambda": ("larger λ", "smaller λ")}
+# what the sides of a comparison have in common, by what they differ in
+_SHARED = {
+    "width": ("dataset", "method", "lambda", "kind", "attack"),
+    "lambda": ("dataset", "method", "kind", "width", "attack"),
+    "method": ("dataset", "kind", "width", "attack"),
+    "schedule": ("dataset", "lambda", "kind", "width", "attack"),
+}
 
-_TITLES = {
-    "top5_natural_accuracy": "top-5 natural accuracy",
-    "robust_regularization": "robust regularisation",
-    "lipschitz": "the local Lipschitz estimate",
-    "best_robust_accuracy": "robust accuracy at the best epoch",
-    "late_fall": "the fall of robust accuracy long after the rate drops",
-}
-_UNITS = {
-    "robust_regularization": "nats",
-    "natural_risk": "nats",
-    "lipschitz": "nats per unit of epsilon",
-    "late_fall": "points an epoch",
-}
+# two groups of networks; the claim says that the metric of the first is higher
+Pair = tuple[Key, Key]
 
 
 @dataclass(frozen=True)
@@ -92,91 +71,152 @@ class Contrast:
     methods: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
 
-    @property
-    def title(self) -> str:
-        """The metric in words."""
-        return _TITLES.get(self.metric, self.metric.replace("_", " "))
+    def __call__(self, evidence: Evidence, experiment: str) -> Finding:
+        """Judge the comparisons of a table or figure."""
+        groups, rule = evidence.groups(experiment, self.metric), METRICS[self.metric]
+        pairs, decisive = self._pairs(groups)
+        if not pairs:
+            text = f"the grid of experiments.{experiment} lacks one of the sides."
+            return Finding(f"Not in this configuration: {text}")
+        missing = missing_of(groups[key] for pair in pairs for key in pair)
+        seed = _image_seed(pairs, groups)
+        unit: Unit = "seeds" if seed is None else "images"
+        found = {
+            pair: self._effect([pair], groups, seed)
+            for pair in dict.fromkeys([*pairs, *decisive])
+            if groups[pair[0]].by_seed and groups[pair[1]].by_seed
+        }
+        effects = [found[pair] for pair in pairs if pair in found]
+        ready = {
+            (first, second): effect
+            for (first, second), effect in found.items()
+            if effect.seeds > 1 or seed in groups[first].images.keys() & groups[second].images
+        }
+        judged = [ready[pair] for pair in pairs if pair in ready]
+        deciding = [pair for pair in decisive if pair in ready]
+        sentences, verdicts = [], []
+        if deciding:
+            main = self._effect(deciding, groups, seed)
+            effects = [main, *(effect for effect in effects if effect.what != main.what)]
+            verdicts = [main.verdict] if len(deciding) == len(decisive) else []
+            sentences.append(f"{rule.title}, {main}.")
+        elif effects:
+            sentences.append("A verdict needs two training seeds on each side.")
+        if len(judged) > 1:
+            count = sum(effect.value < self.threshold for effect in judged)
+            sentences.append(f"{count} of {len(judged)} comparisons go the other way.")
+        if contrary := self._contrary(judged):
+            verdicts = ["fails"]
+            sentences.append(f"Significantly against the claim: {', '.join(contrary)}.")
+        return conclude(effects, verdicts, len(judged), len(pairs), missing, unit, *sentences)
 
-    @property
-    def unit(self) -> str:
-        """The unit of the metric."""
-        return _UNITS.get(self.metric, "points")
+    def _contrary(self, effects: Sequence[Effect]) -> list[str]:
+        """Name the effects that are significantly against the claim."""
+        tested = [effect for effect in effects if effect.p_value is not None]
+        # one-sided: those on the claim's side count as tests and are never significant
+        p_values = [(e.p_value or 0.0) / 2 if e.value < self.threshold else 1.0 for e in tested]
+        said = holm(p_values, SIGNIFICANCE)
+        return [effect.what for effect, one in zip(tested, said, strict=True) if one]
 
+    def _pairs(self, groups: Mapping[Key, Group]) -> tuple[list[Pair], list[Pair]]:
+        """Return the pairs of a table or figure, and those whose mean decides."""
+        rows: dict[object, list[Key]] = {}
+        for key in self._cells(groups):
+            shared = tuple(key.titles[thing] for thing in _SHARED[self.along])
+            rows.setdefault(shared, []).append(key)
+        pairs: list[Pair] = []
+        ends: list[Pair] = []
+        for row in rows.values():
+            if self.against:
+                firsts = [key for key in row if key.method in self.methods]
+                seconds = [key for key in row if key.method in self.against]
+                pairs += product(firsts, seconds)
+                continue
+            scale = sorted(row, key=lambda key: (key.width, key.lam))
+            steps = [(more, less) for less, more in pairwise(scale)]
+            if self.pairs == "chosen" and steps:
+                wanted = self.chosen.get(scale[0].method, self.chosen.get(""))
+                larger = next((key for key in scale[1:] if key.lam == wanted), scale[1])
+                steps = [(larger, scale[0])]
+            pairs += steps[-1:] if self.pairs == "last" else steps
+            if self.pairs == "ends" and steps:
+                ends.append((scale[-1], scale[0]))
+        if not self.rises:
+            pairs, ends = ([(less, more) for more, less in some] for some in (pairs, ends))
+        return pairs, ends or pairs
 
-class Pair(NamedTuple):
-    """Two groups of networks; the claim says that the metric of the first is higher."""
-
-    first: Key
-    second: Key
-    sides: tuple[str, str]
-    what: str
-
-
-def _pairs(rule: Contrast, groups: Mapping[Key, Group]) -> tuple[list[Pair], list[Pair]]:
-    """Return the pairs of a table or figure, and those whose mean decides."""
-    rows: dict[Key, list[Key]] = {}
-    for key in _cells(rule, groups):
-        rows.setdefault(_alike(key, rule.along), []).append(key)
-    pairs, ends = [], []
-    for row in rows.values():
-        if rule.against:
-            firsts = [key for key in row if key.method in rule.methods]
-            seconds = [key for key in row if key.method in rule.against]
-            pairs += [(more, less) for more in firsts for less in seconds]
-            continue
-        scale = sorted(row, key=lambda key: (width_of(key), key.lam))
-        steps = [(more, less) for less, more in pairwise(scale)]
-        if rule.pairs == "chosen" and steps:
-            wanted = rule.chosen.get(scale[0].method, rule.chosen.get(""))
-            there = [step for step in scale[1:] if step.lam == wanted] or [scale[1]]
-            pairs += [(more, scale[0]) for more in there]
-        elif rule.pairs != "chosen":
-            pairs += steps[-1:] if rule.pairs == "last" else steps
-        if rule.pairs == "ends" and steps:
-            ends.append((scale[-1], scale[0]))
-    named = [_pair(rule, groups, *pair) for pair in pairs]
-    return named, [_pair(rule, groups, *pair) for pair in ends] or named
-
-
-def _pair(rule: Contrast, groups: Mapping[Key, Group], more: Key, less: Key) -> Pair:
-    """Name a pair of cells, of which the first has more of what they differ in."""
-    first, second = (more, less) if rule.rises else (less, more)
-    sides = (side_of(first, rule.along), side_of(second, rule.along))
-    where = where_of(more, groups, rule.along)
-    return Pair(first, second, sides, f"{where}: {sides[0]} − {sides[1]}")
-
-
-def _cells(rule: Contrast, groups: Mapping[Key, Group]) -> list[Key]:
-    """Return the cells of a table or figure that count."""
-    cells = list(groups)
-    if rule.methods and not rule.against:
-        cells = [key for key in groups if key.method in rule.methods]
-    if rule.only == "all":
+    def _cells(self, groups: Mapping[Key, Group]) -> list[Key]:
+        """Return the cells of a table or figure that count."""
+        cells = list(groups)
+        if self.methods and not self.against:
+            cells = [key for key in groups if key.method in self.methods]
+        if self.only == "widest":
+            rising = sorted(cells, key=lambda key: key.width)
+            widest = {_kind(key): key.width for key in rising}
+            cells = [key for key in cells if key.width == widest[_kind(key)]]
+        elif self.only == "smallest lambda":
+            least = {key.method: key.lam for key in sorted(cells, key=lambda key: -key.lam)}
+            cells = [key for key in cells if key.lam == least[key.method]]
         return cells
-    rows: dict[object, list[Key]] = {}
-    for key in cells:
-        kind = (key.dataset, kind_of(key)) if rule.only == "widest" else key.method
-        rows.setdefault(kind, []).append(key)
-    if rule.only == "widest":
-        return [k for row in rows.values() for k in row if width_of(k) == max(map(width_of, row))]
-    return [k for row in rows.values() for k in row if k.lam == min(other.lam for other in row)]
+
+    def _effect(
+        self, pairs: Sequence[Pair], groups: Mapping[Key, Group], image_seed: int | None
+    ) -> Effect:
+        """Return the difference of a pair, or the mean of several as one contrast of groups."""
+        # the middle of a scale cancels: it is in one pair first and in another second
+        signs = Counter(first for first, _ in pairs)
+        signs.subtract(Counter(second for _, second in pairs))
+        used = [groups[key] for key, sign in signs.items() if sign]
+        weights = [sign / len(pairs) for sign in signs.values() if sign]
+        shared = [
+            discordant_pairs(groups[first].images[seed], groups[second].images[seed])
+            for first, second in pairs
+            for seed in sorted(groups[first].images.keys() & groups[second].images)
+            if image_seed in (None, seed)
+        ]
+        seeds, detail = 1, ""
+        estimate = contrast([group.sample for group in used], weights)
+        if image_seed is None:
+            seeds = min(len(groups[key].by_seed) for pair in pairs for key in pair)
+            if shared:
+                small = sum(mcnemar(one) < SIGNIFICANCE for one in shared)
+                detail = f"McNemar's p < {SIGNIFICANCE} in {small} of {len(shared)} pairs of seeds"
+        elif len(pairs) > 1:
+            estimate = image_contrast([group.images[image_seed] for group in used], weights)
+        elif shared:
+            estimate = paired_difference(shared[0])
+            b, c, _ = shared[0]
+            detail = f"{b} images for the first alone, {c} for the second"
+        p_value = estimate.apart(self.threshold)
+        if image_seed is not None and len(pairs) == len(shared) == 1 and not self.threshold:
+            p_value = mcnemar(shared[0])
+        return Effect(
+            self._name(pairs, groups),
+            *estimate[:3],
+            METRICS[self.metric].unit,
+            self.threshold,
+            seeds,
+            min((one.images for one in shared), default=0),
+            detail,
+            None if math.isnan(p_value) else p_value,
+        )
+
+    def _name(self, pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> str:
+        """Name a pair or the mean of several: where it is, and the two sides."""
+        differ = "method" if self.along == "schedule" else self.along
+        firsts, seconds = (
+            " or ".join(dict.fromkeys(key.titles[differ] for key in side))
+            for side in zip(*pairs, strict=True)
+        )
+        if len(pairs) == 1:
+            return f"{where(pairs[0][0], groups, _SHARED[self.along])}: {firsts} − {seconds}"
+        if self.along in _SIDES:
+            firsts, seconds = _SIDES[self.along][:: 1 if self.rises else -1]
+        return f"{firsts} − {seconds}, mean of {len(pairs)}"
 
 
-def _alike(key: Key, along: str) -> Key:
-    """Return what a key shares with those that it is compared with."""
-    if along == "width":
-        return key._replace(architecture=kind_of(key))
-    if along == "schedule":
-        return key._replace(method="")
-    return key._replace(lam=0.0, method="" if along == "method" else key.method)
-
-
-class Compared(NamedTuple):
-    """The effect of a pair, whether an interval can judge it, and the p that it is below."""
-
-    effect: Effect
-    judged: bool
-    below: float
+def _kind(key: Key) -> tuple[str, str]:
+    return key.titles["dataset"], key.titles["kind"]
 
 
 def _image_seed(pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> int | None:
@@ -186,191 +226,8 @@ def _image_seed(pairs: Sequence[Pair], groups: Mapping[Key, Group]) -> int | Non
     the smallest of several: networks of different seeds are no pair, and a mean over pairs
     must not mix them.
     """
-    both = [(groups[pair.first], groups[pair.second]) for pair in pairs]
+    both = [(groups[first], groups[second]) for first, second in pairs]
     if any(min(len(one.by_seed), len(other.by_seed)) > 1 for one, other in both):
         return None
     counts = Counter(seed for one, other in both for seed in one.images.keys() & other.images)
     return min(counts, key=lambda seed: (-counts[seed], seed), default=None)
-
-
-def _compare(
-    rule: Contrast, pair: Pair, groups: Mapping[Key, Group], image_seed: int | None
-) -> Compared | None:
-    """Compare the sides of a pair; None if one has no number yet."""
-    first, second = groups[pair.first], groups[pair.second]
-    if not first.by_seed or not second.by_seed:
-        return None
-    shared = {
-        seed: discordant_pairs(first.images[seed], second.images[seed])
-        for seed in sorted(first.images.keys() & second.images)
-    }
-    seeds = min(len(first.by_seed), len(second.by_seed)) if image_seed is None else 1
-    images = min((one.images for one in shared.values()), default=0)
-    detail = [f"must lie above {number(rule.threshold, 'points')} points"] * bool(rule.threshold)
-    estimate = contrast([first.sample, second.sample], [1, -1])
-    if image_seed in shared:
-        one = shared[image_seed]
-        estimate, images = paired_difference(one), one.images
-        only = zip(pair.sides, one[:2], strict=True)
-        detail.append(", ".join(f"{count} images for {side} alone" for side, count in only))
-    elif image_seed is None and shared:
-        found = [mcnemar(one) for one in shared.values()]
-        small = sum(p < SIGNIFICANCE for p in found)
-        test = f"McNemar's p < {SIGNIFICANCE} in {small} of {len(found)} pairs of equal seeds"
-        detail.append(f"{test}, median p {statistics.median(found):.2g}")
-    p_value, below = estimate.apart(rule.threshold), estimate.below(rule.threshold)
-    if image_seed in shared and rule.threshold == 0:
-        p_value, below = mcnemar(one), mcnemar(one, "less")
-    effect = Effect(
-        pair.what,
-        *estimate[:3],
-        rule.unit,
-        rule.threshold,
-        seeds,
-        images,
-        None if math.isnan(p_value) else p_value,
-        "; ".join(detail),
-    )
-    return Compared(effect, image_seed in shared or seeds > 1, below)
-
-
-def _mean(
-    rule: Contrast,
-    compared: Mapping[Pair, Compared],
-    groups: Mapping[Key, Group],
-    image_seed: int | None,
-    what: str,
-) -> Effect:
-    """Return the mean of pairs that can be judged, as one contrast of their groups."""
-    single = [one.effect for one in compared.values()]
-    if len(single) == 1:
-        return single[0]
-    signs: Counter[Key] = Counter()
-    for pair in compared:
-        signs[pair.first] += 1
-        signs[pair.second] -= 1
-    # the middle of a scale cancels: it is in one pair first and in another second
-    weights = {key: sign / len(single) for key, sign in signs.items() if sign}
-    used = [groups[key] for key in weights]
-    if image_seed is None:
-        estimate = contrast([group.sample for group in used], list(weights.values()))
-    else:
-        masks = [group.images[image_seed] for group in used]
-        estimate = image_contrast(masks, list(weights.values()))
-    p_value = estimate.apart(rule.threshold)
-    return Effect(
-        f"{what}, mean of {len(single)}",
-        *estimate[:3],
-        rule.unit,
-        rule.threshold,
-        min(effect.seeds for effect in single),
-        min(effect.images for effect in single),
-        None if math.isnan(p_value) else p_value,
-        f"single ones from {span(single)}",
-    )
-
-
-def judge(rule: Contrast, evidence: Evidence, experiment: str) -> Finding:
-    """Judge the comparisons of one statement."""
-    groups = evidence.groups(experiment, rule.metric)
-    pairs, decisive = _pairs(rule, groups)
-    if not pairs:
-        return Finding(
-            "Not in this configuration: nothing to compare "
-            f"in experiments.{experiment}, whose grid lacks one of the sides.",
-        )
-    seed = _image_seed(pairs, groups)
-    unit: Unit = "seeds" if seed is None else "images"
-    compared = {pair: _compare(rule, pair, groups, seed) for pair in [*pairs, *decisive]}
-    there = {pair: one for pair, one in compared.items() if one is not None}
-    judged = [there[pair] for pair in pairs if pair in there and there[pair].judged]
-    deciding = {pair: there[pair] for pair in decisive if pair in there and there[pair].judged}
-    effects = [there[pair].effect for pair in pairs if pair in there]
-    missing = missing_of(groups[key] for pair in pairs for key in (pair.first, pair.second))
-    if not judged and not deciding:
-        planned = counted(len(pairs), "comparison")
-        if not effects:
-            text = f"No results yet; {planned} to make."
-            return Finding(text, missing=missing)
-        text = (
-            "Needs two training seeds on each side. So far there are differences for "
-            f"{len(effects)} of {planned}, {span(effects)}, without intervals."
-        )
-        return Finding(text, "too little data", unit, tuple(effects), missing)
-    tested = [one for one in judged if not math.isnan(one.below)]
-    significant = holm([one.below for one in tested], SIGNIFICANCE)
-    contrary = [one.effect.what for one, said in zip(tested, significant, strict=True) if said]
-    verdict: Verdict = "fails" if contrary else "too little data"
-    text = "of what decides, the ends of the scale, there are no two seeds yet"
-    difference = _difference(rule, pairs)
-    if deciding:
-        main = _mean(rule, deciding, groups, seed, difference)
-        if not contrary and len(deciding) == len(decisive):
-            verdict = _verdict(main, every=len(judged) == len(pairs))
-        effects = [main, *(effect for effect in effects if effect.what != main.what)]
-        text = f"{rule.title} is {size(main, _higher(rule, main.value, pairs))}"
-        if len(deciding) > 1:
-            text = f"on average over {len(deciding)} comparisons {text}"
-    text = capitalised(so_far(len(judged), len(pairs), "comparison") + f"{text}.")
-    if rule.threshold:
-        least = number(rule.threshold, "points")
-        text += f" The claim holds if the difference ({difference}) is above {least}."
-    against = sum(one.effect.value < rule.threshold for one in judged)
-    text += _against(against, len(judged), contrary, fails=verdict == "fails")
-    text += OVER_IMAGES if unit == "images" else ""
-    return Finding(text, verdict, unit, tuple(effects), missing)
-
-
-def verdict_of(low: float, high: float, threshold: float) -> Verdict:
-    """Judge a number that is said to lie above a threshold by its interval, NaN for none."""
-    if low > threshold:
-        return "holds"
-    return "fails" if high < threshold else "too little data"
-
-
-def _verdict(main: Effect, *, every: bool) -> Verdict:
-    """Judge the mean of all that decides; it cannot hold before every comparison is there."""
-    # of images McNemar's exact test may be less sure than the interval
-    if main.p_value is not None and main.p_value >= SIGNIFICANCE:
-        return "too little data"
-    verdict = verdict_of(main.low, main.high, main.threshold or 0.0)
-    return "too little data" if verdict == "holds" and not every else verdict
-
-
-def _higher(rule: Contrast, value: float, pairs: Sequence[Pair]) -> str:
-    """Say where the metric is higher or lower, by the sign of a difference."""
-    word = "higher" if (value >= 0) == rule.rises else "lower"
-    sides = {pair.sides if rule.rises else pair.sides[::-1] for pair in pairs}
-    if len(sides) == 1 and (rule.pairs == "chosen" or rule.against):
-        at = "with" if rule.against else "at"
-        return f"{word} {at} " + f" than {at} ".join(sides.pop())
-    if rule.against:
-        return f"{word} with {pairs[0].sides[0]}"
-    if rule.along == "lambda":
-        return f"{word} at the larger λ"
-    if rule.pairs == "ends":
-        return f"{word} on the widest network than on the thinnest"
-    return f"{word} on the wider network"
-
-
-def _difference(rule: Contrast, pairs: Sequence[Pair]) -> str:
-    """Say what is subtracted from what."""
-    if rule.against:
-        seconds = dict.fromkeys(pair.sides[1] for pair in pairs)
-        return f"{rule.title}, {pairs[0].sides[0]} − {' or '.join(seconds)}"
-    names = ("larger", "smaller λ")
-    if rule.along == "width":
-        names = ("widest", "thinnest") if rule.pairs == "ends" else ("wider", "thinner")
-    return f"{rule.title}, " + " − ".join(names if rule.rises else names[::-1])
-
-
-def _against(against: int, judged: int, contrary: Sequence[str], *, fails: bool) -> str:
-    """Say how many single comparisons are not as the claim says."""
-    if judged < 2 and not contrary:
-        return ""
-    if not against:
-        return f" None of the {judged} points the other way."
-    text = f" {against} of {judged} {'points' if against == 1 else 'point'} the other way"
-    if contrary:
-        return f"{text}. Significantly against the claim: {', '.join(contrary)}."
-    return f"{text}, none significantly" + " by itself" * fails + "."

@@ -3,52 +3,51 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from reproduce.cell import Cell
-from reproduce.claims.metrics import OF_EPOCHS, OF_IMAGES, OF_RUNS, OF_TRACES
+from reproduce.claims.metrics import METRICS
 from reproduce.config.grids import Curves, TuningTable
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.evaluation.records import Metrics, Record, worst_case
+from reproduce.evaluation.records import Metrics, worst_case
 from reproduce.experiments.grids import (
     Evaluation,
+    Item,
     PublishedEvaluation,
     curve_cells,
     experiment_names,
     find_experiment,
     planned_runs,
+    searched_cells,
 )
-from reproduce.experiments.runs import RunInfo
-from reproduce.registry import METHODS
+from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import read_histories
 from reproduce.results.reader import find_record
 from reproduce.results.statistics import ImageMask, Sample, sample
+from reproduce.tables.tuning import best_trial
 
 Verdict = Literal["holds", "fails", "too little data"]
 Unit = Literal["seeds", "images"]
+SIGNIFICANCE = 0.05
+_OTHERS = {"manual": "search by hand", "untuned": "untuned λ"}
+_OVER_IMAGES = (
+    "This is over images: it speaks of these very networks, not of another training seed."
+)
 
 
 @dataclass(frozen=True)
 class Effect:
     """One number behind a claim, named so that the claim says it lies above `threshold`.
 
-    Attributes
-    ----------
-    value, low, high : float
-        The number and its 95 % interval; NaN where there is none.
-    threshold : float or None
-        What the claim holds it against; None for what is shown and not judged.
-    seeds, images : int
-        Training seeds behind each side (the fewest), and images that all its records
-        have; 0 where they play no part.
-    p_value : float or None
-        Of the two-sided test that the number is `threshold`: t over seeds, McNemar's
-        over images.
+    `low` and `high` are its 95 % interval, NaN where there is none; `threshold` is None where it
+    is shown and not judged.  It rests on `seeds` training seeds a side (the fewest) and `images`
+    that all records have, 0 where they play no part.  `p_value` is of the two-sided test that it
+    is the threshold: t over seeds, McNemar's over images.
     """
 
     what: str
@@ -59,13 +58,41 @@ class Effect:
     threshold: float | None = 0.0
     seeds: int = 0
     images: int = 0
-    p_value: float | None = None
     detail: str = ""
+    p_value: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the number lies above its threshold."""
+        # of images McNemar's exact test may be less sure than the interval
+        if self.threshold is None or (self.p_value or 0.0) >= SIGNIFICANCE:
+            return "too little data"
+        if self.low > self.threshold:
+            return "holds"
+        return "fails" if self.high < self.threshold else "too little data"
+
+    def __str__(self) -> str:
+        digits = ".2f" if self.unit == "points" else ".3g"
+        numbers = (self.value, self.low, self.high, self.threshold or 0.0)
+        value, low, high, threshold = (f"{one:{digits}}".replace("-", "−") for one in numbers)
+        parts = {
+            f"95 % interval {low} to {high}": not math.isnan(self.low),
+            f"threshold {threshold}": self.threshold,
+            f"training seeds: {self.seeds}": self.seeds,
+            f"images: {self.images:,}": self.images,
+            self.detail: self.detail,
+        }
+        behind = "; ".join(part for part, said in parts.items() if said)
+        return f"{self.what}: {value} {self.unit} ({behind})"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a test of a claim found; the attributes are those of `Claim`."""
+    """What a test of a claim found: a verdict, and the effects behind it, the decisive one first.
+
+    Intervals are over other training seeds, or over other images for these very networks.
+    `missing` are runs and records that belong to it and are not there, or cannot be used.
+    """
 
     summary: str
     verdict: Verdict = "too little data"
@@ -76,24 +103,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, tested.
-
-    Attributes
-    ----------
-    name, statement, source : str
-        What it goes by; what the paper says, in other words, and where.
-    verdict : {"holds", "fails", "too little data"}
-        Whether the results show what the claim says.
-    summary : str
-        The effect in numbers, in a sentence or two.
-    unit : {"seeds", "images"}
-        What the intervals speak of: other training seeds, or other images for these
-        very networks.
-    effects : tuple of Effect
-        The numbers behind it, the one that decides first.
-    missing : tuple of str
-        Runs and records that belong to it and are not there, or cannot be used.
-    """
+    """A statement of the paper, tested: its name, what it says and where, and the finding."""
 
     name: str
     statement: str
@@ -114,14 +124,31 @@ class Key(NamedTuple):
     lam: float
     attack: str = ""
 
+    @property
+    def width(self) -> float:
+        """The width of the network."""
+        return parse_architecture(self.architecture).width
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What it is, thing by thing, in words."""
+        shape, method = parse_architecture(self.architecture), METHODS.get(self.method)
+        return {
+            "dataset": dataset_facts(self.dataset).title,
+            "method": _OTHERS.get(self.method, self.method) if method is None else method.title,
+            "lambda": f"λ={self.lam:g}",
+            "kind": shape.title,
+            "width": width_label(self.architecture),
+            "attack": self.attack,
+        }
+
 
 @dataclass(frozen=True)
 class Group:
     """The networks of one key: a number of each, and the images behind it, by training seed."""
 
-    by_seed: Mapping[int, float]
+    by_seed: Mapping[int, float] = field(default_factory=dict)
     images: Mapping[int, ImageMask] = field(default_factory=dict)
-    planned: int = 0
     missing: tuple[str, ...] = ()
 
     @property
@@ -135,23 +162,45 @@ def missing_of(groups: Iterable[Group]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for group in groups for line in group.missing))
 
 
+def conclude(
+    effects: Sequence[Effect],
+    verdicts: Sequence[Verdict],
+    judged: int,
+    planned: int,
+    missing: tuple[str, ...],
+    unit: Unit = "seeds",
+    *sentences: str,
+) -> Finding:
+    """Put together what was found: a claim fails if one part does, and holds if all is there."""
+    if not effects:
+        return Finding("Too few of its runs are there yet.", missing=missing)
+    verdict: Verdict = "fails" if "fails" in verdicts else "too little data"
+    if judged == planned and set(verdicts) == {"holds"}:
+        verdict = "holds"
+    part = [f"So far judged on {judged} of {planned}."] if judged < planned else []
+    shown = sentences or [f"{effect}." for effect in effects if effect.threshold is not None]
+    over = [_OVER_IMAGES] if unit == "images" else []
+    return Finding(" ".join([*part, *shown, *over]), verdict, unit, tuple(effects), missing)
+
+
+def where(key: Key, groups: Iterable[Key], things: Sequence[str]) -> str:
+    """Name some things of a key: data set, kind and attack where others have another."""
+    several = {title for one in groups for title in one.titles.items()} - set(key.titles.items())
+    others = {thing for thing, _ in several} | {"method", "lambda", "width"}
+    return ", ".join(key.titles[thing] for thing in things if thing in others)
+
+
 # what a number is read from: a run's histories, or a record of our or a published network
-Source = Cell | Evaluation | PublishedEvaluation
+Source = Cell | Item
 
 
-def key_of(source: Source) -> Key:
-    """Return the key of a run or an evaluation."""
+def key_of(source: Source) -> tuple[Key, int]:
+    """Return the key of a run or an evaluation, and its training seed; 0 of a published network."""
     if isinstance(source, PublishedEvaluation):
-        return Key(source.dataset, source.architecture or "", source.name, 0.0, source.attack)
+        network = source.architecture or ""
+        return Key(source.dataset, network, source.name, 0.0, source.attack), 0
     cell, attack = (source, "") if isinstance(source, Cell) else (source.cell, source.attack)
-    return Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack)
-
-
-def seed_of(source: Source) -> int:
-    """Return the training seed; 0 for a published network, of which there is one."""
-    if isinstance(source, PublishedEvaluation):
-        return 0
-    return source.seed if isinstance(source, Cell) else source.cell.seed
+    return Key(cell.dataset, cell.architecture, cell.method, cell.lam, attack), cell.seed
 
 
 class Evidence:
@@ -160,7 +209,7 @@ class Evidence:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.groups = cache(self._groups)
-        self.record = cache(self._read)
+        self._find = cache(partial(find_record, config))
         self._histories = cache(lambda cell: read_histories(config, [cell]))
 
     def grid(self, experiment: str) -> Any:
@@ -176,14 +225,15 @@ class Evidence:
         """
         planned: dict[Key, dict[int, list[Source]]] = {}
         for source in self._sources(experiment, metric):
-            planned.setdefault(key_of(source), {}).setdefault(seed_of(source), []).append(source)
+            key, seed = key_of(source)
+            planned.setdefault(key, {}).setdefault(seed, []).append(source)
         groups = {key: self._group(by_seed, metric) for key, by_seed in planned.items()}
-        published = {key for key in groups if key.method not in METHODS}
-        seeds = {seed for key in planned.keys() - published for seed in planned[key]}
-        for key in published:
-            # the one network is compared with ours of every training seed
-            images = {seed: mask for seed in seeds for mask in groups[key].images.values()}
-            groups[key] = replace(groups[key], images=images)
+        seeds = {seed for by_seed in planned.values() for seed in by_seed}
+        for key, group in groups.items():
+            if key.method not in METHODS:
+                # the one published network is compared with ours of every training seed
+                images = {seed: mask for seed in seeds for mask in group.images.values()}
+                groups[key] = replace(group, images=images)
         if isinstance(self.grid(experiment), TuningTable):
             groups |= self._strategies(experiment, metric, groups)
         return groups
@@ -191,24 +241,25 @@ class Evidence:
     def _sources(self, experiment: str, metric: str) -> Sequence[Source]:
         """Return what a metric of a table or figure is read from."""
         plan, grid = find_experiment(self.config, experiment), self.grid(experiment)
-        if metric in OF_IMAGES or metric in OF_RUNS:
-            return [*plan.evaluations, *plan.published]
+        if METRICS[metric].source in ("record", "run"):
+            # networks of other families are none that ours are compared with
+            others = [item for item in plan.published if item.architecture]
+            return [*plan.evaluations, *others]
         if not isinstance(grid, Curves):
-            return list(dict.fromkeys(item.cell for item in plan.evaluations))
+            return plan.cells
         cells = curve_cells(grid)
         if metric == "late_fall" and self.config.train_of("trades").schedule == "exp":
-            # beside Figure 3's runs those of the exp schedule
-            planned = set(planned_runs(self.config))
-            others = [replace(cell, method="trades") for cell in cells]
-            cells += [cell for cell in others if cell in planned and cell not in cells]
-        return cells
+            # with Figure 3's runs those of the exp schedule
+            planned = planned_runs(self.config)
+            exp = [replace(cell, method="trades") for cell in cells]
+            cells += [cell for cell in exp if cell in planned]
+        return list(dict.fromkeys(cells))
 
     def _group(self, sources: Mapping[int, Sequence[Source]], metric: str) -> Group:
         values: dict[int, float] = {}
         images: dict[int, ImageMask] = {}
         missing: list[str] = []
         for seed, starts in sources.items():
-            numbers: list[float] = []
             masks: list[ImageMask] = []
             for source in starts:
                 try:
@@ -218,119 +269,94 @@ class Evidence:
                     continue
                 if isinstance(found, ImageMask):
                     masks.append(found)
-                else:
-                    numbers.append(found)
+                else:  # of a run, whatever is started anew
+                    values[seed] = found
             if len(masks) == len(starts):
-                images[seed] = _survivors(masks)
+                # the images of one network that survive the attack from all its starts
+                first = masks[0]
+                index, mask = worst_case([(one.index, one.mask) for one in masks])
+                label = first.label[np.isin(first.index, index)]
+                images[seed] = replace(first, index=index, label=label, mask=mask)
                 values[seed] = float(100 * images[seed].mask.mean())
-            elif len(numbers) == len(starts):
-                values[seed] = numbers[0]
-        return Group(values, images, len(sources), tuple(missing))
+        return Group(values, images, tuple(missing))
 
     def measure(self, source: Source, metric: str) -> float | ImageMask:
-        """Return a metric of a run, or the images that count for it in a record.
-
-        Raises
-        ------
-        HarnessError
-            If there is no such number, or none that is finite.
-        """
-        if not isinstance(source, Cell):
-            record, run = self.record(source)
-            if metric in OF_RUNS:
-                return float(getattr(run, metric))
-            mask = OF_IMAGES[metric](record)
-            name = f"the record of {source.attack} on {_network(source)}"
-            if mask is None:
-                raise HarnessError(f"{name} tells no {metric}")
-            return ImageMask(name, key_of(source).dataset, record.index, record.label, mask)
-        if metric in OF_TRACES:
-            number = OF_TRACES[metric](self.history(source, "traces"))
-        else:
+        """Return a metric of a run, or the images that count for it; HarnessError without one."""
+        rule = METRICS[metric]
+        if isinstance(source, Cell):
             train = self.config.train_of(source.method)
-            number = OF_EPOCHS[metric](self.history(source, "epochs"), train)
-        if not math.isfinite(number):
-            why = "too few measured epochs" if metric == "late_fall" else f"it is {number}"
-            raise HarnessError(f"{source} has no finite {metric.replace('_', ' ')}: {why}")
-        return number
+            number = float(rule.take(self.history(source, rule.source), train))
+            if math.isfinite(number):
+                return number
+            raise HarnessError(
+                f"{source}: the numbers in its {rule.source} are too few or not finite"
+            )
+        found = self._find(source)
+        record = found.required()
+        if rule.source == "run":
+            return float(rule.take(found.run))
+        mask = rule.take(record)
+        if mask is None:
+            raise HarnessError(f"the record of {_title(source)} tells no {metric}")
+        return ImageMask(_title(source), source.dataset, record.index, record.label, mask)
 
-    def _read(self, item: Evaluation | PublishedEvaluation) -> tuple[Record, RunInfo | None]:
-        """Return the record of an evaluation and its run, if it is ours."""
-        found = find_record(self.config, item)
-        return found.required(), found.run
-
-    def history(self, cell: Cell, kind: Literal["traces", "epochs"]) -> pd.DataFrame:
-        """Return the trace or the epochs of a run that came to its last epoch.
-
-        Raises
-        ------
-        HarnessError
-            If it did not, or what there is cannot be used.
-        """
+    def history(self, cell: Cell, kind: str) -> pd.DataFrame:
+        """Return the trace or the epochs of a run; HarnessError before its last epoch."""
         found = self._histories(cell)
         frame: pd.DataFrame = getattr(found, kind)
         if len(frame) and frame["epoch"].max() == self.config.train_of(cell.method).epochs:
             return frame
-        reason = "; ".join(found.missing)
-        raise HarnessError(reason or f"{cell} has no {kind} to its last epoch")
+        raise HarnessError("; ".join(found.missing) or f"{cell} has no {kind} to its last epoch")
 
     def full_records(self) -> tuple[dict[str, Metrics], tuple[str, ...]]:
         """Return the metrics of every record of an attack on all images, and what is missing."""
-        plans = [find_experiment(self.config, name) for name in experiment_names(self.config)]
-        items: list[Evaluation | PublishedEvaluation] = []
-        items += [item for plan in plans for item in plan.evaluations]
-        items += [item for plan in plans for item in plan.published]
+        items: dict[Item, None] = {}
+        for name in experiment_names(self.config):
+            plan = find_experiment(self.config, name)
+            items |= dict.fromkeys([*plan.evaluations, *plan.published])
         found, missing = {}, []
-        for item in dict.fromkeys(items):
+        for item in items:
             try:
-                record, _ = self.record(item)
+                record = self._find(item).required()
             except HarnessError as error:
                 missing.append(str(error))
                 continue
             if record.info["every_image"]:
-                at = f", {item.checkpoint}" if isinstance(item, Evaluation) else ""
-                name = f"{item.attack} with seed {item.seed} on {_network(item)}{at}"
-                found[name] = record.metrics
+                found[_title(item)] = record.metrics
         return found, tuple(missing)
 
     def _strategies(
         self, experiment: str, metric: str, groups: Mapping[Key, Group]
     ) -> dict[Key, Group]:
-        """Return the untuned networks of Table 3, and those of the best lambda of the search.
-
-        Best is that of the highest mean robust accuracy.  There is none, and no number, before
-        all of the search is there: the best of a part may be another.
-        """
+        """Return the untuned networks of Table 3, and those of the best lambda of the search."""
         grid: TuningTable = self.grid(experiment)
         robust = groups
         if metric != "robust_accuracy":
             robust = self.groups(experiment, "robust_accuracy")
+        runs = [
+            (Cell(*key[:4], seed).id, value)
+            for key, group in robust.items()
+            for seed, value in group.by_seed.items()
+            if key.method == "trades"
+        ]
+        frame = pd.DataFrame(runs, columns=["model", "robust_accuracy"])
         found = {}
         for war in [key for key in groups if key.method == "war"]:
             own = war._replace(method="trades")
-            found[own._replace(method="untuned", lam=grid.untuned)] = groups[
-                own._replace(lam=grid.untuned)
-            ]
-            tried = {key.lam: group for key, group in robust.items() if key[1:3] == own[1:3]}
-            tried = {lam: tried[lam] for lam in grid.lambdas}
-            if all(len(group.by_seed) == group.planned for group in tried.values()):
-                best = max(tried, key=lambda lam: tried[lam].sample.mean)
-                found[own._replace(method="manual", lam=best)] = groups[own._replace(lam=best)]
+            untuned = own._replace(lam=grid.untuned)
+            found[untuned._replace(method="untuned")] = groups[untuned]
+            trials = [searched_cells(grid, war.architecture, lam) for lam in grid.lambdas]
+            if best := best_trial(frame, trials):
+                chosen = own._replace(lam=best[0].lam)
+                found[chosen._replace(method="manual")] = groups[chosen]
             else:
-                missing = missing_of(groups[own._replace(lam=lam)] for lam in tried)
-                found[own._replace(method="manual", lam=0.0)] = Group({}, {}, 0, missing)
+                # what Table 3 is measured under; histories have no attack
+                tried = [robust[own._replace(lam=lam, attack="pgd20")] for lam in grid.lambdas]
+                found[own._replace(method="manual", lam=0.0)] = Group(missing=missing_of(tried))
         return found
 
 
-def _network(item: Evaluation | PublishedEvaluation) -> str:
-    return item.name if isinstance(item, PublishedEvaluation) else str(item.cell)
-
-
-def _survivors(starts: Sequence[ImageMask]) -> ImageMask:
-    """Return the images of one network that survive an attack from all its starts."""
-    first = starts[0]
-    if len(starts) == 1:
-        return first
-    index, robust = worst_case([(start.index, start.mask) for start in starts])
-    label = first.label[np.isin(first.index, index)]
-    return replace(first, index=index, label=label, mask=robust)
+def _title(item: Item) -> str:
+    """Name a record."""
+    checkpoint = item.checkpoint if isinstance(item, Evaluation) else "published"
+    return f"{item.attack} with seed {item.seed} on {item.model}, {checkpoint}"

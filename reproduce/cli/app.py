@@ -25,7 +25,7 @@ from reproduce.config.load import (
 )
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.experiments.grids import experiment_names, find_experiment, planned_methods
+from reproduce.experiments.grids import planned_methods
 
 app = typer.Typer(
     name="reproduce",
@@ -156,13 +156,6 @@ def _configure(
     if not from_snakefile() and (kept := kept_values(user, settings, planned_methods(settings))):
         print(f"{kept}.", file=sys.stderr)
     return settings
-
-
-def chosen_experiments(config: Config, names: list[str] | None) -> list[str]:
-    """Return the experiments named, checked, or all of the configuration."""
-    if not names:
-        return list(experiment_names(config))
-    return [find_experiment(config, name).name for name in names]
 
 
 def console() -> Console:

@@ -197,7 +197,7 @@ def lemma(settings: Config) -> None:
 
     Example: reproduce lemma --preset demo
     """
-    from reproduce.lemma.results import QUANTITIES, WAYS, in_words
+    from reproduce.lemma.results import QUANTITIES, WAYS
     from reproduce.lemma.search import examine
 
     found = examine(settings)
@@ -214,7 +214,7 @@ def lemma(settings: Config) -> None:
         fit = found.fits[way, "near"]
         growth, low, high = fit.growth
         print(
-            f"{shown}, {QUANTITIES['near'].title}: {in_words(fit)}. Largest norm / sqrt(m H) "
+            f"{shown}, {QUANTITIES['near'].title}: {fit}. Largest norm / sqrt(m H) "
             f"{fit.largest_ratio:.3g}; it changes by a factor of {growth:.2f} ({low:.2f} to "
             f"{high:.2f}) from the narrowest to the widest network."
         )

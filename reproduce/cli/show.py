@@ -1,5 +1,6 @@
 """Commands that look: plan, status, table, diff, figure, results, tensorboard, claims, report."""
 
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +13,13 @@ from reproduce.cell import Cell
 from reproduce.cli.app import (
     ExperimentArgument,
     ExperimentsArgument,
-    chosen_experiments,
     command,
     console,
 )
 from reproduce.config.schema import Config
 from reproduce.experiments import paths
 from reproduce.experiments.cost import load_speeds
-from reproduce.experiments.grids import find_experiment, find_table
+from reproduce.experiments.grids import experiment_names, find_experiment, find_table
 from reproduce.experiments.runs import load_run
 from reproduce.experiments.spec import training_spec
 from reproduce.experiments.superseded import count_superseded, found_superseded
@@ -43,7 +43,7 @@ def plan(
 
     Example: reproduce plan table1 --preset paper
     """
-    names = chosen_experiments(settings, experiments)
+    names = experiments or experiment_names(settings)
     if measure:
         _measure(settings, names)
     table = Table("experiment", "cells", "trained", "evaluations", "done", "hours", "left", "disk")
@@ -64,10 +64,10 @@ def plan(
     print(f"Preset {settings.preset}; device hours by the speed of {stated}{hint}.")
 
 
-def _measure(config: Config, names: list[str]) -> None:
+def _measure(config: Config, names: Sequence[str]) -> None:
     from reproduce.compute.device import acquire_device, describe
     from reproduce.core.files import write_json
-    from reproduce.training.train import seconds_per_pass
+    from reproduce.training.speed import seconds_per_pass
 
     cells: dict[str, Cell] = {}
     for cell in (cell for name in names for cell in find_experiment(config, name).cells):
@@ -99,7 +99,7 @@ def status(
 
     Example: reproduce status --watch --every 30
     """
-    names = chosen_experiments(settings, experiments)
+    names = experiments or experiment_names(settings)
     if watch:
         from reproduce.cli.watch import watch as watch_live
 
@@ -240,7 +240,7 @@ def tensorboard(
     from reproduce.tables.tensorboard import write_events
 
     folder = paths.tensorboard_folder(settings) if out is None else out
-    outcome = write_events(settings, chosen_experiments(settings, experiments), folder, every)
+    outcome = write_events(settings, experiments or experiment_names(settings), folder, every)
     for line in outcome.problems:
         print(f"Left out: {line}")
     print(

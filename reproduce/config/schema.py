@@ -407,9 +407,9 @@ class Machine(Section):
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the network, for training and for evaluation. auto does so where the minutes it costs
     are won back and there are a compiler and Python's headers: on a CPU above a million forward
-    passes of images, of which an evaluation counts those of its first shard; on a GPU for a
-    training that takes more than ten minutes by its first steps, and for no evaluation. Results
-    differ in the last bits; run.json and the records note which was done."""
+    passes of images, an evaluation by its plan; on a GPU for a training that takes more than ten
+    minutes by its first steps, and for no evaluation. Results differ in the last bits; run.json
+    and the records note which was done."""
     graphs: Literal["auto", "never"] = "auto"
     """auto records training steps and validation as CUDA graphs on a GPU, which launches all
     kernels of a step as one; never launches them one by one. run.json notes which was done."""

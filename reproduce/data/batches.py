@@ -6,7 +6,7 @@ the batches that it would have seen.
 
 import math
 from copy import copy
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -38,8 +38,6 @@ class ImageStore:
         pad = facts.padding
         # padded once, so that crop, flip and the choice of the batch are a single gather
         self._padded = F.pad(images, (0, 0, pad, pad, pad, pad))
-        # of the epoch last asked for
-        self._order: tuple[tuple[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,18 +46,13 @@ class ImageStore:
         """Return images `start` to `stop` as a store; it shares their memory."""
         part = copy(self)
         part.labels, part.indices = self.labels[start:stop], self.indices[start:stop]
-        part._padded, part._order = self._padded[start:stop], None
+        part._padded = self._padded[start:stop]
         return part
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images `start` to `stop`, unaugmented, with their labels.
+        """Return images `start` to `stop`, unaugmented, with their labels, int64 (B,).
 
-        Returns
-        -------
-        images : Tensor
-            float32 in [0, 1], shape (B, channels, height, width), channels-last.
-        labels : Tensor
-            int64, shape (B,).
+        Images are float32 in [0, 1], shape (B, channels, height, width), channels-last.
         """
         pad, size = self.facts.padding, self.facts.size
         crop = self._padded[start:stop, pad : pad + size, pad : pad + size]
@@ -67,11 +60,8 @@ class ImageStore:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Return the order in which an epoch visits the images, int64 on the device."""
-        if self._order is None or self._order[0] != (seed, epoch):
-            stream = generator(seed, "shuffle", epoch, device=self.device)
-            shuffled = torch.randperm(len(self), generator=stream, device=self.device)
-            self._order = (seed, epoch), shuffled
-        return self._order[1]
+        stream = generator(seed, "shuffle", epoch, device=self.device)
+        return torch.randperm(len(self), generator=stream, device=self.device)
 
     def draws(self, count: int, seed: int, epoch: int, step: int) -> Draws:
         """Draw the augmentation of one batch of `count` images."""
@@ -99,91 +89,65 @@ def to_float(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).to(torch.get_default_dtype()).div_(255)
 
 
-class BatchSource(Protocol):
-    """Training batches by their place: the same place gives the same batch, always."""
-
-    def steps(self, epoch: int) -> int:
-        """Return the number of batches of an epoch, counted from 1."""
-
-    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return one augmented batch, by epoch (from 1) and step (from 0).
-
-        Returns
-        -------
-        images : Tensor
-            float32 in [0, 1], shape (B, channels, height, width), on the device.
-        labels : Tensor
-            int64, shape (B,).
-        """
-
-
 class LabelledBatches:
     """A split in a new order every epoch, every image once; the last batch may be smaller."""
 
     def __init__(self, store: ImageStore, batch_size: int, seed: int) -> None:
-        self._store, self._size, self._seed = store, batch_size, seed
+        self.store, self.batch_size, self.seed = store, batch_size, seed
 
     def steps(self, epoch: int) -> int:
         """Return the number of batches of an epoch, the same for all."""
-        return math.ceil(len(self._store) / self._size)
+        return math.ceil(len(self.store) / self.batch_size)
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return one batch, as `BatchSource.batch`."""
-        order = self._store.order(self._seed, epoch)
-        rows = order[step * self._size : (step + 1) * self._size]
-        draws = self._store.draws(len(rows), self._seed, epoch, step)
-        return self._store.augmented(rows, draws), self._store.labels[rows]
+        """Return one augmented batch, by epoch (from 1) and step (from 0), as `plain` does."""
+        order = self.store.order(self.seed, epoch)
+        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+        draws = self.store.draws(len(rows), self.seed, epoch, step)
+        return self.store.augmented(rows, draws), self.store.labels[rows]
 
 
-class MixedBatches:
-    """Batches of which a fixed part comes from extra images.
+class MixedBatches(LabelledBatches):
+    """Batches of which a fixed part, `extra_fraction` rounded down, comes from extra images.
 
     An epoch has as many steps as one over the labelled images alone would have, so with
     half of every batch from elsewhere it visits half of the labelled images.  Each epoch
     shuffles them anew and takes the front of that order: within an epoch no labelled
     image comes twice.  Extra images are drawn with replacement, every batch anew, and
     fill the batch where labelled ones run out.  The two kinds are shuffled together
-    within a batch.  That is what the official sampler does.  `extra_fraction` of a batch,
-    rounded down to whole images, comes from `extra`.
+    within a batch.  That is what the official sampler does.
 
     Source: Carmon et al. 2019 and their code (`SemiSupervisedSampler`).
     """
 
     def __init__(
         self,
-        labelled: ImageStore,
+        store: ImageStore,
         extra: ImageStore,
         batch_size: int,
         seed: int,
         extra_fraction: float = 0.5,
     ) -> None:
-        self.labelled, self.extra = labelled, extra
-        self.batch_size, self.seed = batch_size, seed
-        self._from_labelled = batch_size - int(batch_size * extra_fraction)
-
-    def steps(self, epoch: int) -> int:
-        """Return the number of batches of an epoch."""
-        return math.ceil(len(self.labelled) / self.batch_size)
+        super().__init__(store, batch_size, seed)
+        self.extra = extra
+        self._labelled = batch_size - int(batch_size * extra_fraction)
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return one batch of labels and pseudo-labels, as `BatchSource.batch`."""
-        size, device = self.batch_size, self.labelled.device
-        first = step * self._from_labelled
-        order = self.labelled.order(self.seed, epoch)
-        rows = order[first : first + self._from_labelled]
-        stream = generator(self.seed, "extra", epoch, step, device=device)
+        """Return one batch of labels and pseudo-labels, as `LabelledBatches.batch`."""
+        size, seed, device = self.batch_size, self.seed, self.store.device
+        rows = self.store.order(seed, epoch)[step * self._labelled : (step + 1) * self._labelled]
+        stream = generator(seed, "extra", epoch, step, device=device)
         drawn = torch.randint(len(self.extra), (size - len(rows),), generator=stream, device=device)
-        stream = generator(self.seed, "mix", epoch, step, device=device)
+        stream = generator(seed, "mix", epoch, step, device=device)
         place = torch.randperm(size, generator=stream, device=device)
-        draws = self.labelled.draws(size, self.seed, epoch, step)
-        shape = (size, *self.labelled.image_shape)
+        draws = self.store.draws(size, seed, epoch, step)
+        shape = (size, *self.store.image_shape)
         images = torch.empty(shape, device=device, memory_format=torch.channels_last)
         labels = torch.empty(size, dtype=torch.int64, device=device)
         for store, chosen, at in (
-            (self.labelled, rows, place[: len(rows)]),
+            (self.store, rows, place[: len(rows)]),
             (self.extra, drawn, place[len(rows) :]),
         ):
-            own = Draws(draws.top[at], draws.left[at], draws.flip[at])
-            images[at] = store.augmented(chosen, own)
+            images[at] = store.augmented(chosen, Draws(*(value[at] for value in draws)))
             labels[at] = store.labels[chosen]
         return images, labels

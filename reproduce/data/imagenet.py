@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from itertools import accumulate
 from multiprocessing import active_children
 from multiprocessing.queues import Queue
@@ -22,42 +23,18 @@ from reproduce.config.schema import Phase
 from reproduce.core.errors import HarnessError
 from reproduce.core.rng import derive, generator, own_random_numbers
 from reproduce.core.vision import torchvision
-from reproduce.data.batches import ImageStore, to_float
-from reproduce.data.dataset import FileSplit, Split
+from reproduce.data.batches import ImageStore, LabelledBatches, to_float
+from reproduce.data.dataset import Split
 from reproduce.registry import DatasetFacts
 
 # others would be opened by readers that nobody looks at, EPS by another program
 FORMATS = ("JPEG", "PNG")
-
-
-class Decoder:
-    """Reads images and crops them to `crop` x `crop` pixels, uint8 (crop, crop, 3).
-
-    `resize` first resizes the shorter side to that many pixels, bicubic; `flip` mirrors half
-    of the random parts.
-    """
-
-    def __init__(self, crop: int, resize: int | None = None, *, flip: bool = False) -> None:
-        transforms = torchvision("torchvision.transforms")
-        before = []
-        if resize is not None:
-            bicubic = transforms.InterpolationMode.BICUBIC
-            before.append(transforms.Resize(resize, interpolation=bicubic))
-        mirror = [transforms.RandomHorizontalFlip()] if flip else []
-        # black around an image that is smaller
-        self._middle = transforms.Compose([*before, transforms.CenterCrop(crop)])
-        self._part = transforms.Compose([*before, transforms.RandomResizedCrop(crop), *mirror])
-
-    def middle(self, path: Path) -> NDArray[np.uint8]:
-        """Return the middle of an image."""
-        return np.asarray(self._middle(_read(path)))
-
-    def random_part(self, path: Path, seed: int) -> NDArray[np.uint8]:
-        """Return a random part of an image, of random size and shape before it is resized."""
-        image = _read(path)
-        # torchvision draws from the global generator
-        with own_random_numbers(torch.device("cpu"), seed):
-            return np.asarray(self._part(image))
+_ADVICE = (
+    "such processes need memory, room in /dev/shm, open files (`ulimit -n`) and processes "
+    "(`ulimit -u`): raise what there is too little of, or set machine.loaders to fewer"
+)
+# batches that each process is ahead
+_AHEAD = 2
 
 
 def _read(path: Path) -> Image.Image:
@@ -72,51 +49,47 @@ class FolderStore:
     """A split of image files to attack: centre crops, decoded on demand by threads."""
 
     def __init__(
-        self, split: FileSplit, facts: DatasetFacts, device: torch.device, loaders: int
+        self, split: Split, facts: DatasetFacts, device: torch.device, loaders: int
     ) -> None:
-        self.labels = torch.from_numpy(split.labels).to(device)
+        self.labels = torch.from_numpy(split.labels.astype(np.int64)).to(device)
         self.indices = split.indices
         self.image_shape = (facts.channels, facts.size, facts.size)
-        self._split, self._facts, self._device = split, facts, device
-        self._loaders = loaders
-        self._decoder = Decoder(facts.size)
+        self._split, self._device, self._loaders = split, device, loaders
+        # black around an image that is smaller
+        self._crop = torchvision("torchvision.transforms").CenterCrop(facts.size)
 
     def __len__(self) -> int:
         return len(self._split)
 
     def part(self, start: int, stop: int) -> "FolderStore":
         """Return images `start` to `stop` as a store."""
-        split = self._split.take(np.arange(start, stop))
-        return FolderStore(split, self._facts, self._device, self._loaders)
+        part = copy(self)
+        part.labels, part.indices = self.labels[start:stop], self.indices[start:stop]
+        part._split = self._split.take(np.arange(len(self))[start:stop])
+        return part
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Return images `start` to `stop` and their labels, as `ImageStore.plain`."""
-        rows = range(len(self))[start:stop]
+
+        def pixels(row: int) -> NDArray[np.uint8]:
+            return np.asarray(self._crop(_read(self._split.path(row))))
+
         # PIL decodes without holding Python's lock
         with ThreadPoolExecutor(max(self._loaders, 1)) as pool:
-            pixels = list(pool.map(lambda row: self._decoder.middle(self._split.path(row)), rows))
-        together = torch.from_numpy(np.stack(pixels)).to(self._device)
-        return to_float(together), self.labels[start:stop]
+            images = np.stack(list(pool.map(pixels, range(len(self))[start:stop])))
+        return to_float(torch.from_numpy(images).to(self._device)), self.labels[start:stop]
 
 
 EvaluationStore = ImageStore | FolderStore
 
 
 def open_store(
-    split: Split | FileSplit, facts: DatasetFacts, device: torch.device, loaders: int
+    split: Split, facts: DatasetFacts, device: torch.device, loaders: int
 ) -> EvaluationStore:
     """Return a split as evaluation takes it; `loaders` threads decode files."""
-    if isinstance(split, FileSplit):
+    if split.folder is not None:
         return FolderStore(split, facts, device, loaders)
     return ImageStore(split, facts, device)
-
-
-_ADVICE = (
-    "such processes need memory, room in /dev/shm, open files (`ulimit -n`) and processes "
-    "(`ulimit -u`): raise what there is too little of, or set machine.loaders to fewer"
-)
-# batches that each process is ahead
-_AHEAD = 2
 
 
 def decoder_lost(error: Exception) -> str:
@@ -135,7 +108,7 @@ class FolderBatches:
 
     def __init__(
         self,
-        split: FileSplit,
+        split: Split,
         facts: DatasetFacts,
         phases: Sequence[Phase],
         seed: int,
@@ -157,16 +130,15 @@ class FolderBatches:
                     f"training images, too few for {group.count} processes"
                 )
 
-    def phase(self, epoch: int) -> Phase:
-        """Return the phase of an epoch, from 1."""
+    def _phase(self, epoch: int) -> Phase:
         return next(p for p, end in zip(self._phases, self._ends, strict=True) if epoch <= end)
 
     def steps(self, epoch: int) -> int:
         """Return the number of batches of an epoch; the last may be smaller."""
-        return -(-len(self._split) // self.phase(epoch).batch_size)
+        return -(-len(self._split) // self._phase(epoch).batch_size)
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return this process's share of one batch, as `BatchSource.batch`."""
+        """Return this process's share of one batch, as `LabelledBatches.batch`."""
         if self._next != (epoch, step):
             self._coming = self._begin(epoch, step)
         self._next = None
@@ -186,14 +158,13 @@ class FolderBatches:
 
     def _begin(self, epoch: int, step: int) -> Iterator[Any]:
         """Start to decode the batches of an epoch from a step on."""
-        phase = self.phase(epoch)
+        phase = self._phase(epoch)
         order = torch.randperm(len(self._split), generator=generator(self._seed, "shuffle", epoch))
+        rank, count = self._group.rank, self._group.count
         batches = order.split(phase.batch_size)[step:]
-        own = [rows[self._group.rank :: self._group.count].tolist() for rows in batches]
-        decoder = Decoder(phase.crop, phase.resize, flip=self._facts.flip)
         loader: DataLoader[Any] = DataLoader(
-            _Images(self._split, decoder, self._seed, epoch),
-            batch_sampler=own,
+            _Images(self._split, self._facts, phase, self._seed, epoch),
+            batch_sampler=[rows[rank::count].tolist() for rows in batches],
             collate_fn=_stack,
             num_workers=self._loaders,
             prefetch_factor=_AHEAD if self._loaders else None,
@@ -214,32 +185,48 @@ class FolderBatches:
             ) from error
 
 
-class _Images(Dataset[Any]):
-    """Augmented images of one epoch, by row; in place of one that cannot be read, why."""
+BatchSource = LabelledBatches | FolderBatches
 
-    def __init__(self, split: FileSplit, decoder: Decoder, seed: int, epoch: int) -> None:
-        self._split, self._decoder = split, decoder
-        self._seed, self._epoch = seed, epoch
+
+class _Images(Dataset[Any]):
+    """Augmented images of one epoch, by row; in place of one that cannot be read, why.
+
+    A random part of random size and shape, resized to `phase.crop`; before, the shorter side of
+    the image is resized to `phase.resize`, if given.
+    """
+
+    def __init__(
+        self, split: Split, facts: DatasetFacts, phase: Phase, seed: int, epoch: int
+    ) -> None:
+        self._split, self._seed, self._epoch = split, seed, epoch
+        transforms = torchvision("torchvision.transforms")
+        steps = [transforms.RandomResizedCrop(phase.crop)]
+        if phase.resize is not None:
+            bicubic = transforms.InterpolationMode.BICUBIC
+            steps.insert(0, transforms.Resize(phase.resize, interpolation=bicubic))
+        if facts.flip:
+            steps.append(transforms.RandomHorizontalFlip())
+        self._augment = transforms.Compose(steps)
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int] | str:
-        # by the image, not its place in a batch: batches of any size augment it alike
-        seed = derive(self._seed, "augment", self._epoch, int(self._split.indices[row]))
         try:
-            pixels = self._decoder.random_part(self._split.path(row), seed)
+            image = _read(self._split.path(row))
         except HarnessError as error:
             # as an exception it would come back wrapped in a traceback
             return str(error)
-        return pixels, int(self._split.labels[row])
+        # by the image, not its place in a batch: batches of any size augment it alike
+        seed = derive(self._seed, "augment", self._epoch, int(self._split.indices[row]))
+        # torchvision draws from the global generator
+        with own_random_numbers(torch.device("cpu"), seed):
+            return np.asarray(self._augment(image)), int(self._split.labels[row])
 
 
-def _stack(images: list[tuple[NDArray[np.uint8], int] | str]) -> tuple[Tensor, Tensor] | str:
+def _stack(images: list[Any]) -> tuple[Tensor, Tensor] | str:
     """Put the images of a batch together, or say which cannot be read."""
-    pixels, labels = [], []
     for image in images:
         if isinstance(image, str):
             return image
-        pixels.append(image[0])
-        labels.append(image[1])
+    pixels, labels = zip(*images, strict=True)
     return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
 
 

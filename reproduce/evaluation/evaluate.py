@@ -12,25 +12,25 @@ from reproduce.cell import Cell
 from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import digest, exclusive, read_json, sha256_of_file
+from reproduce.core.files import exclusive, read_json, sha256_of_file, write_json
 from reproduce.core.provenance import differences
 from reproduce.data.sources import load_prepared
+from reproduce.evaluation.attack import Job
 from reproduce.evaluation.records import (
     ARRAYS,
-    OPTIONAL_ARRAYS,
     Record,
     check_accuracy,
     check_black_box,
     read_record,
     write_record,
 )
-from reproduce.evaluation.shards import Job, Shard, run_shards
+from reproduce.evaluation.shards import run_shards
 from reproduce.experiments import paths
 from reproduce.experiments.runs import RunInfo, require_run
 from reproduce.experiments.spec import AttackSpec, attack_spec, evaluation_spec
 from reproduce.experiments.superseded import copy_record_aside, how_to_restore
 from reproduce.models.load import ModelSource
-from reproduce.zoo.checkpoints import PublishedAttack, ZooCheckpoint
+from reproduce.zoo.checkpoints import ZooCheckpoint
 
 Say = Callable[[str], None]
 
@@ -45,15 +45,8 @@ def evaluate_cell(
 ) -> Record:
     """Attack a checkpoint of a trained cell and write the record, or return the one there is.
 
-    `attack` is a name in the configuration, `seed` that of its random start.
-
-    Raises
-    ------
-    Stopped
-        If `machine.max_minutes` are over before all images are attacked.
-    HarnessError
-        If the cell is not trained, its checkpoint is damaged or was trained with
-        other settings or images, or the same evaluation runs elsewhere.
+    `attack` is a name in the configuration, `seed` that of its random start.  Stopped if
+    `machine.max_minutes` are over before all images are attacked.
     """
     spec = evaluation_spec(config, cell, attack, seed, checkpoint)
     folder = paths.cell_folder(config, cell)
@@ -98,20 +91,26 @@ def evaluate_published(
     checkpoint cannot be had that is an error, or None if `optional`.  Other errors as in
     `evaluate_cell`.
     """
-    published = PublishedAttack(config, checkpoint.dataset, checkpoint.name, attack, seed)
-    source = ModelSource(checkpoint.dataset, zoo=checkpoint)
+    name, dataset, label = checkpoint.name, checkpoint.dataset, config.eval.label(attack)
+    path = paths.published_record(config, dataset, name, label, seed)
+    source = ModelSource(dataset, zoo=checkpoint)
+
+    def conclude(reason: str | None) -> None:
+        outcome = {"model": name, "evaluated": reason is None, "reason": reason}
+        write_json(paths.published_outcome(path), outcome)
+
     try:
         checkpoint.obtain(download=config.data.zoo_download, say=say)
         # a file for another network is as good as none
         source.load()
     except HarnessError as error:
-        published.write(str(error))
+        conclude(str(error))
         if not optional:
             raise
-        say(f"{checkpoint.name} cannot be had: {error}")
+        say(f"{name} cannot be had: {error}")
         return None
     record = evaluate_model(config, source, attack, seed, say)
-    published.write(None)
+    conclude(None)
     return record
 
 
@@ -145,50 +144,33 @@ def _evaluate(
     """Return the record at `path` if it is the one asked for, else make it."""
     title = f"{about.get('cell') or about['model']}  {path.stem}"
     prepared = paths.prepared_file(config, source.dataset)
+    folder = paths.shards_folder(path)
     with exclusive(paths.evaluation_lock(path), title):
         record, problem = _find_record(path, spec, sha256, prepared)
         if record is not None and problem is None:
             say(f"already evaluated, {path}")
-            # a process that was killed between its last two lines leaves them
-            images = record.info["data"]["sha256"]
-            shutil.rmtree(_shards_folder(path, spec, sha256, images), ignore_errors=True)
         else:
             if problem is not None:
                 say(f"{problem}: attacking again")
             dataset = load_prepared(prepared)
-            job = Job(
-                title,
-                spec,
-                source,
-                sha256,
-                dataset.sha256,
-                prepared,
-                _shards_folder(path, spec, sha256, dataset.sha256),
-                config.eval.shard,
-                config.machine,
-            )
-            shards = run_shards(job, spec.images or len(dataset.test), say)
-            info = {**about, **_info(job, shards), "data": dataset.about()}
-            for one, next_one in pairwise(info["pieces"]):
+            job = Job(spec, source, sha256, prepared, config.eval.shard, config.machine)
+            images = spec.images or len(dataset.test)
+            shards = run_shards(job, title, folder, images, dataset.sha256, say)
+            made = _join(job, shards, {**about, "data": dataset.about()}, dataset.facts.classes)
+            for one, next_one in pairwise(made.info["pieces"]):
                 for change in differences(one, next_one):
                     say(f"{title}: {change}")
             if record is not None:
                 aside = copy_record_aside(paths.root(config), path)
                 if aside is not None:
                     say(f"the record before lies in {aside}; {how_to_restore(aside)} swaps them")
-            write_record(path, _join(shards, info, dataset.facts.classes))
-            # with those that other settings or networks left behind
-            for unfinished in path.parent.glob(f"{path.stem}-*.shards"):
-                shutil.rmtree(unfinished)
+            write_record(path, made)
             record = read_record(path)
-    say(f"{title}:  {record.metrics}{_broken(record)}")
+        shutil.rmtree(folder, ignore_errors=True)
+    say(f"{title}:  {record.metrics}")
     for warning in record.info["warnings"]:
         say(f"Warning: {warning}")
     return record
-
-
-def _shards_folder(path: Path, spec: AttackSpec, sha256: str, images: str) -> Path:
-    return paths.shards_folder(path, digest([spec.digest, sha256, images]))
 
 
 def _find_record(
@@ -211,46 +193,34 @@ def _find_record(
     return record, None
 
 
-def _broken(record: Record) -> str:
-    """Say which part of an attack of several broke how many images."""
-    parts = record.info["parts"]
-    if len(parts) == 1:
-        return ""
-    counts = [f"{name} {(record.broken_by == k).sum()}" for k, name in enumerate(parts)]
-    return f"  (broken by {', '.join(counts)})"
-
-
-def _join(shards: list[Shard], info: dict[str, Any], classes: int) -> Record:
+def _join(job: Job, shards: list[Record], about: dict[str, Any], classes: int) -> Record:
     """Put the shards together, with the warnings that need all images."""
-    keys = [*ARRAYS, *(key for key in OPTIONAL_ARRAYS if key in shards[0].arrays)]
-    arrays = {key: np.concatenate([shard.arrays[key] for shard in shards]) for key in keys}
-    record = Record(**arrays, info=info)
-    correct = record.clean == record.label
-    info["warnings"] += check_accuracy(int(correct.sum()), len(correct), classes)
-    parts = info["parts"]
-    if "square" in parts[1:]:
-        # of the standard AutoAttack Square is the last part
-        black = correct & (record.broken_by < 0)
-        white = black | (record.broken_by == parts.index("square"))
-        info["warnings"] += check_black_box(100 * float(white.mean()), 100 * float(black.mean()))
-    return record
-
-
-def _info(job: Job, shards: list[Shard]) -> dict[str, Any]:
-    """Summarise how the shards were made."""
-    parts = job.spec.attack.parts
-    pieces = [shard.about["piece"] for shard in shards]
-    return {
+    kept = [key for key in ARRAYS if getattr(shards[0], key) is not None]
+    arrays = {key: np.concatenate([getattr(shard, key) for shard in shards]) for key in kept}
+    made, parts = [shard.info for shard in shards], job.spec.attack.parts
+    pieces = [one["piece"] for one in made]
+    warnings = [line for one in made for line in one["warnings"]]
+    info = {
+        **about,
         "digest": job.spec.digest,
         "spec": job.spec.settings,
         "model_sha256": job.model_sha256,
         "parts": list(parts),
         "every_image": not job.spec.attack.of_package,
         "shard": job.shard,
-        "warnings": [line for shard in shards for line in shard.about["warnings"]],
-        "forward_passes": sum(shard.about["forward"] for shard in shards),
-        "backward_passes": sum(shard.about["backward"] for shard in shards),
-        "seconds": round(sum(shard.about["seconds"] for shard in shards), 3),
+        "warnings": warnings,
+        "forward_passes": sum(one["forward"] for one in made),
+        "backward_passes": sum(one["backward"] for one in made),
+        "seconds": round(sum(one["seconds"] for one in made), 3),
         # more than one if the shards were computed on several machines or by several versions
         "pieces": [piece for i, piece in enumerate(pieces) if piece not in pieces[:i]],
     }
+    record = Record(**arrays, info=info)
+    correct = record.clean == record.label
+    warnings += check_accuracy(int(correct.sum()), len(correct), classes)
+    if "square" in parts[1:]:
+        # of the standard AutoAttack Square is the last part
+        black = correct & (record.broken_by < 0)
+        white = black | (record.broken_by == parts.index("square"))
+        warnings += check_black_box(100 * float(white.mean()), 100 * float(black.mean()))
+    return record

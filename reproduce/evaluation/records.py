@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,15 @@ METRICS = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
 # only records of data sets with many classes have the last one
 ALL_METRICS = (*METRICS, "top5_natural_accuracy")
 
-# the arrays of a record and their types on disk
+# the arrays of a record and their types on disk; only data sets with many classes have top5
 ARRAYS = {
     "index": np.int32,
     "label": np.int16,
     "clean": np.int16,
     "adversarial": np.int16,
     "broken_by": np.int8,
+    "top5": np.bool_,
 }
-# only of data sets with many classes
-OPTIONAL_ARRAYS = {"top5": np.bool_}
 
 # with fewer images accuracy says nothing about chance
 _ENOUGH = 30
@@ -96,9 +95,6 @@ def compute_metrics(
 ) -> Metrics:
     """Compute the metrics of predictions.
 
-    Robust = correct and stable, but for images that an attack turned from wrong to
-    right.  There x is the worst case: the image is not robust, `recovered` counts it.
-
     Parameters
     ----------
     labels, clean, adversarial : ndarray
@@ -107,26 +103,17 @@ def compute_metrics(
         Whether the attack also moved images that are wrong on x.
     top5 : ndarray, optional
         bool, shape (N,): whether the true class is among the five most likely ones of x.
-
-    Raises
-    ------
-    HarnessError
-        If there are no images.
     """
     if not len(labels):
         raise HarnessError("a record without images has no metrics")
     correct, stable = clean == labels, clean == adversarial
-
-    def percent(members: NDArray[np.bool_]) -> float:
-        return float(100 * members.mean())
-
     return Metrics(
-        percent(correct & stable),
-        percent(correct),
-        percent(stable) if every_image else None,
+        float(100 * (correct & stable).mean()),
+        float(100 * correct.mean()),
+        float(100 * stable.mean()) if every_image else None,
         recovered=int((~correct & (adversarial == labels)).sum()),
         images=len(labels),
-        top5_natural_accuracy=None if top5 is None else percent(top5),
+        top5_natural_accuracy=None if top5 is None else float(100 * top5.mean()),
     )
 
 
@@ -144,15 +131,10 @@ def worst_case(
     Returns
     -------
     index, robust : ndarray
-        The same for all attacks together, on the images that all of them saw, in
-        rising order.
-
-    Raises
-    ------
-    HarnessError
-        If no image was seen by all attacks.
+        The same for all attacks together, on the images that all of them saw, in rising order.
     """
-    common = reduce(np.intersect1d, [index for index, _ in held]) if held else np.array([])
+    shared = partial(np.intersect1d, assume_unique=True)
+    common = reduce(shared, [index for index, _ in held]) if held else np.array([])
     if not len(common):
         raise HarnessError("no image was seen by all attacks: there is no worst case")
     robust = [flags[np.isin(index, common)] for index, flags in held]
@@ -257,8 +239,18 @@ class Record:
 
 def as_stored(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the arrays of a record in the types that its file has."""
-    kinds = {**ARRAYS, **{k: v for k, v in OPTIONAL_ARRAYS.items() if arrays.get(k) is not None}}
-    return {key: np.asarray(arrays[key]).astype(kind) for key, kind in kinds.items()}
+    return {
+        key: np.asarray(arrays[key]).astype(kind)
+        for key, kind in ARRAYS.items()
+        if arrays.get(key) is not None
+    }
+
+
+def has_arrays(arrays: Mapping[str, NDArray[Any]], images: int | None = None) -> bool:
+    """Say whether these are the arrays of a record, of so many images if that is known."""
+    missing = ARRAYS.keys() - {"top5"} - arrays.keys()
+    shapes = {array.shape for array in arrays.values()}
+    return not missing and len(shapes) == 1 and (images is None or shapes == {(images,)})
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -274,30 +266,20 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def write_record(path: Path, record: Record) -> None:
     """Write the arrays as `path` (.npz), then the summary with their checksum as .json."""
     write_arrays(path, as_stored(vars(record)))
-    summary = {
-        **record.info,
-        "metrics": record.metrics.as_dict(),
-        "record_sha256": sha256_of_file(path),
-    }
-    write_json(path.with_suffix(".json"), summary)
+    more = {"metrics": record.metrics.as_dict(), "record_sha256": sha256_of_file(path)}
+    write_json(path.with_suffix(".json"), {**record.info, **more})
 
 
 def read_record(path: Path) -> Record:
-    """Read a record and check it against its summary.
-
-    Raises
-    ------
-    HarnessError
-        If a file is missing or damaged, or the two do not belong together.
-    """
+    """Read a record; HarnessError if it is missing, damaged, or not that of its summary."""
     if not path.is_file():
         raise HarnessError(f"record {path} does not exist")
     about = path.with_suffix(".json")
     info = read_json(about)
     if info.get("record_sha256") != sha256_of_file(path):
         raise HarnessError(f"record {path} does not match its checksum; delete it and run again")
-    arrays = read_npz(path, (*ARRAYS, *OPTIONAL_ARRAYS))
-    if not arrays.keys() >= ARRAYS.keys() or len({a.shape for a in arrays.values()}) != 1:
+    arrays = read_npz(path, ARRAYS)
+    if not has_arrays(arrays):
         raise HarnessError(f"record {path} holds other arrays than a record's; delete it")
     read_model(about, RecordInfo)
     return Record(**arrays, info=info)

@@ -1,6 +1,6 @@
 """Making adversarial examples: which images, and the attack on each of two networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from reproduce.attacks.parts import Batch
 from reproduce.attacks.target import frozen
+from reproduce.cell import Cell
 from reproduce.compute.device import acquire_device, default_dtype, describe
+from reproduce.config.fields import Checkpoint
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import exclusive
+from reproduce.core.files import exclusive, sha256_of_file, write_json
 from reproduce.core.provenance import provenance
-from reproduce.data.imagenet import EvaluationStore
 from reproduce.data.sources import load_prepared
+from reproduce.evaluation.attack import Job, Worker, check_ball
 from reproduce.evaluation.evaluate import require_checkpoint
-from reproduce.evaluation.predictions import check_ball
-from reproduce.evaluation.records import Record, read_record
-from reproduce.evaluation.shards import Job, Worker
-from reproduce.examples.files import Holder, perturbation_picture, read_files, write_examples
+from reproduce.evaluation.records import Record, read_record, write_arrays
+from reproduce.examples.files import Holder, perturbation_picture, read_files
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, example_evaluations
 from reproduce.experiments.spec import EvaluationSpec, evaluation_spec
@@ -41,22 +41,13 @@ _HOLDERS: dict[tuple[bool, bool], Holder] = {
 
 
 class _Network(NamedTuple):
-    """One of the two networks: its planned attack, its weights, and their record."""
+    """One of the two networks: its attack, its record, and what the description says of it."""
 
-    item: Evaluation
+    cell: Cell
+    checkpoint: Checkpoint
     spec: EvaluationSpec
-    model_sha256: str
     record: Record
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What tells the network and its record from others."""
-        return {
-            "cell": self.item.cell.id,
-            "digest": self.spec.digest,
-            "model_sha256": self.model_sha256,
-            "record_sha256": self.record.info["record_sha256"],
-        }
+    about: dict[str, str]
 
 
 def choose_images(narrow: Record, wide: Record, each: int = _EACH) -> list[tuple[int, Holder]]:
@@ -81,12 +72,6 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
     PGD's noise is each image's own, so this repeats the attack of the record, and a
     prediction that differs from the record's is named.  Returns the .npz; the description
     lies beside it.
-
-    Raises
-    ------
-    HarnessError
-        If no experiment compares widths under PGD, one of its two networks is not
-        trained or not attacked yet, or another process makes them.
     """
     pair = example_evaluations(config)
     if pair is None:
@@ -97,149 +82,118 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
     dataset = pair[0].cell.dataset
     path = paths.examples_file(config, dataset)
     with exclusive(path.with_name(f".{path.stem}.lock"), f"examples of {dataset}"):
-        networks = [_network(config, item) for item in pair]
-        images = load_prepared(paths.prepared_file(config, dataset)).sha256
-        if _is_there(path, networks, images, say):
-            say(f"examples of {dataset}: already there, {path}")
-            return path
-        chosen = choose_images(networks[0].record, networks[1].record)
+        narrow, wide = (_network(config, item) for item in pair)
+        data = load_prepared(paths.prepared_file(config, dataset)).sha256
+        try:
+            if path.is_file() and _is_current(path, (narrow, wide), data):
+                say(f"examples of {dataset}: already there, {path}")
+                return path
+        except HarnessError as error:
+            say(str(error))
+        chosen = choose_images(narrow.record, wide.record)
         if not chosen:
-            raise HarnessError(
-                f"{pair[0].cell} and {pair[1].cell} classify no test image rightly that examples "
-                "could show"
-            )
-        arrays, info = _attack(config, networks, chosen, images)
-        write_examples(path, arrays, info)
-    for network, seen in zip(networks, info["networks"], strict=True):
-        for index in seen["differs"]:
-            say(f"{network.item.cell}: image {index} is predicted otherwise than in the record")
+            raise HarnessError(f"{narrow.cell} and {wide.cell} are both right on no test image")
+        indices = np.array([index for index, _ in chosen])
+        with acquire_device(config.machine) as device:
+            found = [_attack(config, network, indices, device) for network in (narrow, wide)]
+            where = describe(device)
+        shown = ("adversarial", "prediction", "confidence")
+        facts, spec = dataset_facts(dataset), narrow.spec
+        arrays = {
+            "index": indices.astype(np.int32),
+            **{key: found[0][key] for key in ("label", "images")},
+            **{key: np.stack([one[key] for one in found]) for key in shown},
+        }
+        about = []
+        for network, one in zip((narrow, wide), found, strict=True):
+            record, predicted = network.record, one["prediction"]
+            rows = np.searchsorted(record.index, indices)
+            other = predicted[0] != record.clean[rows]
+            other |= predicted[2] != record.adversarial[rows]
+            about.append({**network.about, "differs": indices[other].tolist()})
+            for index in indices[other]:
+                say(f"{network.cell}: image {index} is predicted otherwise than in the record")
+        info = {
+            "dataset": dataset,
+            "class_names": list(facts.class_names),
+            "attack": spec.name,
+            "seed": spec.seed,
+            "epsilon": spec.epsilon,
+            "data_sha256": data,
+            "held_by": [name for _, name in chosen],
+            "networks": about,
+            **where,
+            **provenance(),
+        }
+        write_arrays(path, arrays)
+        write_json(path.with_suffix(".json"), {**info, "examples_sha256": sha256_of_file(path)})
     say(f"examples of {dataset}: {len(chosen)} images, {path}")
     return path
 
 
 def _network(config: Config, item: Evaluation) -> _Network:
-    """Return a network's record, checked as tables check it."""
-    run = require_checkpoint(config, item.cell, item.checkpoint)
-    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
-    folder, label = paths.cell_folder(config, item.cell), config.eval.label(item.attack)
-    path = paths.record_file(folder, item.checkpoint, label, item.seed)
-    mend = (
-        f"run `reproduce evaluate {item.cell} --attack {item.attack} --checkpoint "
-        f"{item.checkpoint}` first"
-    )
-    if not path.is_file():
-        raise HarnessError(f"{item.cell} is not attacked by {item.attack} yet; {mend}")
-    record, sha256 = read_record(path), run.models[item.checkpoint]
-    if (record.info["digest"], record.info["model_sha256"]) != (spec.digest, sha256):
-        raise HarnessError(f"{path} is of other settings or weights; {mend}")
-    return _Network(item, spec, sha256, record)
+    """Return a network with its record, checked as tables check it."""
+    cell, checkpoint = item.cell, item.checkpoint
+    sha256 = require_checkpoint(config, cell, checkpoint).models[checkpoint]
+    spec = evaluation_spec(config, cell, item.attack, item.seed, checkpoint)
+    folder, label = paths.cell_folder(config, cell), config.eval.label(item.attack)
+    path = paths.record_file(folder, checkpoint, label, item.seed)
+    record = read_record(path) if path.is_file() else None
+    made_for = {"digest": spec.digest, "model_sha256": sha256}
+    if record is None or not made_for.items() <= record.info.items():
+        raise HarnessError(
+            f"{cell} is not attacked by {item.attack} yet, or with other settings or weights; run "
+            f"`reproduce evaluate {cell} --attack {item.attack} --checkpoint {checkpoint}` first"
+        )
+    own = {"cell": cell.id, "checkpoint": checkpoint, **made_for}
+    about = {**own, "record_sha256": record.info["record_sha256"]}
+    return _Network(cell, checkpoint, spec, record, about)
 
 
-def _is_there(
-    path: Path, networks: list[_Network], images: str, say: Callable[[str], None]
-) -> bool:
-    """Say whether whole examples of these settings, weights, records and images are there."""
-    if not path.is_file():
-        return False
-    try:
-        info, _ = read_files(path)
-    except HarnessError as error:
-        say(str(error))
-        return False
-    wanted = [network.identity for network in networks]
-    found = [network.model_dump(include=set(wanted[0])) for network in info.networks]
-    return (found, info.data_sha256) == (wanted, images)
+def _is_current(path: Path, networks: Iterable[_Network], data: str) -> bool:
+    """Say whether examples are of these settings, weights, records and images."""
+    info, _ = read_files(path)
+    found = [network.model_dump(exclude={"differs"}) for network in info.networks]
+    return (found, info.data_sha256) == ([network.about for network in networks], data)
 
 
 def _attack(
-    config: Config, networks: list[_Network], chosen: list[tuple[int, Holder]], images: str
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays of the examples and their description."""
-    indices = np.array([index for index, _ in chosen])
-    seen: list[dict[str, NDArray[Any]]] = []
-    about: list[dict[str, Any]] = []
-    with acquire_device(config.machine) as device:
-        for network in networks:
-            worker = _worker(config, network, images, device)
-            with default_dtype(network.spec.precision):
-                batch = _batch(worker.store, indices)
-                found = _one_network(worker, batch, network.spec)
-            # images that are not predicted as in the record, on x or on x'
-            record, predicted = network.record, found["prediction"]
-            rows = np.searchsorted(record.index, indices)
-            other = (predicted[0] != record.clean[rows]) | (
-                predicted[2] != record.adversarial[rows]
-            )
-            seen.append(found)
-            about.append(
-                {
-                    **network.identity,
-                    "checkpoint": network.item.checkpoint,
-                    "differs": indices[other].tolist(),
-                }
-            )
-        where = describe(device)
-    facts, spec = dataset_facts(networks[0].item.cell.dataset), networks[0].spec
-    arrays: dict[str, NDArray[Any]] = {
-        "index": indices.astype(np.int32),
-        "label": batch.labels.cpu().numpy().astype(np.int16),
-        "images": _pixels(batch.images),
-        **{key: np.stack([found[key] for found in seen]) for key in seen[0]},
-    }
-    info = {
-        "dataset": facts.name,
-        "class_names": list(facts.class_names),
-        "attack": spec.name,
-        "seed": spec.seed,
-        "epsilon": spec.epsilon,
-        "data_sha256": images,
-        "held_by": [name for _, name in chosen],
-        "networks": about,
-        **where,
-        **provenance(),
-    }
-    return arrays, info
-
-
-def _worker(config: Config, network: _Network, images: str, device: torch.device) -> Worker:
-    """Return what attacks this network in an evaluation, without shards."""
-    cell = network.item.cell
-    weights = paths.model_file(paths.cell_folder(config, cell), network.item.checkpoint)
+    config: Config, network: _Network, indices: NDArray[np.int64], device: torch.device
+) -> dict[str, NDArray[Any]]:
+    """Attack the images of a network, and predict x, the picture of the perturbation and x'."""
+    cell, spec = network.cell, network.spec
     job = Job(
-        f"examples of {cell}",
-        network.spec,
-        ModelSource(cell.dataset, cell.architecture, weights),
-        network.model_sha256,
-        images,
+        spec,
+        ModelSource(
+            cell.dataset,
+            cell.architecture,
+            paths.model_file(paths.cell_folder(config, cell), network.checkpoint),
+        ),
+        network.about["model_sha256"],
         paths.prepared_file(config, cell.dataset),
-        paths.examples_file(config, cell.dataset).parent,
         config.eval.shard,
-        # so few images never win back the time it takes
-        config.machine.model_copy(update={"compile": "never"}),
+        config.machine,
     )
-    return Worker(job, device)
-
-
-def _batch(store: EvaluationStore, indices: NDArray[np.int64]) -> Batch:
-    """Return images by their positions in the official split, decoded alone if they are files."""
-    rows = np.searchsorted(store.indices, indices)
-    pairs = [store.plain(int(row), int(row) + 1) for row in rows]
-    images, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    return Batch(images, labels, indices.tolist())
-
-
-def _one_network(worker: Worker, batch: Batch, spec: EvaluationSpec) -> dict[str, NDArray[Any]]:
-    """Attack the images, and predict x, the picture of the perturbation and x'."""
-    with frozen(worker.model):
+    worker = Worker(job, device)
+    store = worker.store
+    with default_dtype(spec.precision), frozen(worker.model):
+        # image by image, so that no others are decoded
+        rows = np.searchsorted(store.indices, indices).tolist()
+        pairs = [store.plain(row, row + 1) for row in rows]
+        images, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         (part,) = worker.parts
-        found = part.run(batch, spec.seed)
-        check_ball(part.name, batch.images, found, spec.epsilon)
+        found = part.run(Batch(images, labels, indices.tolist()), spec.seed)
+        check_ball(part.name, images, found, spec.epsilon)
+        # pixels k / 255 as the whole numbers k
+        pixels = _last_channels(images.mul(255).round()).astype(np.uint8)
         adversarial = _last_channels(found).astype(np.float32)
-        picture = perturbation_picture(_pixels(batch.images), adversarial, spec.epsilon)
+        picture = perturbation_picture(pixels, adversarial, spec.epsilon)
         shown = torch.from_numpy(picture).permute(0, 3, 1, 2).to(found)
-        logits = torch.stack([worker.network.logits(x) for x in (batch.images, shown, found)])
+        logits = torch.stack([worker.network.logits(x) for x in (images, shown, found)])
     best = logits.softmax(2).max(2)
     return {
+        "label": labels.cpu().numpy().astype(np.int16),
+        "images": pixels,
         "adversarial": adversarial,
         "prediction": best.indices.cpu().numpy().astype(np.int16),
         "confidence": best.values.cpu().numpy().astype(np.float32),
@@ -249,8 +203,3 @@ def _one_network(worker: Worker, batch: Batch, spec: EvaluationSpec) -> dict[str
 def _last_channels(images: Tensor) -> NDArray[Any]:
     """Return images as arrays of shape (N, height, width, channels)."""
     return np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _pixels(images: Tensor) -> NDArray[np.uint8]:
-    """Return images of pixels k / 255 as the whole numbers k."""
-    return _last_channels(images.mul(255).round()).astype(np.uint8)

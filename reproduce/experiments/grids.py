@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from reproduce.cell import Cell, parse_cell
@@ -153,14 +154,17 @@ def _find(config: Config, name: str, kind: str, known: tuple[str, ...]) -> Exper
     grid = getattr(config.experiments, name)
     title, metrics = TABLES[name] if name in TABLES else (FIGURES[name], ())
     cells, evaluations = _runs_and_attacks(config, name, grid)
-    published = published_evaluations(grid) if isinstance(grid, ComparisonTable) else ()
+    published = [
+        PublishedEvaluation(each, grid.dataset, grid.attack, seed=0)
+        for each in getattr(grid, "published", ())
+    ]
     return Experiment(
         name,
         title,
         metrics,
         tuple(dict.fromkeys(evaluations)),
         training_runs(config, cells),
-        published,
+        tuple(published),
     )
 
 
@@ -170,16 +174,17 @@ def _runs_and_attacks(config: Config, name: str, grid: Any) -> tuple[list[Cell],
     attacks, seeds = ["pgd20"], [0]
     match grid:
         case ComparisonTable():
-            evaluations = comparison_evaluations(config, grid)
+            evaluations = [
+                Evaluation(parse_cell(cell), choice, grid.attack, seed=0)
+                for cell, choice in grid.trained.items()
+            ]
             return [item.cell for item in evaluations], evaluations
         case Grid():
             checkpoint, attacks = grid.checkpoint or checkpoint, [grid.attack]
             cells = [
-                Cell(grid.dataset, architecture, method, lam, seed)
+                cell
                 for method, lams in grid.methods.items()
-                for lam in lams
-                for architecture in grid.architectures
-                for seed in grid.seeds
+                for cell in _cells(grid.dataset, method, lams, grid.architectures, grid.seeds)
             ]
         case AttackTable():
             cells, attacks, seeds = attack_table_cells(grid), grid.attacks, grid.attack_seeds
@@ -207,6 +212,18 @@ def _runs_and_attacks(config: Config, name: str, grid: Any) -> tuple[list[Cell],
     ]
 
 
+def _cells(
+    dataset: str,
+    method: str,
+    lambdas: Iterable[float],
+    architectures: Iterable[str],
+    seeds: Iterable[int],
+) -> list[Cell]:
+    """Return every combination, by lambda, then network, then seed."""
+    axes = product(lambdas, architectures, seeds)
+    return [Cell(dataset, architecture, method, lam, seed) for lam, architecture, seed in axes]
+
+
 def training_runs(config: Config, cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Return cells and the runs they need trained first, each once, those first."""
     runs = [run for cell in cells for run in (zeta_source(config, cell), cell) if run is not None]
@@ -230,12 +247,12 @@ def untuned_cells(grid: TuningTable, architecture: str) -> list[Cell]:
 
 def searched_cells(grid: TuningTable, architecture: str, lam: float) -> list[Cell]:
     """Return the runs of one network with one lambda of the search by hand."""
-    return [Cell(grid.dataset, architecture, "trades", lam, seed) for seed in grid.seeds]
+    return _cells(grid.dataset, "trades", [lam], [architecture], grid.seeds)
 
 
 def war_cells(grid: TuningTable, architecture: str) -> list[Cell]:
     """Return the runs of one network whose lambda WAR chooses, from 0 on."""
-    return [Cell(grid.dataset, architecture, "war", 0.0, seed) for seed in grid.seeds]
+    return _cells(grid.dataset, "war", [0.0], [architecture], grid.seeds)
 
 
 def traced_cells(grid: TuningTable) -> list[Cell]:
@@ -247,29 +264,9 @@ def traced_cells(grid: TuningTable) -> list[Cell]:
     ]
 
 
-def published_evaluations(grid: ComparisonTable) -> tuple[PublishedEvaluation, ...]:
-    """Return the attacks on published checkpoints of Table 4, row by row."""
-    return tuple(
-        PublishedEvaluation(name, grid.dataset, grid.attack, seed=0) for name in grid.published
-    )
-
-
-def comparison_evaluations(_: Config, grid: ComparisonTable) -> list[Evaluation]:
-    """Return the attacks on runs of this harness of Table 4, row by row."""
-    return [
-        Evaluation(parse_cell(cell), checkpoint, grid.attack, seed=0)
-        for cell, checkpoint in grid.trained.items()
-    ]
-
-
 def curve_cells(grid: Curves) -> list[Cell]:
     """Return every training run of a figure that follows training, by lambda, width and seed."""
-    return [
-        Cell(grid.dataset, architecture, grid.method, lam, seed)
-        for lam in grid.lambdas
-        for architecture in grid.architectures
-        for seed in grid.seeds
-    ]
+    return _cells(grid.dataset, grid.method, grid.lambdas, grid.architectures, grid.seeds)
 
 
 def example_evaluations(config: Config) -> tuple[Evaluation, Evaluation] | None:

@@ -53,7 +53,7 @@ def diff_file(config: Config, name: str) -> Path:
 
 
 def examples_file(config: Config, dataset: str) -> Path:
-    """Return the adversarial examples of a data set; the .json beside them says what they are."""
+    """Return the adversarial examples of a data set; the .json of that name says what they are."""
     return root(config) / "examples" / f"{dataset}.npz"
 
 
@@ -94,7 +94,7 @@ def model_file(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def checkpoint_of(suffix: str) -> Checkpoint:
-    """Return the checkpoint that a suffix in a file's name stands for."""
+    """Return the checkpoint that a suffix in a file's name means."""
     return next(checkpoint for checkpoint, known in _SUFFIX.items() if known == suffix)
 
 
@@ -104,7 +104,7 @@ def run_files(folder: Path, checkpoints: Iterable[Checkpoint]) -> list[Path]:
     return [*models, trace_file(folder), epochs_file(folder), run_file(folder)]
 
 
-# --- records of attacks; the summary of one is the .json beside it
+# --- records of attacks; the summary of one is the .json of its name
 
 
 def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> Path:
@@ -120,9 +120,9 @@ def evaluation_lock(record: Path) -> Path:
     return record.with_name(f".{record.stem}.lock")
 
 
-def shards_folder(record: Path, digest: str) -> Path:
-    """Return where the shards of an unfinished record lie, by its settings and network."""
-    return record.with_name(f"{record.stem}-{digest}.shards")
+def shards_folder(record: Path) -> Path:
+    """Return where the shards of an unfinished record lie."""
+    return record.with_suffix(".shards")
 
 
 def foreign_folder(config: Config, dataset: str, name: str) -> Path:
@@ -135,16 +135,19 @@ def published_record(config: Config, dataset: str, name: str, label: str, seed: 
     return record_file(foreign_folder(config, dataset, name), "best-test", label, seed)
 
 
-def published_outcome(config: Config, dataset: str, name: str, label: str, seed: int) -> Path:
-    """Return the small file that says what came of attacking a published checkpoint."""
-    return foreign_folder(config, dataset, name) / f"{label}-seed{seed}.json"
+def published_outcome(record: Path) -> Path:
+    """Return the small file that says whether there is a published checkpoint's record, or why not.
+
+    The workflow does not try again while it is there.
+    """
+    return record.parents[1] / f"{record.stem}.json"
 
 
 # --- images and published checkpoints
 
 
 def prepared_file(config: Config, dataset: str) -> Path:
-    """Return the prepared images of a data set; the .json beside them says what they are."""
+    """Return the prepared images of a data set; the .json of that name says what they are."""
     return config.data.folder / "prepared" / f"{dataset}.npz"
 
 

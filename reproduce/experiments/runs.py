@@ -125,7 +125,7 @@ class RunInfo(_Part):
 
     @property
     def kept(self) -> tuple[Checkpoint, ...]:
-        """The checkpoints whose weights lie beside run.json."""
+        """The checkpoints whose weights are there."""
         return tuple(self.models if self.published is None else self.published.weights)
 
 

@@ -1,7 +1,7 @@
 """Finished results that others replace: kept, counted, and brought back by a command.
 
 A run goes to ``superseded/cells/<cell>/<digest>``, a record to ``<name>-<digest>`` in its folder
-there.  A number follows where that is taken.
+there.  A number follows where there is another of that name.
 """
 
 import filecmp

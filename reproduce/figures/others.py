@@ -1,7 +1,6 @@
 """Figures 2, 5 and 6, and the figure of Lemma 4.2."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,49 +14,41 @@ from scipy.optimize import brentq
 from reproduce.config.grids import ComparisonTable, Curves
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.evaluation.records import Record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Experiment, find_experiment
 from reproduce.experiments.schedules import learning_rate
-from reproduce.figures.style import (
-    COLOURS,
-    MARKERS,
-    Drawing,
-    legend_above,
-    line_style,
-    new_figure,
-    runs_of,
-)
-from reproduce.lemma.results import COLUMNS, WAYS, Examination, read_examination
+from reproduce.figures.style import COLOURS, MARKERS, Drawing, line_style, new_figure, runs_of
+from reproduce.lemma.results import COLUMNS, WAYS, read_examination
 from reproduce.paper.published import published_models
 from reproduce.registry import METHODS, dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import Results, collect
-from reproduce.results.reader import find_record
 from reproduce.tables.layout import attack_title
 
 # half the sides of Figure 2's panels: any circle fits, as 1 % of the images has an area of 1
 _HALF_WIDTH, _HALF_HEIGHT = 13.0, 5.8
+_SIZES = ["robust", "correct_only", "stable_only", "neither"]
 _BALL = ["natural_accuracy", "perturbation_stability", "robust_accuracy"]
 # the norms that the two rows of the lemma's panels show
 _NORMS = {"near": "largest norm,\nlemma's condition", "wide_near": "largest norm,\nbeyond it"}
-_SIZES = ["robust", "correct_only", "stable_only", "neither"]
 
 
 def sets(config: Config, name: str) -> Drawing:
     """Draw the sets of correct and of stable images of each network, true to their areas."""
     grid: Curves = getattr(config.experiments, name)
     experiment = find_experiment(config, name)
-    rows, missing = [], []
-    for item in experiment.evaluations:
-        try:
-            record, cell = find_record(config, item).required(), item.cell
-        except HarnessError as error:
-            missing.append(paths.shortened(config, str(error)))
-            continue
-        run = cell.dataset, cell.architecture, cell.method, cell.lam, cell.seed
-        rows.append((*run, len(record.label), *_set_sizes(record)))
+    results = collect(config, experiment)
+    robust, natural, stable = (
+        results.frame[metric]
+        for metric in ("robust_accuracy", "natural_accuracy", "perturbation_stability")
+    )
+    numbers = results.frame.rename(columns={"training_seed": "seed"}).assign(
+        robust=robust,
+        correct_only=natural - robust,
+        stable_only=stable - robust,
+        neither=100 - natural - stable + robust,
+    )
     named = ["dataset", "architecture", "method", "lambda", "seed", "images"]
-    numbers = pd.DataFrame(rows, columns=[*named, *_SIZES])
+    numbers = numbers[[*named, *_SIZES]]
     panels = max(1, len(numbers))
     figure = new_figure(panels, height=0.5 + 1.55 * panels, sharex=False)
     for axes in figure.axes:
@@ -72,35 +63,41 @@ def sets(config: Config, name: str) -> Drawing:
         "areas of the circles and of their overlap are in proportion. The overlap is robust "
         "accuracy, the left circle natural accuracy, the right one perturbation stability."
     )
-    return Drawing(experiment.title, caption, figure, numbers, tuple(missing))
+    missing = _not_drawn(config, experiment, results)
+    return Drawing(experiment.title, caption, figure, numbers, missing)
 
 
-def _set_sizes(record: Record) -> Iterator[float]:
-    """Give the parts of `_SIZES`, in percent of the images."""
-    correct, stable = record.clean == record.label, record.clean == record.adversarial
-    for part in (correct & stable, correct & ~stable, ~correct & stable, ~correct & ~stable):
-        yield 100 * float(part.mean())
+def _not_drawn(config: Config, experiment: Experiment, results: Results) -> tuple[str, ...]:
+    """Say which networks are not drawn, and why."""
+    lines = [
+        f"{item.cell} has no record of {item.attack} yet"
+        for item in experiment.evaluations
+        if item not in results.held and not any(str(item.cell) in line for line in results.problems)
+    ]
+    lines += [
+        f"{item.name}: {results.unavailable.get(item, 'not attacked yet')}"
+        for item in experiment.published
+        if item not in results.published
+    ]
+    return tuple(paths.shortened(config, line) for line in [*lines, *results.problems])
 
 
 def overlap(a: float, b: float, distance: float) -> float:
     """Return the area that two circles of radii `a` and `b` share at a distance of centres."""
-    if distance >= a + b:
-        return 0.0
-    if distance <= abs(a - b):
-        return math.pi * min(a, b) ** 2
-    cos_a = (distance**2 + a**2 - b**2) / (2 * distance * a)
-    cos_b = (distance**2 + b**2 - a**2) / (2 * distance * b)
-    kite = (-distance + a + b) * (distance + a - b) * (distance - a + b) * (distance + a + b)
-    return a**2 * math.acos(cos_a) + b**2 * math.acos(cos_b) - 0.5 * math.sqrt(kite)
+    area = 0.0
+    for radius, other in ((a, b), (b, a)):
+        cosine = (distance**2 + radius**2 - other**2) / (2 * distance * radius)
+        angle = math.acos(min(max(cosine, -1.0), 1.0))
+        area += radius**2 * (angle - math.sin(angle) * math.cos(angle))
+    return area
 
 
 def distance_for(a: float, b: float, area: float) -> float:
     """Return the distance of centres at which circles of radii `a` and `b` share an area."""
-    near, far = abs(a - b), a + b
+    near, far = max(abs(a - b), 1e-9), a + b
     if area <= 0:
         return far
-    if area >= math.pi * min(a, b) ** 2 * (1 - 1e-12):
-        return near
+    area = min(area, overlap(a, b, near))
     return float(brentq(lambda d: overlap(a, b, d) - area, near, far))
 
 
@@ -111,17 +108,19 @@ def _two_circles(axes: Axes, robust: float, correct: float, stable: float, neith
     for x, radius, colour in ((0.0, left, COLOURS[1]), (apart, right, COLOURS[5])):
         axes.add_patch(Circle((x, 0), radius, color=colour, alpha=0.35, linewidth=0))
         axes.add_patch(Circle((x, 0), radius, fill=False, color="black", linewidth=0.6))
-    middle, centre = (apart - right + left) / 2, (apart + right - left) / 2
-    axes.text(middle, 0, f"robust\n{robust:.1f}", ha="center", va="center", fontsize=7)
-    text = f"correct,\nnot stable\n{correct:.1f}"
-    axes.text(-left - 0.2, 0, text, ha="right", va="center", fontsize=6.5)
-    text = f"stable,\nnot correct\n{stable:.1f}"
-    axes.text(apart + right + 0.2, 0, text, ha="left", va="center", fontsize=6.5)
-    text, corner = f"neither {neither:.1f}", (centre + _HALF_WIDTH, -_HALF_HEIGHT)
-    axes.text(*corner, text, ha="right", va="bottom", fontsize=6.5)
-    axes.set_xlim(centre - _HALF_WIDTH, centre + _HALF_WIDTH)
-    axes.set_ylim(-_HALF_HEIGHT, _HALF_HEIGHT)
-    axes.set_aspect("equal")
+    centre = (apart + right - left) / 2
+    for x, y, text, side in (
+        ((apart - right + left) / 2, 0.0, f"robust\n{robust:.1f}", "center"),
+        (-left - 0.2, 0.0, f"correct,\nnot stable\n{correct:.1f}", "right"),
+        (apart + right + 0.2, 0.0, f"stable,\nnot correct\n{stable:.1f}", "left"),
+        (centre + _HALF_WIDTH, 0.5 - _HALF_HEIGHT, f"neither {neither:.1f}", "right"),
+    ):
+        axes.text(x, y, text, ha=side, va="center", fontsize=6.5)
+    axes.set(
+        xlim=(centre - _HALF_WIDTH, centre + _HALF_WIDTH),
+        ylim=(-_HALF_HEIGHT, _HALF_HEIGHT),
+        aspect="equal",
+    )
 
 
 def schedules(config: Config, _: str) -> Drawing:
@@ -142,7 +141,6 @@ def schedules(config: Config, _: str) -> Drawing:
         rate = rates["learning_rate"]
         axes.step(rates["epoch"], rate, where="mid", label=str(name), **line_style(place))
     axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    legend_above(figure, columns=3)
     drops = " and ".join(f"{share:.0%}" for share in train.milestones)
     caption = (
         f"{train.epochs} epochs from {train.learning_rate:g}. step, TRADES' own: divided by 10 at "
@@ -157,43 +155,26 @@ def networks(config: Config, name: str) -> Drawing:
     grid: ComparisonTable = getattr(config.experiments, name)
     experiment = find_experiment(config, name)
     results = collect(config, experiment)
-    rows: list[tuple[object, ...]] = []
+    rows: list[dict[Any, Any]] = []
     for item, record in results.published.items():
         card = published_models().get(item.name)
         label = item.name if card is None else card.method
-        values = record.metrics.as_dict()
-        rows.append((item.name, label, *(values[metric] for metric in _BALL)))
+        rows.append({"network": item.name, "label": label, **record.metrics.as_dict()})
     for row in results.frame.to_dict("records"):
         method = METHODS[row["method"]]
         label = f"{method.title} {width_label(row['architecture'])}"
         label += f" λ={row['lambda']:g}" if method.lambda_rule == "constant" else ""
         cell = f"{row['architecture']} {row['method']} {row['lambda']:g} {row['training_seed']}"
-        rows.append((cell, label, *(row[metric] for metric in _BALL)))
+        rows.append({"network": cell, "label": label, **row})
     numbers = pd.DataFrame(rows, columns=["network", "label", *_BALL])
     numbers = numbers.astype(dict.fromkeys(_BALL, "float64"))
-    missing = tuple(paths.shortened(config, line) for line in _not_drawn(experiment, results))
-    figure = plot_networks(numbers)
     caption = (
         f"Networks on {dataset_facts(grid.dataset).title} under "
         f"{attack_title(config, grid.attack)}: the larger the ball, the higher the robust "
         "accuracy, which the list gives in percent."
     )
-    return Drawing(experiment.title, caption, figure, numbers, missing)
-
-
-def _not_drawn(experiment: Experiment, results: Results) -> list[str]:
-    """Say which networks are not drawn, and why."""
-    ours = [
-        f"{item.cell} has no record of {item.attack} yet"
-        for item in experiment.evaluations
-        if item not in results.held and not any(str(item.cell) in line for line in results.problems)
-    ]
-    theirs = [
-        f"{item.name}: {results.unavailable.get(item, 'not attacked yet')}"
-        for item in experiment.published
-        if item not in results.published
-    ]
-    return [*ours, *theirs, *results.problems]
+    missing = _not_drawn(config, experiment, results)
+    return Drawing(experiment.title, caption, plot_networks(numbers), numbers, missing)
 
 
 def plot_networks(numbers: pd.DataFrame) -> Figure:
@@ -226,18 +207,24 @@ def plot_networks(numbers: pd.DataFrame) -> Figure:
 
 def lemma(config: Config, _: str) -> Drawing:
     """Draw the largest norms found, a line a depth, with a line of the bound's slope."""
-    found: Examination | None = None
     missing: tuple[str, ...] = ()
     try:
         found = read_examination(config)
         if found is None:
-            there = paths.lemma_file(config).exists()
-            reason = "it is of other settings" if there else "it is not there yet"
-            missing = (f"lemma.json: {reason}, `reproduce lemma` makes it",)
+            missing = ("no lemma.json of these settings is there; `reproduce lemma` makes it",)
     except HarnessError as error:
-        missing = (str(error),)
+        found, missing = None, (str(error),)
     numbers = pd.DataFrame(columns=list(COLUMNS)) if found is None else found.rows
-    figure = _plot_norms(numbers)
+    figure = new_figure(2, height=3.6, columns=2, sharey="row")
+    panels = iter(figure.axes)
+    for norm, label in _NORMS.items():
+        for way, title in WAYS.items():
+            axes = next(panels)
+            axes.set_title(title if norm == "near" else "")
+            axes.set_xlabel("" if norm == "near" else "width m")
+            axes.set_ylabel(label if way == "fixed" else "")
+            if len(numbers):
+                _norms(axes, numbers[numbers["way"] == way], norm)
     caption = (
         "Random networks of input dimension fixed (left) and equal to the width m (right). "
         "Top: largest norm found within the lemma's condition on input and weights; bottom: within "
@@ -246,59 +233,32 @@ def lemma(config: Config, _: str) -> Drawing:
         "ones too narrow for their depth to be fitted; grey: slope 1/2, the bound's."
     )
     if found is not None:
-        caption += f" Exponents in m, with 95 % intervals: {_exponents(found)}."
+        exponents = "; ".join(
+            f"{row} {column} {found.fits[way, norm].width}, {found.fits[way, norm].depth} in H"
+            for norm, row in zip(_NORMS, ("top", "bottom"), strict=True)
+            for way, column in zip(WAYS, ("left", "right"), strict=True)
+        )
+        caption += f" Exponents in m, with 95 % intervals: {exponents}."
     title = "Largest input gradient of random networks (Lemma 4.2)"
     return Drawing(title, caption, figure, numbers, missing)
 
 
-def _exponents(found: Examination) -> str:
-    """Name the exponents in width and depth of what is drawn."""
-    return "; ".join(
-        f"{row} {column} {found.fits[way, norm].width}, {found.fits[way, norm].depth} in H"
-        for norm, row in zip(_NORMS, ("top", "bottom"), strict=True)
-        for way, column in zip(WAYS, ("left", "right"), strict=True)
-    )
-
-
-def _plot_norms(rows: pd.DataFrame) -> Figure:
-    """Draw rows of `Examination`: norms downwards, ways of the input dimension across."""
-    figure = new_figure(2, height=3.6, columns=2, sharey="row")
-    panels = iter(figure.axes)
-    for norm, label in _NORMS.items():
-        for way, title in WAYS.items():
-            axes = next(panels)
-            _panel(axes, rows[rows["way"] == way], norm)
-            if norm == "near":
-                axes.set_title(title)
-            else:
-                axes.set_xlabel("width m")
-            if way == "fixed":
-                axes.set_ylabel(label)
-    if len(rows):
-        for axes in figure.axes:
-            axes.set(xscale="log", yscale="log")
-            axes.xaxis.set_major_locator(LogLocator())
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        legend_above(figure, columns=3)
-    return figure
-
-
-def _panel(axes: Axes, rows: pd.DataFrame, norm: str) -> None:
+def _norms(axes: Axes, rows: pd.DataFrame, norm: str) -> None:
     """Draw a line a depth over the networks' own dots, and the slope of the bound."""
-    if rows.empty:
-        return
     for place, (depth, deep) in enumerate(rows.groupby("H")):
         line = line_style(place)
-        marker: dict[str, Any] = {"marker": MARKERS[place % len(MARKERS)], "markersize": 2.5}
-        marker |= {"markeredgewidth": 0.4, "linestyle": "none", "alpha": 0.5}
-        for fitted, dots in deep.groupby("fitted"):
+        dots: dict[str, Any] = {"marker": MARKERS[place % len(MARKERS)], "markersize": 2.5}
+        dots |= {"markeredgewidth": 0.4, "linestyle": "none", "alpha": 0.5, "color": line["color"]}
+        for fitted, some in deep.groupby("fitted"):
             face = line["color"] if fitted else "none"
-            colours = {"color": line["color"], "markerfacecolor": face}
-            axes.plot(dots["m"], dots[norm], **colours, **marker)
+            axes.plot(some["m"], some[norm], markerfacecolor=face, **dots)
         means = np.exp(np.log(deep[norm]).groupby(deep["m"]).mean())
         axes.plot(means.index, means, label=f"H={depth}", **line)
     widths = np.array([rows["m"].min(), rows["m"].max()], dtype=float)
     start = rows.loc[rows["m"] == widths[0], norm].median()
     slope = start * np.sqrt(widths / widths[0])
     axes.plot(widths, slope, color="0.6", linewidth=2.5, zorder=0, label="slope 1/2")
+    axes.set(xscale="log", yscale="log")
+    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())

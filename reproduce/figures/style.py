@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -18,18 +17,6 @@ from reproduce.core.files import write_atomically, write_text
 from reproduce.experiments import paths
 from reproduce.registry import METHODS, dataset_facts, parse_architecture
 
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure, every number that is drawn in it, and the runs and files that it lacks."""
-
-    title: str
-    caption: str
-    figure: Figure
-    numbers: pd.DataFrame
-    missing: tuple[str, ...] = ()
-
-
 # Okabe and Ito's colours: any colour vision keeps them apart.  Their order follows darkness, and
 # each has dashes and a marker of its own, so grey print keeps them apart too.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -37,7 +24,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # a column of a two-column page, inches
 COLUMN = 3.4
-# lines of notes under a picture; the caption has them all
+# lines of notes under a picture; `Drawing.missing` has them all
 _MOST_NOTES = 3
 
 _STYLE: dict[Any, Any] = {
@@ -66,6 +53,32 @@ def figure_style() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, every number that is drawn in it, and the runs and files that it lacks."""
+
+    title: str
+    caption: str
+    figure: Figure
+    numbers: pd.DataFrame
+    missing: tuple[str, ...] = ()
+
+    def svg(self) -> str:
+        """Return the figure as SVG, without a date: it would make every file another."""
+        with figure_style(), io.StringIO() as text:
+            self.figure.savefig(text, format="svg", metadata={"Date": None})
+            return text.getvalue()
+
+    def save(self, config: Config, name: str) -> None:
+        """Write the figure as SVG and PNG, and its numbers as CSV to six digits."""
+        numbers = self.numbers.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+        write_text(paths.figure_file(config, name, "csv"), numbers)
+        write_text(paths.figure_file(config, name, "svg"), self.svg())
+        png = paths.figure_file(config, name, "png")
+        with figure_style():
+            write_atomically(png, lambda p: self.figure.savefig(p, format="png", dpi=200))
+
+
 def line_style(place: int) -> dict[str, Any]:
     """Return colour and dashes of the line at a place, from 0."""
     return {
@@ -84,9 +97,14 @@ def new_figure(rows: int, height: float, columns: int = 1, **options: Any) -> Fi
     return figure
 
 
-def note_missing(drawing: Drawing) -> None:
-    """Write into a figure that it is not whole, or that there is nothing to show yet."""
+def finish(drawing: Drawing) -> None:
+    """Name the lines above all panels, and say below them what is missing."""
     figure, missing = drawing.figure, drawing.missing
+    named = (axes.get_legend_handles_labels() for axes in figure.axes)
+    handles, labels = next((found for found in named if found[0]), ([], []))
+    if handles and not figure.legends:
+        columns = 3 if max(map(len, labels)) > 6 else 4
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns)
     for axes in figure.axes if drawing.numbers.empty else []:
         axes.set(xticks=[], yticks=[])
         where: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
@@ -98,46 +116,13 @@ def note_missing(drawing: Drawing) -> None:
         figure.supxlabel("\n".join(["Missing or unfinished:", *lines]), fontsize=5, color="#555555")
 
 
-def legend_above(figure: Figure, columns: int = 4) -> None:
-    """Name the lines above all panels, where none runs below the names.
-
-    They are those of the first panel that has lines: panels share their names.
-    """
-    for axes in figure.axes:
-        handles, labels = axes.get_legend_handles_labels()
-        if handles:
-            figure.legend(handles, labels, loc="outside upper center", ncols=columns)
-            return
-
-
-def as_svg(figure: Figure) -> str:
-    """Return a figure as SVG, without a date: it would make every file another."""
-    with figure_style(), io.StringIO() as text:
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        return text.getvalue()
-
-
-def save(config: Config, name: str, drawing: Drawing) -> None:
-    """Write a figure as SVG and PNG, and the numbers behind it as CSV to six digits."""
-    numbers = drawing.numbers.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_text(paths.figure_file(config, name, "csv"), numbers)
-    write_text(paths.figure_file(config, name, "svg"), as_svg(drawing.figure))
-
-    def write(part: Path) -> None:
-        with figure_style():
-            drawing.figure.savefig(part, format="png", dpi=200)
-
-    write_atomically(paths.figure_file(config, name, "png"), write)
-
-
 def models(architectures: Iterable[str]) -> str:
     """Name networks without their widths."""
     return ", ".join(dict.fromkeys(parse_architecture(name).title for name in architectures))
 
 
 def runs_of(grid: Curves) -> str:
-    """Say which runs a figure shows: networks, data set, method, number of seeds."""
+    """Say which runs a figure shows: networks, data set, method, seeds."""
     lams = ", ".join(f"{lam:g}" for lam in grid.lambdas)
-    seeds = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
-    data, method = dataset_facts(grid.dataset).title, METHODS[grid.method].title
-    return f"{models(grid.architectures)} on {data}, {method}, λ = {lams}, {seeds}"
+    what = f"{dataset_facts(grid.dataset).title}, {METHODS[grid.method].title}, λ = {lams}"
+    return f"{models(grid.architectures)} on {what}, {len(grid.seeds)} seed(s)"

@@ -1,16 +1,17 @@
 """From gradient norms to exponents, and from exponents to verdicts on the lemma."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from statsmodels.regression.linear_model import OLS
 
-from reproduce.config.schema import Config, Lemma
+from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json
+from reproduce.core.files import read_json, write_json
 from reproduce.experiments import paths
 from reproduce.experiments.spec import lemma_digest
 
@@ -71,11 +72,16 @@ class Fit:
 
     @property
     def bound(self) -> Verdict:
-        """Say whether O(sqrt(m H)) is consistent with the norms."""
-        verdicts = (self.width.bound, self.depth.bound)
-        if "fails" in verdicts:
-            return "fails"
-        return "too little data" if "too little data" in verdicts else "holds"
+        """Say whether O(sqrt(m H)) is consistent with the norms: the worse of both exponents."""
+        order: list[Verdict] = ["holds", "too little data", "fails"]
+        return max(self.width.bound, self.depth.bound, key=order.index)
+
+    def __str__(self) -> str:
+        parts = (
+            f"{exponent.tightness} in {name}, exponent {exponent}"
+            for name, exponent in (("m", self.width), ("H", self.depth))
+        )
+        return f"O(sqrt(m H)): {self.bound}; {'; '.join(parts)}"
 
 
 def fit_exponents(rows: pd.DataFrame, column: str) -> Fit:
@@ -87,15 +93,10 @@ def fit_exponents(rows: pd.DataFrame, column: str) -> Fit:
     Raises
     ------
     HarnessError
-        If a norm is zero, or there are too few networks for a fit.
+        If a norm is zero.
 
     Source: MacKinnon and White, Journal of Econometrics 29, 1985.
     """
-    if len(rows) < 4 or rows["m"].nunique() < 2 or rows["H"].nunique() < 2:
-        raise HarnessError(
-            f"lemma: {len(rows)} networks of {rows['m'].nunique()} width(s) and "
-            f"{rows['H'].nunique()} depth(s) leave nothing to fit; two of each are needed"
-        )
     dead = rows[rows[column] <= 0]
     if len(dead):
         first = dead.iloc[0]
@@ -106,36 +107,20 @@ def fit_exponents(rows: pd.DataFrame, column: str) -> Fit:
     width, depth, norm = np.log(rows[["m", "H", column]].to_numpy(float)).T
     design = np.column_stack([np.ones_like(width), width, depth])
     found = OLS(norm, design).fit(cov_type="HC3", use_t=True)
-    in_width, in_depth = (
-        Exponent(float(found.params[place]), *map(float, found.conf_int()[place]))
-        for place in (1, 2)
+    constant, *exponents = (
+        Exponent(*map(float, (value, *interval)))
+        for value, interval in zip(found.params, found.conf_int(), strict=True)
     )
     span = float(np.ptp(width))
-    value, low, high = (
-        math.exp(span * (x - BOUND)) for x in (in_width.value, in_width.low, in_width.high)
-    )
+    value, low, high = (math.exp(span * (x - BOUND)) for x in astuple(exponents[0]))
     return Fit(
-        width=in_width,
-        depth=in_depth,
-        constant=float(found.params[0]),
+        width=exponents[0],
+        depth=exponents[1],
+        constant=constant.value,
         networks=len(rows),
         largest_ratio=float(np.exp((norm - BOUND * (width + depth)).max())),
         growth=(value, low, high),
     )
-
-
-def in_words(fit: Fit) -> str:
-    """Say in one sentence what a fit means for the bound."""
-    parts = []
-    for name, exponent in (("m", fit.width), ("H", fit.depth)):
-        words = {
-            "not tight": f"not tight in {name};",
-            "tight": f"tight in {name},",
-            "exceeded": f"exceeded in {name},",
-            "too little data": f"too little data for tightness in {name},",
-        }
-        parts.append(f"{words[exponent.tightness]} exponent {exponent}")
-    return f"O(sqrt(m H)): {fit.bound}; {'; '.join(parts)}"
 
 
 # the two ways of the input dimension
@@ -176,14 +161,13 @@ def examination(rows: pd.DataFrame, about: dict[str, Any]) -> Examination:
     """Fit every quantity for both ways of the input dimension; raises as `fit_exponents`."""
     fits = {
         (way, quantity): fit_exponents(rows[(rows["way"] == way) & rows["fitted"]], quantity)
-        for way in WAYS
-        for quantity in QUANTITIES
+        for way, quantity in product(WAYS, QUANTITIES)
     }
     return Examination(rows, fits, about)
 
 
-def to_json(lemma: Lemma, digest: str, found: Examination) -> dict[str, Any]:
-    """Return the content of lemma.json."""
+def write_examination(config: Config, found: Examination) -> None:
+    """Write lemma.json: settings, rows and fits."""
     fits = [
         {
             "way": way,
@@ -193,17 +177,18 @@ def to_json(lemma: Lemma, digest: str, found: Examination) -> dict[str, Any]:
             "bound": fit.bound,
             "tight_in_width": fit.width.tightness,
             "tight_in_depth": fit.depth.tightness,
-            "summary": in_words(fit),
+            "summary": str(fit),
         }
         for (way, quantity), fit in found.fits.items()
     ]
-    return {
-        "digest": digest,
-        "settings": lemma.model_dump(mode="json"),
+    content = {
+        "digest": lemma_digest(config),
+        "settings": config.lemma.model_dump(mode="json"),
         **found.about,
         "fits": fits,
         "rows": found.rows.to_dict("records"),
     }
+    write_json(paths.lemma_file(config), content)
 
 
 def read_examination(config: Config) -> Examination | None:

@@ -20,13 +20,18 @@ from torch.nn.functional import normalize
 from reproduce.compute.device import describe, prepare_process
 from reproduce.config.schema import Config, Lemma
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import exclusive, write_json
+from reproduce.core.files import exclusive
 from reproduce.core.progress import ProgressBar
 from reproduce.core.provenance import provenance
 from reproduce.core.rng import generator
 from reproduce.experiments import paths
-from reproduce.experiments.spec import lemma_digest
-from reproduce.lemma.results import WAYS, Examination, examination, read_examination, to_json
+from reproduce.lemma.results import (
+    WAYS,
+    Examination,
+    examination,
+    read_examination,
+    write_examination,
+)
 
 # points from which weights are moved, and how often each is moved anew
 _STARTS, _CLIMBS = 8, 3
@@ -77,10 +82,9 @@ def draw_network(width: int, depth: int, dimension: int, seed: int) -> Network:
     place = (width, depth, dimension)
     weights = []
     for layer in range(depth):
-        columns = dimension if layer == 0 else width
         stream = generator(seed, "lemma/weights", *place, layer)
         # drawn in float32, which is three times as fast
-        entries = torch.randn(width, columns, generator=stream).double()
+        entries = torch.randn(width, width if layer else dimension, generator=stream).double()
         weights.append(entries.mul_(math.sqrt(2 / width)))
     stream = generator(seed, "lemma/output", *place)
     return Network(tuple(weights), torch.randn(width, generator=stream).double())
@@ -142,18 +146,21 @@ def largest_in_ball(
     and random offsets, half on the sphere and half within; then, in rounds, offsets
     around the best one, each round half as far.
     """
-    gradient = input_gradients(network, point[None]).gradients
-    along = radius * normalize(gradient, dim=1)
-    offsets = torch.cat(
-        [torch.zeros_like(along), along, -along, random_offsets(candidates, point, radius, stream)]
-    )
-    best = _best(network, point, offsets)
+
+    def best_of(offsets: Tensor) -> Found:
+        norms = input_gradients(network, point + offsets).norms
+        place = int(norms.argmax())
+        return Found(float(norms[place]), offsets[place])
+
+    along = radius * normalize(input_gradients(network, point[None]).gradients, dim=1)
+    drawn = random_offsets(candidates, point, radius, stream)
+    best = best_of(torch.cat([torch.zeros_like(along), along, -along, drawn]))
     for halvings in range(1, rounds + 1):
         directions = _directions(candidates, len(point), stream)
         around = best.offset + radius * 0.5**halvings * directions
         # rows that are longer than the radius are pulled back to that length
         inside = around * (radius / around.norm(dim=1, keepdim=True)).clamp(max=1)
-        best = max(best, _best(network, point, inside), key=lambda found: found.norm)
+        best = max(best, best_of(inside), key=lambda found: found.norm)
     return best
 
 
@@ -163,12 +170,6 @@ def random_offsets(count: int, point: Tensor, radius: float, stream: Generator) 
     shares = torch.rand(count, 1, generator=stream, dtype=torch.float64).pow(1 / dimension)
     shares[::2] = 1
     return radius * shares * _directions(count, dimension, stream)
-
-
-def _best(network: Network, point: Tensor, offsets: Tensor) -> Found:
-    norms = input_gradients(network, point + offsets).norms
-    place = int(norms.argmax())
-    return Found(float(norms[place]), offsets[place])
 
 
 def largest_near(
@@ -184,19 +185,17 @@ def largest_near(
 
     Points lie within `epsilon` of x: x itself, `start` and random ones.  To each weight matrix
     at most `radius` (Frobenius norm, R / sqrt(m)) is added: at random, and from several points
-    in the direction in which the norm rises most, taken anew a few times because moves change
+    in the direction in which the norm rises most, computed anew a few times because moves change
     activation patterns.
     """
     offsets = random_offsets(candidates, point, epsilon, stream)
     points = point + torch.cat([torch.zeros_like(start)[None], start[None], offsets])
-    moves = random_moves(network, len(points), radius, stream)
-    tried = [input_gradients(network, points, moves)]
-    points = points[:_STARTS]
-    climbed: list[Move] | None = None
+    tried = [input_gradients(network, points, random_moves(network, len(points), radius, stream))]
+    moves: list[Move] | None = None
     for _ in range(_CLIMBS):
-        tried.append(input_gradients(network, points, climbed))
-        climbed = steepest_moves(network, tried[-1], climbed, radius)
-    tried.append(input_gradients(network, points, climbed))
+        tried.append(input_gradients(network, points[:_STARTS], moves))
+        moves = steepest_moves(network, tried[-1], moves, radius)
+    tried.append(input_gradients(network, points[:_STARTS], moves))
     return max(float(trace.norms.max()) for trace in tried)
 
 
@@ -220,7 +219,7 @@ def steepest_moves(
 
     With the activation patterns held, the norm's derivative with respect to W_h is the
     outer product of the backward row of layer h and of the normalised gradient sent
-    forward to it.  It is taken at `moves`, for which `trace` was computed; they are replaced.
+    forward to it.  It is computed at `moves`, of which `trace` is; they are replaced.
     """
     found = []
     forward = normalize(trace.gradients, dim=1)
@@ -261,7 +260,7 @@ def norms(lemma: Lemma, width: int, depth: int, dimension: int, seed: int) -> di
 
 def examine(config: Config, say: Callable[[str], None] = print) -> Examination:
     """Examine the lemma with the configured networks, unless that was done already."""
-    path = paths.lemma_file(config)
+    path, lemma = paths.lemma_file(config), config.lemma
     with exclusive(path.with_name(f".{path.name}.lock"), "lemma.json"):
         try:
             found = read_examination(config)
@@ -272,35 +271,25 @@ def examine(config: Config, say: Callable[[str], None] = print) -> Examination:
             say(f"Nothing to compute: {path} is of these settings.")
             return found
         prepare_process(config.machine)
-        found = _compute(config.lemma)
-        write_json(path, to_json(config.lemma, lemma_digest(config), found))
+        began = time.monotonic()
+        networks = list(product(lemma.seeds, WAYS, lemma.depths, lemma.widths))
+        rows: list[dict[str, Any]] = []
+        with ProgressBar("lemma", len(networks), "networks") as bar:
+            for seed, way, depth, width in networks:
+                dimension = lemma.dimension if way == "fixed" else width
+                place = {"way": way, "m": width, "H": depth, "d": dimension, "seed": seed}
+                allowance, fitted = (
+                    lemma.allowance(width, depth),
+                    lemma.is_wide_enough(width, depth),
+                )
+                found_norms = norms(lemma, width, depth, dimension, seed)
+                rows.append({**place, "allowance": allowance, "fitted": fitted, **found_norms})
+                bar.advance()
+        about = {
+            "seconds": round(time.monotonic() - began, 2),
+            "hardware": describe(torch.device("cpu")),
+            **provenance(),
+        }
+        found = examination(pd.DataFrame(rows), about)
+        write_examination(config, found)
         return found
-
-
-def _compute(lemma: Lemma) -> Examination:
-    """Draw and search every network; the slow part."""
-    began = time.monotonic()
-    networks = list(product(lemma.seeds, WAYS, lemma.depths, lemma.widths))
-    rows: list[dict[str, Any]] = []
-    with ProgressBar("lemma", len(networks), "networks") as bar:
-        for seed, way, depth, width in networks:
-            dimension = lemma.dimension if way == "fixed" else width
-            rows.append(
-                {
-                    "way": way,
-                    "m": width,
-                    "H": depth,
-                    "d": dimension,
-                    "seed": seed,
-                    "allowance": lemma.allowance(width, depth),
-                    "fitted": lemma.is_wide_enough(width, depth),
-                    **norms(lemma, width, depth, dimension, seed),
-                }
-            )
-            bar.advance()
-    about = {
-        "seconds": round(time.monotonic() - began, 2),
-        "hardware": describe(torch.device("cpu")),
-        **provenance(),
-    }
-    return examination(pd.DataFrame(rows), about)

@@ -2,13 +2,11 @@
 
 import copy
 import hashlib
-import importlib
 import math
+import pkgutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,23 +64,19 @@ def build_model(architecture: str, facts: DatasetFacts, seed: int = 0) -> nn.Mod
             model = WideResNet(shape.depth, shape.width, facts.classes, facts.channels)
         else:
             model = DenseNetBC(shape.depth, int(shape.width), facts.classes, facts.channels)
-        _initialise(model)
+        # He initialisation by fan-out, as both papers' code; the linear layer keeps its weight
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+            elif isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
     return model
-
-
-def _initialise(model: nn.Module) -> None:
-    """He initialisation by fan-out, as both papers' code; the linear layer keeps its weight."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-            nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
-        elif isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """How to get a network that classifies a data set.
+    """How to get a network that classifies a data set: one of four ways.
 
     Attributes
     ----------
@@ -93,12 +87,12 @@ class ModelSource:
     weights : Path, optional
         Checkpoint: our .safetensors, or a published .pt or .pth.
     import_path : str, optional
-        Instead of both: ``package.module:attribute``, a `torch.nn.Module` or
-        something that returns one when called without arguments.
+        ``package.module:attribute``, a `torch.nn.Module` or something that returns one when called
+        without arguments.
     zoo : ZooCheckpoint, optional
-        Instead of all of them: a checkpoint of RobustBench's zoo.
+        A checkpoint of RobustBench's zoo.
     module : torch.nn.Module, optional
-        Instead of all of them: a network that is here already.
+        A network that is here already.
     """
 
     dataset: str
@@ -130,15 +124,17 @@ class ModelSource:
         """
         if self.zoo is not None:
             return self.zoo.load()
-        if self.module is not None:
-            # attacks move it to a device and may change its precision
-            return _checked(self.name, copy.deepcopy(self.module))
-        if self.import_path is not None:
-            return _checked(self.import_path, _import_model(self.import_path))
-        if self.architecture is None or self.weights is None:
-            raise HarnessError("a checkpoint file needs its architecture, such as wrn-34-10")
-        model = build_model(self.architecture, facts or dataset_facts(self.dataset))
-        load_weights(model, self.weights)
+        if self.weights is not None:
+            if self.architecture is None:
+                raise HarnessError("a checkpoint file needs its architecture, such as wrn-34-10")
+            model = build_model(self.architecture, facts or dataset_facts(self.dataset))
+            load_weights(model, self.weights)
+            return model
+        # attacks move it to a device and may change its precision
+        model = _import_model(self.name) if self.module is None else copy.deepcopy(self.module)
+        for key, value in model.state_dict().items():
+            if not isinstance(value, Tensor) or is_lazy(value) or value.is_meta:
+                raise HarnessError(f"model {self.name!r}: its {key} is no tensor with values")
         return model
 
     def fingerprint(self) -> str:
@@ -170,39 +166,18 @@ class ModelSource:
 
 def _import_model(path: str) -> nn.Module:
     """Import what a path names, and call it if it is no network yet."""
-    name, _, attribute = path.partition(":")
-    if not (name and attribute):
-        raise HarnessError(f"model {path!r}: expected package.module:attribute")
     # as `python -m` does: modules in the working folder are found
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    module = _of_the_user(path, "cannot be imported", lambda: importlib.import_module(name))
-    if not hasattr(module, attribute):
-        raise HarnessError(f"model {path!r}: {name} has no {attribute!r}")
-    model = getattr(module, attribute)
-    if callable(model) and not isinstance(model, nn.Module):
-        model = _of_the_user(path, "cannot be called without arguments", model)
+    try:
+        found = pkgutil.resolve_name(path)
+        model = found if isinstance(found, nn.Module) else found()
+    except (Exception, SystemExit) as error:  # of the user's code
+        raise HarnessError(
+            f"model {path!r} cannot be made by package.module:attribute without arguments: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise HarnessError(f"model {path!r} gives a {type(model).__name__}, not a torch.nn.Module")
     return model
-
-
-def _checked(name: str, model: nn.Module) -> nn.Module:
-    """Refuse a network whose state is not all tensors with values."""
-    for key, value in model.state_dict().items():
-        if not isinstance(value, Tensor):
-            kind = type(value).__name__
-            raise HarnessError(f"model {name!r}: its {key} is a {kind}, not a tensor")
-        if is_lazy(value) or value.is_meta:
-            raise HarnessError(f"model {name!r}: its {key} has no values yet")
-    return model
-
-
-def _of_the_user(path: str, problem: str, call: Callable[[], Any]) -> Any:
-    """Run the user's code and name its error."""
-    try:
-        return call()
-    except (Exception, SystemExit) as error:
-        kind = type(error).__name__
-        raise HarnessError(f"model {path!r} {problem}: {kind}: {error}") from error

@@ -27,16 +27,6 @@ class ResNet50(nn.Module):
 
     mean: Tensor
     std: Tensor
-    conv1: nn.Module
-    bn1: nn.Module
-    relu: nn.Module
-    maxpool: nn.Module
-    layer1: nn.Module
-    layer2: nn.Module
-    layer3: nn.Module
-    layer4: nn.Module
-    avgpool: nn.Module
-    fc: nn.Module
 
     def __init__(self, width: float, classes: int = 1000) -> None:
         super().__init__()
@@ -52,9 +42,9 @@ class ResNet50(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, classes) of images (B, 3, H, W) in [0, 1]."""
-        out = self.conv1((images - self.mean) / self.std)
-        out = self.maxpool(self.relu(self.bn1(out)))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            out = stage(out)
-        logits: Tensor = self.fc(self.avgpool(out).flatten(1))
+        out = (images - self.mean) / self.std
+        *layers, last = self.children()
+        for layer in layers:
+            out = layer(out)
+        logits: Tensor = last(out.flatten(1))
         return logits

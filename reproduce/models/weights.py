@@ -23,10 +23,6 @@ _UNUSED = ("sub_block1.", "n_averaged")
 _PLAIN = ("state_dict", "model_state_dict", "model", "net")
 # how far within mappings a state dict is looked for
 _DEEPEST = 3
-_LAYERS = (
-    "if that normalises the images or changes them otherwise, attack the whole with "
-    f"--model package.module:attribute, else {SAVE_WEIGHTS}"
-)
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
@@ -71,38 +67,43 @@ def load_weights(model: nn.Module, path: Path) -> None:
         layers, or several networks' weights.
     """
     expected = model.state_dict()
-    content = read_weights(path)
-    found = dict(_state_dicts(content))
+    found = {
+        place: _under_names_of(expected, state) for place, state in _state_dicts(read_weights(path))
+    }
     if not found:
-        inside = content if isinstance(content, Mapping) else {"": content}
-        inside = inside or {"": content}
-        kinds = [f"{key} {type(value).__name__}".strip() for key, value in inside.items()]
-        raise HarnessError(
-            f"checkpoint {path} holds no state dict of tensors alone but "
-            f"{', '.join(kinds[:5])}; {SAVE_WEIGHTS}"
-        )
-    fitting, problems = {}, {}
-    for place, state in found.items():
-        renamed = _under_names_of(expected, state)
-        problem = _mismatch(expected, renamed)
-        if problem is None:
-            fitting[place] = renamed
-        else:
-            problems[place] = problem
+        raise HarnessError(f"checkpoint {path} holds no mapping of tensors alone; {SAVE_WEIGHTS}")
+    forms = {place: _form(state) for place, state in found.items()}
+    fitting = [place for place, form in forms.items() if form == _form(expected)]
     if not fitting:
-        largest = max(problems, key=lambda place: len(found[place]))
-        raise HarnessError(f"checkpoint {path} {problems[largest]}")
+        largest = forms[max(forms, key=lambda place: len(forms[place]))]
+        form = _form(expected)
+        first = next(key for key in {**form, **largest} if form.get(key) != largest.get(key))
+        raise HarnessError(
+            f"checkpoint {path} is of another architecture: {first} is "
+            f"{largest.get(first, 'missing')}, expected {form.get(first, 'nothing')}; of a network "
+            "with layers around it attack the whole with --model package.module:attribute, or "
+            f"{SAVE_WEIGHTS}"
+        )
     own = [place for place in fitting if place.rpartition(".")[2] in _PLAIN]
-    chosen = own if len(own) == 1 else list(fitting)
+    chosen = own if len(own) == 1 else fitting
     if len(chosen) > 1:
         raise HarnessError(
             f"checkpoint {path} holds several networks' weights, {', '.join(map(repr, chosen))}; "
-            f"save those to be attacked alone"
+            "save those to be attacked alone"
         )
     try:
-        model.load_state_dict(fitting[chosen[0]])
+        model.load_state_dict(found[chosen[0]])
     except RuntimeError as error:  # quantised, sparse or without values
         raise HarnessError(f"checkpoint {path} cannot be loaded: {error}") from error
+
+
+def _form(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Say of each tensor what must be equal."""
+    kinds = {True: "real numbers", False: "whole numbers"}
+    return {
+        key: f"{kinds[value.is_floating_point()]} of shape {list(value.shape)}"
+        for key, value in state.items()
+    }
 
 
 def _state_dicts(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -138,25 +139,3 @@ def _under_names_of(
     # published files of old PyTorch versions lack the counters, which nothing reads
     counters = {key: value for key, value in expected.items() if key.endswith("_batches_tracked")}
     return {**counters, **(renamed if len(renamed) == len(used) else used)}
-
-
-def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """Name the first tensor that is missing, too many or of another kind; None if all fit."""
-    missing = next((key for key in expected if key not in found), None)
-    if missing is not None:
-        inner = next((key for key in found if key.endswith(f".{missing}")), None)
-        if inner is None:
-            return f"is of another architecture: it has no {missing}"
-        return f"has {inner} where {missing} is expected, in a layer around it: {_LAYERS}"
-    extra = next((key for key in found if key not in expected), None)
-    if extra is not None:
-        if extra.partition(".")[0] in {key.partition(".")[0] for key in expected}:
-            return f"is of another architecture: it has {extra}, which the network lacks"
-        return f"has {extra} beside the network's tensors: {_LAYERS}"
-    for key, value in expected.items():
-        if value.shape != found[key].shape:
-            shapes = f"{list(found[key].shape)}, expected {list(value.shape)}"
-            return f"is of another architecture: {key} has shape {shapes}"
-        if value.is_floating_point() != found[key].is_floating_point():
-            return f"cannot be loaded: {key} is {found[key].dtype}, expected real numbers"
-    return None

@@ -3,17 +3,12 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.attacks.pgd import Loss, cross_entropy
 from reproduce.config.schema import Train
 from reproduce.objectives.base import Objective, Terms
 
 
 class AdversarialTraining(Objective):
     """Cross entropy on clean images, its increase under attack as robust regularisation."""
-
-    def attack_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
-        """Return the cross entropy of the labels."""
-        return cross_entropy(labels)
 
     def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:
         """Return both terms; an image whose loss the attack lowered contributes no robust term."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reproduce.attacks.pgd import Loss, PGDResult, pgd
+from reproduce.attacks.pgd import Loss, PGDResult, cross_entropy, pgd
 from reproduce.attacks.target import frozen
 from reproduce.config.schema import TrainingAttack
 
@@ -24,9 +24,9 @@ class Terms(NamedTuple):
 class Objective(ABC):
     """Natural risk, robust regularisation and the loss that the attack maximises."""
 
-    @abstractmethod
     def attack_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
-        """Return what the attack maximises; the network is in eval mode."""
+        """Return what the attack maximises, the cross entropy unless a method has its own."""
+        return cross_entropy(labels)
 
     @abstractmethod
     def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:

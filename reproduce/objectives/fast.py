@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.attacks.pgd import Loss, PGDResult, cross_entropy, fgsm
+from reproduce.attacks.pgd import PGDResult, fgsm
 from reproduce.attacks.target import without_parameter_gradients
 from reproduce.config.schema import Train, TrainingAttack
 from reproduce.core.errors import HarnessError
@@ -13,10 +13,6 @@ from reproduce.objectives.base import Objective, Terms
 
 class Fast(Objective):
     """Cross entropy under attack and nothing else; clean images are never looked at."""
-
-    def attack_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
-        """Return the cross entropy of the labels."""
-        return cross_entropy(labels)
 
     def start(self, images: Tensor, attack: TrainingAttack, stream: torch.Generator) -> Tensor:
         """Draw the first perturbation: uniform in the ball, shape of the images."""

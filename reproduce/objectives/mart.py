@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reproduce.attacks.pgd import Loss, cross_entropy, kl_divergence
+from reproduce.attacks.pgd import kl_divergence
 from reproduce.config.schema import Train
 from reproduce.objectives.base import Objective, Terms
 
@@ -16,10 +16,6 @@ class Mart(Objective):
 
     Source: Wang et al. 2020, equations (7) to (11).
     """
-
-    def attack_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
-        """Return the cross entropy of the labels."""
-        return cross_entropy(labels)
 
     def terms(self, model: nn.Module, images: Tensor, adversarial: Tensor, labels: Tensor) -> Terms:
         """Return both terms, with p the prediction on x and p' the one on x'.

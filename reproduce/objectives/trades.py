@@ -16,28 +16,13 @@ class RepeatedBatch:
     """Remembers how a forward pass moved the BatchNorm statistics, to move them so again.
 
     With momentum m a batch of statistics b moves r to (1 - m) r + m b.  If it once moved
-    r to s, it moves a later value t to s + (1 - m) (t - r): no second
-    forward pass is needed.
+    r to s, it moves a later value t to s + (1 - m) (t - r): no second forward pass is needed.
 
-    Use it as a context around the forward pass, then call `again`.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        In train mode; its BatchNorm layers have a momentum.
-
-    Raises
-    ------
-    ValueError
-        If one averages all batches instead.
+    Use it as a context around the forward pass of a model in train mode, then call `again`.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-        if any(norm.momentum is None for norm in self._norms):
-            raise ValueError(
-                "BatchNorm without momentum averages all batches; it cannot be repeated"
-            )
         self._before: list[Tensor] = []
         self._after: list[Tensor] = []
 

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -16,21 +17,24 @@ from reproduce.core.files import write_text
 from reproduce.examples.files import Example, read_examples
 from reproduce.experiments import paths
 from reproduce.experiments.cost import PAPER_SPEEDS, load_speeds
-from reproduce.experiments.grids import experiment_names, find_experiment, table_names
-from reproduce.lemma.results import QUANTITIES, WAYS, Examination, Exponent, read_examination
+from reproduce.experiments.grids import (
+    example_evaluations,
+    experiment_names,
+    find_experiment,
+    table_names,
+)
+from reproduce.lemma.results import QUANTITIES, WAYS, Examination, read_examination
 from reproduce.report import format as written
-from reproduce.report.format import Cell
 from reproduce.report.pictures import HELD_BY, draw_figures, examples_note, network_title, pictures
 from reproduce.report.provenance import (
     costs_section,
-    items_of,
     provenance_section,
     read_records,
     read_runs,
 )
-from reproduce.report.summary import summarise, where
+from reproduce.report.summary import missing_parts, summarise, where
 from reproduce.report.tables import checkpoints_section, details, table_section
-from reproduce.results.status import plan
+from reproduce.results.status import status_frame
 from reproduce.tables.diff import VERDICTS
 
 T = TypeVar("T")
@@ -48,40 +52,37 @@ def build_report(config: Config) -> dict[str, Any]:
 
     What is missing is said to be missing, and what is damaged is named in the summary.
     """
-    names, damaged = experiment_names(config), list[str]()
-    experiments = [find_experiment(config, name) for name in names]
+    damaged = list[str]()
+    experiments = [find_experiment(config, name) for name in experiment_names(config)]
+    speeds = _readable(lambda: load_speeds(config), PAPER_SPEEDS, damaged)
+    status = status_frame(config, [each.name for each in experiments], speeds)
+    is_run = status["kind"] == "run"
+    runs = read_runs(config, status.index[is_run], damaged)
+    records = read_records(config, status.index[~is_run], damaged)
     tables = [
-        table_section(config, experiment, damaged)
-        for experiment in experiments
-        if experiment.name in table_names(config)
+        table_section(config, each) for each in experiments if each.name in table_names(config)
     ]
     diffs = {table["name"]: table["diff"] for table in tables}
-    runs = read_runs(config, (cell for one in experiments for cell in one.cells), damaged)
-    records = read_records(config, items_of(experiments), damaged)
     if experiments:
         tables.append(checkpoints_section(config, damaged))
     figures = draw_figures(config, damaged)
     claims = judge_claims(config)
     lemma = _readable(lambda: read_examination(config), None, damaged)
     examples = _readable(lambda: read_examples(config), list[Example](), damaged)
-    speeds = _readable(lambda: load_speeds(config), PAPER_SPEEDS, damaged)
-    summary = summarise(
-        config,
-        plan(config, names, speeds),
-        diffs,
-        {figure["name"]: figure["missing"] for figure in figures},
-        claims,
-        bool(examples),
-        list(dict.fromkeys(damaged)),
+    missing = missing_parts(
+        experiments, status, {figure["name"]: figure["missing"] for figure in figures}, claims
     )
+    if not examples and example_evaluations(config) is not None:
+        missing.append("Adversarial examples: not made")
+    damaged = list(dict.fromkeys(damaged))
     return {
-        "summary": summary,
+        "summary": summarise(config, status, diffs, claims, missing, damaged),
         "tables": tables,
         "figures": figures,
         "claims": claims,
-        "lemma": None if lemma is None else _exponents(lemma),
+        "lemma": None if lemma is None else exponents(lemma),
         "examples": examples,
-        "costs": costs_section(config, experiments, runs, records, speeds),
+        "costs": costs_section(experiments, status, runs, records, speeds),
         "provenance": provenance_section(config, runs, records),
     }
 
@@ -110,30 +111,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        function.__name__: function
-        for function in (
-            written.count,
-            written.effect_basis,
-            written.effect_text,
-            written.fixed,
-            written.forest,
-            written.label,
-            written.shade,
-            written.signed,
-            written.with_std,
-            details,
-            examples_note,
-            network_title,
-            pictures,
-            where,
-        )
-    }
+    for function in (
+        *(written.count, written.effect_basis, written.effect_text, written.fixed, written.forest),
+        *(written.shade, written.signed, written.with_std),
+        *(details, examples_note, network_title, pictures, where),
+    ):
+        environment.filters[function.__name__] = function
     environment.globals |= {
         "CLAIM_VERDICTS": written.CLAIM_VERDICTS,
         "HELD_BY": HELD_BY,
         "SYMBOLS": written.SYMBOLS,
         "VERDICTS": VERDICTS,
+        "hours": written.hours,
+        "number": written.number,
     }
     return environment
 
@@ -144,31 +134,22 @@ def _own(name: str) -> Markup:
     return Markup(text)  # noqa: S704, a file of this package
 
 
-def _exponents(found: Examination) -> dict[str, Any]:
-    """Return the exponents of Lemma 4.2 as a table, a row for each norm and input dimension."""
-
-    def both(exponent: Exponent) -> tuple[Cell, Cell]:
-        interval = f"{exponent.low:.3f} to {exponent.high:.3f}"
-        value = Cell(written.fixed(exponent.value, 3), exponent.value)
-        return value, Cell(written.minus(interval), exponent.low)
-
-    rows = []
-    for way, dimension in WAYS.items():
-        for name, quantity in QUANTITIES.items():
-            fit = found.fits[way, name]
-            title = quantity.title if quantity.covered else f"{quantity.title} *"
-            verdicts = map(Cell, (fit.bound, fit.width.tightness, fit.depth.tightness))
-            exponents = *both(fit.width), *both(fit.depth)
-            rows.append((Cell(title), Cell(dimension), *exponents, *verdicts))
-    interval = "95 % interval"
-    return {
-        "name": "lemma-exponents",
-        "caption": "Growth of the input gradient with width m and depth H; the lemma's bound is "
-        "0.5 each",
-        "heads": (
-            *("Largest norm", "Input dimension"),
-            *("Exponent in m", interval, "Exponent in H", interval),
-            *("Bound", "In m", "In H"),
-        ),
-        "rows": rows,
-    }
+def exponents(found: Examination) -> pd.DataFrame:
+    """Return the exponents of Lemma 4.2, a row for each norm and input dimension."""
+    rows = [
+        {
+            "Largest norm": quantity.title if quantity.covered else f"{quantity.title} *",
+            "Input dimension": dimension,
+            "Exponent in m": round(fit.width.value, 3),
+            "95 % interval (m)": written.minus(f"{fit.width.low:.3f} to {fit.width.high:.3f}"),
+            "Exponent in H": round(fit.depth.value, 3),
+            "95 % interval (H)": written.minus(f"{fit.depth.low:.3f} to {fit.depth.high:.3f}"),
+            "Bound": fit.bound,
+            "In m": fit.width.tightness,
+            "In H": fit.depth.tightness,
+        }
+        for way, dimension in WAYS.items()
+        for name, quantity in QUANTITIES.items()
+        for fit in [found.fits[way, name]]
+    ]
+    return pd.DataFrame(rows)

@@ -3,42 +3,35 @@
 import base64
 import math
 import re
-from typing import NamedTuple
 
 from reproduce.claims.evidence import Effect
-from reproduce.tables.diff import JUDGED, TOLERANCE, VERDICTS
+from reproduce.tables.diff import JUDGED, TOLERANCE
 
-# verdict: class of the style, symbol, meaning; in the order of the bar
+# verdict: class of the style, symbol; in the order of the bar
 NUMBER_VERDICTS = {
-    name: (*look, VERDICTS[name])
-    for name, look in {
-        "agrees": ("agree", "✓"),
-        "within noise": ("noise", "≈"),
-        "differs": ("differ", "≠"),
-        "too few seeds": ("few", "?"),
-        "subset": ("part", "◔"),
-        "not a reproduction": ("other", "∼"),
-        "missing": ("none", "○"),
-    }.items()
+    "agrees": ("agree", "✓"),
+    "within noise": ("noise", "≈"),
+    "differs": ("differ", "≠"),
+    "too few seeds": ("few", "?"),
+    "subset": ("part", "◔"),
+    "not a reproduction": ("other", "∼"),
+    "missing": ("none", "○"),
+}
+CLAIM_MEANINGS = {
+    "holds": "the results here show what the paper says",
+    "fails": "the results here contradict it",
+    "too little data": "too few runs, seeds or images here to tell",
 }
 CLAIM_VERDICTS = {
-    "holds": ("agree", "✓", "the results here show what the paper says"),
-    "fails": ("differ", "✗", "the results here contradict it"),
-    "too little data": ("none", "○", "too few runs, seeds or images here to tell"),
+    "holds": ("agree", "✓"),
+    "fails": ("differ", "✗"),
+    "too little data": ("none", "○"),
 }
 # shown after a difference; the colour says the other verdicts
 SYMBOLS = {name: NUMBER_VERDICTS[name][1] for name in (*JUDGED, "subset")}
 # points beyond which a difference has the next stronger colour
 _STEPS = (TOLERANCE, 3.0, 6.0)
 _NAMES = {"war": "WAR", "lemma": "Lemma", "checkpoints": "Checkpoints"}
-
-
-class Cell(NamedTuple):
-    """A cell of a plain table: its text, what its column is sorted by, whether it is code."""
-
-    text: str
-    value: float | str | None = None
-    code: bool = False
 
 
 def label(name: str) -> str:
@@ -54,6 +47,13 @@ def minus(text: str) -> str:
 def fixed(value: float, digits: int) -> str:
     """Write a number with so many decimals; empty for NaN."""
     return "" if math.isnan(value) else minus(f"{value:.{digits}f}")
+
+
+def number(value: float) -> str:
+    """Write a number of any kind to six digits."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "–" if math.isnan(value) else minus(f"{value:.6g}")
 
 
 def with_std(mean: float, std: float) -> str:
@@ -128,27 +128,19 @@ def forest(effect: Effect, effects: tuple[Effect, ...]) -> dict[str, float | Non
     The scale holds all of them, their intervals, zero and thresholds; 6 % stay free at either end.
     None where there is nothing to place.
     """
-    points = [0.0]
-    for one in effects:
-        if one.unit == effect.unit:
-            points += [one.value, one.low, one.high, one.threshold or 0.0]
-    known = [point for point in points if math.isfinite(point)]
+    shared = [one for one in effects if one.unit == effect.unit]
+    points = [(one.value, one.low, one.high, one.threshold or 0.0) for one in shared]
+    known = [point for of_one in points for point in of_one if math.isfinite(point)]
     start, span = min(known), max(known) - min(known)
     if not math.isfinite(effect.value) or not span:
         return None
-
-    def place(value: float) -> float:
-        return round(6 + 88 * (value - start) / span, 2)
-
     low, high = (end if math.isfinite(end) else effect.value for end in (effect.low, effect.high))
-    return {
-        "low": place(low),
-        "high": place(high),
-        "value": place(effect.value),
-        "zero": place(0.0),
-        # a threshold at zero is the line at zero
-        "threshold": place(effect.threshold) if effect.threshold else None,
-    }
+    # a threshold at zero is the line at zero
+    marks = {"low": low, "high": high, "value": effect.value, "zero": 0.0}
+    placed: dict[str, float | None] = {"threshold": None}
+    for name, value in (marks | {"threshold": effect.threshold or None}).items():
+        placed[name] = None if value is None else round(6 + 88 * (value - start) / span, 2)
+    return placed
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -12,13 +12,11 @@ from PIL import Image
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.examples.files import AttackedImage, Example
-from reproduce.experiments import paths
-from reproduce.figures import available_figures, make, svg_of
-from reproduce.figures.style import Drawing
+from reproduce.figures import available_figures, make
 from reproduce.registry import dataset_facts, parse_architecture
-from reproduce.report.format import Cell, data_uri, label
+from reproduce.report.format import data_uri, label
 
-# a figure of more numbers than this shows them in its csv only
+# rows of numbers that are shown below a figure
 _MOST_ROWS = 40
 HELD_BY = {
     "both": "both networks hold",
@@ -33,39 +31,26 @@ def draw_figures(config: Config, damaged: list[str]) -> list[dict[str, Any]]:
     figures = []
     for name in available_figures(config):
         try:
-            figures.append(_figure(config, name, make(config, name)))
+            drawing = make(config, name)
         except HarnessError as error:
             damaged.append(f"{label(name)}: {error}")
+            continue
+        # a figure of many numbers shows them in its csv only
+        numbers = drawing.numbers if len(drawing.numbers) <= _MOST_ROWS else pd.DataFrame()
+        forms = [f"{name}.{form}" for form in ("svg", "png", "csv")]
+        figures.append(
+            {
+                "name": name,
+                "title": f"{label(name)}. {drawing.title}",
+                "source": data_uri("image/svg+xml", drawing.svg().encode()),
+                "size": [round(96 * inches) for inches in drawing.figure.get_size_inches()],
+                "caption": drawing.caption,
+                "missing": drawing.missing,
+                "numbers": numbers.rename(columns=lambda column: str(column).replace("_", " ")),
+                "links": [(form, f"figures/{form}") for form in forms],
+            }
+        )
     return figures
-
-
-def _figure(config: Config, name: str, drawing: Drawing) -> dict[str, Any]:
-    folder = paths.figure_file(config, name, "svg").parent.name
-    forms = [f"{name}.{form}" for form in ("svg", "png", "csv")]
-    return {
-        "name": name,
-        "title": f"{label(name)}. {drawing.title}",
-        "source": data_uri("image/svg+xml", svg_of(drawing).encode()),
-        "size": [round(96 * inches) for inches in drawing.figure.get_size_inches()],
-        "caption": drawing.caption,
-        "missing": drawing.missing,
-        "numbers": {
-            "name": f"{name}-numbers",
-            "caption": f"{label(name)}: the numbers",
-            "heads": [str(column).replace("_", " ") for column in drawing.numbers],
-            "rows": _rows(drawing.numbers) if len(drawing.numbers) <= _MOST_ROWS else [],
-        },
-        "links": [(form, f"{folder}/{form}") for form in forms],
-    }
-
-
-def _rows(numbers: pd.DataFrame) -> list[list[Cell]]:
-    def cell(value: object) -> Cell:
-        if not isinstance(value, float):
-            return Cell(str(value))
-        return Cell("–", "") if value != value else Cell(f"{value:.6g}", value)
-
-    return [[cell(value) for value in row] for row in numbers.itertuples(index=False)]
 
 
 def examples_note(examples: Sequence[Example]) -> str:

@@ -1,67 +1,120 @@
 """The first screen: what was reproduced, and how far it agrees with the paper."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from reproduce.claims.evidence import Claim
 from reproduce.claims.statements import context
-from reproduce.config.grids import Grid, TuningTable
 from reproduce.config.schema import Config
-from reproduce.experiments.grids import example_evaluations, war_cells
+from reproduce.experiments.grids import Experiment
 from reproduce.registry import METHODS, dataset_facts, parse_architecture
-from reproduce.report.format import CLAIM_VERDICTS, NUMBER_VERDICTS, count, label
+from reproduce.report.format import CLAIM_MEANINGS, CLAIM_VERDICTS, NUMBER_VERDICTS, count, label
 from reproduce.results.protocol import table_deviations
-from reproduce.results.status import Plan
-from reproduce.tables.diff import DIFF_COLUMNS, JUDGED
+from reproduce.tables.diff import DIFF_COLUMNS, JUDGED, VERDICTS
+from reproduce.tables.layout import LONG
 
 # damaged files that are named; more fill a page and help nobody
 _MOST_DAMAGED = 40
 _LARGEST = 8
-_METRICS = {
-    "robust_accuracy": "robust accuracy",
-    "natural_accuracy": "natural accuracy",
-    "perturbation_stability": "stability",
-    "top5_natural_accuracy": "top-5 natural accuracy",
-}
+# what two rows of comparisons share that are of one number of the paper, and of the same networks
+_SAME = ["dataset", "architecture", "attack", "metric", "paper", "ours"]
 
 
 def summarise(
     config: Config,
-    plans: Sequence[Plan],
+    status: pd.DataFrame,
     diffs: Mapping[str, pd.DataFrame],
-    figures: Mapping[str, Sequence[str]],
     claims: Sequence[Claim],
-    has_examples: bool,
-    damaged: Sequence[str],
+    missing: list[str],
+    damaged: list[str],
 ) -> dict[str, Any]:
     """Count what is there and what agrees.
 
-    `plans` ends with the sum of all experiments if there are several; `diffs` and `figures` have
-    by name the comparison of each table and what each figure lacks.
+    `status` is the frame of the same name, `diffs` has the comparison of each table by name.
     """
-    numbers = each_number_once(config, diffs)
-    verdicts = numbers["verdict"].tolist()
+    numbers = each_number_once(diffs)
+    verdicts, heard = numbers["verdict"].tolist(), [claim.verdict for claim in claims]
     judged = numbers[numbers["verdict"].isin(JUDGED)]
-    changed: list[str] = context(config)["deviations"]
-    changed = changed + [line for name in diffs for line in table_deviations(config, name)]
-    done = plans[-1] if plans else Plan("all", 0, 0, 0, 0, 0.0, 0.0, 0)
+    changed = [*context(config)["deviations"]]
+    changed += [line for name in diffs for line in table_deviations(config, name)]
+    is_run, done = status["kind"] == "run", status["state"] == "done"
+    tiles = [
+        (f"{(is_run & done).sum()} of {is_run.sum()}", "networks trained"),
+        (f"{(~is_run & done).sum()} of {(~is_run).sum()}", "evaluations done"),
+    ]
+    if len(judged):
+        numbers_judged = count(len(judged), "number")
+        text = f"points apart on average, over {numbers_judged}"
+        tiles.append((f"{judged['difference'].abs().mean():.2f}", text))
+    if claims:
+        text = f"claims hold here, {heard.count('fails')} fail, "
+        text += f"{heard.count('too little data')} have too little data"
+        tiles.append((f"{heard.count('holds')} of {len(claims)}", text))
+    others = [
+        (verdicts.count("no paper value"), "without a counterpart in the paper"),
+        (verdicts.count("not judged"), "without a verdict (lambdas, hours, two readings)"),
+    ]
     farthest = judged["difference"].abs().sort_values(ascending=False, kind="stable").index
     more = len(damaged) - _MOST_DAMAGED
     return {
         "preset": config.preset,
-        "headline": _headline(verdicts, changed, done),
-        "tiles": _tiles(done, judged, claims),
-        "numbers": _shares(NUMBER_VERDICTS, verdicts),
-        "claims": _shares(CLAIM_VERDICTS, [claim.verdict for claim in claims]),
-        "not_judged": _not_judged(verdicts),
+        "headline": _headline(verdicts, changed, bool((~is_run & done).any())),
+        "tiles": tiles,
+        "numbers": _shares(NUMBER_VERDICTS, VERDICTS, verdicts),
+        "claims": _shares(CLAIM_VERDICTS, CLAIM_MEANINGS, heard),
+        "not_judged": "; ".join(f"{count(n, 'number')} {text}" for n, text in others if n),
         "deviations": changed,
-        "missing": _missing(config, plans, figures, claims, has_examples),
+        "missing": missing,
         "damaged": [*damaged[:_MOST_DAMAGED], *([f"and {more} more"] if more > 0 else [])],
         "gaps": judged.loc[farthest[:_LARGEST]].to_dict("records"),
     }
+
+
+def missing_parts(
+    experiments: Sequence[Experiment],
+    status: pd.DataFrame,
+    figures: Mapping[str, Sequence[str]],
+    claims: Sequence[Claim],
+) -> list[str]:
+    """List what is not there yet; `figures` has by name what each figure lacks."""
+    lines: dict[str, str] = {}
+    for experiment in experiments:
+        rows = status.loc[[*experiment.cells, *experiment.items]]
+        parts = []
+        for kind, word, what in (
+            ("run", "network", "not trained"),
+            ("evaluation", "evaluation", "not done"),
+        ):
+            of_kind = rows[rows["kind"] == kind]
+            if left := (of_kind["state"] != "done").sum():
+                parts.append(f"{left} of {count(len(of_kind), word)} {what}")
+        if parts:
+            lines[experiment.name] = ", ".join(parts)
+    lines |= {name: lack[0] for name, lack in figures.items() if lack and name not in lines}
+    listed = [f"{label(name)}: {text}" for name, text in lines.items()]
+    if undecided := sum(claim.verdict == "too little data" for claim in claims):
+        listed.append(f"{undecided} of {count(len(claims), 'claim')}: too little data to judge")
+    return listed
+
+
+def each_number_once(diffs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all tables' comparisons, each number of the paper where it comes first.
+
+    Networks that Table 3 ends with are some of Table 1: where the paper prints the same number of
+    both, and ours are equal too, it counts once.
+    """
+    seen, numbers = set[tuple[Any, ...]](), [pd.DataFrame(columns=["table", *DIFF_COLUMNS])]
+    for name, diff in diffs.items():
+        # two readings of a number are one
+        rows = diff.drop_duplicates(DIFF_COLUMNS[: DIFF_COLUMNS.index("paper")]).assign(table=name)
+        keys = list(rows[_SAME].fillna(-1.0).itertuples(index=False, name=None))
+        is_new = pd.Series([key not in seen for key in keys], rows.index, dtype=bool)
+        numbers.append(rows[is_new | rows["paper"].isna()])
+        seen |= set(keys)
+    return pd.concat([rows for rows in numbers if len(rows)] or numbers, ignore_index=True)
 
 
 def where(row: Mapping[str, Any]) -> str:
@@ -73,44 +126,27 @@ def where(row: Mapping[str, Any]) -> str:
         row["method"] if known is None else known.title,
         "" if math.isnan(row["lambda"]) else f"λ = {row['lambda']:g}",
         row["attack"],
-        _METRICS.get(row["metric"], row["metric"]),
+        LONG.get(row["metric"], row["metric"]).removesuffix(" (%)").lower(),
     ]
     return f"{label(row['table'])}: {', '.join(filter(None, parts))}"
 
 
-def _shares(known: Mapping[str, tuple[str, str, str]], verdicts: list[str]) -> list[dict[str, Any]]:
+def _shares(
+    looks: Mapping[str, tuple[str, str]], meanings: Mapping[str, str], verdicts: Sequence[str]
+) -> list[dict[str, Any]]:
     """Count verdicts; those that do not occur are left out."""
     return [
-        {"name": name, "count": verdicts.count(name), "kind": kind, "meaning": meaning}
-        for name, (kind, _, meaning) in known.items()
+        {"name": name, "count": verdicts.count(name), "kind": kind, "meaning": meanings[name]}
+        for name, (kind, _) in looks.items()
         if name in verdicts
     ]
 
 
-def _tiles(done: Plan, judged: pd.DataFrame, claims: Sequence[Claim]) -> list[tuple[str, str]]:
-    """Say what was done of what was planned, and how far what was judged agrees."""
-    tiles = [
-        (f"{done.trained} of {done.cells}", "networks trained"),
-        (f"{done.evaluated} of {done.evaluations}", "evaluations done"),
-    ]
-    if len(judged):
-        distance, numbers = judged["difference"].abs().mean(), count(len(judged), "number")
-        tiles.append((f"{distance:.2f}", f"points apart on average, over {numbers}"))
-    if claims:
-        verdicts = [claim.verdict for claim in claims]
-        text = (
-            f"claims hold here, {verdicts.count('fails')} fail, "
-            f"{verdicts.count('too little data')} have too little data"
-        )
-        tiles.append((f"{verdicts.count('holds')} of {len(claims)}", text))
-    return tiles
-
-
-def _headline(verdicts: list[str], changed: list[str], done: Plan) -> str:
+def _headline(verdicts: list[str], changed: list[str], evaluated: bool) -> str:
     """Say in one sentence how far the results agree, and not more than they allow."""
     agree, noise, differ, few = map(verdicts.count, JUDGED)
     judged = agree + noise + differ + few
-    if not done.evaluated:
+    if not evaluated:
         return "No result is there yet: this page shows what the configuration asks for."
     if judged:
         return (
@@ -124,85 +160,3 @@ def _headline(verdicts: list[str], changed: list[str], done: Plan) -> str:
             f"{count(len(changed), 'place')}, so none is judged against the paper."
         )
     return "None of the numbers that are there can be held against the paper's."
-
-
-def _not_judged(verdicts: list[str]) -> str:
-    """Say how many numbers the bar leaves out."""
-    own, shown = verdicts.count("no paper value"), verdicts.count("not judged")
-    parts = [f"{count(own, 'number')} here have no counterpart in the paper"] if own else []
-    if shown:
-        what = "(lambdas, hours, two readings) stand beside the paper's without a verdict"
-        parts.append(f"{shown} {what}")
-    return f"{'; '.join(parts)}." if parts else ""
-
-
-def _missing(
-    config: Config,
-    plans: Sequence[Plan],
-    figures: Mapping[str, Sequence[str]],
-    claims: Sequence[Claim],
-    has_examples: bool,
-) -> list[str]:
-    """List what is not there yet; what several parts need is listed with each."""
-    lines: dict[str, str] = {}
-    for plan in plans[:-1] if len(plans) > 1 else plans:
-        networks, attacks = plan.cells - plan.trained, plan.evaluations - plan.evaluated
-        parts = [f"{networks} of {count(plan.cells, 'network')} not trained"] if networks else []
-        if attacks:
-            parts.append(f"{attacks} of {count(plan.evaluations, 'evaluation')} not done")
-        if parts:
-            lines[plan.name] = ", ".join(parts)
-    lines |= {name: lack[0] for name, lack in figures.items() if lack and name not in lines}
-    listed = [f"{label(name)}: {text}" for name, text in lines.items()]
-    if not has_examples and example_evaluations(config) is not None:
-        listed.append("Adversarial examples: not made")
-    undecided = sum(claim.verdict == "too little data" for claim in claims)
-    if undecided:
-        listed.append(f"{undecided} of {count(len(claims), 'claim')}: too little data to judge")
-    return listed
-
-
-def each_number_once(config: Config, diffs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all tables' comparisons, each number of the paper where it comes first.
-
-    A strategy of tuning in Table 3 ends with a lambda, and its networks are those that Table 1
-    has at this lambda: where the paper prints the same number of both, it is one and counts
-    once.  Numbers of other tables are over other seeds or of other checkpoints.
-    """
-    rows: dict[Hashable, dict[Any, Any]] = {}
-    for name, diff in diffs.items():
-        grid = getattr(config.experiments, name)
-        # two readings of a number are one
-        once = diff.drop_duplicates(DIFF_COLUMNS[: DIFF_COLUMNS.index("paper")])
-        for row in once.assign(table=name).to_dict("records"):
-            rows.setdefault(_number(grid, row, diff), row)
-    return pd.DataFrame([*rows.values()], columns=["table", *DIFF_COLUMNS])
-
-
-def _number(grid: Any, row: Mapping[Hashable, Any], diff: pd.DataFrame) -> Hashable:
-    """Name the number of the paper that a row is of."""
-    seeds, method, lam = row["table"], row["method"], row["lambda"]
-    if isinstance(grid, Grid):
-        seeds = "training seeds"
-    elif isinstance(grid, TuningTable) and row["metric"] == "robust_accuracy":
-        seeds, (method, lam) = "training seeds", _trained(grid, row, diff)
-    # NaN, of no lambda or no number, is not even equal to itself
-    lam, paper = (None if math.isnan(value) else value for value in (lam, row["paper"]))
-    where = row["dataset"], row["architecture"], row["attack"], row["metric"]
-    return (seeds, method, lam, paper, *where)
-
-
-def _trained(
-    grid: TuningTable, row: Mapping[Hashable, Any], diff: pd.DataFrame
-) -> tuple[str, float]:
-    """Return method and lambda of the networks that a strategy of tuning ended with."""
-    if row["method"] == "war":
-        return "war", war_cells(grid, row["architecture"])[0].lam
-    if row["method"] == "untuned":
-        return "trades", grid.untuned
-    same = (diff["architecture"] == row["architecture"]) & (diff["method"] == row["method"])
-    ended = diff[same & (diff["metric"] == "lambda")]["ours"].dropna()
-    if not len(ended):
-        # before the search has ended it is nobody else's number
-        return row["method"], math.nan
-    return "trades", min(grid.lambdas, key=lambda lam: abs(lam - float(ended.iloc[0])))

@@ -60,7 +60,7 @@ class Results:
 
     @property
     def missing(self) -> int:
-        """Number of evaluations without a usable record."""
+        """Number of evaluations without a record that counts."""
         return self.planned - len(self.frame) - len(self.published)
 
     def of_cell(

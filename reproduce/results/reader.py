@@ -10,12 +10,13 @@ from typing import Literal
 from reproduce.cell import parse_cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
+from reproduce.core.files import read_json
 from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, Item, PublishedEvaluation
 from reproduce.experiments.runs import RunInfo, problem_with, read_run
 from reproduce.experiments.spec import training_spec
-from reproduce.zoo.checkpoints import PublishedAttack
+from reproduce.zoo.checkpoints import ZooCheckpoint
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class FoundRecord:
     def required(self) -> Record:
         """Return the record; HarnessError if there is none that counts."""
         if self.record is None:
-            what = f"{self.item.attack} with seed {self.item.seed}"
-            raise HarnessError(self.reason or f"{self.item.model} has no record of {what} yet")
+            nothing = f"{self.item.model} has no record of {self.item.attack} yet"
+            raise HarnessError(self.reason or nothing)
         return self.record
 
 
@@ -102,17 +103,20 @@ def _find_evaluation(config: Config, item: Evaluation, path: Path) -> FoundRecor
 
 
 def _find_published(config: Config, item: PublishedEvaluation, path: Path) -> FoundRecord:
-    attack = PublishedAttack(config, item.dataset, item.name, item.attack, item.seed)
     if path.is_file():
-        record = read_record(path)
-        if problem := attack.problem_with(record.info):
+        record, zoo = read_record(path), paths.zoo_folder(config.data)
+        weights = record.info["model_sha256"]
+        # of the checkpoint only files that are newer than the record are read; a copy may keep its
+        # old time of modification, not that of its change here
+        stats = [file.stat() for file in paths.zoo_files(zoo, item.dataset, item.name)]
+        if any(max(s.st_mtime, s.st_ctime) >= path.stat().st_mtime for s in stats):
+            weights = ZooCheckpoint(item.name, item.dataset, zoo).fingerprint()
+        if problem := record.problem_with(item.spec(config).digest, weights):
             raise HarnessError(f"{path} {problem}")
         return FoundRecord(item, "ok", record=record)
-    outcome = attack.read()
+    file = paths.published_outcome(path)
+    outcome = read_json(file) if file.is_file() else {}
+    reason = outcome.get("reason")
     if outcome.get("evaluated"):
-        place = attack.outcome.relative_to(paths.root(config))
-        reason = f"its record is lost; delete {place} to attack it again"
-        return FoundRecord(item, "unavailable", reason)
-    if outcome.get("reason") is None:
-        return FoundRecord(item, "missing")
-    return FoundRecord(item, "unavailable", str(outcome["reason"]))
+        reason = f"its record is lost; delete {file} to attack it again"
+    return FoundRecord(item, "unavailable" if reason else "missing", reason or "")

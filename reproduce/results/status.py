@@ -28,7 +28,7 @@ from reproduce.experiments.runs import SavedTrace, load_run
 from reproduce.registry import dataset_facts
 from reproduce.results.reader import find_record, record_path
 
-# enough for the last words of a job
+# enough for the last lines of a job
 _TAIL = 8192
 # what the command prints last, or what Python does
 _ENDS = re.compile(r"^(reproduce: .+|[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b(: .*)?)$")
@@ -163,7 +163,7 @@ def _progress(saved: SavedTrace, epochs: int) -> dict[str, Any]:
     return {
         **(progress["epochs"][-1] if progress["epochs"] else {}),
         **(dict(zip(_LOSS, recent.mean(axis=0), strict=True)) if len(recent) else {}),
-        # after the last epoch the state stands at one that there is not
+        # after the last epoch the state is at one that there is not
         "epoch": min(epoch, epochs),
         "epochs_done": None if part is None else epoch - 1 + part,
         "seconds": float(sum(segment.get("seconds", 0.0) for segment in progress["pieces"])),

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from reproduce.cell import Cell
 from reproduce.config.fields import Checkpoint
@@ -13,12 +12,12 @@ from reproduce.config.schema import AutoAttack, Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, write_atomically, write_json
 from reproduce.evaluation.evaluate import require_checkpoint
-from reproduce.evaluation.records import Record, read_record
 from reproduce.experiments import paths
+from reproduce.experiments.grids import Evaluation
 from reproduce.experiments.runs import RunInfo
-from reproduce.experiments.spec import evaluation_spec
 from reproduce.models.load import ModelSource
-from reproduce.registry import Architecture, dataset_facts, parse_architecture
+from reproduce.registry import dataset_facts, parse_architecture
+from reproduce.results.reader import find_record
 from reproduce.zoo.checkpoints import ZooCheckpoint, is_published, wide_resnet
 
 # the paper that these runs reproduce
@@ -54,17 +53,25 @@ def export_cell(
         of RobustBench's or of something else in the folder, or the cell is not trained
         with these settings.
     """
-    shape = _exportable(cell)
+    shape, facts = parse_architecture(cell.architecture), dataset_facts(cell.dataset)
+    if shape.family != "wrn" or shape.width % 1 or (facts.size, facts.channels) != (32, 3):
+        raise HarnessError(
+            f"{cell} cannot be exported: RobustBench's class is for WideResNets of whole widths "
+            "and images of 32 x 32 x 3, as those of CIFAR-10 and CIFAR-100 are"
+        )
     target = ZooCheckpoint(name, cell.dataset, folder)
     _check_free(target, cell, checkpoint)
     run = require_checkpoint(config, cell, checkpoint)
     weights = paths.model_file(paths.cell_folder(config, cell), checkpoint)
-    model = ModelSource(cell.dataset, cell.architecture, weights).load()
-    facts = dataset_facts(cell.dataset)
+    model = ModelSource(cell.dataset, cell.architecture, weights).load().eval()
     theirs = wide_resnet(shape.depth, int(shape.width), facts.classes)
     theirs.load_state_dict(model.state_dict())
-    _check_same(model, theirs.eval(), name)
-    card = _card(config, cell, checkpoint, run, shape)
+    images = torch.linspace(0, 1, 4 * 3 * 32 * 32).reshape(4, 3, 32, 32)
+    with torch.no_grad():
+        difference = float((model(images) - theirs.eval()(images)).abs().max())
+    if not difference < _TOLERANCE:
+        raise HarnessError(f"{name}: RobustBench's network gives other logits, by {difference:.2g}")
+    card = _card(config, cell, checkpoint, run)
     # the card first: if the weights cannot be written it says whose they are to be
     write_json(target.card, card)
     write_atomically(target.path, lambda part: torch.save(model.state_dict(), part))
@@ -80,26 +87,6 @@ def export_cell(
     return target
 
 
-def _exportable(cell: Cell) -> Architecture:
-    """Return the shape of a cell's network, if its weights fit a class of RobustBench's."""
-    shape, facts = parse_architecture(cell.architecture), dataset_facts(cell.dataset)
-    if (facts.size, facts.channels) != (32, 3):
-        problem = (
-            "this harness exports WideResNets of CIFAR-10 and CIFAR-100, for images of "
-            f"32 x 32 x 3; {facts.title} has {facts.size} x {facts.size} x {facts.channels}"
-        )
-    elif shape.family != "wrn":
-        problem = (
-            f"RobustBench has no {shape.title} class; attack its weights with `reproduce evaluate "
-            "--weights` instead"
-        )
-    elif shape.width != int(shape.width):
-        problem = f"RobustBench's WideResNet takes whole widths, not {shape.width:g}"
-    else:
-        return shape
-    raise HarnessError(f"{cell} cannot be exported: {problem}")
-
-
 def _check_free(target: ZooCheckpoint, cell: Cell, checkpoint: Checkpoint) -> None:
     """Refuse a name under which these weights would be taken for others, or replace them."""
     if is_published(target.name):
@@ -108,79 +95,49 @@ def _check_free(target: ZooCheckpoint, cell: Cell, checkpoint: Checkpoint) -> No
             "such as Wu2020Do"
         )
     card = read_json(target.card) if target.card.is_file() else {}
-    held = (card.get("cell"), card.get("checkpoint"))
-    for path in (target.path, target.card):
-        if path.exists() and held != (cell.id, checkpoint):
-            whose = "of unknown origin" if None in held else f"of {held[0]}, checkpoint {held[1]}"
-            raise HarnessError(
-                f"{path} exists and is {whose}, not of {cell.id}, checkpoint {checkpoint}: "
-                "choose another name, or remove it"
-            )
-
-
-def _check_same(ours: nn.Module, theirs: nn.Module, name: str) -> None:
-    """Compare the two networks' logits on a few images."""
-    images = torch.linspace(0, 1, 4 * 3 * 32 * 32).reshape(4, 3, 32, 32)
-    with torch.no_grad():
-        apart = float((ours.eval()(images) - theirs(images)).abs().max())
-    if not apart < _TOLERANCE:
+    whose = card.get("cell", "unknown origin"), card.get("checkpoint")
+    if whose != (cell.id, checkpoint) and (target.path.exists() or target.card.exists()):
         raise HarnessError(
-            f"{name}: RobustBench's network gives logits that differ by {apart:.2g}; nothing was "
-            "written"
+            f"{target.path} exists and is of {whose[0]}, checkpoint {whose[1]}, not of {cell.id}, "
+            f"checkpoint {checkpoint}: choose another name, or remove it and its card"
         )
 
 
-def _card(
-    config: Config, cell: Cell, checkpoint: Checkpoint, run: RunInfo, shape: Architecture
-) -> dict[str, Any]:
+def _card(config: Config, cell: Cell, checkpoint: Checkpoint, run: RunInfo) -> dict[str, Any]:
     """Fill the fields of RobustBench's model_info, numbers as text, and say whose weights."""
-    records = _full_records(config, cell, checkpoint, run)
-    attack, epsilon = config.eval.attacks.get("autoattack"), config.eval.epsilon
-    standard = False
+    shape = parse_architecture(cell.architecture)
+    found = {
+        attack: find_record(config, Evaluation(cell, checkpoint, attack, 0)).record
+        for attack in config.eval.attacks
+    }
+    every = dataset_facts(cell.dataset).test
+    records = {name: one for name, one in found.items() if one and len(one.index) == every}
+    clean = {f"{record.metrics.natural_accuracy:.2f}" for record in records.values()}
+    epsilon, robust, unreliable = config.eval.epsilon, None, None
+    attack = config.eval.attacks.get("autoattack")
     if attack is not None:
-        # at any radius: the card names it
+        # standard AutoAttack at any radius: the card names it
         epsilon = config.eval.epsilon_of("autoattack")
         standard = attack.model_copy(update={"epsilon": None}) == AutoAttack(kind="autoattack")
-    autoattack = records.get("autoattack") if standard else None
-    robust = None if autoattack is None else f"{autoattack.metrics.robust_accuracy:.2f}"
-    clean = {f"{record.metrics.natural_accuracy:.2f}" for record in records.values()}
+        if standard and (record := records.get("autoattack")):
+            robust = f"{record.metrics.robust_accuracy:.2f}"
+            unreliable = bool(record.info["warnings"])
+    # as the leaderboard does, in 255ths where it is a whole number of them
+    levels = round(255 * epsilon)
     return {
         **_PAPER,
         "additional_data": run.data.extra is not None,
         "number_forward_passes": 1,
         "dataset": cell.dataset,
         "architecture": f"WideResNet-{shape.depth}-{shape.width:g}",
-        "eps": _epsilon(epsilon),
+        "eps": f"{levels}/255" if levels / 255 == epsilon else f"{epsilon:g}",
         "clean_acc": min(clean, default=None),
         "reported": robust,
         "autoattack_acc": robust,
-        "unreliable": None if autoattack is None else bool(autoattack.info["warnings"]),
+        "unreliable": unreliable,
         "footnote": (
             f"A reproduction, not the authors' weights: {cell.id}, checkpoint {checkpoint}."
         ),
         "cell": cell.id,
         "checkpoint": checkpoint,
     }
-
-
-def _full_records(
-    config: Config, cell: Cell, checkpoint: Checkpoint, run: RunInfo
-) -> dict[str, Record]:
-    """Return by attack the first record of these weights that covers every test image."""
-    folder, found = paths.cell_folder(config, cell), {}
-    for attack in config.eval.attacks:
-        path = paths.record_file(folder, checkpoint, config.eval.label(attack), 0)
-        if not path.is_file():
-            continue
-        record = read_record(path)
-        digest = evaluation_spec(config, cell, attack, 0, checkpoint).digest
-        asked = (digest, run.models[checkpoint], dataset_facts(cell.dataset).test)
-        if asked == (record.info["digest"], record.info["model_sha256"], len(record.index)):
-            found[attack] = record
-    return found
-
-
-def _epsilon(epsilon: float) -> str:
-    """Write a radius as the leaderboard does: in 255ths where it is a whole number of them."""
-    levels = round(255 * epsilon)
-    return f"{levels}/255" if levels / 255 == epsilon else f"{epsilon:g}"

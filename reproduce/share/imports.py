@@ -12,17 +12,20 @@ from reproduce.core.errors import HarnessError
 from reproduce.core.files import exclusive, sha256_of_file, write_atomically
 from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
-from reproduce.experiments.grids import Evaluation, planned_evaluations
+from reproduce.experiments.grids import planned_evaluations
 from reproduce.experiments.runs import RunInfo, problem_with, read_run, state_file
-from reproduce.experiments.spec import TrainingSpec, evaluation_spec, training_spec
+from reproduce.experiments.spec import TrainingSpec, training_spec
 from reproduce.experiments.superseded import how_to_restore, move_run_aside
+from reproduce.results.reader import find_record, item_of, record_path
+
+Outcome = Literal["imported", "kept", "refused"]
 
 
 class Imported(NamedTuple):
     """What came of importing one run: kept means that one's own results have it already."""
 
     cell: str
-    outcome: Literal["imported", "kept", "refused"]
+    outcome: Outcome
     reason: str
 
 
@@ -37,130 +40,94 @@ def import_runs(config: Config, folder: Path, cells: Iterable[Cell] = ()) -> Ite
     `cells` are the runs, all that it holds if none are given.  HarnessError if it holds no results
     of the preset, or a process trains a cell.
     """
-    found = [place for place in (folder, folder / config.preset) if (place / "cells").is_dir()]
-    if not found:
+    source = folder if (folder / "cells").is_dir() else folder / config.preset
+    if not (source / "cells").is_dir():
         raise HarnessError(
             f"{folder} holds no results of preset {config.preset}; give a published results "
             "folder, such as results/reference/cpu/mini"
         )
-    source = found[0]
     if source.resolve() == paths.root(config).resolve():
         raise HarnessError(f"{source} are your own results: there is nothing to import")
-    names = [cell.id for cell in cells]
-    if not names:
-        runs = (source / "cells").glob("*/*/*/*/*/run.json")
-        names = sorted(run.parent.relative_to(source / "cells").as_posix() for run in runs)
-    for name in names:
-        yield Imported(name, *_import(config, source / "cells" / name, name))
+    runs = sorted((source / "cells").glob("*/*/*/*/*/run.json"))
+    found = ["/".join(run.parent.parts[-5:]) for run in runs]
+    for name in [cell.id for cell in cells] or found:
+        yield Imported(name, *_import(config, parse_cell(name), source / "cells" / name))
 
 
-def missing_records(
-    config: Config, run: RunInfo, folder: Path, evaluations: Iterable[Evaluation]
-) -> list[str]:
-    """Name the attacks on a run that have no record in a folder, nor the weights to make one."""
+def missing_records(config: Config, cell: Cell, run: RunInfo) -> list[str]:
+    """Name the planned attacks on a run that have no record, nor the weights to make one."""
     return [
-        _record_file(config, folder, item).stem
-        for item in evaluations
-        if item.checkpoint not in run.kept and not _has_record(config, run, folder, item)
+        record_path(config, item).stem
+        for item in planned_evaluations(config).get(cell, ())
+        if item.checkpoint not in run.kept and find_record(config, item).status != "ok"
     ]
 
 
-def _import(
-    config: Config, source: Path, name: str
-) -> tuple[Literal["imported", "kept", "refused"], str]:
-    try:
-        cell = parse_cell(name)
-        spec, run = training_spec(config, cell), read_run(source)
-        problem = _problem(config, spec, run, source)
-    except (HarnessError, OSError) as error:
-        return "refused", f"cannot be used: {error}"
+def _import(config: Config, cell: Cell, source: Path) -> tuple[Outcome, str]:
+    spec = training_spec(config, cell)
+    run, problem = _read(config, spec, source)
     if run is None or problem is not None:
         return "refused", str(problem)
+    if run.published is None:
+        return "refused", "was not published: `reproduce publish` writes what can be imported"
     folder = paths.cell_folder(config, cell)
     with exclusive(paths.training_lock(folder), f"cell {cell}"):
         if state_file(folder, spec.digest).exists():
             return "kept", "is begun here; `reproduce train` continues it"
-        here = _finished(config, spec, folder)
-        if here is not None:
+        here, damaged = _read(config, spec, folder)
+        if here is not None and damaged is None:
             reason = "was trained here" if here.published is None else "was imported before"
             if here.models == run.models:
-                reason += f", now with {_copy_records(config, cell, run, source, folder)}"
+                reason += f", now with {_copy_records(config, run, source, folder)} record(s)"
             return "kept", reason
         aside = move_run_aside(paths.root(config), folder)
-        reason = f"with {_copy_records(config, cell, run, source, folder)}, "
-        reason += f"weights of {', '.join(run.kept)}" if run.kept else "without weights"
+        count = _copy_records(config, run, source, folder)
         # run.json goes last: without it an interrupted import begins again
         for file in paths.run_files(source, run.kept):
             _copy(file, folder / file.name)
+    weights = f"weights of {', '.join(run.kept)}" if run.kept else "without weights"
+    reason = f"with {count} record(s), {weights}"
     if aside is not None:
         reason += f"; the run before lies in {aside}, {how_to_restore(aside)} swaps them"
-    missing = missing_records(config, run, folder, planned_evaluations(config).get(cell, ()))
-    if missing:
+    if missing := missing_records(config, cell, run):
         reason += f"; neither record nor weights for {', '.join(missing)}"
     return "imported", reason
 
 
-def _problem(config: Config, spec: TrainingSpec, run: RunInfo | None, source: Path) -> str | None:
-    """Say why a published run does not serve as the configuration's; None if it does."""
-    if run is None:
-        return "is not there"
-    if run.published is None:
-        return "was not published: `reproduce publish` writes what can be imported"
-    return problem_with(config, spec, run, source, checksums=True)
-
-
-def _finished(config: Config, spec: TrainingSpec, folder: Path) -> RunInfo | None:
-    """Return the whole run with these settings that one's own results have, if they have it."""
+def _read(config: Config, spec: TrainingSpec, folder: Path) -> tuple[RunInfo | None, str | None]:
+    """Read a run, and say why it does not serve as the one that `spec` asks for."""
     try:
         run = read_run(folder)
-    except HarnessError:  # damaged: it goes aside
-        return None
-    return None if problem_with(config, spec, run, checksums=True) else run
+    except HarnessError as error:
+        return None, str(error)
+    return run, problem_with(config, spec, run, folder, checksums=True)
 
 
-def _copy_records(config: Config, cell: Cell, run: RunInfo, source: Path, folder: Path) -> str:
-    """Copy the records of the configuration's attacks that are not there; return their number."""
+def _copy_records(config: Config, run: RunInfo, source: Path, folder: Path) -> int:
+    """Copy the records of the configuration's attacks; return how many there are now."""
     count = 0
-    for item in _evaluations(config, cell, run, source):
-        theirs, ours = (_record_file(config, place, item) for place in (source, folder))
-        there = _has_record(config, run, folder, item)
+    for theirs in sorted(source.glob("records*/[!.]*.npz")):
+        ours = folder / theirs.relative_to(source)
+        there = _counts(config, run, ours, ours)
         # one of the two files alone is left of an import that was interrupted
-        lost = not (ours.is_file() and ours.with_suffix(".json").is_file())
-        if not there and lost and _has_record(config, run, source, item):
+        whole = ours.is_file() and ours.with_suffix(".json").is_file()
+        if not whole and (there := _counts(config, run, ours, theirs)):
             _copy(theirs, ours)
             _copy(theirs.with_suffix(".json"), ours.with_suffix(".json"))
-            there = True
         count += there
-    return f"{count} record{'' if count == 1 else 's'}"
+    return count
 
 
-def _evaluations(config: Config, cell: Cell, run: RunInfo, source: Path) -> Iterator[Evaluation]:
-    """Yield the attacks of the configuration, of any seed, that a run has a file of."""
-    for checkpoint in run.models:
-        for attack in config.eval.attacks:
-            first = _record_file(config, source, Evaluation(cell, checkpoint, attack, 0))
-            before = first.stem.removesuffix("0")
-            for path in sorted(first.parent.glob(f"{before}*.npz")):
-                seed = path.stem.removeprefix(before)
-                if seed.isdecimal():
-                    yield Evaluation(cell, checkpoint, attack, int(seed))
-
-
-def _record_file(config: Config, folder: Path, item: Evaluation) -> Path:
-    label = config.eval.label(item.attack)
-    return paths.record_file(folder, item.checkpoint, label, item.seed)
-
-
-def _has_record(config: Config, run: RunInfo, folder: Path, item: Evaluation) -> bool:
-    """Say whether a folder has a whole record of an evaluation, of these settings and weights."""
-    spec = evaluation_spec(config, item.cell, item.attack, item.seed, item.checkpoint)
-    path = _record_file(config, folder, item)
+def _counts(config: Config, run: RunInfo, place: Path, path: Path) -> bool:
+    """Say whether `path` is a whole record of the evaluation that belongs at `place`."""
     try:
-        record = read_record(path)
+        item, record = item_of(config, place), read_record(path)
+        spec = item.spec(config)
     except HarnessError:
         return False
-    weights, images = run.models.get(item.checkpoint, ""), spec.images or run.data.test
-    return record.problem_with(spec.digest, weights) is None and len(record.index) == images
+    images = spec.images or run.data.test
+    found = record.info["digest"], len(record.index)
+    return found == (spec.digest, images) and record.info["model_sha256"] in run.models.values()
 
 
 def _copy(source: Path, target: Path) -> None:

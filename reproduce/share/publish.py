@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from reproduce.cell import Cell
 from reproduce.claims.statements import judge_claims, write_claims
-from reproduce.config.fields import Checkpoint
 from reproduce.config.load import resolved
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
@@ -25,9 +25,9 @@ from reproduce.core.files import (
     write_json,
     write_text,
 )
-from reproduce.evaluation.records import METRICS, read_record
+from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
-from reproduce.experiments.grids import find_table, planned_evaluations, planned_runs, table_names
+from reproduce.experiments.grids import find_table, planned_runs, table_names
 from reproduce.experiments.runs import (
     Published,
     RunInfo,
@@ -38,7 +38,6 @@ from reproduce.experiments.runs import (
 )
 from reproduce.experiments.spec import training_spec
 from reproduce.figures import available_figures, make
-from reproduce.figures.style import save
 from reproduce.results.frames import collect
 from reproduce.share.imports import missing_records
 from reproduce.tables.diff import build_diff, diff_notes, write_diff
@@ -52,15 +51,14 @@ _MOST = 40
 
 @dataclass(frozen=True)
 class Publication:
-    """What a publication holds, and what not."""
+    """The runs that were published; why planned runs were not; attacks that nobody can make again.
+
+    The last are those on a published run that have neither a record nor weights there.
+    """
 
     runs: Mapping[Cell, RunInfo]
-    made: tuple[str, ...]
-    """Tables and figures that were made of the runs."""
     missing: Mapping[Cell, str]
-    """Why planned runs are not among them."""
     lacking: Mapping[Cell, list[str]]
-    """Attacks on published runs of which others have no record, nor weights to make one."""
 
 
 def publish(
@@ -93,17 +91,18 @@ def publish(
             there = config.model_copy(update={"results": Path(work)})
             runs, lacking = {}, {}
             for cell in (cell for cell in cells if cell not in missing):
-                source, target = paths.cell_folder(config, cell), paths.cell_folder(there, cell)
-                kept: list[Checkpoint] = ["best-test"] if cell in weights else []
-                published = Published(name=folder.absolute().name, weights=kept, every=every)
-                runs[cell] = _publish_run(source, target, cell, published)
-                asked = planned_evaluations(there).get(cell, ())
-                if names := missing_records(there, runs[cell], target, asked):
+                about = Published(
+                    name=folder.absolute().name,
+                    weights=["best-test"] if cell in weights else [],
+                    every=every,
+                )
+                runs[cell] = _publish_run(config, there, cell, about)
+                if names := missing_records(there, cell, runs[cell]):
                     lacking[cell] = names
+            publication = Publication(runs, missing, lacking)
             write_text(paths.root(there) / "config.yaml", _settings(config))
-            made = tuple(_write_derived(there))
-            publication = Publication(runs, made, missing, lacking)
-            write_text(paths.root(there) / "README.md", _readme(there, folder, publication))
+            made = list(_write_derived(there))
+            write_text(paths.root(there) / "README.md", _readme(there, folder, publication, made))
             # whole or absent, also for those who import from there
             paths.root(there).replace(root)
     except OSError as error:
@@ -127,37 +126,29 @@ def _unpublishable(config: Config, cell: Cell) -> str | None:
     return None if imported is None else f"{cell} was itself imported from {imported.name}"
 
 
-def _publish_run(source: Path, target: Path, cell: Cell, published: Published) -> RunInfo:
-    """Write a run and its records into `target`."""
+def _publish_run(config: Config, there: Config, cell: Cell, about: Published) -> RunInfo:
+    """Copy a run and the whole records of its weights, of whatever attack."""
+    source, target = paths.cell_folder(config, cell), paths.cell_folder(there, cell)
     with exclusive(paths.training_lock(source), f"cell {cell}"):
         told = read_json(paths.run_file(source))
-        run = RunInfo.model_validate(told)
-        files = [paths.model_file(source, checkpoint) for checkpoint in published.weights]
+        files = [paths.model_file(source, checkpoint) for checkpoint in about.weights]
         files.append(paths.epochs_file(source))
-        for record in _records(source, run):
-            files += [record, record.with_suffix(".json")]
+        for record in sorted(source.glob("records*/[!.]*.npz")):
+            with suppress(HarnessError):  # damaged: `table` says so
+                if read_record(record).info["model_sha256"] in told["models"].values():
+                    files += [record, record.with_suffix(".json")]
         for file in files:
             copy = target / file.relative_to(source)
             write_atomically(copy, partial(shutil.copyfile, file))
         trace = paths.trace_file(target)
-        if published.every == 1:
+        if about.every == 1:
             write_atomically(trace, partial(shutil.copyfile, paths.trace_file(source)))
         else:
             rows = pd.read_parquet(paths.trace_file(source))
-            write_trace(trace, subsampled(rows, published.every))
-    told |= {"trace": sha256_of_file(trace), "published": published.model_dump(mode="json")}
+            write_trace(trace, subsampled(rows, about.every))
+    told |= {"trace": sha256_of_file(trace), "published": about.model_dump(mode="json")}
     write_json(paths.run_file(target), told)
     return RunInfo.model_validate(told)
-
-
-def _records(folder: Path, run: RunInfo) -> Iterator[Path]:
-    """Yield the whole records of a run's weights, of whatever attack."""
-    for checkpoint, sha256 in run.models.items():
-        records = paths.record_file(folder, checkpoint, "any", 0).parent
-        for path in sorted(records.glob("*-seed*.npz")):
-            with suppress(HarnessError):  # damaged: `table` says so
-                if read_record(path).info["model_sha256"] == sha256:
-                    yield path
 
 
 def _settings(config: Config) -> str:
@@ -184,29 +175,41 @@ def _write_derived(config: Config) -> Iterator[str]:
         drawing = make(config, name)
         # of a figure that needs no run nothing was measured here
         if name not in ("figure5", "lemma") and len(drawing.numbers):
-            save(config, name, drawing)
+            drawing.save(config, name)
             yield name
     write_claims(config, judge_claims(config))
 
 
-def _readme(config: Config, folder: Path, publication: Publication) -> str:
+def _readme(config: Config, folder: Path, publication: Publication, made: list[str]) -> str:
     """Return README.md: what the results are, what computed them, what is missing."""
-    root = folder / config.preset
-    tables = [name for name in publication.made if name.startswith("table")]
-    made = ", ".join(f"`{name}`" for name in publication.made)
+    root, runs = folder / config.preset, publication.runs
+    tables = [name for name in made if name.startswith("table")]
+    hours = sum(run.hours for run in runs.values())
+    rows = pd.DataFrame([_row(config, cell, run) for cell, run in runs.items()])
+    changed = []
+    for name in tables:
+        table = find_table(config, name)
+        if notes := diff_notes(config, table, collect(config, table)):
+            changed.append(f"`{name}`: {'; '.join(notes)}")
+    missing = list(publication.missing.values())
+    more = [f"and {len(missing) - _MOST} more"] if len(missing) > _MOST else []
+    lacking = [f"{cell}: {', '.join(names)}" for cell, names in publication.lacking.items()]
     parts = [
         f"# Published results: {folder.name}, preset {config.preset}",
         """Of the harness that reproduces *Do Wider Neural Networks Really Help Adversarial
 Robustness?* (Wu et al., NeurIPS 2021), written by `reproduce publish`, no number of it by hand.""",
-        _facts(config, publication.runs.values()),
-        f"""`tables/`, `diff/` (against the paper's numbers) and `figures/` hold {made};
+        _facts(config, runs.values()),
+        f"""`tables/`, `diff/` (against the paper's numbers) and `figures/` hold {", ".join(made)};
 `claims.json` the verdicts on the paper's statements; `cells/` every run: settings and checksums
 (run.json), trace, epochs, and the records of all attacks, image by image; `config.yaml` the
 settings, without those of a machine.""",
-        *_deviations(config, tables),
+        *_listed("## Not a reproduction of the paper", changed),
         "## Runs",
-        _runs(config, publication.runs),
-        *_missing(publication),
+        rows.to_markdown(index=False, floatfmt=".2f"),
+        f"""{len(runs)} run(s), {hours:.2f} device hours of training. Accuracies and stability are
+those that chose the best epoch, in percent; the tables have those of the records.""",
+        *_listed(f"{len(missing)} planned run(s) are not here:", [*missing[:_MOST], *more]),
+        *_listed("These attacks have no record here, nor weights to make one:", lacking),
         "## Use",
         f"""From the harness's folder:
 
@@ -223,86 +226,44 @@ is missing.""",
     return "\n\n".join(parts) + "\n"
 
 
+def _listed(head: str, lines: list[str]) -> list[str]:
+    """Return a head and a list, or nothing where there is nothing to list."""
+    return [head, "\n".join(f"- {line}" for line in lines)] if lines else []
+
+
 def _facts(config: Config, runs: Collection[RunInfo]) -> str:
     """Return a table of what all runs ran on."""
     parts = [part for run in runs for part in run.segments]
     dates = sorted(part.began[:10] for part in parts if part.began)
-    versions = [", ".join(f"{k} {number}" for k, number in part.versions.items()) for part in parts]
-    data = [
-        f"{run.data.source}: {config.data.train_images or run.data.train} of {run.data.train} "
-        f"training and {config.data.test_images or run.data.test} of {run.data.test} test images, "
-        + ("official by md5" if run.data.official else "not verified by md5")
-        + f", SHA-256 of the prepared images {run.data.sha256[:12]}"
-        for run in runs
-    ]
     rows: dict[str, Iterable[str]] = {
         "hardware": (part.name for part in parts),
-        "versions": versions,
+        "versions": (", ".join(f"{k} {v}" for k, v in part.versions.items()) for part in parts),
         "commit": (part.commit or "no known commit" for part in parts),
-        "begun": [dates[0], dates[-1]] if dates else [],
-        "images": data,
+        "begun": [*dates[:1], *dates[-1:]],
+        "images": (
+            f"{run.data.source}: {config.data.train_images or run.data.train} of {run.data.train} "
+            f"training and {config.data.test_images or run.data.test} of {run.data.test} test "
+            f"images, {'official' if run.data.official else 'not verified'} by md5, SHA-256 of the "
+            f"prepared images {run.data.sha256[:12]}"
+            for run in runs
+        ),
     }
-    listed = {name: "; ".join(dict.fromkeys(values)) for name, values in rows.items()}
-    lines = [f"| {name} | {value} |" for name, value in listed.items() if value]
+    lines = [f"| {name} | {'; '.join(dict.fromkeys(values))} |" for name, values in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines])
 
 
-def _deviations(config: Config, tables: Iterable[str]) -> Iterator[str]:
-    """Say of every table in what it deviates from the paper's protocol."""
-    notes = {}
-    for name in tables:
-        table = find_table(config, name)
-        notes[name] = "; ".join(diff_notes(config, table, collect(config, table)))
-    lines = [f"- `{name}`: {note}" for name, note in notes.items() if note]
-    if lines:
-        yield "## Not a reproduction of the paper"
-        yield "\n".join(lines)
-
-
-def _runs(config: Config, runs: Mapping[Cell, RunInfo]) -> str:
-    """Return a table of the runs: how long each took, and what chose its best epoch."""
-    rows = []
-    for cell, run in runs.items():
-        best = run.checkpoint_epochs.get("best-test", 0)
-        epochs = pd.read_csv(paths.epochs_file(paths.cell_folder(config, cell)))
-        chosen = epochs[epochs["epoch"] == best]
-        metrics = {
-            metric.removesuffix("_accuracy").removeprefix("perturbation_"): chosen[
-                f"test_{metric}"
-            ].squeeze()
-            for metric in METRICS
-            if f"test_{metric}" in chosen
-        }
-        rows.append(
-            {
-                "run": cell.id,
-                "epochs": run.checkpoint_epochs["last"],
-                "device hours": run.hours,
-                "best epoch": best,
-                **metrics,
-                "weights": ", ".join(run.kept) or "no",
-            }
-        )
-    table: str = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".2f")
-    total = sum(run.hours for run in runs.values())
-    return (
-        f"{table}\n\n{len(rows)} run(s), {total:.2f} device hours of training. The accuracies "
-        "and the stability (%) are those that chose the best epoch; the tables have those of the "
-        "records."
-    )
-
-
-def _missing(publication: Publication) -> Iterator[str]:
-    """Say what is planned and not here, and what others cannot make records of."""
-    if publication.missing:
-        lines = [f"- {cell}" for cell in list(publication.missing)[:_MOST]]
-        if len(publication.missing) > _MOST:
-            lines.append(f"- and {len(publication.missing) - _MOST} more")
-        yield f"{len(publication.missing)} planned run(s) are not here:"
-        yield "\n".join(lines)
-    else:
-        yield "Every planned run is here."
-    if publication.lacking:
-        yield "These attacks have no record here, nor weights to make one:"
-        lines = [f"- {cell}: {', '.join(names)}" for cell, names in publication.lacking.items()]
-        yield "\n".join(lines)
+def _row(config: Config, cell: Cell, run: RunInfo) -> dict[str, Any]:
+    """Say how long a run took, and what chose its best epoch."""
+    best = run.checkpoint_epochs.get("best-test", 0)
+    epochs = pd.read_csv(paths.epochs_file(paths.cell_folder(config, cell)))
+    chosen = epochs[epochs["epoch"] == best]
+    names = {"robust": "robust_accuracy", "natural": "natural_accuracy"}
+    names |= {"stability": "perturbation_stability"}
+    return {
+        "run": cell.id,
+        "epochs": run.checkpoint_epochs["last"],
+        "device hours": run.hours,
+        "best epoch": best,
+        **{k: chosen[f"test_{v}"].squeeze() for k, v in names.items() if f"test_{v}" in chosen},
+        "weights": ", ".join(run.kept) or "no",
+    }

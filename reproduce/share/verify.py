@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -24,7 +26,6 @@ from reproduce.experiments import cost, paths
 from reproduce.experiments.grids import find_table
 from reproduce.experiments.runs import RunInfo, damaged_files, read_run
 from reproduce.experiments.spec import (
-    AttackSpec,
     EvaluationSpec,
     Spec,
     TrainingSpec,
@@ -38,17 +39,18 @@ from reproduce.tables.diff import build_diff, write_diff
 from reproduce.tables.write import write_checkpoints, write_table
 
 S = TypeVar("S", bound=Spec)
-
 Verdict = Literal["ok", "mismatch", "corrupt", "skipped"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-_SUMMARIES = {
-    0: "all results are ok",
-    1: "some results are not ok",
-    3: "all results that could be checked are ok",
-}
-_OTHER_SETTINGS = "its settings are not those of this configuration"
 
-_DERIVED = ("tables/*.csv", "tables/*.md", "tables/*.tex", "diff/*.csv", "figures/*.csv")
+_OTHER_SETTINGS = "its settings are not those of this configuration"
+_DERIVED: tuple[str, ...] = (
+    "tables/*.csv",
+    "tables/*.md",
+    "tables/*.tex",
+    "diff/*.csv",
+    "figures/*.csv",
+)
+_DERIVED += ("claims.json", "results.parquet")
 # what is made from runs and records, and what nothing is made from
 _NOT_LINKED = shutil.ignore_patterns(
     *("tables", "diff", "figures", "claims.json", "results.parquet", "report.html"),
@@ -83,6 +85,14 @@ class Sample(NamedTuple):
     seed: int = 0
 
 
+class _NotOk(HarnessError):
+    """Why a result is not ok; any other `HarnessError` says that it is corrupt."""
+
+    def __init__(self, verdict: Verdict, reason: str) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+
+
 def exit_status(findings: Sequence[Finding]) -> int:
     """Return 0 if all is ok, 1 if something is not, 3 if something could not be checked."""
     found = {finding.verdict for finding in findings}
@@ -95,7 +105,8 @@ def summary(findings: Sequence[Finding]) -> str:
     """Return the verdict on a whole folder, with the number of each verdict."""
     counts = Counter(finding.verdict for finding in findings)
     listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    return f"{_SUMMARIES[exit_status(findings)]}: {listed}"
+    said = {0: "all results are ok", 1: "some results are not ok"}
+    return f"{said.get(exit_status(findings), 'all that could be checked is ok')}: {listed}"
 
 
 def verify_folder(
@@ -115,175 +126,143 @@ def verify_folder(
         links = config.model_copy(update={"results": Path(work, "results")})
         root = paths.root(links)
         shutil.copytree(folder.resolve(), root, copy_function=os.symlink, ignore=_NOT_LINKED)
-        verifier = _Verifier(links, Path(work, "again"), say)
-        for findings in (
-            verifier.check_runs(),
-            verifier.check_records(),
-            verifier.attack_again(sample),
-            _check_derived(links, folder),
-        ):
-            for verdict, path, reason in findings:
-                yield Finding(verdict, path, reason.replace(f"{root}/", ""))
+        verifier = _Verifier(links)
+        for run in sorted(root.glob("cells/*/*/*/*/*")):
+            yield verifier.finding(run, verifier.check_run)
+        files = [*root.glob("cells/*/*/*/*/*/records*/*"), *root.glob("models/*/*/records*/*")]
+        records = {file.with_suffix(".npz") for file in files if file.suffix in (".npz", ".json")}
+        for record in sorted(records):
+            yield verifier.finding(record, verifier.check_record)
+        yield from verifier.attack_again(sample, say)
+        for file in (file for pattern in _DERIVED for file in sorted(folder.glob(pattern))):
+            made = root / file.relative_to(folder)
+            if not file.name.startswith("."):
+                yield verifier.finding(made, partial(verifier.check_derived, file))
 
 
 class _Attacked(NamedTuple):
-    """A record that is ok, of a checkpoint that is here."""
+    """A record that is ok, of weights that are here."""
 
-    name: str
-    record: Record
-    spec: EvaluationSpec
+    path: Path
     cell: Cell
+    spec: EvaluationSpec
+    record: Record
 
 
 class _Verifier:
-    """The runs and records of a folder that were found whole so far."""
+    """The results under `config`, and the runs and records that were found whole so far."""
 
-    def __init__(self, config: Config, work: Path, say: Callable[[str], None]) -> None:
-        self._config, self._work, self._say = config, work, say
-        self._root = paths.root(config)
+    def __init__(self, config: Config) -> None:
+        self._config, self._root = config, paths.root(config)
         self._runs: dict[Path, RunInfo] = {}
-        self._records: list[_Attacked] = []
-        self._images: dict[str, tuple[str, NDArray[np.integer]]] = {}
+        self._attacked: list[_Attacked] = []
+        self._images = cache(partial(_prepared_images, config))
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+    def finding(self, path: Path, check: Callable[[Path], str], suffix: str = "") -> Finding:
+        """Check one result."""
+        verdict: Verdict = "ok"
+        try:
+            reason = check(path)
+        except _NotOk as error:
+            verdict, reason = error.verdict, str(error)
+        except HarnessError as error:
+            verdict, reason = "corrupt", str(error)
+        name = path.relative_to(self._root).as_posix()
+        return Finding(verdict, name + suffix, reason.replace(f"{self._root}/", ""))
 
-    def check_runs(self) -> Iterator[Finding]:
-        """Compare the files of every run with the checksums in its run.json."""
-        for folder in sorted(self._root.glob("cells/*/*/*/*/*")):
-            try:
-                yield from self._check_run(folder)
-            except HarnessError as error:
-                yield Finding("corrupt", self._name(folder), str(error))
-
-    def _check_run(self, folder: Path) -> Iterator[Finding]:
-        name, run = self._name(folder), read_run(folder)
-        cell = parse_cell(name.removeprefix("cells/"))
+    def check_run(self, folder: Path) -> str:
+        """Compare the files of a run with the checksums in its run.json."""
+        run, cell = read_run(folder), parse_cell("/".join(folder.parts[-5:]))
         if run is None:
-            yield Finding("skipped", name, "it is not finished: it has no run.json")
-            return
-        spec = _spec(TrainingSpec, read_json(paths.run_file(folder)))
+            raise _NotOk("skipped", "it is not finished: it has no run.json")
+        spec = _read_spec(TrainingSpec, read_json(paths.run_file(folder)))
         if (spec.cell, spec.digest) != (cell.id, run.digest):
             raise HarnessError("the settings in run.json are of another cell or digest")
-        damaged = damaged_files(folder, run)
-        for path in damaged:
-            problem = "its SHA-256 is not the one in run.json" if path.is_file() else "is missing"
-            yield Finding("corrupt", self._name(path), problem)
-        if damaged:
-            return
-        found = _final_lambda(pd.read_parquet(paths.trace_file(folder)))
-        if not math.isclose(found, run.final_lambda, rel_tol=1e-5, abs_tol=1e-6):  # float32
+        if damaged := ", ".join(path.name for path in damaged_files(folder, run)):
+            raise HarnessError(f"{damaged}: missing, or not as run.json says")
+        trace = pd.read_parquet(paths.trace_file(folder))
+        ends_with = trace.loc[trace["epoch"] == trace["epoch"].max(), "lambda"].mean()
+        if not math.isclose(ends_with, run.final_lambda, rel_tol=1e-5, abs_tol=1e-6):  # float32
             raise HarnessError("the final lambda in run.json is not that of its trace")
         self._runs[folder] = run
-        if _digest(lambda: training_spec(self._config, cell)) != run.digest:
-            yield Finding("skipped", name, _OTHER_SETTINGS)
-        else:
-            yield Finding("ok", name, f"{len(run.kept)} of {len(run.models)} checkpoints are here")
+        if training_spec(self._config, cell).digest != run.digest:
+            raise _NotOk("skipped", _OTHER_SETTINGS)
+        return f"{len(run.kept)} of {len(run.models)} checkpoints are here"
 
-    def check_records(self) -> Iterator[Finding]:
-        """Compare every record with its summary, its run and the test images."""
-        for pattern in ("cells/*/*/*/*/*/records*/*.*", "models/*/*/records*/*.*"):
-            files = [p for p in self._root.glob(pattern) if p.suffix in (".npz", ".json")]
-            for path in sorted({file.with_suffix(".npz") for file in files}):
-                yield Finding(*self._check_record(path, self._name(path)))
-
-    def _check_record(self, path: Path, name: str) -> tuple[Verdict, str, str]:
-        folder = path.parent.parent
-        kind, *place = self._name(folder).split("/")
-        try:
-            cell = parse_cell("/".join(place)) if kind == "cells" else None
-            record = read_record(path)
-            spec = _spec(AttackSpec if cell is None else EvaluationSpec, record.info)
-            metrics = record.metrics
-        except HarnessError as error:
-            return "corrupt", name, str(error)
-        checkpoint = spec.checkpoint if isinstance(spec, EvaluationSpec) else "best-test"
+    def check_record(self, path: Path) -> str:
+        """Compare a record with its summary, its run and the test images."""
+        record, folder = read_record(path), path.parent.parent
+        kind, dataset, *_ = path.relative_to(self._root).parts
+        if record.info.get("metrics") != record.metrics.as_dict():
+            raise HarnessError("the metrics in its summary are not those of its predictions")
+        if kind == "models":
+            raise _NotOk("skipped", "the network that was attacked is not in this folder")
+        spec, run = _read_spec(EvaluationSpec, record.info), self._runs.get(folder)
         label = spec.attack.label(spec.name)
-        expected = paths.record_file(folder, checkpoint, label, spec.seed)
+        expected = paths.record_file(folder, spec.checkpoint, label, spec.seed)
         if path != expected or record.info["digest"] != spec.digest:
-            return "corrupt", name, "the settings in its summary are of another name or digest"
-        if record.info.get("metrics") != metrics.as_dict():
-            return "corrupt", name, "the metrics in its summary are not those of its predictions"
-        try:
-            problem = None
-            if isinstance(spec, EvaluationSpec):
-                problem = _other_run(record, spec, self._runs.get(folder))
-            problem = problem or self._other_images(record, spec, place[0])
-        except HarnessError as error:
-            return "skipped", name, str(error)
-        if problem is not None:
-            return "mismatch", name, problem
-        if cell is None or not isinstance(spec, EvaluationSpec):
-            return "skipped", name, "the network that was attacked is not in this folder"
-        arguments = (cell, spec.name, spec.seed, spec.checkpoint)
-        if _digest(lambda: evaluation_spec(self._config, *arguments)) != spec.digest:
-            return "skipped", name, _OTHER_SETTINGS
-        if checkpoint in self._runs[folder].kept:
-            self._records.append(_Attacked(name, record, spec, cell))
-        return "ok", name, str(metrics)
+            raise HarnessError("the settings in its summary are of another name or digest")
+        made = spec.training, record.info["model_sha256"], _images_of(record)
+        if run is None or made != (run.digest, run.models.get(spec.checkpoint), run.data.sha256):
+            raise _NotOk("mismatch", "it is not of the settings, weights and images of its run")
+        self._check_images(record, spec, dataset)
+        cell = parse_cell("/".join(folder.parts[-5:]))
+        if not _is_asked_for(self._config, cell, spec):
+            raise _NotOk("skipped", _OTHER_SETTINGS)
+        if spec.checkpoint in run.kept:
+            self._attacked.append(_Attacked(path, cell, spec, record))
+        return str(record.metrics)
 
-    def _other_images(self, record: Record, spec: AttackSpec, dataset: str) -> str | None:
-        """Say what of a record contradicts the prepared images; None if nothing does."""
-        if dataset not in self._images:
-            from reproduce.data.sources import load_prepared
-
-            path = paths.prepared_file(self._config, dataset)
-            if not path.is_file():
-                raise HarnessError(f"{dataset} is not prepared: `reproduce prepare {dataset}`")
-            prepared = load_prepared(path)
-            self._images[dataset] = prepared.sha256, np.asarray(prepared.test.labels)
-        sha256, labels = self._images[dataset]
-        if _images_of(record) != sha256:
-            return f"it is of other images than {dataset} as prepared here"
-        index = record.index
-        if index.max() >= len(labels) or not np.array_equal(labels[index], record.label):
-            return "its labels are not those of the test images"
+    def _check_images(self, record: Record, spec: EvaluationSpec, dataset: str) -> None:
+        """Compare a record with the images that are prepared here."""
+        prepared, index = self._images(dataset), record.index
+        if prepared is None:
+            raise _NotOk("skipped", f"{dataset} is not prepared: `reproduce prepare {dataset}`")
+        sha256, labels = prepared
+        if _images_of(record) != sha256 or index.max() >= len(labels):
+            raise _NotOk("mismatch", "it is of other images than those prepared here")
         if len(index) != (spec.images or len(labels)):
-            return f"it has {len(index)} images, its settings ask for {spec.images or len(labels)}"
-        return None
+            raise _NotOk("mismatch", "it has more or fewer images than its settings ask for")
+        if (labels[index] != record.label).any():
+            raise _NotOk("mismatch", "its labels are not those of the test images")
 
-    def attack_again(self, sample: Sample) -> Iterator[Finding]:
+    def attack_again(self, sample: Sample, say: Callable[[str], None]) -> Iterator[Finding]:
         """Attack a sample of the checkpoints again and compare image by image."""
-        left, done = 60 * sample.minutes, 0
         generator = np.random.default_rng(sample.seed)
-        for attacked in _shuffled(self._records, generator):
-            if done == sample.records:
-                break
-            size = attacked.spec.shard or min(sample.images, len(attacked.record.index))
-            shard = int(generator.integers(math.ceil(len(attacked.record.index) / size)))
+        weights = pd.Series([one.record.info["model_sha256"] for one in self._attacked], dtype=str)
+        weights = weights.sample(frac=1, random_state=generator)
+        # each of another checkpoint while there are any
+        order = weights.groupby(weights).cumcount().sort_values(kind="stable").index
+        left, done = 60 * sample.minutes, 0
+        for attacked in (self._attacked[place] for place in order):
+            images = len(attacked.record.index)
+            size = attacked.spec.shard or min(sample.images, images)
+            shard = int(generator.integers(math.ceil(images / size)))
             seconds = _estimated_seconds(self._config, attacked, size)
-            if seconds > left:
-                continue
-            left, done = left - seconds, done + 1
-            self._say(f"attacking {size} images again: {attacked.name}")
-            try:
-                verdict, reason = self._attack(attacked, size, shard)
-            except HarnessError as error:
-                verdict, reason = "skipped", str(error)
-            yield Finding(verdict, f"{attacked.name} (again)", reason)
-        left_out = min(sample.records, len(self._records)) - done
-        if left_out:
-            reason = f"{left_out} more would take longer than --max-minutes {sample.minutes:g}"
+            if done < sample.records and seconds <= left:
+                left, done = left - seconds, done + 1
+                say(f"attacking {size} images again: {attacked.path.relative_to(self._root)}")
+                check = partial(self._check_attack, attacked, size, shard)
+                yield self.finding(attacked.path, check, " (again)")
+        if done < min(sample.records, len(self._attacked)):
+            reason = f"the others would take longer than --max-minutes {sample.minutes:g}"
             yield Finding("skipped", "attacks made again", reason)
-        elif sample.records and not self._records:
+        elif sample.records and not self._attacked:
             reason = "no record that is ok has its checkpoint here"
             yield Finding("skipped", "attacks made again", reason)
 
-    def _attack(self, attacked: _Attacked, size: int, shard: int) -> tuple[Verdict, str]:
+    def _check_attack(self, attacked: _Attacked, size: int, shard: int, _: Path) -> str:
         from reproduce.compute.device import acquire_device
-        from reproduce.evaluation.shards import Job, Worker
+        from reproduce.evaluation.attack import Job, Worker
         from reproduce.models.load import ModelSource
 
-        name, record, spec, cell = attacked
+        cell, spec, record = attacked.cell, attacked.spec, attacked.record
         weights = paths.model_file(paths.cell_folder(self._config, cell), spec.checkpoint)
         job = Job(
-            title=f"verification of {name}",
             spec=spec,
             source=ModelSource(cell.dataset, cell.architecture, weights),
             model_sha256=record.info["model_sha256"],
-            data_sha256=str(_images_of(record)),
             prepared=paths.prepared_file(self._config, cell.dataset),
-            folder=self._work / name,
             shard=size,
             machine=self._config.machine,
         )
@@ -292,16 +271,31 @@ class _Verifier:
         rows = slice(shard * size, (shard + 1) * size)
         keys = ("index", "label", "clean", "adversarial")
         theirs = {key: getattr(record, key)[rows] for key in keys}
-        return compare_predictions(
-            ours.arrays, theirs, ours.about["piece"], record.info.get("pieces", [])
-        )
+        there = record.info.get("pieces", [])
+        verdict, reason = compare_predictions(vars(ours), theirs, ours.info["piece"], there)
+        if verdict != "ok":
+            raise _NotOk(verdict, reason)
+        return reason
+
+    def check_derived(self, given: Path, made: Path) -> str:
+        """Make a table, comparison, figure or other file again, and compare it with the given."""
+        try:
+            if not made.is_file():
+                _make_again(self._config, made.relative_to(self._root))
+        except HarnessError as error:
+            raise _NotOk("skipped", str(error)) from error
+        if not made.is_file():
+            raise _NotOk("skipped", "there is nothing to make it from")
+        try:
+            difference = _difference(made, given)
+        except Exception as error:  # of a damaged file pandas and pyarrow raise many kinds
+            raise HarnessError(f"it cannot be read: {error}") from error
+        if difference is not None:
+            raise _NotOk("mismatch", difference)
+        return "the same when made again"
 
 
-def _final_lambda(trace: pd.DataFrame) -> float:
-    return float(trace.loc[trace["epoch"] == trace["epoch"].max(), "lambda"].mean())
-
-
-def _spec(kind: type[S], told: dict[str, Any]) -> S:
+def _read_spec(kind: type[S], told: dict[str, Any]) -> S:
     """Read the settings in run.json or a summary."""
     try:
         return kind.model_validate(told.get("spec"))
@@ -309,41 +303,28 @@ def _spec(kind: type[S], told: dict[str, Any]) -> S:
         raise HarnessError("its settings are damaged") from error
 
 
-def _digest(spec: Callable[[], Spec]) -> str | None:
-    """Return the digest of what the configuration asks for; None if it has no such thing."""
-    try:
-        return spec().digest
-    except HarnessError:
+def _prepared_images(config: Config, dataset: str) -> tuple[str, NDArray[np.integer]] | None:
+    """Return the checksum of the prepared images and the labels of the test images."""
+    from reproduce.data.sources import load_prepared
+
+    path = paths.prepared_file(config, dataset)
+    if not path.is_file():
         return None
+    prepared = load_prepared(path)
+    return prepared.sha256, np.asarray(prepared.test.labels)
 
 
 def _images_of(record: Record) -> str | None:
-    """Return the checksum of the images that a record says it is of."""
     return (record.info.get("data") or {}).get("sha256")
 
 
-def _other_run(record: Record, spec: EvaluationSpec, run: RunInfo | None) -> str | None:
-    """Say what of a record contradicts the run in its folder; None if nothing does."""
-    if run is None:
-        return "the run in its folder is not whole"
-    if spec.training != run.digest:
-        return "it is of a run with other settings"
-    if record.info["model_sha256"] != run.models.get(spec.checkpoint):
-        return "it is of other weights than its run's"
-    if _images_of(record) != run.data.sha256:
-        return "it is of other images than its run"
-    return None
-
-
-def _shuffled(records: list[_Attacked], generator: np.random.Generator) -> list[_Attacked]:
-    """Return records in random order, each of another checkpoint while there are any."""
-    seen: Counter[str] = Counter()
-    turns = []
-    for number in generator.permutation(len(records)):
-        weights = records[number].record.info["model_sha256"]
-        turns.append((seen[weights], records[number]))
-        seen[weights] += 1
-    return [record for _, record in sorted(turns, key=lambda turn: turn[0])]
+def _is_asked_for(config: Config, cell: Cell, spec: EvaluationSpec) -> bool:
+    """Say whether the configuration means the same by this evaluation."""
+    try:
+        asked = evaluation_spec(config, cell, spec.name, spec.seed, spec.checkpoint)
+    except HarnessError:  # it has no such attack
+        return False
+    return asked.digest == spec.digest
 
 
 def _estimated_seconds(config: Config, attacked: _Attacked, images: int) -> float:
@@ -389,84 +370,47 @@ def compare_predictions(
     return "ok", f"{reason}, as other hardware or versions may give"
 
 
-def _processor(part: dict[str, Any]) -> tuple[Any, ...]:
+def _processor(part: dict[str, Any]) -> list[Any]:
     """Return what decides how numbers are rounded."""
     torch = part.get("versions", {}).get("torch")
-    return part.get("device"), part.get("name"), part.get("threads"), part.get("compiled"), torch
+    return [torch, *(part.get(key) for key in ("device", "name", "threads", "compiled"))]
 
 
-def _check_derived(config: Config, folder: Path) -> Iterator[Finding]:
-    """Make tables, comparisons, figures and claims again, and compare them with the folder's."""
-    given = sorted(path for pattern in _DERIVED for path in folder.glob(pattern))
-    given += [folder / "claims.json", folder / "results.parquet"]
-    problems: dict[tuple[str, str], str | None] = {}
-    for path in given:
-        name = path.relative_to(folder)
-        if not path.is_file() or path.name.startswith("."):
-            continue
-        kind = name.parts[0], name.stem
-        if kind not in problems:
-            problems[kind] = _make_again(config, *kind)
-        made, problem = paths.root(config) / name, problems[kind]
-        if problem is not None or not made.is_file():
-            reason = problem or "there is nothing to make it from"
-            yield Finding("skipped", name.as_posix(), reason)
-            continue
-        try:
-            difference = _difference(made, path)
-        except (HarnessError, OSError, ValueError) as error:
-            yield Finding("corrupt", name.as_posix(), " ".join(str(error).split()))
-            continue
-        verdict: Verdict = "mismatch" if difference else "ok"
-        yield Finding(verdict, name.as_posix(), difference or "the same when made again")
-
-
-def _make_again(config: Config, kind: str, name: str) -> str | None:
-    """Make a derived file from the runs and records; say why where that is impossible."""
-    try:
-        if kind == "tables" and name == "checkpoints":
+def _make_again(config: Config, name: Path) -> None:
+    """Make a derived file, and what goes with it, from the runs and records."""
+    match name.parts[0], name.stem:
+        case "tables", "checkpoints":
             write_checkpoints(config)
-        elif kind == "tables":
-            table = find_table(config, name)
-            write_table(config, table, collect(config, table))
-        elif kind == "diff":
-            table = find_table(config, name)
-            write_diff(config, table, build_diff(config, table, collect(config, table)))
-        elif kind == "figures":
-            draw(config, name)
-        elif kind == "claims.json":
+        case "tables" | "diff", table:
+            experiment = find_table(config, table)
+            results = collect(config, experiment)
+            write_table(config, experiment, results)
+            write_diff(config, experiment, build_diff(config, experiment, results))
+        case "figures", figure:
+            draw(config, figure)
+        case "claims.json", _:
             write_claims(config, judge_claims(config))
-        else:
+        case _:
             write_results(config)
-    except HarnessError as error:
-        return str(error)
-    return None
 
 
-def _difference(ours: Path, theirs: Path) -> str | None:
+def _difference(made: Path, given: Path) -> str | None:
     """Say how a derived file differs from the one made here; None if it does not."""
-    if ours.suffix == ".json":
-        same = _alike(read_json(ours), read_json(theirs))
+    if given.suffix == ".json":
+        same = _alike(read_json(made), read_json(given))
         return None if same else "its verdicts or effects are not those of the records"
-    if ours.suffix == ".parquet":
+    if given.suffix == ".parquet":
+        rows, told = pd.read_parquet(made), pd.read_parquet(given)
         try:
-            frames = pd.read_parquet(ours), pd.read_parquet(theirs)
-        except Exception as error:  # of a damaged file pyarrow raises many kinds
-            raise HarnessError(f"it cannot be read: {error}") from error
-        try:
-            pd.testing.assert_frame_equal(*frames, rtol=_ROUNDING, check_dtype=False)
+            pd.testing.assert_frame_equal(rows, told, rtol=_ROUNDING, check_dtype=False)
         except AssertionError as error:
             return "the records give other rows: " + " ".join(str(error).split())
         return None
-    # git and archives may have changed the line ends
-    made, given = (
-        path.read_bytes().replace(b"\r\n", b"\n").decode().split("\n") for path in (ours, theirs)
-    )
-    for number, (here, there) in enumerate(zip(made, given, strict=False), 1):
-        if here != there:
-            return f"line {number} is {there[:200]!r}, made from the records {here[:200]!r}"
-    if len(made) != len(given):
-        return f"it has {len(given)} lines, made from the records {len(made)}"
+    # universal newlines: git and archives may have changed the line ends
+    here, there = (path.read_text("utf-8").split("\n") for path in (made, given))
+    for number, (ours, theirs) in enumerate(zip_longest(here, there, fillvalue=""), 1):
+        if ours != theirs:
+            return f"line {number} is {theirs[:200]!r}, made from the records {ours[:200]!r}"
     return None
 
 
@@ -478,4 +422,4 @@ def _alike(ours: Any, theirs: Any) -> bool:
         return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
     if isinstance(ours, float) and isinstance(theirs, float):
         return math.isclose(ours, theirs, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
-    return type(ours) is type(theirs) and bool(ours == theirs)
+    return bool(ours == theirs)

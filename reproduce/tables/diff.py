@@ -1,12 +1,11 @@
-"""A regenerated table beside the paper's, number by number."""
+"""Every number of a table compared with the paper's."""
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
-from reproduce.config.grids import AttackTable, TuningTable
+from reproduce.config.grids import AttackTable
 from reproduce.config.schema import Config
 from reproduce.core.files import write_text
 from reproduce.evaluation.records import ALL_METRICS
@@ -16,10 +15,9 @@ from reproduce.paper.published import published
 from reproduce.registry import METHODS, dataset_facts, extra_of
 from reproduce.results.frames import Results, collect
 from reproduce.results.protocol import deviations, table_deviations
-from reproduce.results.statistics import Sample, difference_interval, sample, subset_interval
-from reproduce.tables.layout import rows_with
-from reproduce.tables.tuning import compare_strategies
-from reproduce.zoo.checkpoints import UNKNOWN, ZooCheckpoint, zoo_facts
+from reproduce.results.statistics import Sample, difference_interval
+from reproduce.tables.layout import KEYS, Layout, rows_with
+from reproduce.tables.layouts import lay_out
 
 # the paper's ± is over three training seeds (Table 1) or three attack seeds (Table 2)
 PAPER_SEEDS = 3
@@ -49,21 +47,9 @@ JUDGED = ("agrees", "within noise", "differs", "too few seeds")
 _STARTS = "over random starts on one network, which cannot tell how far training runs lie apart"
 _RUNS = "interval from how far the training runs of Table 1 lie apart, here and in the paper"
 
-_KEYS = ["dataset", "architecture", "method", "lambda", "attack", "metric"]
-_OURS = ["ours", "ours_std", "seeds", "images"]
-DIFF_COLUMNS = [
-    *_KEYS,
-    "paper",
-    "paper_std",
-    "ours",
-    "ours_std",
-    "seeds",
-    "images",
-    "difference",
-    "interval",
-    "verdict",
-    "note",
-]
+_KEYS = [*KEYS, "metric"]
+DIFF_COLUMNS = [*_KEYS, "paper", "paper_std", "ours", "ours_std", "seeds", "images"]
+DIFF_COLUMNS += ["difference", "interval", "verdict", "note"]
 
 
 def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.DataFrame:
@@ -77,31 +63,74 @@ def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.D
         training seeds tell how far runs lie apart, `verdict` one of `VERDICTS`.  A number of
         the paper that can be read in two ways has a row for each.
     """
-    grid = getattr(config.experiments, experiment.name)
-    if isinstance(grid, TuningTable):
-        ours = _strategies(config, grid, results)
-    else:
-        ours = [*_published(config, experiment, results), *_evaluations(experiment, results)]
-    frame = pd.DataFrame(ours, columns=[*_KEYS, *_OURS])
-    frame = frame.merge(published(experiment.name), on=_KEYS, how="left").fillna({"note": ""})
-    frame["difference"] = frame["ours"] - frame["mean"]
-    one_run = isinstance(grid, AttackTable)
+    frame = _with_paper(lay_out(config, experiment, results), experiment.name)
+    one_run = isinstance(getattr(config.experiments, experiment.name), AttackTable)
     spread = _spread_of_runs(config, frame, experiment.name) if one_run else frame
-    frame["interval"] = [_half_width(row) for row in spread.itertuples()]
-    frame["ambiguous"] = frame.duplicated(_KEYS, keep=False)
-    frame["same_weights"] = frame["method"].isin([item.name for item in experiment.published])
-    reasons = {
-        key: _reasons(config, experiment.name, results, *key)
-        for key in set(frame[["dataset", "attack", "method"]].itertuples(index=False, name=None))
-    }
-    judged = [
-        _judge(row, reasons[row.dataset, row.attack, row.method]) for row in frame.itertuples()
+    samples = spread[["ours", "ours_std", "seeds", "paper", "paper_std"]]
+    welch = [
+        difference_interval(Sample(ours, std, n), Sample(paper, paper_std, PAPER_SEEDS))
+        for ours, std, n, paper, paper_std in samples.itertuples(index=False, name=None)
     ]
-    frame[["interval", "verdict"]] = pd.DataFrame(judged, index=frame.index)
+    is_metric = frame["metric"].isin(ALL_METRICS)
+    interval = frame["subset"].fillna(pd.Series(welch, dtype=float)).where(is_metric)
+    difference = frame["ours"] - frame["paper"]
+    concerned = list(frame[["dataset", "attack", "method"]].itertuples(index=False, name=None))
+    reasons = {key: _reasons(config, experiment.name, results, *key) for key in set(concerned)}
+    same_weights = frame["method"].isin([item.name for item in experiment.published])
+    # the first that is true is the verdict
+    conditions = [
+        (frame["paper"].isna(), "no paper value"),
+        (frame["seeds"] == 0, "missing"),
+        (~is_metric, "not judged"),
+        (pd.Series([bool(reasons[key]) for key in concerned]), "not a reproduction"),
+        # it can be read in two ways
+        (frame.duplicated(_KEYS, keep=False), "not judged"),
+        (frame["subset"].notna(), "subset"),
+        (difference.abs() <= TOLERANCE, "agrees"),
+        (interval.isna() & ~same_weights, "too few seeds"),
+        (difference.abs() <= interval, "within noise"),
+    ]
+    verdict = pd.Series("differs", frame.index)
+    for condition, name in reversed(conditions):
+        verdict = verdict.mask(condition, name)
+    frame = frame.assign(difference=difference, interval=interval, verdict=verdict)
     if one_run:
         shown = frame["verdict"].isin(JUDGED)
         frame.loc[shown, "note"] = frame["interval"].isna().map({True: _STARTS, False: _RUNS})
-    return frame.rename(columns={"mean": "paper", "std": "paper_std"})[DIFF_COLUMNS]
+    return frame[DIFF_COLUMNS]
+
+
+def _with_paper(layout: Layout, table: str) -> pd.DataFrame:
+    """Return the numbers of a layout that the paper may have, and its numbers.
+
+    `subset` is the half width of what attacking a part of the images leaves.
+    """
+    rows = []
+    for entry in (entry for row in layout.rows for entry in row.entries):
+        if entry.key is not None:
+            low, high = entry.interval or (math.nan, math.nan)
+            rows.append((*entry.key, *entry.sample, entry.images, (high - low) / 2))
+    columns = [*_KEYS, "ours", "ours_std", "seeds", "images", "subset"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"lambda": float})
+    # all metrics of a network one below the other
+    order = frame.groupby(list(KEYS), sort=False, dropna=False).ngroup().argsort(kind="stable")
+    paper = published(table).rename(columns={"mean": "paper", "std": "paper_std"})
+    return frame.iloc[order].merge(paper, on=_KEYS, how="left").fillna({"note": ""})
+
+
+def _spread_of_runs(config: Config, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return Table 2's numbers with the deviation of Table 1's, ours and the paper's; NaN if none.
+
+    Both sides are one training run, which is as uncertain as several lie apart.
+    """
+    repeated = repeated_evaluations(config, name)
+    if not repeated:
+        return frame.assign(ours_std=math.nan, paper_std=math.nan)
+    first = replace(find_experiment(config, "table1"), evaluations=repeated)
+    runs = _with_paper(lay_out(config, first, collect(config, first)), "table1")
+    runs["ours_std"] *= runs["seeds"] ** 0.5
+    runs["paper_std"] *= PAPER_SEEDS**0.5
+    return frame[_KEYS].merge(runs, on=_KEYS, how="left")
 
 
 def write_diff(config: Config, experiment: Experiment, frame: pd.DataFrame) -> None:
@@ -121,34 +150,33 @@ def diff_notes(config: Config, experiment: Experiment, results: Results) -> list
 
 def diff_caveats(results: Results) -> list[str]:
     """Say what a reader of the verdicts must know; empty if there is nothing."""
-    caveats = []
-    for name, official, train, test in sorted(_data_sets(results)):
-        if not official and dataset_facts(name).storage == "folder":
-            held = f"{train} training and {test} test images"
-            caveats.append(f"the {name} images are not ILSVRC2012 by names and numbers ({held})")
-        elif not official:
-            caveats.append(f"the {name} images were given as an .npz: not verified by md5")
+    caveats = [
+        f"the {name} images ({train} training, {test} test) are not verified as the official ones"
+        for name, official, train, test in _data_sets(results)
+        if not official
+    ]
     runs = results.frame.drop_duplicates("model")
-    count = int(runs["training_precision"].str.contains("tf32").sum())
-    if count:
+    tf32 = runs["training_precision"].str.contains("tf32").fillna(value=False)
+    if tf32.any():
         caveats.append(
-            f"{count} of {len(runs)} training runs computed in TF32, which the paper's V100 lacks"
+            f"{tf32.sum()} of {len(runs)} training runs computed in TF32, which the paper's V100 "
+            "lacks"
         )
-    imported = runs.loc[runs["imported_from"] != "", "imported_from"]
-    for name in sorted(set(imported)):
-        count = int((imported == name).sum())
-        caveats.append(f"{count} of {len(runs)} training runs are those of the publication {name}")
-    return list(dict.fromkeys(caveats))
+    imported = runs.loc[runs["imported_from"] != "", "imported_from"].value_counts(sort=False)
+    return caveats + [
+        f"{count} of {len(runs)} training runs are those of the publication {name}"
+        for name, count in imported.items()
+    ]
 
 
-def _data_sets(results: Results) -> set[tuple[str, bool, int, int]]:
+def _data_sets(results: Results) -> list[tuple[str, bool, int, int]]:
     """Return name, whether official, and numbers of images of the data sets behind results."""
     columns = ["dataset", "official_data", "train_images", "test_images"]
     seen = set(results.frame[columns].itertuples(index=False, name=None))
     for item, record in results.published.items():
         data = record.info["data"]
         seen.add((item.dataset, data["official"], data["train"], data["test"]))
-    return seen
+    return sorted(seen)
 
 
 def _reasons(
@@ -160,113 +188,14 @@ def _reasons(
     reasons = deviations(config, [attack], [trained] if trained in METHODS else [], [dataset])
     reasons += table_deviations(config, table, method)
     facts = dataset_facts(dataset)
-    for train, test in sorted({(n, t) for name, _, n, t in _data_sets(results) if name == dataset}):
-        if (train, test) != (facts.train, facts.test):
+    for name, _, train, test in _data_sets(results):
+        if name == dataset and (train, test) != (facts.train, facts.test):
             reasons.append(
                 f"{dataset} has {train} training and {test} test images here, "
                 f"officially {facts.train} and {facts.test}"
             )
-    extra = rows_with(results.frame, dataset=dataset, method=method)["extra_images"]
+    extra = rows_with(results.frame, {"dataset": dataset, "method": method})["extra_images"]
     for images in sorted(set(extra) - {0}):
         if images != (known := extra_of(dataset).images):
             reasons.append(f"{dataset} has {images} extra images here, published are {known}")
     return reasons
-
-
-def _spread_of_runs(config: Config, frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return Table 2's numbers with the deviation of Table 1's, ours and the paper's; NaN if none.
-
-    Both sides are one training run, which is as uncertain as several lie apart.
-    """
-    runs = frame.assign(ours_std=math.nan, std=math.nan)
-    repeated = repeated_evaluations(config, name)
-    if not repeated:
-        return runs
-    first = replace(find_experiment(config, "table1"), evaluations=repeated)
-    rows = _evaluations(first, collect(config, first))
-    spread = pd.DataFrame(rows, columns=[*_KEYS, *_OURS]).merge(published("table1"), on=_KEYS)
-    spread["ours_std"] *= spread["seeds"] ** 0.5
-    spread["std"] *= PAPER_SEEDS**0.5
-    return frame[_KEYS].merge(spread, on=_KEYS, how="left")
-
-
-def _half_width(row: Any) -> float:
-    """Return the half width of the interval of a difference; NaN where too few runs tell."""
-    ours = Sample(row.ours, row.ours_std, row.seeds)
-    return difference_interval(ours, Sample(row.mean, row.std, PAPER_SEEDS))
-
-
-def _judge(row: Any, reasons: list[str]) -> tuple[float, str]:
-    """Return the half width of the interval around a difference, and the verdict."""
-    total = dataset_facts(row.dataset).test
-    left = subset_interval(row.ours, row.images, total) if row.images else None
-    half = row.interval if left is None else (left.high - left.low) / 2
-    if math.isnan(row.mean):
-        verdict = "no paper value"
-    elif not row.seeds:
-        verdict = "missing"
-    elif row.metric not in ALL_METRICS:
-        half, verdict = math.nan, "not judged"
-    elif reasons:
-        verdict = "not a reproduction"
-    elif row.ambiguous:
-        verdict = "not judged"
-    elif left is not None:
-        verdict = "subset"
-    elif abs(row.difference) <= TOLERANCE:
-        verdict = "agrees"
-    elif math.isnan(half) and not row.same_weights:
-        verdict = "too few seeds"
-    else:
-        verdict = "within noise" if abs(row.difference) <= half else "differs"
-    return half, verdict
-
-
-# values of `_KEYS` and `_OURS`
-_Row = tuple[Any, ...]
-
-
-def _evaluations(experiment: Experiment, results: Results) -> list[_Row]:
-    """Return mean, deviation, seeds and images of every planned number, NaN where missing."""
-    keys = dict.fromkeys(
-        (e.cell.dataset, e.cell.architecture, e.cell.method, e.cell.lam, e.attack)
-        for e in experiment.evaluations
-    )
-    groups = dict(iter(results.frame.groupby(_KEYS[:-1], sort=False)))
-    rows: list[_Row] = []
-    for key in keys:
-        group = groups.get(key, results.frame.iloc[:0])
-        images = int(group["images"].min()) if len(group) else 0
-        rows += [
-            (*key, metric, *sample(group[metric].tolist()), images) for metric in experiment.metrics
-        ]
-    return rows
-
-
-def _published(config: Config, experiment: Experiment, results: Results) -> list[_Row]:
-    """Return the same for published checkpoints; the method is RobustBench's id."""
-    rows: list[_Row] = []
-    for item in experiment.published:
-        checkpoint = ZooCheckpoint(item.name, item.dataset, paths.zoo_folder(config.data))
-        network = zoo_facts(checkpoint).network or UNKNOWN
-        record = results.published.get(item)
-        values = {} if record is None else record.metrics.as_dict()
-        key = (item.dataset, network, item.name, math.nan, item.attack)
-        for metric in experiment.metrics:
-            found = sample([values[metric]] if values else [])
-            rows.append((*key, metric, *found, values.get("images", 0)))
-    return rows
-
-
-def _strategies(config: Config, grid: TuningTable, results: Results) -> list[_Row]:
-    """Return the same for the strategies of tuning lambda; the method is the strategy's name."""
-    rows: list[_Row] = []
-    for found in compare_strategies(config, grid, results):
-        key = (grid.dataset, found.architecture, found.name, math.nan, "pgd20")
-        named = {
-            "lambda": [*found.lambdas.values()],
-            "robust_accuracy": [*found.accuracies.values()],
-            "gpu_hours": [] if math.isnan(found.hours) else [found.hours],
-        }
-        rows += [(*key, metric, *sample(v), found.images) for metric, v in named.items()]
-    return rows

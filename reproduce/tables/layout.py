@@ -1,4 +1,4 @@
-"""What a table is before it is written: rows, columns, and the numbers where they meet."""
+"""A table before it is written: rows, columns, and the numbers where they meet."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from reproduce.config.schema import AutoAttack, Config
+from reproduce.paper.published import published
+from reproduce.registry import dataset_facts
 from reproduce.results.statistics import Interval, Sample, sample, subset_interval
 
 LONG = {
@@ -22,22 +24,64 @@ SHORT = {
     "perturbation_stability": "Stability",
     "top5_natural_accuracy": "Natural top-5",
 }
+MISSING = "–"
+# what identifies a number of the paper, with its metric
+KEYS = ("dataset", "architecture", "method", "lambda", "attack")
+DiffKey = tuple[str, str, str, float | None, str, str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number: the sample behind it, and how many values were planned."""
+
+    sample: Sample
+    planned: int = 1
+    # the single values behind a mean: "seed 0" or "start 0" and the value
+    values: Mapping[str, float] = field(default_factory=dict)
+    # the row of the comparison with the paper: `KEYS` and the metric; None for what is only ours
+    key: DiffKey | None = None
+    # test images behind it, and in the whole test set where only some may have been attacked
+    images: int = 0
+    total: int = 0
+    # decimals in which it is written
+    digits: int = 2
+
+    @property
+    def complete(self) -> bool:
+        """Whether all values that were planned are there."""
+        return self.sample.n == self.planned
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval of the number for all images, where some were attacked."""
+        return subset_interval(self.sample.mean, self.images, self.total)
+
+    def text(self, plus_minus: str) -> str:
+        """Write the number: 47.81 ± 0.09, with the count of values where some are missing."""
+        mean, std, n = self.sample
+        if not n:
+            return MISSING
+        text = f"{mean:.{self.digits}f}"
+        if not math.isnan(std):
+            text += f" {plus_minus} {std:.{self.digits}f}"
+        return text if self.complete else f"{text} ({n}/{self.planned})"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: the section it stands in, how it is labelled, and its columns in the CSV."""
+    """A row: its section, its labels, its columns in the CSV, and an entry for each column."""
 
     section: str
     labels: tuple[str, ...]
     keys: dict[str, Any]
-    # the best entry of a column is marked among the rows of a rank group
-    rank_group: str
+    entries: list[Entry]
+    # the best entry of a column is marked among the rows of a rank group; the section if none
+    rank_group: str = ""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, its name in the CSV, and how LaTeX heads it under a common head."""
+    """A column: its title, its name in the CSV, and how it is headed below a common head."""
 
     title: str
     key: str
@@ -47,89 +91,74 @@ class Column:
     ranked: bool = True
 
 
-# data set, architecture, method, lambda, attack and metric of a row of `tables.diff`
-DiffKey = tuple[str, str, str, float | None, str, str]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One number: the sample behind it, how many values were planned, what a subset leaves."""
-
-    sample: Sample
-    planned: int
-    interval: Interval | None = None
-    # decimals in which it is written
-    digits: int = 2
-    # which row of the comparison with the paper it is; None for what is only ours
-    key: DiffKey | None = None
-    # the single values behind a mean: "seed 0" or "start 0" and the value
-    values: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all values that were planned are there."""
-        return self.sample.n == self.planned
-
-
 @dataclass(frozen=True)
 class Layout:
-    """A table before it is written; `entries` has a list of entries for every row."""
+    """A table before it is written."""
 
     labels: tuple[str, ...]
-    rows: list[Row]
     columns: list[Column]
-    entries: list[list[Entry]]
-    notes: list[str]
+    rows: list[Row]
 
-    def best(self, row: int, column: int) -> bool:
+    def best(self, row: Row, column: int) -> bool:
         """Say whether an entry is the highest complete one of its column and rank group."""
-        means = [
-            entries[column].sample.mean
-            for other, entries in zip(self.rows, self.entries, strict=True)
-            if other.rank_group == self.rows[row].rank_group and entries[column].complete
+        group = [
+            other.entries[column].sample.mean
+            for other in self.rows
+            if (other.rank_group or other.section) == (row.rank_group or row.section)
+            and other.entries[column].complete
         ]
-        known = [mean for mean in means if not math.isnan(mean)]
-        entry = self.entries[row][column]
-        ranked = self.columns[column].ranked and len(known) > 1
-        return ranked and entry.complete and entry.sample.mean == max(known)
+        entry = row.entries[column]
+        ranked = self.columns[column].ranked and entry.complete and len(group) > 1
+        return ranked and entry.sample.mean == max(group)
 
 
-def rows_with(frame: pd.DataFrame, **wanted: object) -> pd.DataFrame:
-    """Return the rows of `Results.frame` with these values; `lam` stands for lambda."""
+def entry_of(values: Mapping[str, float], planned: int, **about: Any) -> Entry:
+    """Return the entry of the mean of single values; `about` are fields of `Entry`."""
+    return Entry(sample([*values.values()]), planned, values, **about)
+
+
+def single(value: float, **about: Any) -> Entry:
+    """Return the entry of one number, empty for NaN; `about` are fields of `Entry`."""
+    return Entry(sample([] if math.isnan(value) else [value]), **about)
+
+
+def metric_entries(
+    frame: pd.DataFrame, keys: Iterable[DiffKey], planned: int, by: str = "training_seed"
+) -> list[Entry]:
+    """Return the entries of `keys` from `Results.frame`, means over the seeds in column `by`."""
+    groups = dict(iter(frame.groupby(list(KEYS), sort=False)))
+    entries = []
+    for key in keys:
+        rows = groups.get(key[:-1], frame.iloc[:0])
+        about = {"images": fewest_images(rows), "total": dataset_facts(key[0]).test}
+        entries.append(entry_of(by_seed(rows, key[-1], by), planned, key=key, **about))
+    return entries
+
+
+def fewest_images(rows: pd.DataFrame) -> int:
+    """Return how many images all records of a frame have; 0 without one."""
+    return int(rows["images"].min()) if len(rows) else 0
+
+
+def rows_with(frame: pd.DataFrame, wanted: Mapping[str, object]) -> pd.DataFrame:
+    """Return the rows of a frame with these values."""
+    alike = pd.Series(data=True, index=frame.index)
     for name, value in wanted.items():
-        frame = frame[frame["lambda" if name == "lam" else name] == value]
-    return frame
+        alike &= frame[name] == value
+    return frame[alike]
 
 
-def entry_of(values: Mapping[str, float], planned: int, digits: int = 2) -> Entry:
-    """Return the entry of the mean of single values."""
-    return Entry(sample([*values.values()]), planned, digits=digits, values=values)
+def paper_number(table: str, **wanted: object) -> float:
+    """Return the number of a table of the paper in the row with these values; NaN if none has."""
+    rows = rows_with(published(table), wanted)
+    return float(rows["mean"].iloc[0]) if len(rows) else math.nan
 
 
-def single(value: float, key: DiffKey | None = None, digits: int = 2) -> Entry:
-    """Return the entry of one number, empty for NaN."""
-    found = Sample(math.nan, math.nan, 0) if math.isnan(value) else sample([value])
-    return Entry(found, 1, digits=digits, key=key)
-
-
-def by_seed(frame: pd.DataFrame, metric: str, by: str = "training_seed") -> dict[str, float]:
-    """Return the values of a metric by "seed 0", or "start 0" of an attack, and so on."""
+def by_seed(frame: pd.DataFrame, column: str, by: str = "training_seed") -> dict[str, float]:
+    """Return the numbers of a column by "seed 0", or "start 0" of an attack, and so on."""
     word = "seed" if by == "training_seed" else "start"
-    return {f"{word} {s}": v for s, v in zip(frame[by], frame[metric].tolist(), strict=True)}
-
-
-def metric_entry(
-    frame: pd.DataFrame, planned: int, total: int, key: DiffKey, by: str = "training_seed"
-) -> Entry:
-    """Return the entry of the metric that `key` ends with from rows of `Results.frame`.
-
-    `planned` is how many there are to be, `total` the images of the whole test set, `by` the
-    column of the seed that the mean is over.
-    """
-    values = by_seed(frame, key[-1], by)
-    found = sample([*values.values()])
-    images = int(frame["images"].min()) if len(frame) else total
-    return Entry(found, planned, subset_interval(found.mean, images, total), 2, key, values)
+    numbers = zip(frame[by], frame[column].astype(float), strict=True)
+    return {f"{word} {seed}": value for seed, value in numbers if not math.isnan(value)}
 
 
 def attack_title(config: Config, name: str) -> str:

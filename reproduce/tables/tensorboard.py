@@ -1,7 +1,8 @@
 """Traces and epochs of runs as event files, for those who look at them in TensorBoard."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,21 +39,13 @@ def write_events(
 
     A file of an earlier call is replaced, or removed if its run has other settings now.  Charts
     show every so many iterations, by default so many that a run has at most `MOST`.
-
-    Raises
-    ------
-    HarnessError
-        If the package tensorboardx is not installed.
     """
     try:
         from tensorboardX import FileWriter
     except ImportError as error:
-        raise HarnessError(
-            f"event files need the package tensorboardx ({error}); install it with "
-            "`pip install tensorboardx`"
-        ) from error
+        raise HarnessError("event files need `pip install tensorboardx`") from error
     cells = dict.fromkeys(cell for name in names for cell in find_experiment(config, name).cells)
-    counts = {"finished": 0, "unfinished": 0, "absent": 0}
+    counts: Counter[str] = Counter()
     problems: list[str] = []
     with ProgressBar("tensorboard", len(cells), "runs") as bar:
         for cell in cells:
@@ -70,44 +63,42 @@ def write_events(
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
             bar.advance(note=cell.id)
-    return Written(**counts, problems=tuple(problems))
+    return Written(counts["finished"], counts["unfinished"], counts["absent"], tuple(problems))
 
 
 def _charts(run: Run, every: int | None, problems: list[str]) -> list[pd.DataFrame]:
     """Return frames of points by step, a column a chart; what is damaged is named."""
-    if run.damaged:
-        problems.append(f"{run.spec.cell}: {run.reason}")
     if run.problem is not None:
+        problems += [f"{run.spec.cell}: {run.reason}"] if run.damaged else []
         return []
-    trace, epochs = _read(run, run.trace, problems), _read(run, run.epochs, problems)
-    step = max(1, math.ceil(len(trace) / MOST)) if every is None else every
     charts = []
-    if len(trace):
-        rows = trace.iloc[::step].set_index("iteration").drop(columns="epoch")
-        charts.append(rows.add_prefix("trace/"))
-    if len(epochs):
-        # test_robust_accuracy is the chart robust_accuracy in the group test
-        charts.append(epochs.set_index("epoch").rename(columns=lambda n: n.replace("_", "/", 1)))
+    for read in (run.trace, run.epochs):
+        try:
+            frame = read()
+        except HarnessError as error:
+            problems.append(f"{run.spec.cell}: {error}")
+            continue
+        if frame.empty:
+            continue
+        if "iteration" in frame:
+            step = max(1, math.ceil(len(frame) / MOST)) if every is None else every
+            frame = frame.iloc[::step].set_index("iteration").drop(columns="epoch")
+            charts.append(frame.add_prefix("trace/"))
+        else:
+            # test_robust_accuracy is the chart robust_accuracy in the group test
+            frame = frame.set_index("epoch")
+            charts.append(frame.rename(columns=lambda name: name.replace("_", "/", 1)))
     return charts
-
-
-def _read(run: Run, read: Callable[[], pd.DataFrame], problems: list[str]) -> pd.DataFrame:
-    try:
-        return read()
-    except HarnessError as error:
-        problems.append(f"{run.spec.cell}: {error}")
-        return pd.DataFrame()
 
 
 def _write(writer: Any, frame: pd.DataFrame, time: float) -> None:
     """Write the points of charts; all have the time of the file that they are from."""
     from tensorboardX.proto.summary_pb2 import Summary
 
-    rows = frame.to_numpy("float64").tolist()
-    for step, row in zip(frame.index.tolist(), rows, strict=True):
+    for step, row in zip(frame.index, frame.to_dict("records"), strict=True):
         values = [
             Summary.Value(tag=tag, simple_value=value)
-            for tag, value in zip(frame.columns, row, strict=True)
+            for tag, value in row.items()
             if not math.isnan(value)
         ]
         writer.add_summary(Summary(value=values), int(step), walltime=time)

@@ -1,4 +1,4 @@
-"""Strategies of tuning lambda and what they cost, by the paper's accounting (Table 3)."""
+"""Table 3: strategies of tuning lambda and what they cost, by the paper's accounting."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,23 @@ from reproduce.config.grids import TuningTable
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import searched_cells, untuned_cells, war_cells
 from reproduce.experiments.spec import zeta_source
+from reproduce.registry import dataset_facts, parse_architecture, width_label
 from reproduce.results.frames import Results
-from reproduce.tables.layout import by_seed
+from reproduce.tables.layout import (
+    Column,
+    Entry,
+    Layout,
+    Row,
+    attack_title,
+    by_seed,
+    entry_of,
+    fewest_images,
+    paper_number,
+    single,
+)
 
 STRATEGIES = {"untuned": "untuned", "manual": "manual", "war": "WAR"}
+_METRICS = ("lambda", "robust_accuracy", "gpu_hours")
 
 
 @dataclass(frozen=True)
@@ -24,11 +37,8 @@ class Strategy:
     architecture: str
     # a key of `STRATEGIES`
     name: str
-    # the lambda it ended with (mean over the last epoch) and robust accuracy in percent, by seed
-    lambdas: dict[str, float]
-    accuracies: dict[str, float]
-    # test images attacked; 0 where nothing is there
-    images: int
+    # the rows of `Results.frame` of the lambda it ended with
+    rows: pd.DataFrame
     # of one run of this network; for the search by hand of all its trials
     run_hours: float
     # of tuning the thin network, which this strategy also needs
@@ -47,65 +57,83 @@ def compare_strategies(config: Config, grid: TuningTable, results: Results) -> l
     tuning of the thin network; the search by hand costs one run for each lambda.  A run
     costs the mean over its seeds.  Of the thin network only the run that was best is
     trained here, so its tuning counts as that run once for each lambda of the search.
-    The search chooses the lambda with the highest mean, once all of its runs are there.
     """
-    frame, strategies = results.frame, []
+
+    def rows(cells: Sequence[Cell]) -> pd.DataFrame:
+        return results.frame[results.frame["model"].isin([cell.id for cell in cells])]
+
+    def hours(cells: Sequence[Cell]) -> float:
+        return float(rows(cells)["device_hours"].mean())
+
     # the thin network that zeta is measured from; there is none where zeta is given
     thin = zeta_source(config, war_cells(grid, grid.architectures[0])[0])
-    thin_hours = 0.0 if thin is None else _hours(frame, [thin]) * len(grid.lambdas)
-    for architecture in grid.architectures:
-        untuned, war = untuned_cells(grid, architecture), war_cells(grid, architecture)
-        trials = [searched_cells(grid, architecture, lam) for lam in grid.lambdas]
-        searched = sum(_hours(frame, trial) for trial in trials)
-        for name, cells, run_hours, shared_hours in (
-            ("untuned", untuned, _hours(frame, untuned), thin_hours),
-            ("manual", _best(frame, trials), searched, 0.0),
-            ("war", war, _hours(frame, war), thin_hours),
-        ):
-            rows = _of(frame, cells)
-            strategies.append(
-                Strategy(
-                    architecture,
-                    name,
-                    by_seed(rows, "final_lambda"),
-                    by_seed(rows, "robust_accuracy"),
-                    int(rows["images"].min()) if len(rows) else 0,
-                    run_hours,
-                    shared_hours,
-                )
-            )
+    thin_hours = 0.0 if thin is None else hours([thin]) * len(grid.lambdas)
+    strategies = []
+    for name in grid.architectures:
+        untuned, war = untuned_cells(grid, name), war_cells(grid, name)
+        trials = [searched_cells(grid, name, lam) for lam in grid.lambdas]
+        best, searched = best_trial(results.frame, trials), sum(map(hours, trials))
+        strategies += [
+            Strategy(name, "untuned", rows(untuned), hours(untuned), thin_hours),
+            Strategy(name, "manual", rows(best), searched, 0.0),
+            Strategy(name, "war", rows(war), hours(war), thin_hours),
+        ]
     return strategies
 
 
-def _of(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return the rows of some cells."""
-    return frame[frame["model"].isin([cell.id for cell in cells])]
-
-
-def _hours(frame: pd.DataFrame, cells: Sequence[Cell]) -> float:
-    """Return the mean hours of a run; NaN where none is there yet."""
-    return float(_of(frame, cells)["device_hours"].mean())
-
-
-def _best(frame: pd.DataFrame, trials: Sequence[Sequence[Cell]]) -> Sequence[Cell]:
-    """Return the trial of the highest mean robust accuracy; none before all are complete."""
-    means = [_of(frame, trial)["robust_accuracy"].mean() for trial in trials]
-    if any(len(_of(frame, trial)) < len(trial) for trial in trials):
+def best_trial(frame: pd.DataFrame, trials: Sequence[Sequence[Cell]]) -> Sequence[Cell]:
+    """Return the runs of the highest mean robust accuracy; none before all are complete."""
+    accuracies = frame.set_index("model")["robust_accuracy"]
+    if any(cell.id not in accuracies.index for trial in trials for cell in trial):
         return ()
-    return trials[means.index(max(means))]
+    return max(trials, key=lambda trial: accuracies[[cell.id for cell in trial]].mean())
 
 
-def saved_hours(
-    grid: TuningTable, strategies: Sequence[Strategy]
-) -> dict[str, tuple[float, float]]:
-    """Return how many times WAR's hours the search by hand costs, by network.
+def tuning_layout(config: Config, grid: TuningTable, results: Results) -> Layout:
+    """Rows by network and strategy; ours and the paper's lambda, accuracy and hours."""
+    attack = attack_title(config, "pgd20")
+    columns = [
+        Column("λ", "lambda", "Ours", "λ", ranked=False),
+        Column(attack, "robust_accuracy", "Ours", attack),
+        Column("Runs (h)", "run_hours", "Ours", "Runs (h)", ranked=False),
+        Column("Thin net (h)", "thin_hours", "Ours", "Thin net (h)", ranked=False),
+        Column("Hours", "hours", "Ours", "Hours", ranked=False),
+        Column("λ (paper)", "paper lambda", "Paper", "λ", ranked=False),
+        Column(f"{attack} (paper)", "paper robust_accuracy", "Paper", attack),
+        Column("GPU-hours (paper)", "paper gpu_hours", "Paper", "GPU-hours", ranked=False),
+    ]
+    strategies = compare_strategies(config, grid, results)
+    # the hours of small networks need more decimals
+    longest = max((s.hours for s in strategies if not math.isnan(s.hours)), default=1.0)
+    digits = 2 if longest >= 1 else 4
+    rows = []
+    for found in strategies:
+        keys = {"architecture": found.architecture, "tuning": found.name}
+        labels = (width_label(found.architecture), STRATEGIES[found.name])
+        title = parse_architecture(found.architecture).title
+        entries = _entries(grid, found, digits)
+        rows.append(Row(title, labels, keys, entries, found.architecture))
+    if not any(entry.sample.n for row in rows for entry in row.entries[5:]):
+        # the paper has no such networks
+        columns = columns[:5]
+        for row in rows:
+            del row.entries[5:]
+    return Layout(("width", "Tuning"), columns, rows)
 
-    The second number leaves out the thin network's tuning, which all widths share.
-    """
-    hours = {(found.architecture, found.name): found for found in strategies}
-    found = {}
-    for name in grid.architectures:
-        manual, war = hours[name, "manual"].hours, hours[name, "war"]
-        if not math.isnan(manual / (war.hours or math.nan)):
-            found[name] = manual / war.hours, manual / war.run_hours
-    return found
+
+def _entries(grid: TuningTable, found: Strategy, digits: int) -> list[Entry]:
+    """Return the numbers of one strategy: ours, then the paper's."""
+    seeds, images = len(grid.seeds), fewest_images(found.rows)
+    named = {"dataset": grid.dataset, "architecture": found.architecture, "method": found.name}
+    lam, robust, hours = (
+        {"key": (*named.values(), None, "pgd20", metric), "images": images} for metric in _METRICS
+    )
+    accuracies = by_seed(found.rows, "robust_accuracy")
+    return [
+        entry_of(by_seed(found.rows, "final_lambda"), seeds, **lam),
+        entry_of(accuracies, seeds, total=dataset_facts(grid.dataset).test, **robust),
+        single(found.run_hours, digits=digits),
+        single(found.thin_hours, digits=digits),
+        single(found.hours, digits=digits, **hours),
+        *(single(paper_number("table3", **named, metric=metric)) for metric in _METRICS),
+    ]

@@ -1,17 +1,16 @@
 """The images of a run: which it trains on, and which it is measured on."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from reproduce.compute.distributed import ALONE, Group
 from reproduce.config.schema import Config, Phase
-from reproduce.data.batches import BatchSource, ImageStore, LabelledBatches, MixedBatches
-from reproduce.data.dataset import Dataset, FileSplit, Split, hold_out, stratified_subset
-from reproduce.data.extra import load_extra
-from reproduce.data.imagenet import EvaluationStore, FolderBatches, open_store
-from reproduce.data.sources import load_prepared
+from reproduce.data.batches import ImageStore, LabelledBatches, MixedBatches
+from reproduce.data.dataset import hold_out, stratified_subset
+from reproduce.data.imagenet import BatchSource, EvaluationStore, FolderBatches, open_store
+from reproduce.data.sources import load_extra, load_prepared
 from reproduce.experiments import paths
 from reproduce.experiments.spec import TrainingSpec
 from reproduce.registry import DatasetFacts
@@ -37,60 +36,31 @@ def open_images(
 ) -> RunImages:
     """Put the images of a run on its device; those of a folder are decoded on demand.
 
-    HarnessError if they are not prepared, damaged, or fewer than the settings ask for.
+    HarnessError if images are not prepared, or are fewer than the settings ask for.
     """
     dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
-    splits, loaders = split_dataset(spec, dataset), config.machine.loaders
-    facts = dataset.facts if spec.crop is None else replace(dataset.facts, size=spec.crop)
-    test = open_store(splits.test, facts, device, loaders)
-    val = None if splits.val is None else open_store(splits.val, facts, device, loaders)
-    checksum, about = dataset.sha256, dict[str, Any](dataset.about())
-    batches, extra = build_batches(config, spec, splits.train, dataset.facts, device, group)
-    if extra is not None:
-        checksum, about["extra"] = f"{checksum} {extra['sha256']}", extra
-    return RunImages(dataset.facts, batches, test, val, checksum, about)
-
-
-class Splits(NamedTuple):
-    """The images a run uses; `val` only where some are held out."""
-
-    train: Split | FileSplit
-    test: Split | FileSplit
-    val: Split | FileSplit | None
-
-
-def split_dataset(spec: TrainingSpec, dataset: Dataset) -> Splits:
-    """Choose the images of a run; HarnessError if there are fewer than are asked for."""
+    facts, loaders, seed = dataset.facts, config.machine.loaders, spec.parsed.seed
+    shown = replace(facts, size=spec.crop or facts.size)
     train = stratified_subset(dataset.train, spec.train_images, "train")
-    test = stratified_subset(dataset.test, spec.test_images, "test")
-    if not spec.train.holdout:
-        return Splits(train, test, None)
-    train, held_out = hold_out(train, spec.train.holdout)
-    return Splits(train, test, held_out)
-
-
-def build_batches(
-    config: Config,
-    spec: TrainingSpec,
-    train: Split | FileSplit,
-    facts: DatasetFacts,
-    device: torch.device,
-    group: Group = ALONE,
-) -> tuple[BatchSource, dict[str, Any] | None]:
-    """Return the batches of a run (of files: this process's share), and what its extra images are.
-
-    HarnessError if extra images are not prepared or too few, or a batch is too small for the group.
-    """
-    size, seed = spec.train.batch_size, spec.parsed.seed
-    if isinstance(train, FileSplit):
-        crop = spec.crop or facts.size
-        whole = Phase(epochs=spec.train.epochs, batch_size=size, crop=crop)
-        phases, loaders = spec.train.phases or [whole], config.machine.loaders
-        return FolderBatches(train, facts, phases, seed, device, loaders, group), None
-    labelled = ImageStore(train, facts, device)
-    if spec.mixed is None or spec.extra is None:
-        return LabelledBatches(labelled, size, seed), None
-    extra = load_extra(paths.prepared_file(config, spec.extra.name))
-    split = stratified_subset(extra.split, spec.extra_images, "extra")
-    store = ImageStore(split, facts, device)
-    return MixedBatches(labelled, store, size, seed, spec.mixed.extra_fraction), extra.about()
+    test = open_store(
+        stratified_subset(dataset.test, spec.test_images, "test"), shown, device, loaders
+    )
+    val, size = None, spec.train.batch_size
+    if spec.train.holdout:
+        train, held_out = hold_out(train, spec.train.holdout)
+        val = open_store(held_out, shown, device, loaders)
+    checksum, about = dataset.sha256, dict[str, Any](dataset.about())
+    batches: BatchSource
+    if train.folder is not None:
+        whole = Phase(epochs=spec.train.epochs, batch_size=size, crop=shown.size)
+        phases = spec.train.phases or [whole]
+        batches = FolderBatches(train, facts, phases, seed, device, loaders, group)
+    elif spec.mixed is None or spec.extra is None:
+        batches = LabelledBatches(ImageStore(train, facts, device), size, seed)
+    else:
+        extra, about["extra"] = load_extra(paths.prepared_file(config, spec.extra.name))
+        checksum = f"{checksum} {about['extra']['sha256']}"
+        split = stratified_subset(extra, spec.extra_images, "extra")
+        labelled, more = ImageStore(train, facts, device), ImageStore(split, facts, device)
+        batches = MixedBatches(labelled, more, size, seed, spec.mixed.extra_fraction)
+    return RunImages(facts, batches, test, val, checksum, about)

@@ -1,7 +1,7 @@
 """How lambda is chosen, iteration by iteration, and the zeta that WAR steers to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import pandas as pd
 import torch
@@ -16,12 +16,8 @@ from reproduce.experiments.runs import require_run
 from reproduce.experiments.spec import training_spec, zeta_source
 from reproduce.objectives.base import Terms
 
-
-class LambdaRule(Protocol):
-    """Gives the lambda of a step from that of the step before and the two terms."""
-
-    def __call__(self, lam: Tensor, terms: Terms, /) -> Tensor:
-        """Return the lambda to take this step with; float64 scalar, without gradient."""
+# gives the lambda of a step, a float64 scalar without gradient, from the one before and both terms
+LambdaRule = Callable[[Tensor, Terms], Tensor]
 
 
 def constant(lam: Tensor, _: Terms) -> Tensor:
@@ -68,13 +64,7 @@ def find_zeta(config: Config, cell: Cell) -> float | None:
     """Return the ratio that a cell's lambda is steered to; None if its lambda is constant.
 
     Measured, it is the mean natural risk over the mean robust regularisation in the last
-    epoch of the narrow network's training.
-
-    Raises
-    ------
-    HarnessError
-        If the narrow network is not trained with these settings, its trace is damaged, or
-        its robust regularisation vanished.
+    epoch of the narrow network's training; HarnessError if it cannot be.
     """
     spec, source = training_spec(config, cell), zeta_source(config, cell)
     if spec.war is None:

@@ -1,39 +1,47 @@
 """The loop over epochs and steps of one run, and what makes it stop early."""
 
+import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import FrameType
+from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
-from reproduce.compute.compilation import Graphs, compiling
+from reproduce.compute.compilation import Graphs, compiling, wants_graphs
+from reproduce.compute.device import describe, effective_precision, images_at_once
 from reproduce.compute.distributed import ALONE, Group
 from reproduce.config.fields import Checkpoint
+from reproduce.config.schema import Config
 from reproduce.core.errors import CONTINUES, HarnessError, Stopped
 from reproduce.core.progress import ProgressBar
+from reproduce.core.provenance import provenance
 from reproduce.core.rng import generator
-from reproduce.data.imagenet import EvaluationStore, decoder_lost
-from reproduce.experiments.runs import TRACE_COLUMNS
+from reproduce.data.imagenet import EvaluationStore, FolderBatches, decoder_lost
+from reproduce.experiments import paths
+from reproduce.experiments.cost import epoch_passes
+from reproduce.experiments.runs import TRACE_COLUMNS, state_file
 from reproduce.experiments.schedules import learning_rate, measured_epochs
 from reproduce.experiments.spec import TrainingSpec
-from reproduce.training.images import RunImages
-from reproduce.training.state import Best, RunState, save_state
+from reproduce.models.load import build_model
+from reproduce.training.images import open_images
+from reproduce.training.lambda_rules import find_zeta
+from reproduce.training.speed import training_compiles
+from reproduce.training.state import Best, RunState, load_state, not_finite, save_state
 from reproduce.training.step import (
-    Algorithm,
     StepResult,
-    compiled_modules,
-    plain_modules,
+    build_algorithm,
+    build_optimizer,
+    step_modules,
     train_step,
 )
-from reproduce.training.trace import NonFiniteLossError
-from reproduce.training.validation import Measured, measure
+from reproduce.training.validation import measure
 
 # why to stop now, or None to go on; asked before every step
 StopReason = Callable[[], str | None]
@@ -47,7 +55,7 @@ def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
     kill at once: the current step is finished and the state saved.  The second signal of
     a kind does kill.  After `max_minutes` from now the run stops likewise.
     """
-    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    deadline = time.monotonic() + 60 * (max_minutes or math.inf)
     received: list[str] = []
 
     def receive(number: int, _frame: FrameType | None) -> None:
@@ -62,9 +70,7 @@ def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
     def reason() -> str | None:
         if received:
             return f"stopped by {received[0]}"
-        if deadline is not None and time.monotonic() >= deadline:
-            return f"stopped after {max_minutes:g} minutes"
-        return None
+        return f"stopped after {max_minutes:g} minutes" if time.monotonic() >= deadline else None
 
     watched = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = {number: signal.signal(number, receive) for number in watched}
@@ -75,57 +81,70 @@ def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
             signal.signal(number, handler)
 
 
-@dataclass
 class TrainingLoop:
-    """Trains one network from where `state` is, which it updates; model and optimizer match it."""
+    """Trains one network on one device, from its saved state if there is one."""
 
-    spec: TrainingSpec
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    algorithm: Algorithm
-    images: RunImages
-    state: RunState
-    state_path: Path
-    eval_batch: int
-    """Images at once when the network is measured."""
-    save_minutes: float
-    """After how long the state is saved within an epoch."""
-    stop: StopReason
-    group: Group = ALONE
-    """The processes that train the network together."""
-    compiled: bool = False
-    graphs: bool = False
-    """Whether steps and validation are recorded as CUDA graphs."""
-
-    def __post_init__(self) -> None:
-        self.cell, rows = self.spec.parsed, self.state.trace.rows
-        self.device = next(self.model.parameters()).device
-        lam = rows[-1][TRACE_COLUMNS.index("lambda")] if rows else self.cell.lam
-        self._lam = torch.tensor(lam, dtype=torch.float64, device=self.device)
-        # one module for all steps: what averages gradients is made once
-        sizes = self.spec.train.batch_sizes
-        if self.compiled:
-            self._modules = compiled_modules(self.model, self.algorithm.objective, sizes)
+    def __init__(
+        self,
+        config: Config,
+        spec: TrainingSpec,
+        device: torch.device,
+        group: Group = ALONE,
+        stop: StopReason = lambda: None,
+    ) -> None:
+        machine, cell = config.machine, spec.parsed
+        self.spec, self.cell, self.device, self.group, self.stop = spec, cell, device, group, stop
+        self.images = open_images(config, spec, device, group)
+        self.model = build_model(cell.architecture, self.images.facts, cell.seed)
+        self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(self.model, spec.train)
+        self.state_path = state_file(paths.cell_folder(config, cell), spec.digest)
+        self.continues, data = self.state_path.exists(), self.images.checksum
+        if self.continues:
+            self.state = load_state(self.state_path, self.model, self.optimizer, data)
         else:
-            modules = plain_modules(self.model, self.algorithm.objective)
-            self._modules = modules._replace(terms=self.group.wrapped(modules.terms))
-        self._graphs = Graphs(self.model, {*sizes, self.eval_batch}) if self.graphs else None
+            self.state = RunState(zeta=find_zeta(config, cell), data=data)
+        self.algorithm = build_algorithm(spec, self.state.zeta)
+        rows = self.state.trace.rows
+        lam = rows[-1][TRACE_COLUMNS.index("lambda")] if rows else cell.lam
+        self._lam = torch.tensor(lam, dtype=torch.float64, device=device)
+        self.eval_batch = images_at_once(machine, device, self.images.test.image_shape[-1])
+        passes = sum(epoch_passes(spec, self.images.facts)[self.state.epoch - 1 :])
+        self.compiled = training_compiles(machine, spec, passes, device, group)
+        # one module for all steps: what averages gradients is made once
+        sizes = spec.train.batch_sizes
+        objective = self.algorithm.objective
+        self._modules = step_modules(self.model, objective, sizes if self.compiled else ())
+        self._modules = self._modules._replace(terms=group.wrapped(self._modules.terms))
+        recorded = wants_graphs(machine, device, group.count)
+        self._graphs = Graphs(self.model, {*sizes, self.eval_batch}) if recorded else None
+        self._save_seconds = 60 * machine.save_minutes
         self._began = self._saved_at = time.monotonic()
         # a segment too short for one validation must not stop in it again and again
         self._has_stepped = False
+        self.segment: dict[str, Any] = {
+            # for people: nothing is ordered or timed by it, so a clock that is set changes nothing
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+            **describe(device),
+            "processes": group.count,
+            "precision": effective_precision(spec.train.precision, device),
+            "compiled": self.compiled,
+            "graphs": recorded,
+            "eval_batch": self.eval_batch,
+            # of the code that runs now, not of what may lie here when the segment ends
+            **provenance(),
+            # brought up to date at every save
+            "seconds": 0.0,
+        }
 
     def run(self) -> None:
-        """Train to the last epoch.
+        """Train to the last epoch; HarnessError if the loss becomes NaN or infinite.
 
-        Raises
-        ------
-        Stopped
-            If asked to stop; the state is saved and the same call continues it.
-        HarnessError
-            If the loss becomes NaN or infinite; the last good state stays saved.
+        Stopped if asked to stop: the state is saved and the same call continues it.
         """
-        state, epochs = self.state, self.spec.train.epochs
-        steps = [self.images.batches.steps(epoch) for epoch in range(1, epochs + 1)]
+        state, epochs, batches = self.state, self.spec.train.epochs, self.images.batches
+        state.segments.append(self.segment)
+        steps = [batches.steps(epoch) for epoch in range(1, epochs + 1)]
         done = sum(steps[: state.epoch - 1]) + state.step
         silent = None if self.group.first else Console(quiet=True)
         bar = ProgressBar(self.cell.id, sum(steps), "steps", done, silent)
@@ -134,14 +153,22 @@ class TrainingLoop:
                 while state.epoch <= epochs:
                     self._train_epoch(bar)
                     self._end_epoch(bar)
-        except NonFiniteLossError as error:
-            raise HarnessError(f"{self.cell.id}: {error}; {self._last_good()}") from error
-        except RuntimeError as error:
-            # PyTorch raises this wherever the run is when one of them dies
-            if "DataLoader worker" not in str(error):
-                raise
-            lost = decoder_lost(error)
-            raise HarnessError(f"{self.cell.id}: {lost}; {self._last_good()}") from error
+        except Stopped:
+            raise
+        except (HarnessError, RuntimeError) as error:
+            problem = str(error)
+            if not isinstance(error, HarnessError):
+                # PyTorch raises this wherever the run is when one of them dies
+                if "DataLoader worker" not in problem:
+                    raise
+                problem = decoder_lost(error)
+            left = "it happened before the first checkpoint was saved"
+            if self.state_path.exists():
+                left = f"the last good checkpoint is {self.state_path}"
+            raise HarnessError(f"{self.cell.id}: {problem}; {left}") from error
+        finally:
+            if isinstance(batches, FolderBatches):
+                batches.close()
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         """Take the steps of the current epoch that are not done yet."""
@@ -178,7 +205,7 @@ class TrainingLoop:
             state.trace.add(state.epoch, rate, result)
             state.step += 1
             self._has_stepped = True
-            bar.advance(1, self._note())
+            bar.advance(1, self._losses())
         state.trace.flush()
 
     def _end_epoch(self, bar: ProgressBar) -> None:
@@ -186,31 +213,38 @@ class TrainingLoop:
         state = self.state
         self.group.share_buffers(self.model)
         self._check_weights()
+        shown = f"losses: {self._losses()} (not measured)"
         if state.epoch in measured_epochs(self.spec.train):
-            shown = str(self._measure_epoch())
-        else:
-            shown = f"losses: {self._losses()} (not measured)"
+            measured = self._measure_epoch()
+            shown = "  ".join(f"{name} {value:.2f}" for name, value in measured.items())
+            shown = shown.replace("_accuracy", "").replace("perturbation_", "")
         bar.line(f"{self.cell.id}  epoch {state.epoch}/{self.spec.train.epochs}  {shown}")
         state.epoch, state.step = state.epoch + 1, 0
         self._save()
 
-    def _measure_epoch(self) -> Measured:
-        """Measure the network, and keep it where it is the best.
+    def _measure_epoch(self) -> dict[str, float]:
+        """Measure the network, keep it where it is the best, and return the metrics on the test.
 
         The state changes only after all is measured: a stop in between measures again.
         """
-        state, store = self.state, self.images.val
-        test = self._measure(self.images.test, "validation/test")
-        val = None if store is None else self._measure(store, "validation/val")
-        row: dict[str, float] = {"epoch": state.epoch, **test.columns("test")}
-        self._keep_if_best("best-test", test)
-        if val is not None:
-            row |= val.columns("val")
-            self._keep_if_best("best-val", val)
-        state.epochs.append(row)
-        return test
+        splits: dict[str, EvaluationStore] = {"test": self.images.test}
+        if self.images.val is not None:
+            splits["val"] = self.images.val
+        found = {split: self._measure(split, store) for split, store in splits.items()}
+        row: dict[str, float] = {"epoch": self.state.epoch}
+        for split, metrics in found.items():
+            row |= {f"{split}_{name}": value for name, value in metrics.items()}
+            choice: Checkpoint = "best-test" if split == "test" else "best-val"
+            best, accuracy = self.state.best.get(choice), next(iter(metrics.values()))
+            # the earlier wins a tie
+            if best is None or accuracy > best.accuracy:
+                weights = self.model.state_dict().items()
+                self.state.best[choice] = Best(epoch=self.state.epoch, accuracy=accuracy)
+                self.state.weights[choice] = {k: v.detach().cpu().clone() for k, v in weights}
+        self.state.epochs.append(row)
+        return found["test"]
 
-    def _measure(self, store: EvaluationStore, purpose: str) -> Measured:
+    def _measure(self, split: str, store: EvaluationStore) -> dict[str, float]:
         """Measure the network on a split as the method chooses checkpoints."""
         # processes that measure parts of different sizes cannot agree in between
         stops = self._has_stepped and self.group.count == 1
@@ -218,30 +252,16 @@ class TrainingLoop:
         if self.compiled and self._graphs is None:
             # batches that the network is compiled for already
             eval_batch = min(eval_batch, max(self.spec.train.batch_sizes))
-        try:
-            return measure(
-                self._modules.network,
-                store,
-                self.spec.validation,
-                (self.cell.seed, purpose, self.state.epoch),
-                eval_batch,
-                self.group,
-                (lambda _: self._stop_or_save()) if stops else (lambda _: None),
-                self._graphs,
-            )
-        except Stopped:
-            raise
-        except HarnessError as error:
-            raise HarnessError(
-                f"{self.cell.id}: after epoch {self.state.epoch} {error}; {self._last_good()}"
-            ) from error
-
-    def _keep_if_best(self, choice: Checkpoint, measured: Measured) -> None:
-        """Keep a copy of the network if it beats the best so far; the earlier wins a tie."""
-        best = self.state.best.get(choice)
-        if best is None or measured.chooses > best.accuracy:
-            weights = {key: v.detach().cpu().clone() for key, v in self.model.state_dict().items()}
-            self.state.best[choice] = Best(self.state.epoch, measured.chooses, weights)
+        return measure(
+            self._modules.network,
+            store,
+            self.spec.validation,
+            (self.cell.seed, f"validation/{split}", self.state.epoch),
+            eval_batch,
+            self.group,
+            self._stop_or_save if stops else lambda: None,
+            self._graphs,
+        )
 
     def _stop_or_save(self) -> None:
         reason = self.stop()
@@ -253,7 +273,7 @@ class TrainingLoop:
                 f"{self.cell.id}: {reason or 'stopped with the others'} in epoch "
                 f"{self.state.epoch} of {self.spec.train.epochs}; everything is saved, {CONTINUES}"
             )
-        if time.monotonic() - self._saved_at > 60 * self.save_minutes:
+        if time.monotonic() - self._saved_at > self._save_seconds:
             self._save()
 
     def _save(self) -> None:
@@ -261,11 +281,9 @@ class TrainingLoop:
         self.state.trace.flush()
         if self.state.step:
             self._check_weights()
-        self.state.segments[-1]["seconds"] = round(time.monotonic() - self._began, 3)
+        self.segment["seconds"] = round(time.monotonic() - self._began, 3)
         if self.group.first:
-            save_state(
-                self.state_path, self.state, self.model, self.optimizer, self.images.checksum
-            )
+            save_state(self.state_path, self.state, self.model, self.optimizer)
         self._saved_at = time.monotonic()
 
     def _check_weights(self) -> None:
@@ -273,19 +291,7 @@ class TrainingLoop:
         finite = [torch.isfinite(value).all() for value in self.model.state_dict().values()]
         # one question to the device
         if not torch.stack(finite).all():
-            raise NonFiniteLossError(len(self.state.trace.rows), self.state.epoch)
-
-    def _last_good(self) -> str:
-        if self.state_path.exists():
-            return f"the last good checkpoint is {self.state_path}"
-        return "it happened before the first checkpoint was saved"
-
-    def _note(self) -> str:
-        note, epochs = self._losses(), self.state.epochs
-        if epochs:
-            last = [v for name, v in epochs[-1].items() if name.startswith("test_")]
-            note += f" | test {'/'.join(f'{value:.1f}' for value in last)}"
-        return note
+            raise not_finite(len(self.state.trace.rows), self.state.epoch)
 
     def _losses(self) -> str:
         """Return both terms of the loss, means over the last iterations, and WAR's lambda."""

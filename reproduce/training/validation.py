@@ -1,37 +1,25 @@
 """Measuring a network after an epoch, by one process or by several together."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reproduce.attacks.parts import pgd_loss, pgd_start
+from reproduce.attacks.pgd import pgd
+from reproduce.attacks.target import frozen
 from reproduce.compute.compilation import Graphs
-from reproduce.compute.distributed import Group
+from reproduce.compute.distributed import ALONE, Group
 from reproduce.config.schema import Validation
+from reproduce.core.errors import HarnessError
 from reproduce.core.rng import derive, generator, uniform_per_image
 from reproduce.data.imagenet import EvaluationStore, FolderStore
-from reproduce.evaluation.predictions import attack_images, predict_images
+from reproduce.evaluation.attack import in_top5
 from reproduce.evaluation.records import compute_metrics
 
-
-@dataclass(frozen=True)
-class Measured:
-    """What an epoch's network reached on some images, in percent by the metrics' names."""
-
-    metrics: dict[str, float]
-    chooses: float
-    """The best epoch has the most of this: robust accuracy, or natural where nothing attacks."""
-
-    def columns(self, split: str) -> dict[str, float]:
-        """Return the metrics under their names in epochs.csv."""
-        return {f"{split}_{name}": value for name, value in self.metrics.items()}
-
-    def __str__(self) -> str:
-        names = {name: name.split("_")[0] for name in self.metrics}
-        names["perturbation_stability"] = "stability"
-        return "  ".join(f"{names[name]} {value:.2f}" for name, value in self.metrics.items())
+# (first image of a batch, images) -> the start of the attack in units of epsilon
+Noise = Callable[[int, Tensor], Tensor]
 
 
 def measure(
@@ -40,38 +28,72 @@ def measure(
     how: Validation | None,
     place: tuple[int, str, int],
     batch_size: int,
-    group: Group,
-    advance: Callable[[int], object],
+    group: Group = ALONE,
+    advance: Callable[[], object] = lambda: None,
     graphs: Graphs | None = None,
-) -> Measured:
-    """Measure a network on a split; each process of a group takes a part of it.
+) -> dict[str, float]:
+    """Measure a network on a split, in percent; each process of a group takes a part of it.
 
     Without `how` nothing is attacked.  The random starts of the attack depend on `place` (seed,
-    purpose, epoch) and not on the batch size.  `advance` is called after each batch with the
-    number of images done, `graphs` records the attack on a whole batch.  HarnessError if the
-    network answers with NaN or infinity, or an image cannot be read.
+    purpose, epoch) and not on the batch size.  `advance` is called after each batch, `graphs`
+    records the attack on a whole batch.  The first value is the one that chooses checkpoints.
+    HarnessError if the network answers with NaN or infinity, or an image cannot be read.
     """
     start, stop = group.part(len(store))
     part = store.part(start, stop)
+    if how is not None:
+        noise = _random_starts(store, start, place, next(model.parameters()).device)
+
+    def answers(images: Tensor, labels: Tensor, *begin: Tensor) -> tuple[Tensor, ...]:
+        """Return whether logits are finite, the classes of x, and those of x' or top 5."""
+        with torch.no_grad():
+            logits = model(images)
+        finite, clean = torch.isfinite(logits).all(), logits.argmax(1)
+        if how is None:
+            return finite, clean, in_top5(logits, labels)
+        found = pgd(
+            model,
+            images,
+            pgd_loss(how.attack, labels),
+            *begin,
+            epsilon=how.epsilon,
+            step_size=how.attack.step_size,
+            steps=how.attack.steps,
+        )
+        with torch.no_grad():
+            return finite, clean, model(found.images).argmax(1)
+
+    batches: list[list[Tensor]] = []
+    with frozen(model):
+        for first in range(0, len(part), batch_size):
+            images, labels = part.plain(first, first + batch_size)
+            if how is None:
+                found = answers(images, labels)
+            else:
+                begin = pgd_start(how.attack, images, how.epsilon * noise(first, images))
+                inputs = (images, labels, begin)
+                found = answers(*inputs) if graphs is None else graphs("attack", answers, *inputs)
+            # copies: the next batch overwrites what is recorded
+            batches.append([labels, *(value.clone() for value in found)])
+            advance()
+    targets, finite, *classes = map(list, zip(*batches, strict=True))
+    # asked once: a question after every batch would have the device wait for the host
+    if not torch.stack(finite).all():
+        raise HarnessError("the network's logits are NaN or infinite")
+    mine = [torch.cat(values).cpu().numpy() for values in (targets, *classes)]
+    parts = zip(*group.gathered(mine), strict=True)
+    true, clean, other = (np.concatenate(arrays) for arrays in parts)
     if how is None:
-        clean = predict_images(model, part, batch_size, advance)
-        seen = group.gathered((clean.labels, clean.clean, clean.top5))
-        labels, predicted, top5 = (np.concatenate(parts) for parts in zip(*seen, strict=True))
-        natural = 100 * float((labels == predicted).mean())
-        top = 100 * float(top5.mean())
-        return Measured({"natural_accuracy": natural, "top5_natural_accuracy": top}, natural)
-    noise = _random_starts(store, start, place, next(model.parameters()).device)
-    found = attack_images(model, part, how.attack, how.epsilon, noise, batch_size, advance, graphs)
-    attacked = group.gathered((found.labels, found.clean, found.adversarial))
-    metrics = compute_metrics(*(np.concatenate(parts) for parts in zip(*attacked, strict=True)))
-    values = metrics.as_dict()
+        natural = 100 * float((true == clean).mean())
+        return {"natural_accuracy": natural, "top5_natural_accuracy": 100 * float(other.mean())}
+    metrics = compute_metrics(true, clean, other).as_dict()
     names = ("robust_accuracy", "natural_accuracy", "perturbation_stability")
-    return Measured({name: values[name] for name in names}, metrics.robust_accuracy)
+    return {name: metrics[name] for name in names}
 
 
 def _random_starts(
     store: EvaluationStore, start: int, place: tuple[int, str, int], device: torch.device
-) -> Callable[[int, Tensor], Tensor]:
+) -> Noise:
     """Return what gives the random starts of a batch of the part that begins at `start`."""
     seed, purpose, epoch = place
     if isinstance(store, FolderStore):

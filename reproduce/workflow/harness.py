@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reproduce.cell import Cell, parse_cell
-from reproduce.config.fields import merge
+from reproduce.config.fields import Checkpoint, merge
 from reproduce.config.load import (
     CONFIG_VARIABLE,
     build_config,
@@ -40,11 +40,7 @@ from reproduce.experiments.grids import (
     traced_cells,
 )
 from reproduce.experiments.runs import RunInfo, problem_with, read_run
-from reproduce.experiments.spec import (
-    checkpoints,
-    training_spec,
-    zeta_source,
-)
+from reproduce.experiments.spec import checkpoints, training_spec, zeta_source
 from reproduce.figures import FIGURES, available_figures
 from reproduce.registry import EXTRA
 from reproduce.results.reader import is_evaluated, record_path
@@ -231,21 +227,20 @@ class Harness:
 
     def run_files(self, cells: Iterable[Cell]) -> list[Path]:
         """Return every file of some runs; of imported ones, what was published."""
-        own = checkpoints(self.config.train)
-        kept = {cell: run.kept for cell, run in self._imported.items()}
-        return [
-            file
-            for cell in cells
-            for file in paths.run_files(self._cells / cell.id, kept.get(cell, own))
-        ]
+        files = (paths.run_files(self._cells / cell.id, self._kept(cell)) for cell in cells)
+        return [file for each in files for file in each]
+
+    def _kept(self, cell: Cell) -> tuple[Checkpoint, ...]:
+        run = self._imported.get(cell)
+        return checkpoints(self.config.train) if run is None else run.kept
 
     def weights(self, cell: str, choice: str) -> Path:
         """Return the weights of a checkpoint, by the suffix that wildcards name it by."""
         checkpoint, run = paths.checkpoint_of(choice), self._imported.get(parse_cell(cell))
         if run is not None and checkpoint not in run.kept:
             raise HarnessError(
-                f"{cell} was imported without the weights of {checkpoint}, and an attack on them "
-                f"is asked for; `reproduce train {cell}` trains it here"
+                f"{cell} was imported without the weights of {checkpoint}; "
+                f"`reproduce train {cell}` trains it here"
             )
         return paths.model_file(self._cells / cell, checkpoint)
 
@@ -255,15 +250,10 @@ class Harness:
 
     def _records(self, experiment: Experiment) -> list[Path]:
         """Return an experiment's records, and what came of attacking published checkpoints."""
-        config = self.config
+        published = (record_path(self.config, item) for item in experiment.published)
         return [
             *(file for item in experiment.evaluations for file in self._record(item)),
-            *(
-                paths.published_outcome(
-                    config, item.dataset, item.name, config.eval.label(item.attack), item.seed
-                )
-                for item in experiment.published
-            ),
+            *map(paths.published_outcome, published),
         ]
 
     # Tables, figures, claims, report
@@ -317,11 +307,7 @@ class Harness:
     def examples(self) -> list[Path]:
         """The adversarial examples and their description; none without the weights for them."""
         pair = example_evaluations(self.config)
-        imported = self._imported
-        if pair is None or any(
-            item.cell in imported and item.checkpoint not in imported[item.cell].kept
-            for item in pair
-        ):
+        if pair is None or any(item.checkpoint not in self._kept(item.cell) for item in pair):
             return []
         path = paths.examples_file(self.config, pair[0].cell.dataset)
         return [path, path.with_suffix(".json")]

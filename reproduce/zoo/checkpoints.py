@@ -8,23 +8,20 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, sha256_of_file, write_atomically, write_json
+from reproduce.core.files import read_json, read_model, sha256_of_file, write_atomically
 from reproduce.core.tensors import numpy_numbers, read_tensors
 from reproduce.core.vision import torchvision
 from reproduce.experiments import paths
-from reproduce.experiments.spec import AttackSpec, attack_spec
 from reproduce.paper.published import network_of, parse_radius, published_models
 from reproduce.registry import check_zoo_id
 
@@ -35,7 +32,7 @@ THREAT_MODEL = "Linf"
 # what tables say where nothing is known
 UNKNOWN = "unknown"
 
-_WIDE = re.compile(r"WideResNet-(\d+)-(\d+)")
+_HOST = "https://drive.google.com/uc?id="
 
 
 def robustbench(module: str = "robustbench") -> Any:
@@ -43,40 +40,32 @@ def robustbench(module: str = "robustbench") -> Any:
     if sys.modules.get(module) is not None:
         return sys.modules[module]
     torchvision()
-    with _stand_ins(), warnings.catch_warnings():
-        # of timm's old module names
-        warnings.simplefilter("ignore")
-        try:
-            importlib.import_module("robustbench")
-            return importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise HarnessError(
-                f"RobustBench cannot be imported, there is no {error.name}; "
-                "pip install robustbench brings it and what it needs"
-            ) from error
-
-
-@contextmanager
-def _stand_ins() -> Iterator[None]:
-    """Lend RobustBench's import two modules that its release on PyPI does not bring.
-
-    ``autoattack`` is ``pyautoattack`` there, and ``pkg_resources`` left setuptools.  Both go
-    again: else the harness would take pyautoattack for the original.
-    """
-    missing = [
+    # Two that it imports and its release on PyPI does not bring: autoattack is pyautoattack there,
+    # pkg_resources left setuptools.  Both go again: else the harness would take pyautoattack for
+    # the original.
+    lent = [
         name
         for name in ("autoattack", "pkg_resources")
         if name not in sys.modules and importlib.util.find_spec(name) is None
     ]
     try:
-        if "autoattack" in missing:
-            sys.modules["autoattack"] = importlib.import_module("pyautoattack")
-        if "pkg_resources" in missing:
-            sys.modules["pkg_resources"] = ModuleType("pkg_resources")
-        yield
+        for name in lent:
+            package = name == "autoattack"
+            sys.modules[name] = (
+                importlib.import_module("pyautoattack") if package else ModuleType(name)
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of timm's old module names
+            importlib.import_module("robustbench")
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise HarnessError(
+            f"RobustBench cannot be imported, there is no {error.name}; "
+            "pip install robustbench brings it and what it needs"
+        ) from error
     finally:
         for name in list(sys.modules):
-            if name.partition(".")[0] in missing:
+            if name.partition(".")[0] in lent:
                 del sys.modules[name]
 
 
@@ -96,7 +85,7 @@ class ZooCheckpoint:
 
     @property
     def card(self) -> Path:
-        """The model card of an exported checkpoint, as RobustBench's ``model_info`` lies."""
+        """The model card of an exported checkpoint."""
         return paths.zoo_card(self.folder, self.dataset, self.name)
 
     @property
@@ -110,10 +99,17 @@ class ZooCheckpoint:
         return paths.zoo_file(self.folder, self.dataset, self.name)
 
     def files(self) -> dict[Path, str]:
-        """Return the file, or the files of an ensemble, each with its id at the file host."""
+        """Return the file, or the files of an ensemble, each with its address at the file host."""
         if self.exported:
             return {self.path: ""}
-        known = _known(self.dataset)
+        enums = robustbench("robustbench.model_zoo.enums")
+        models = robustbench("robustbench.model_zoo").model_dicts
+        names = {entry.value: entry for entry in enums.BenchmarkDataset}
+        if self.dataset not in names:
+            raise HarnessError(
+                f"RobustBench has no models of {self.dataset!r}; it has: {', '.join(names)}"
+            )
+        known = models[names[self.dataset]][enums.ThreatModel(THREAT_MODEL)]
         if self.name not in known:
             near = difflib.get_close_matches(self.name, known, 3) or list(known)[:3]
             raise HarnessError(
@@ -124,24 +120,23 @@ class ZooCheckpoint:
         if hosted is None:
             raise HarnessError(f"RobustBench gets {self.name} through timm, it has no file for it")
         if isinstance(hosted, str):
-            return {self.path: hosted}
+            return {self.path: _HOST + hosted}
         # RobustBench's names of the members of an ensemble
-        return {Path(f"{self.path}_m{number}.pt"): one for number, one in enumerate(hosted)}
+        return {Path(f"{self.path}_m{number}.pt"): _HOST + one for number, one in enumerate(hosted)}
 
     def obtain(self, *, download: bool, say: Callable[[str], None] = print) -> None:
         """Check that every file is there and is a checkpoint; may download what is missing."""
-        for path, hosted in self.files().items():
+        for path, address in self.files().items():
             if path.is_file():
                 read_tensors(path)
-            elif not (download and hosted):
-                other = f" (from {_address(hosted)}), or set data.zoo_download: true"
-                raise HarnessError(
-                    f"{self.name}: {path} does not exist; put RobustBench's file there"
-                    + (other if hosted else "")
-                )
-            else:
+            elif download and address:
                 say(f"{self.name}: downloading {path}")
-                write_atomically(path, partial(self._download, hosted))
+                write_atomically(path, partial(self._download, address))
+            else:
+                raise HarnessError(
+                    f"{self.name}: {path} does not exist; put RobustBench's file there "
+                    f"(from {address}), or set data.zoo_download: true"
+                )
 
     def load(self) -> "nn.Module":
         """Return the network, on the CPU, built and filled by RobustBench's code."""
@@ -151,15 +146,16 @@ class ZooCheckpoint:
         try:
             if self.exported:
                 return self._load_exported()
+            utils = robustbench("robustbench.utils")
             with numpy_numbers():
-                model: nn.Module = robustbench("robustbench.utils").load_model(
+                model: nn.Module = utils.load_model(
                     self.name, str(self.folder), self.dataset, THREAT_MODEL
                 )
                 return model
         except (RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise HarnessError(
                 f"checkpoint {self.path} does not fit RobustBench's network for {self.name}: "
-                f"{_reason(error)}"
+                f"{textwrap.shorten(str(error), 200, placeholder=' ...')}"
             ) from error
 
     def fingerprint(self) -> str:
@@ -172,25 +168,20 @@ class ZooCheckpoint:
             state.update(sha256_of_file(path).encode())
         return state.hexdigest()
 
-    def _download(self, hosted: str, part: Path) -> None:
+    def _download(self, address: str, part: Path) -> None:
         """Let RobustBench download a file; keep it only if it is a checkpoint."""
-        download = robustbench("robustbench.utils").download_gdrive_new
-        problem = f"{self.name} could not be downloaded from {_address(hosted)}"
         try:
-            download(hosted, part)
-        except Exception as error:  # gdown, requests and urllib3 raise many things
-            raise HarnessError(f"{problem}: {_reason(error)}") from error
-        if not part.is_file():
-            raise HarnessError(f"{problem}: the file host gave no file")
-        try:
+            robustbench("robustbench.utils").download_gdrive_new(address.removeprefix(_HOST), part)
             read_tensors(part)
-        except HarnessError as error:
-            raise HarnessError(f"{problem}, nothing was kept: {error}") from error
+        except Exception as error:  # gdown, requests and urllib3 raise many things
+            raise HarnessError(
+                f"{self.name} could not be downloaded from {address}, nothing was kept: {error}"
+            ) from error
 
     def _load_exported(self) -> "nn.Module":
         """Build the network that a model card names, and fill it."""
         architecture = read_json(self.card).get("architecture")
-        found = _WIDE.fullmatch(str(architecture))
+        found = re.fullmatch(r"WideResNet-(\d+)-(\d+)", str(architecture))
         if found is None:
             raise HarnessError(
                 f"{self.card}: architecture {architecture!r} is not a WideResNet of "
@@ -215,28 +206,6 @@ def wide_resnet(depth: int, width: int, classes: int) -> "nn.Module":
     module = robustbench("robustbench.model_zoo.architectures.wide_resnet")
     model: nn.Module = module.WideResNet(depth=depth, num_classes=classes, widen_factor=width)
     return model
-
-
-def _reason(error: Exception) -> str:
-    """Return an error of other code as one line, ending at a word where it is long."""
-    return textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
-
-
-def _address(hosted: str) -> str:
-    return f"https://drive.google.com/uc?id={hosted}"
-
-
-def _known(dataset: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return RobustBench's register of l_inf models of a data set."""
-    enums = robustbench("robustbench.model_zoo.enums")
-    try:
-        key = enums.BenchmarkDataset(dataset)
-    except ValueError:
-        names = ", ".join(entry.value for entry in enums.BenchmarkDataset)
-        raise HarnessError(f"RobustBench has no models of {dataset!r}; it has: {names}") from None
-    models = robustbench("robustbench.model_zoo").model_dicts
-    known: Mapping[str, Mapping[str, Any]] = models[key][enums.ThreatModel(THREAT_MODEL)]
-    return known
 
 
 class ZooFacts(BaseModel):
@@ -268,12 +237,9 @@ class ZooFacts(BaseModel):
     @property
     def unknown(self) -> list[str]:
         """The facts that nothing says."""
-        named = {
-            "network": self.architecture,
-            "extra images": self.extra_data,
-            "epsilon": self.epsilon,
-        }
-        return [name for name, value in named.items() if value is None]
+        values = (self.architecture, self.extra_data, self.epsilon)
+        names = ("network", "extra images", "epsilon")
+        return [name for name, value in zip(names, values, strict=True) if value is None]
 
 
 def zoo_facts(checkpoint: ZooCheckpoint) -> ZooFacts:
@@ -283,74 +249,4 @@ def zoo_facts(checkpoint: ZooCheckpoint) -> ZooFacts:
         return ZooFacts(
             architecture=model.architecture, extra_data=model.extra_data, epsilon=model.epsilon
         )
-    if not checkpoint.card.is_file():
-        return ZooFacts()
-    try:
-        return ZooFacts.model_validate(read_json(checkpoint.card))
-    except ValidationError as error:
-        found = error.errors()[0]
-        raise HarnessError(
-            f"{checkpoint.card}: {found['loc'][0]} is {found['input']!r}; expected a network such "
-            "as WideResNet-34-10, true or false for additional_data, a radius such as 8/255 for eps"
-        ) from error
-
-
-@dataclass(frozen=True)
-class PublishedAttack:
-    """One attack of the configuration on one published checkpoint, by data set and id.
-
-    Its result is a record or, in a small file, the reason why there is none: the
-    checkpoints are other people's files and may be missing or be no checkpoints at all.
-    """
-
-    config: Config
-    dataset: str
-    name: str
-    attack: str
-    seed: int
-
-    @property
-    def spec(self) -> AttackSpec:
-        """What the attack does."""
-        return attack_spec(self.config, self.attack, self.seed, self.dataset)
-
-    @property
-    def record(self) -> Path:
-        """Its record."""
-        label = self.config.eval.label(self.attack)
-        return paths.published_record(self.config, self.dataset, self.name, label, self.seed)
-
-    @property
-    def outcome(self) -> Path:
-        """The small file: whether there is a record, and if not, why.
-
-        Once it is there the workflow does not try again; delete it, or run the command.
-        """
-        label = self.config.eval.label(self.attack)
-        return paths.published_outcome(self.config, self.dataset, self.name, label, self.seed)
-
-    def read(self) -> dict[str, Any]:
-        """Return the outcome; empty before the first try."""
-        return read_json(self.outcome) if self.outcome.is_file() else {}
-
-    def write(self, reason: str | None) -> None:
-        """Write the outcome: why there is no record, None if there is one."""
-        found = {"model": self.name, "evaluated": reason is None, "reason": reason}
-        write_json(self.outcome, found)
-
-    def problem_with(self, summary: Mapping[str, Any]) -> str | None:
-        """Say why the record with this summary does not count, None if it does.
-
-        It must be of these settings, and of the weights in the zoo.  Only files that are newer
-        than the record are read for that.
-        """
-        if summary.get("digest") != self.spec.digest:
-            return "was made with other settings than the configuration's"
-        checkpoint = ZooCheckpoint(self.name, self.dataset, paths.zoo_folder(self.config.data))
-        files = paths.zoo_files(checkpoint.folder, self.dataset, self.name)
-        made = self.record.stat().st_mtime
-        # a copy may keep its old time of modification, not that of its change here
-        newer = any(max(s.st_mtime, s.st_ctime) >= made for s in (f.stat() for f in files))
-        if newer and checkpoint.fingerprint() != summary.get("model_sha256"):
-            return f"is of other weights than {checkpoint.path}"
-        return None
+    return read_model(checkpoint.card, ZooFacts) if checkpoint.card.is_file() else ZooFacts()
