@@ -1,5 +1,6 @@
 """Commands that look: plan, status, table, diff, figure, results, tensorboard, claims, report."""
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -279,6 +280,8 @@ def claims(settings: Config) -> None:
     if len(missing) > _MISSING_LINES:
         print(f"Missing: {len(missing) - _MISSING_LINES} more, listed in the file.")
     print(f"Written: {paths.claims_file(settings)}")
+    counts = Counter(claim.verdict for claim in found)
+    print(f"Claims: {', '.join(f'{verdict} {counts[verdict]}' for verdict in _COLOURS)}.")
 
 
 @command()
