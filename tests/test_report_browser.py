@@ -38,7 +38,7 @@ def browser() -> Iterator[Browser]:
 
 def _claim(verdict: Verdict, low: float, high: float) -> Claim:
     middle, detail = (low + high) / 2, "McNemar's test"
-    effect = Effect("width 10 against 1", middle, low, high, "points", 0.5, 3, 10_000, 0.02, detail)
+    effect = Effect("width 10 against 1", middle, low, high, "points", 0.5, 3, 10_000, detail, 0.02)
     statement, summary = f"A claim that {verdict}.", "One sentence with the effect in numbers."
     name = verdict.replace(" ", "-")
     return Claim(name, statement, "Table 1", verdict, summary, "seeds", (effect,) * 2, ("a run",))
