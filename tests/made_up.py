@@ -54,25 +54,21 @@ def fill_metrics(
             write_made_up(config, item, place, place < robust, place < natural, extra, **about)
 
 
-def fill_attacks(
-    config: Config, percent: Callable[[Evaluation], float | None], images: int = IMAGES
-) -> None:
+def fill_attacks(config: Config, percent: Callable[[Evaluation], float | None]) -> None:
     """Make up Table 2's records; the images that hold are the first ones."""
     for item in find_experiment(config, "table2").evaluations:
         value = percent(item)
         if value is not None:
             if not paths.run_file(paths.cell_folder(config, item.cell)).is_file():
                 write_run(config, item)
-            held = np.arange(images) < round(images * value / 100)
-            write_made_up(config, item, np.arange(images) * (IMAGES // images), held)
+            held = np.arange(IMAGES) < round(IMAGES * value / 100)
+            write_made_up(config, item, np.arange(IMAGES), held)
 
 
-def fill_tuning(
-    config: Config, wanted: Callable[[Cell], bool] = lambda _: True, table: str = "table3"
-) -> None:
-    """Make up runs: lambda 15 is the best, WAR a little below, a seed is worth a tenth."""
+def fill_tuning(config: Config, wanted: Callable[[Cell], bool] = lambda _: True) -> None:
+    """Make up Table 3's: lambda 15 is the best, WAR a little below, a seed is worth a tenth."""
     held = np.arange(IMAGES)
-    for item in find_experiment(config, table).evaluations:
+    for item in find_experiment(config, "table3").evaluations:
         cell, war = item.cell, item.cell.method == "war"
         if wanted(cell):
             hours = HOURS[cell.architecture] + cell.seed / 10

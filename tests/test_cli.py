@@ -133,7 +133,7 @@ def test_paper_plan(shell: Shell) -> None:
         (["train", TINY_CELL, "--preset", "demo", "--device", "tpu"], "machine.device"),
         (["train", TINY_CELL, "--preset", "demo", "--max-minutes", "-1"], "machine.max_minutes"),
         (["table", "../table1", "--preset", "demo"], "unknown table"),
-        (["figure", "a\nb", "--preset", "demo"], "unknown figure"),
+        (["figure", "a\nb", "--preset", "demo"], "no figure"),
         (["plan", "--config", "no\udcff.yaml"], "cannot be read"),
         (["plan", "--config", "{[[["], "is not YAML"),
         (["plan"], "there is no config.yaml here"),
@@ -172,7 +172,7 @@ def test_one_damaged_run_does_not_hide_the_others(
     assert "damaged;" not in shell("status", config=config).out
 
 
-@pytest.mark.parametrize("command", ["plan", "status", "table", "claims", "report", "results"])
+@pytest.mark.parametrize("command", ["plan", "status", "table", "report"])
 def test_results_that_are_nothing(
     shell: Shell, tiny: Callable[..., Config], tmp_path: Path, command: str
 ) -> None:

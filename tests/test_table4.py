@@ -12,6 +12,8 @@ from reproduce.core.files import read_json
 from reproduce.evaluation.records import read_record
 from reproduce.experiments import paths
 
+pytestmark = pytest.mark.slow
+
 RST = "cifar10/wrn-10-0.5/rst/lam-6/seed-0"
 ABSENT = "Zhang2020Attacks"
 SETS = [

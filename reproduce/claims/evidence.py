@@ -73,12 +73,11 @@ class Effect:
 
     def __str__(self) -> str:
         digits = ".2f" if self.unit == "points" else ".3g"
-        value, low, high = (
-            f"{number:{digits}}".replace("-", "−") for number in (self.value, self.low, self.high)
-        )
+        numbers = (self.value, self.low, self.high, self.threshold or 0.0)
+        value, low, high, threshold = (f"{one:{digits}}".replace("-", "−") for one in numbers)
         parts = {
             f"95 % interval {low} to {high}": not math.isnan(self.low),
-            f"threshold {self.threshold:g}": self.threshold,
+            f"threshold {threshold}": self.threshold,
             f"training seeds: {self.seeds}": self.seeds,
             f"images: {self.images:,}": self.images,
             self.detail: self.detail,
@@ -102,13 +101,18 @@ class Finding:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Claim(Finding):
-    """A statement of the paper, tested: its name, what it says in other words, and where."""
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper, tested: its name, what it says and where, and the finding."""
 
     name: str
     statement: str
     source: str
+    verdict: Verdict
+    summary: str
+    unit: Unit
+    effects: tuple[Effect, ...]
+    missing: tuple[str, ...]
 
 
 class Key(NamedTuple):
@@ -145,7 +149,6 @@ class Group:
 
     by_seed: Mapping[int, float] = field(default_factory=dict)
     images: Mapping[int, ImageMask] = field(default_factory=dict)
-    planned: int = 0
     missing: tuple[str, ...] = ()
 
     @property
@@ -275,7 +278,7 @@ class Evidence:
                 label = first.label[np.isin(first.index, index)]
                 images[seed] = replace(first, index=index, label=label, mask=mask)
                 values[seed] = float(100 * images[seed].mask.mean())
-        return Group(values, images, len(sources), tuple(missing))
+        return Group(values, images, tuple(missing))
 
     def measure(self, source: Source, metric: str) -> float | ImageMask:
         """Return a metric of a run, or the images that count for it; HarnessError without one."""

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -58,31 +58,23 @@ def best_lambda(evidence: Evidence, experiment: str) -> Finding:
     groups = evidence.groups(experiment, "robust_accuracy")
     if isinstance(grid, AttackTable):
         groups = {key: group for key, group in groups.items() if key.attack == grid.attacks[0]}
-    scales: dict[str, list[Key]] = {}
-    for key in groups:
-        scales.setdefault(where(key, groups, ("dataset", "method", "kind")), []).append(key)
-    effects: list[Effect] = []
-    verdicts: list[Verdict] = []
-    planned = 0
-    for title, keys in scales.items():
-        widths = {key.architecture: key.width for key in keys}
-        lams = sorted({key.lam for key in keys})
-        if min(len(widths), len(lams)) < 2:
-            continue
-        planned += 1
-        cells = [groups[key] for key in sorted(keys, key=lambda key: (key.width, key.lam))]
-        draws = _draw(title, cells, (len(widths), len(lams)))
-        if draws is not None:
-            verdict, found = _of_scale(
-                title, sorted(widths, key=lambda name: widths[name]), lams, cells, *draws
-            )
-            verdicts.append(verdict)
-            effects += found
-    if not planned:
+    scales: dict[str, dict[Key, Group]] = {}
+    for key, group in groups.items():
+        scale = where(key, groups, ("dataset", "method", "kind"))
+        scales.setdefault(scale, {})[key] = group
+    scales = {
+        title: cells
+        for title, cells in scales.items()
+        if min(len({key.width for key in cells}), len({key.lam for key in cells})) > 1
+    }
+    if not scales:
         return Finding(f"{_ABSENT}no method has two widths and two lambdas.")
+    found = [_of_scale(title, cells) for title, cells in scales.items()]
+    judged = [one for one in found if one is not None]
+    effects = [effect for _, some in judged for effect in some]
     unit: Unit = "images" if all(effect.images for effect in effects) else "seeds"
-    missing = missing_of(groups.values())
-    return conclude(effects, verdicts, len(verdicts), planned, missing, unit)
+    verdicts, missing = [verdict for verdict, _ in judged], missing_of(groups.values())
+    return conclude(effects, verdicts, len(judged), len(scales), missing, unit)
 
 
 def _draw(
@@ -113,16 +105,17 @@ def _draw(
     return drawn.argmax(axis=2), 0
 
 
-def _of_scale(
-    title: str,
-    widths: Sequence[str],
-    lams: Sequence[float],
-    cells: Sequence[Group],
-    draws: NDArray[np.intp],
-    images: int,
-) -> tuple[Verdict, list[Effect]]:
-    """Judge one method on networks of one kind."""
+def _of_scale(title: str, groups: Mapping[Key, Group]) -> tuple[Verdict, list[Effect]] | None:
+    """Judge one method on networks of one kind; None before all its cells are there."""
+    keys = sorted(groups, key=lambda key: (key.width, key.lam))
+    cells = [groups[key] for key in keys]
+    widths = list(dict.fromkeys(key.architecture for key in keys))
+    lams = sorted({key.lam for key in keys})
     shape = (len(widths), len(lams))
+    found = _draw(title, cells, shape)
+    if found is None:
+        return None
+    draws, images = found
     seeds = np.reshape([len(cell.by_seed) for cell in cells], shape).min(axis=1)
     best = np.reshape([cell.sample.mean for cell in cells], shape).argmax(axis=1)
     steps = np.diff(draws, axis=1)

@@ -62,13 +62,11 @@ STATEMENTS = (
     Statement("wider-robust", "Figure 3(d), Section 3.2", "figure3",
               Contrast("best_robust_accuracy", "width", rises=False, pairs="last",
                        threshold=-MARGIN),
-              "At equal λ width alone does not raise robust accuracy: the widest network is no "
-              "better than the next thinner one."),
+              "At equal λ the widest network is no more robust than the next thinner one."),
     Statement("wider-robust-untuned", "Table 1, Sections 1 and 3.2", "table1",
               Contrast("robust_accuracy", "width", rises=False, pairs="last",
                        only="smallest lambda", threshold=-MARGIN),
-              "At each method's own λ, the smallest, the widest network is no more robust than "
-              "the next thinner one."),
+              "At each method's smallest λ the widest network is no more robust than the next."),
     Statement("lambda-stability", "Table 1, Section 5.2", "table1",
               Contrast("perturbation_stability", "lambda"),
               "At equal width a larger λ always gives higher perturbation stability."),
@@ -76,19 +74,15 @@ STATEMENTS = (
               Contrast("natural_accuracy", "lambda", rises=False),
               "At equal width a larger λ costs natural accuracy."),
     Statement("best-lambda", "Table 1, Section 5.2", "table1", best_lambda,
-              "The λ of the highest robust accuracy increases with width (9, 12, 18 for widths 1, "
-              "5, 10 in the paper)."),
+              "The best λ increases with width (9, 12, 18 for widths 1, 5, 10 in the paper)."),
     Statement("best-lambda-gain", "Table 1, Section 5.2", "table1",
               Contrast("robust_accuracy", "lambda", pairs="chosen", only="widest", chosen=_BEST),
-              "On the widest network the larger λ that is best in the paper (18 for TRADES, 2 for "
-              "adversarial training) gains robust accuracy over the smallest."),
+              "On the widest network the paper's best λ is more robust than the smallest λ."),
     Statement("best-lambda-transfers", "Table 2, Section 5.3", "table2", best_lambda,
-              "The best λ increases with width on other data and networks too: CIFAR-100, "
-              "DenseNet."),
+              "The best λ increases with width on other data and networks too."),
     Statement("lambda-transfers", "Table 2, Section 5.3", "table2",
               Contrast("robust_accuracy", "lambda", pairs="chosen", only="widest", chosen=_LARGER),
-              "On the widest network of every data set and family a larger λ than the smallest "
-              "gives higher robust accuracy, under every attack."),
+              "On the widest networks a larger λ is more robust, under every attack."),
     Statement("wider-regularization", "Figure 1, Section 1", "figure1",
               Contrast("robust_regularization", "width", pairs="ends"),
               "At equal λ robust regularisation is larger on wider networks during training."),
@@ -103,8 +97,7 @@ STATEMENTS = (
               "Perturbation stability falls during training, unlike robust and natural accuracy."),
     Statement("overfitting", "Figure 3, Section 3.2 (3)", "figure3",
               partial(trends, metrics=_AFTER, explained=True),
-              "After the learning rate drops robust accuracy falls, and it falls because "
-              "stability does, not natural accuracy."),
+              "After the learning rate drops robust accuracy falls, because stability does."),
     Statement("exp-schedule", "Section 5.1, Appendix C", "figure3",
               Contrast("late_fall", "schedule", methods=("trades-step",), against=("trades",)),
               "A learning rate halved every epoch prevents the over-fitting of the step schedule."),
@@ -114,45 +107,37 @@ STATEMENTS = (
               Contrast("robust_accuracy", "method", methods=("war",), against=("manual",)),
               "WAR's robust accuracy is slightly better than that of the search by hand."),
     Statement("war-not-worse", "Table 3, Section 5.4", "table3",
-              Contrast("robust_accuracy", "method", threshold=-MARGIN,
-                       methods=("war",), against=("manual",)),
-              "WAR's robust accuracy is not below that of the search by hand, by half a point or "
-              "more."),
+              Contrast("robust_accuracy", "method", methods=("war",), against=("manual",),
+                       threshold=-MARGIN),
+              "WAR is not less robust than the search by hand, by half a point or more."),
     Statement("untuned-lambda", "Table 3, Section 5.4", "table3",
               Contrast("robust_accuracy", "method", only="widest", threshold=MARGIN,
                        methods=("war",), against=("untuned",)),
-              "On the widest network the λ of a thin one, untuned, leaves robust accuracy well "
-              "below that of WAR, by half a point or more."),
+              "On the widest network WAR is more robust than untuned λ, by half a point or more."),
     Statement("tuning-time", "Table 3, Section 5.4", "table3", tuning_time,
               "On the widest network WAR takes about a quarter of the time of the search by hand."),
     Statement("terms-ratio", "Section 5.4", "table3", terms_ratio,
-              "At the best λ of each network the ratio of natural risk to robust regularisation "
-              "is roughly the same, whatever its width."),
+              "At its best λ every network has roughly the same ratio of the two terms."),
     Statement("war-trades", "Table 4, Section 5.5", "table4",
-              Contrast("robust_accuracy", "method",
-                       methods=("war",),
+              Contrast("robust_accuracy", "method", methods=("war",),
                        against=("trades", "Zhang2019Theoretically")),
               "Under AutoAttack WAR is more robust than TRADES on the same network."),
     Statement("war-rst", "Table 4, Section 5.5", "table4",
-              Contrast("robust_accuracy", "method",
-                       methods=("rst-war",),
+              Contrast("robust_accuracy", "method", methods=("rst-war",),
                        against=("rst", "Carmon2019Unlabeled")),
-              "With extra images WAR is more robust than RST on the same network, under "
-              "AutoAttack."),
+              "With extra images, under AutoAttack, WAR is more robust than RST."),
     Statement("wider-war-rst", "Table 4, Section 5.5", "table4",
               Contrast("robust_accuracy", "width", methods=("rst-war",)),
-              "With extra images and WAR a wider network (WideResNet-28-20 over -28-10) is more "
-              "robust, under AutoAttack."),
+              "With extra images and WAR, under AutoAttack, a wider network is more robust."),
     Statement("awp-lambda", "Table 6, Appendix F", "table6",
               Contrast("robust_accuracy", "lambda", pairs="chosen", chosen=_LARGER),
               "Adversarial weight perturbation gains robust accuracy from a larger λ (12 over 6)."),
     Statement("imagenet-natural", "Table 5, Appendix E", "table5",
               Contrast("top5_natural_accuracy", "width"),
-              "On ImageNet a wider network trained with Fast-AT has higher natural accuracy (top "
-              "5)."),
+              "On ImageNet a wider network (Fast-AT) has higher natural accuracy (top 5)."),
     Statement("imagenet-stability", "Table 5, Appendix E", "table5",
               Contrast("perturbation_stability", "width", rises=False),
-              "On ImageNet a wider network trained with Fast-AT has lower perturbation stability."),
+              "On ImageNet a wider network (Fast-AT) has lower perturbation stability."),
     Statement("identity", "Equation 3.1, Figure 2", "", identity,
               "An image is robust exactly if it is correctly classified and stable."),
 )
@@ -178,9 +163,7 @@ def judge_one(evidence: Evidence, statement: Statement) -> Claim:
             found = statement.test(evidence, name)
         except HarnessError as error:  # records that do not belong together cost their claim alone
             found = Finding(f"{error}.", missing=(str(error),))
-    return Claim(
-        name=statement.name, statement=statement.says, source=statement.source, **vars(found)
-    )
+    return Claim(statement.name, statement.says, statement.source, **vars(found))
 
 
 def context(config: Config) -> dict[str, Any]:

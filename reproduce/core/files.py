@@ -24,8 +24,11 @@ M = TypeVar("M", bound=BaseModel)
 
 # --- writing
 
-# temporary folders are named .HOST-PID-RANDOM.part
-_PREFIX, _PART = f".{socket.gethostname()}-", ".part"
+# Temporary folders are named .HOST-SPACE-PID-RANDOM.part: process numbers are of a container, and
+# containers may share a name.
+_SPACE = Path("/proc/self/ns/pid")
+_PREFIX = f".{socket.gethostname()}-{_SPACE.stat().st_ino if _SPACE.exists() else 0}-"
+_PART = ".part"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -16,7 +16,6 @@ from reproduce.cell import Cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.evaluation.records import ALL_METRICS, METRICS
-from reproduce.experiments import paths
 from reproduce.experiments.grids import planned_runs
 from reproduce.experiments.runs import load_run
 from reproduce.experiments.spec import checkpoints, training_spec
@@ -90,18 +89,11 @@ def _read_run(config: Config, cell: Cell) -> list[dict[str, Any]]:
     scores: Mapping[Hashable, dict[int, float]] = run.epochs().set_index("epoch").to_dict()
     named = dict(zip((*_KIND, "training_seed"), astuple(cell), strict=True))
     rows = []
-    try:
-        for metric in _MEASURED[METHODS[cell.method].validation]:
-            row: dict[str, Any] = {name: scores[f"test_{metric}"][epoch[name]] for name in names}
-            row |= {f"best-test minus {name}": row["best-test"] - row[name] for name in names[1:]}
-            row |= {f"epoch of {name}": epoch[name] for name in names}
-            rows.append({**named, "metric": metric, **row})
-    except LookupError as error:
-        path = paths.epochs_file(paths.cell_folder(config, cell))
-        raise HarnessError(
-            f"{path} is damaged or not of this run; delete it, and `reproduce train {cell}` "
-            "makes it again"
-        ) from error
+    for metric in _MEASURED[METHODS[cell.method].validation]:
+        row: dict[str, Any] = {name: scores[f"test_{metric}"][epoch[name]] for name in names}
+        row |= {f"best-test minus {name}": row["best-test"] - row[name] for name in names[1:]}
+        row |= {f"epoch of {name}": epoch[name] for name in names}
+        rows.append({**named, "metric": metric, **row})
     return rows
 
 

@@ -40,11 +40,7 @@ from reproduce.experiments.grids import (
     traced_cells,
 )
 from reproduce.experiments.runs import RunInfo, problem_with, read_run
-from reproduce.experiments.spec import (
-    checkpoints,
-    training_spec,
-    zeta_source,
-)
+from reproduce.experiments.spec import checkpoints, training_spec, zeta_source
 from reproduce.figures import FIGURES, available_figures
 from reproduce.registry import EXTRA
 from reproduce.results.reader import is_evaluated, record_path
