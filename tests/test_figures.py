@@ -263,7 +263,7 @@ def test_figures_of_nothing(config: Config, tiny: Callable[..., Config]) -> None
         assert ("nothing to show yet" in texts) == empty
         assert bool(drawing.missing) == empty
     for name in ("war", "figure99"):
-        with pytest.raises(HarnessError, match=f"no figure '{name}'; .* has figure2, figure3"):
+        with pytest.raises(HarnessError, match=f"unknown figure '{name}'; .* has figure2"):
             make(config, name)
     for name in ("figure2", "figure3", "figure4"):
         with pytest.raises(HarnessError, match=f"experiments.{name}.lambdas"):

@@ -37,11 +37,18 @@ def browser() -> Iterator[Browser]:
 
 
 def _claim(verdict: Verdict, low: float, high: float) -> Claim:
-    middle, detail = (low + high) / 2, "McNemar's test"
-    effect = Effect("width 10 against 1", middle, low, high, "points", 0.5, 3, 10_000, detail, 0.02)
-    statement, summary = f"A claim that {verdict}.", "One sentence with the effect in numbers."
-    name = verdict.replace(" ", "-")
-    return Claim(name, statement, "Table 1", verdict, summary, "seeds", (effect,) * 2, ("a run",))
+    effect = Effect(
+        "width 10 against 1", (low + high) / 2, low, high, seeds=3, images=10_000, p_value=0.02
+    )
+    return Claim(
+        name=verdict.replace(" ", "-"),
+        statement=f"A claim that {verdict}.",
+        source="Table 1",
+        verdict=verdict,
+        summary="One sentence with the effect in numbers.",
+        effects=(effect, effect),
+        missing=("a run",),
+    )
 
 
 @pytest.fixture(scope="module")

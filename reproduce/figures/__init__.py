@@ -34,7 +34,7 @@ def make(config: Config, name: str) -> "Drawing":
     """
     known = available_figures(config)
     if name not in known:
-        raise HarnessError(f"there is no figure {name!r}; the configuration has {', '.join(known)}")
+        raise HarnessError(f"unknown figure {name!r}; the configuration has {', '.join(known)}")
     from reproduce.figures import curves, others
     from reproduce.figures.style import figure_style, finish
 
