@@ -133,7 +133,7 @@ def test_paper_plan(shell: Shell) -> None:
         (["train", TINY_CELL, "--preset", "demo", "--device", "tpu"], "machine.device"),
         (["train", TINY_CELL, "--preset", "demo", "--max-minutes", "-1"], "machine.max_minutes"),
         (["table", "../table1", "--preset", "demo"], "unknown table"),
-        (["figure", "a\nb", "--preset", "demo"], "no figure"),
+        (["figure", "a\nb", "--preset", "demo"], "unknown figure"),
         (["plan", "--config", "no\udcff.yaml"], "cannot be read"),
         (["plan", "--config", "{[[["], "is not YAML"),
         (["plan"], "there is no config.yaml here"),
@@ -168,7 +168,7 @@ def test_one_damaged_run_does_not_hide_the_others(
     assert "damaged" in shown
     assert "not begun" in shown
     assert shell("plan", config=config).status == 0
-    assert "has a damaged run.json" in shell("train", TINY_CELL, config=config).out
+    assert "is damaged" in shell("train", TINY_CELL, config=config).out
     assert "damaged;" not in shell("status", config=config).out
 
 

@@ -36,12 +36,12 @@ def test_the_lemmas_condition() -> None:
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("lemma.widths=[100]", "'lemma.widths': it needs at least two different values (it is"),
+        ("lemma.widths=[100]", "'lemma.widths': Value should have at least 2 items"),
         ("lemma.widths=[20, 50, 20]", "it lists a value twice (it is [20, 50, 20])"),
         ("lemma.widths=[1, 50]", "'lemma.widths.0': Input should be greater than or equal to 2"),
-        ("lemma.depths=[]", "'lemma.depths': it needs at least two different values (it is [])"),
-        ("lemma.dimension=21", "lemma.dimension is 21, above 20, the smallest of lemma.widths;"),
-        ("lemma.depths=[1, 64]", "lemma.depths has 64, for which fewer than two of lemma.widths"),
+        ("lemma.depths=[]", "'lemma.depths': Value should have at least 2 items"),
+        ("lemma.dimension=21", "dimension is above the smallest of widths"),
+        ("lemma.depths=[1, 64]", "fewer than two of widths reach"),
     ],
 )
 def test_bad_settings(setting: str, line: str) -> None:

@@ -173,7 +173,7 @@ def conclude(
 ) -> Finding:
     """Put together what was found: a claim fails if one part does, and holds if all is there."""
     if not effects:
-        return Finding("Too few of its runs are there yet.", missing=missing)
+        return Finding("Too few of its runs or measured epochs are there yet.", missing=missing)
     verdict: Verdict = "fails" if "fails" in verdicts else "too little data"
     if judged == planned and set(verdicts) == {"holds"}:
         verdict = "holds"
