@@ -156,7 +156,7 @@ def test_images_of_a_run(tiny: Callable[..., Config], cell: Cell) -> None:
     subset = stratified_subset(
         load_prepared(paths.prepared_file(config, "digits")).train, 100, "train"
     )
-    trained = images.batches._store.indices
+    trained = images.batches.store.indices
     together = np.sort(np.concatenate([trained, images.val.indices]))
     assert np.array_equal(together, subset.indices)
     assert open_images(config, training_spec(tiny("train.holdout=0"), cell), cpu).val is None
