@@ -102,7 +102,7 @@ def command(
     name: str | None = None,
     *,
     device: bool = False,
-    defaults: Callable[[Path | None], Mapping[str, str]] | None = None,
+    defaults: Callable[[Any], Mapping[str, str]] | None = None,
 ) -> Callable[..., Any]:
     """Register a command: its first parameter is the configuration, built from shared options.
 

@@ -13,12 +13,17 @@ from reproduce.cell import parse_cell
 from reproduce.cli.app import command
 from reproduce.config.fields import PRESETS
 from reproduce.config.schema import Config
+from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
+from reproduce.share import hub
 
 
-def _preset_of(folder: Path | None) -> dict[str, str]:
-    """Return the preset that a folder is named after, if it is."""
-    name = "" if folder is None else folder.absolute().name
+def _preset_of(folder: Path | str | None) -> dict[str, str]:
+    """Return the preset that a folder, here or on the hub, is named after, if it is."""
+    if isinstance(folder, str) and folder.startswith(hub.SCHEME):
+        name = hub.parse_address(folder).path.name
+    else:
+        name = "" if folder is None else Path(folder).absolute().name
     return {"preset": name} if name in PRESETS else {}
 
 
@@ -41,6 +46,12 @@ def publish(
     every: Annotated[
         int, typer.Option(min=1, max=1000, help="Keep one of so many rows of a trace.")
     ] = 10,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hf://OWNER/NAME[/PATH]", help="Also upload it to a data set of huggingface.co."
+        ),
+    ] = None,
 ) -> None:
     """Write finished runs where others can import them.
 
@@ -50,19 +61,28 @@ def publish(
     """
     from reproduce.share.publish import publish as write
 
+    if folder.parts[:1] == ("hf:",):
+        raise HarnessError(f"give a folder here, and after --to where on {hub.SCHEME} it goes")
+    address = None if to is None else hub.parse_address(to)
     about = write(settings, folder, {parse_cell(name) for name in weights or ()}, every, print)
     for line in about.missing.values():
         print(f"Left out: {line}")
     for cell, names in about.lacking.items():
         print(f"{cell}: others have neither record nor weights for {', '.join(names)}")
-    print(f"Written: {folder / settings.preset}")
+    print(f"Written: {folder / settings.preset}", flush=True)
+    if address is not None:
+        print(f"Uploaded: {hub.upload(folder / settings.preset, address)}")
 
 
 @command("import", defaults=_preset_of)
 def import_published(
     settings: Config,
     folder: Annotated[
-        Path, typer.Argument(help="Published results, such as results/reference/cpu/mini.")
+        str,
+        typer.Argument(
+            help="Published results, such as results/reference/cpu/mini, or "
+            "hf://OWNER/NAME[/PATH][@REVISION], a data set of huggingface.co."
+        ),
     ],
     cells: Annotated[
         list[str] | None, typer.Argument(metavar="CELL", help="Runs; all of the folder if none.")
@@ -77,8 +97,12 @@ def import_published(
     """
     from reproduce.share.imports import import_runs
 
+    chosen, source = [parse_cell(name) for name in cells or ()], Path(folder)
+    if folder.startswith(hub.SCHEME):
+        source, address = hub.download(hub.parse_address(folder), settings.preset, chosen)
+        print(f"Downloaded: {address}", flush=True)
     outcomes: Counter[str] = Counter()
-    for run in import_runs(settings, folder, [parse_cell(name) for name in cells or ()]):
+    for run in import_runs(settings, source, chosen):
         outcomes[run.outcome] += 1
         print(f"{run.cell}: {run.outcome}, {run.reason}")
     counts = ", ".join(f"{outcomes[o]} {o}" for o in ("imported", "kept", "refused"))
