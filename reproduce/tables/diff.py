@@ -24,7 +24,7 @@ PAPER_SEEDS = 3
 # percentage points within which a number counts as reproduced
 TOLERANCE = 1.0
 
-# what each verdict means; the README has the same table
+# what each verdict means; docs/diff.md has the same table
 VERDICTS = {
     "agrees": "within one point of the paper's number",
     "within noise": "farther apart, but the 95 % interval of the difference holds zero",
