@@ -9,8 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
-from conftest import ROOT
 from workflow_copy import Workflow, copy
 
 from reproduce.config.load import build_config, load_config
@@ -108,12 +106,6 @@ def test_tables_of_the_paper_share_runs(tmp_path: Path) -> None:
             r"table2 is left out \(experiments.table2 is null\)",
             marks=pytest.mark.slow,
         ),
-        pytest.param(
-            {"preset": "demo"},
-            "results/demo/cells/cifar10/wrn-33-1/trades/lam-6/seed-0/run.json",
-            r"6n \+ 4",
-            marks=pytest.mark.slow,
-        ),
     ],
 )
 def test_what_cannot_be_planned(tmp_path: Path, values: dict, target: str, message: str) -> None:
@@ -121,11 +113,6 @@ def test_what_cannot_be_planned(tmp_path: Path, values: dict, target: str, messa
     assert process.returncode != 0
     assert re.search(message, process.stdout + process.stderr)
     assert "Traceback" not in process.stdout + process.stderr
-
-
-def test_the_default_profile_is_of_one_gpu() -> None:
-    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
-    assert (profile["cores"], profile["resources"]) == (1, {"gpu": 1})
 
 
 # --- settings
@@ -272,7 +259,6 @@ def test_another_try_asks_for_more_up_to_an_end(machine: dict, runtimes: list[in
         # of a short time something is left to work in
         (150, {}, 6),
         (1, {"max_minutes": 50}, 50),
-        (1, {"max_minutes": 500}, 115),
     ],
 )
 def test_jobs_of_a_cluster_end_themselves_in_time(

@@ -43,22 +43,10 @@ _NUMBERS += ["saved_at", *(f"test_{name}" for name in METRICS), *_LOSS]
 def status_frame(
     config: Config, names: Sequence[str], speeds: Speeds | None = None
 ) -> pd.DataFrame:
-    """Return a row for every training run and every evaluation of some experiments.
+    """Return a row for every training run (index `Cell`) and every evaluation of some experiments.
 
-    Returns
-    -------
-    pandas.DataFrame
-        The index is the `Cell` or the evaluation.  Columns are kind (run or evaluation), model
-        (cell id, or name of a published checkpoint), name, state (done, running, saved, failed,
-        waiting, damaged or unavailable), text and reason; planned device hours by `speeds`, those
-        of what is done, bytes of the result, seconds worked, imported; and of runs epoch (from 1;
-        0 before the first state is saved), epochs, epochs_done, saved_at (seconds since 1970), the
-        last metrics in percent, and the loss of the last iterations.
-
-    Raises
-    ------
-    HarnessError
-        If there is no experiment of a name, or the measured speeds are damaged.
+    A state is done, running, saved, failed, waiting, damaged or unavailable.  Of runs: the epoch,
+    0 before the first state is saved, the last metrics and the loss of the last iterations.
     """
     speeds = load_speeds(config) if speeds is None else speeds
     experiments = [find_experiment(config, name) for name in names]
@@ -87,10 +75,7 @@ class Plan:
 
 
 def plan(config: Config, names: Sequence[str], speeds: Speeds | None = None) -> list[Plan]:
-    """Plan experiments, and where there are several also their union as "all".
-
-    Speeds are those of `load_speeds` unless given.
-    """
+    """Plan experiments, and where there are several also their union as "all"."""
     frame = status_frame(config, names, speeds)
     experiments = [find_experiment(config, name) for name in names]
     parts = {each.name: frame.loc[[*each.cells, *each.items]] for each in experiments}
