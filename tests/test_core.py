@@ -21,12 +21,10 @@ from rich.console import Console
 from reproduce.core import provenance as provenance_module
 from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import (
-    digest,
     exclusive,
     is_held,
     read_json,
     read_npz,
-    sha256_of_file,
     write_atomically,
     write_json,
     write_text,
@@ -188,16 +186,6 @@ def test_other_files_than_an_npz_of_plain_arrays(tmp_path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(HarnessError, match="it is a Git LFS pointer"):
         read_npz(path, ["a"])
-
-
-def test_checksums_depend_on_content_alone(tmp_path: Path) -> None:
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    assert digest({"a": 1}) != digest({"a": 2})
-    sums = set()
-    for name, content in (("a.csv", b"1\n"), ("b.csv", b"1\r\n"), ("c", b"1\n")):
-        (tmp_path / name).write_bytes(content)
-        sums.add(sha256_of_file(tmp_path / name))
-    assert len(sums) == 1
 
 
 # --- checkpoints

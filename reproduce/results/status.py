@@ -1,7 +1,6 @@
 """What experiments ask for, how far each part is by its files, locks and logs, and what is left."""
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,10 +195,9 @@ def failure(log: Path, since: float = 0.0) -> str | None:
     """Return the error that a job's log ends with; None if it has none, or was only stopped.
 
     Snakemake begins the log of a job anew, so an error in it is that of the last try.  A log
-    that was written before `since`, when something was saved (seconds since 1970), says nothing;
-    a time that is yet to come does not count, the clock was set back.
+    that was written before `since`, when something was saved (seconds since 1970), says nothing.
     """
-    if not log.is_file() or log.stat().st_mtime < since <= time.time():
+    if not log.is_file() or log.stat().st_mtime < since:
         return None
     text = log.read_bytes()[-_TAIL:].decode(errors="replace")
     for line in reversed(text.splitlines()):
