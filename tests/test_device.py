@@ -1,8 +1,13 @@
 """GPUs that jobs share: slots, groups of processes, MPS; no GPU is needed."""
 
+import fcntl
+import multiprocessing
 import os
+import random
 import signal
+import time
 from contextlib import ExitStack
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +22,67 @@ from reproduce.config.schema import Machine
 from reproduce.core.errors import HarnessError
 
 CARDS = ["card-0", "card-1"]
+JOBS, KILLS = 4, 20
 
 
-# --- slots
+# --- slots, while processes that take them are killed
+
+
+def _job(folder: Path, seed: int) -> None:
+    """Take one or two cards again and again, and look whether somebody else has the same.
+
+    The witness does not go by the locks that are tested: a lock of another kind on a file a card,
+    which the system frees with its process.
+    """
+    drawn = random.Random(seed)
+    # opened before any slot is taken: the system closes files in the order of their numbers,
+    # so the witness of a killed process is gone before its slots are
+    witnesses = [(folder / f"{card}.witness").open("r+b") for card in CARDS]
+    counted = (folder / "holds").open("ab", buffering=0)
+    while True:
+        with ExitStack() as held:
+            places = take_slots(held, folder, CARDS, drawn.randint(1, 2), 1, poll=0.001)
+            for place in places:
+                try:
+                    fcntl.lockf(witnesses[place], fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    (folder / f"violation-{seed}").touch()
+            counted.write(b".")
+            time.sleep(drawn.uniform(0, 0.004))
+            for place in places:
+                fcntl.lockf(witnesses[place], fcntl.LOCK_UN)
+
+
+def _start(folder: Path, seed: int) -> BaseProcess:
+    process = multiprocessing.get_context("fork").Process(target=_job, args=(folder, seed))
+    process.start()
+    return process
+
+
+@pytest.mark.slow
+def test_never_two_on_one_slot_though_holders_are_killed(tmp_path: Path) -> None:
+    for name in [*(f"{card}.witness" for card in CARDS), "holds"]:
+        (tmp_path / name).touch()
+    drawn = random.Random(20210)
+    jobs = [_start(tmp_path, seed) for seed in range(JOBS)]
+    try:
+        for kill in range(KILLS):
+            # the case says nothing unless slots are taken many times over
+            while (tmp_path / "holds").stat().st_size < 5 * (kill + 1):
+                time.sleep(0.001)
+            time.sleep(drawn.uniform(0, 0.03))
+            number = drawn.randrange(JOBS)
+            jobs[number].kill()
+            jobs[number].join()
+            jobs[number] = _start(tmp_path, JOBS + kill)
+    finally:
+        for job in jobs:
+            job.kill()
+            job.join()
+    assert list(tmp_path.glob("violation-*")) == []
+    with ExitStack() as held:
+        # whoever must wait fails: time.sleep takes no negative pause
+        assert take_slots(held, tmp_path, CARDS, 2, 1, -1.0) == [0, 1]
 
 
 def test_a_dead_holders_slot_is_free_at_once(
