@@ -34,11 +34,21 @@ KEPT_BYTES, CPU_BATCH = 22 * 2**20, 500
 _FLOAT = 4
 
 
-# Seconds of a pass on the paper's V100, and operations a second on top: 12, 20 and 32 GPU-hours
-# a run for WideResNet-34 of width 1, 5, 10 (Table 3), which at the authors' 36 passes a training
-# image and 42 a validation image are 194, 324 and 519 microseconds a pass; this line meets the
-# first and the last.
-_LATENCY, _THROUGHPUT = 191e-6, 40.5e12
+class Speed(NamedTuple):
+    """How long one forward pass of one image takes: `latency` (s) + operations / `throughput`."""
+
+    latency: float
+    throughput: float
+
+    def seconds(self, operations: float) -> float:
+        """Return the seconds of one forward pass of one image."""
+        return self.latency + operations / self.throughput
+
+
+# The paper's V100: 12, 20 and 32 GPU-hours a run for WideResNet-34 of width 1, 5, 10
+# (Table 3), which at the authors' 36 passes a training image and 42 a validation image
+# are 194, 324 and 519 microseconds a pass; this line meets the first and the last.
+PAPER_V100 = Speed(latency=191e-6, throughput=40.5e12)
 
 
 class Speeds(BaseModel):
@@ -54,7 +64,7 @@ class Speeds(BaseModel):
         key = f"{dataset}/{architecture}"
         if key in self.measured:
             return self.measured[key]
-        return _LATENCY + forward_operations(architecture, dataset_facts(dataset)) / _THROUGHPUT
+        return PAPER_V100.seconds(forward_operations(architecture, dataset_facts(dataset)))
 
     @property
     def stated(self) -> str:
