@@ -382,7 +382,6 @@ def _attacked(width: str, adversarial: np.ndarray, seen: int) -> AttackedImage:
     return AttackedImage(
         parse_cell(f"cifar10/wrn-34-{width}/trades/lam-6/seed-0"),
         "best-test",
-        "",
         adversarial,
         np.full_like(adversarial, 0.5),
         Prediction(3, "cat", 0.914),
