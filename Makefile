@@ -28,8 +28,9 @@ export USER ?= nobody
 .PHONY: demo test test-all test-gpu environment lint audit docs site lock clean
 
 demo: environment
-	@echo "Training, attacking and drawing: some minutes on two cores."
-	$(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet reason host $(PROGRESS) -- all
+	@echo "Training, attacking and drawing: about three minutes on two cores."
+	$(BIN)/python -m reproduce.workflow.preload \
+	  $(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet reason host $(PROGRESS) -- all
 	@sed -n '/^[#|]/p' results/demo/tables/table1.md
 	@tail -n 1 results/demo/logs/claims.log
 	@echo "Report: $(CURDIR)/results/demo/report.html"
