@@ -69,6 +69,8 @@ WORK = {
     "results": Kind("results"),
 }
 SETS = [*SMALL_ATTACKS, "eval.shard=8"]
+# how many iterations there are to one in published traces
+EVERY = 2
 
 
 @dataclass(frozen=True)
