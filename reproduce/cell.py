@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from reproduce.core.errors import HarnessError
 from reproduce.registry import dataset_facts, find_method, parse_architecture
 
-FORM = "DATASET/ARCHITECTURE/METHOD/lam-LAMBDA/seed-SEED"
 EXAMPLE = "cifar10/wrn-34-5/trades/lam-12/seed-0"
 
 _ID = re.compile(r"([^/]+)/([^/]+)/([^/]+)/lam-(\d{1,6}(?:\.\d{1,4})?)/seed-(\d{1,6})")
@@ -49,7 +48,8 @@ def parse_cell(cell_id: str) -> Cell:
     match = _ID.fullmatch(cell_id)
     if match is None:
         raise HarnessError(
-            f"unknown cell id {cell_id!r}; expected {FORM}, for example {EXAMPLE} "
+            f"unknown cell id {cell_id!r}; expected DATASET/ARCHITECTURE/METHOD/"
+            f"lam-LAMBDA/seed-SEED, for example {EXAMPLE} "
             "(`reproduce status` lists the planned ones)"
         )
     dataset, architecture, method, lam, seed = match.groups()

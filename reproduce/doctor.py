@@ -159,10 +159,7 @@ def _step(config: Config) -> Found:
 def _attack_and_train(
     config: Config, device: torch.device, dtype: torch.dtype, *, graphs: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return made-up images after PGD on a small network, and the change of its weights by a step.
-
-    Both are in float64 on the CPU.
-    """
+    """Return made-up images after PGD, and the change of a small network's weights by a step."""
     facts = dataset_facts("cifar10")
     train = training_spec(config, Cell("cifar10", _ARCHITECTURE, "at", 1.0, 0)).train
     # no noise at the start: a GPU draws other numbers from the same seed

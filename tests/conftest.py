@@ -197,10 +197,9 @@ def work(tiny: Callable[..., Config], attacked: Path, tmp_path: Path) -> "Callab
     from faulty_work import SETS, WORK, Work
 
     def make(name: str, *sets: str) -> Work:
-        kind = WORK[name]
-        before = attacked if kind.trained else tmp_path / "nothing"
+        before = tmp_path / "nothing" if name == "train" else attacked
         before.mkdir(exist_ok=True)
-        return Work(tiny(*SETS, *sets), tuple(kind.words.split()), before)
+        return Work(tiny(*SETS, *sets), tuple(WORK[name].split()), before)
 
     return make
 

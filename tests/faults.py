@@ -76,15 +76,10 @@ def _server() -> multiprocessing.context.ForkServerContext:
         # the server keeps the environment that it begins with
         patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
         patch.setenv("OMP_NUM_THREADS", "1")
-        first = context.Process(target=_is_warm)
+        first = context.Process(target=int)
         first.start()
         first.join()
-    assert first.exitcode == 0, "the server has not imported the harness"
     return context
-
-
-def _is_warm() -> None:
-    sys.exit(any(name not in sys.modules for name in _IMPORTED))
 
 
 def _command(config: Config, words: tuple[str, ...], log: Path, broken: Break | None) -> None:

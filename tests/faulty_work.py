@@ -48,25 +48,18 @@ def leftovers(config: Config) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of work: what follows ``reproduce``, and whether four cells must be there for it."""
-
-    words: str
-    trained: bool = True
-
-
 CELLS = [
     f"digits/wrn-10-0.25/{method}/seed-{seed}"
     for method in ("trades/lam-2", "at/lam-1")
     for seed in (0, 1)
 ]
+# what follows ``reproduce``; all but the first on four cells that are trained
 WORK = {
-    "train": Kind(f"train {CELLS[0]}", trained=False),
+    "train": f"train {CELLS[0]}",
     # several shards, and an attack that draws random numbers for a whole one
-    "evaluate": Kind(f"evaluate {CELLS[0]} --attack autoattack --seed 3"),
-    "table": Kind("table table1"),
-    "results": Kind("results"),
+    "evaluate": f"evaluate {CELLS[0]} --attack autoattack --seed 3",
+    "table": "table table1",
+    "results": "results",
 }
 SETS = [*SMALL_ATTACKS, "eval.shard=8"]
 # how many iterations there are to one in published traces

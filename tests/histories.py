@@ -9,6 +9,7 @@ from reproduce.core.files import read_json, sha256_of_file, write_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, curve_cells
 from reproduce.experiments.runs import as_frame, write_epochs
+from reproduce.experiments.spec import checkpoints
 from reproduce.registry import parse_architecture
 
 EPOCHS, STEPS = 6, 20
@@ -39,6 +40,13 @@ def made_up_epochs(cell: Cell) -> list[dict[str, float]]:
     ]
 
 
+def finish(config: Config, item: Evaluation, **run: float) -> None:
+    """Write a finished run of an evaluation whose files but run.json are empty."""
+    write_run(config, item, **run)
+    for path in paths.run_files(paths.cell_folder(config, item.cell), checkpoints(config.train)):
+        path.touch()
+
+
 def write_history(
     config: Config,
     cell: Cell,
@@ -47,9 +55,7 @@ def write_history(
 ) -> None:
     """Write what a finished run leaves: checkpoints (empty), trace, epochs, run.json."""
     folder = paths.cell_folder(config, cell)
-    write_run(config, Evaluation(cell, "best-test", "pgd20", 0))
-    for choice in ("best-test", "last", "best-val"):
-        paths.model_file(folder, choice).touch()
+    finish(config, Evaluation(cell, "best-test", "pgd20", 0))
     file = paths.trace_file(folder)
     (made_up_trace(cell) if trace is None else trace).to_parquet(file)
     numbers = paths.epochs_file(folder)

@@ -8,7 +8,6 @@ from reproduce.cell import Cell, parse_cell
 from reproduce.config.load import build_config
 from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
-from reproduce.experiments.grids import find_experiment
 from reproduce.registry import DATASETS, METHODS
 
 
@@ -71,16 +70,3 @@ def test_no_cell_lies_outside_the_results(text: str) -> None:
     folder = paths.cell_folder(DEMO, cell)
     assert folder.resolve().is_relative_to("/results/demo/cells")
     assert cell.id == text
-
-
-def test_table1_of_the_paper() -> None:
-    experiment = find_experiment(build_config({}), "table1")
-    methods = [cell.method for cell in experiment.cells]
-    assert (methods.count("trades"), methods.count("at")) == (54, 45)
-    assert len(experiment.evaluations) == len(set(experiment.cells)) == 99
-    assert Cell("cifar10", "wrn-34-10", "trades", 18.0, 2) in experiment.cells
-
-
-def test_unknown_experiment() -> None:
-    with pytest.raises(HarnessError, match="unknown experiment 'table7'"):
-        find_experiment(build_config({}), "table7")

@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -20,12 +21,10 @@ from rich.console import Console
 from reproduce.core import provenance as provenance_module
 from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import (
-    digest,
     exclusive,
     is_held,
     read_json,
     read_npz,
-    sha256_of_file,
     write_atomically,
     write_json,
     write_text,
@@ -133,6 +132,15 @@ def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not is_held(tmp_path / "file")
 
 
+def test_looking_never_keeps_a_run_from_its_lock(tmp_path: Path) -> None:
+    """Who looks holds a shared lock for a moment."""
+    with (tmp_path / ".lock").open("w") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (look, fcntl.LOCK_UN)).start()
+        with exclusive(tmp_path / ".lock", "a run"):
+            assert is_held(tmp_path / ".lock")
+
+
 # --- JSON, npz, checksums
 
 
@@ -155,18 +163,11 @@ def test_json(tmp_path: Path) -> None:
         read_json(path)
 
 
-def test_arrays_come_back(tmp_path: Path) -> None:
-    arrays = {"a": np.arange(6).reshape(2, 3).T, "b": np.array("text"), "c": np.empty((0, 3))}
-    np.savez_compressed(tmp_path / "whole.npz", **arrays)
-    read = read_npz(tmp_path / "whole.npz", [*arrays, "d"])
-    assert read.keys() == arrays.keys()
-    assert all(np.array_equal(read[key], array) for key, array in arrays.items())
-
-
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_damaged_npz_is_named(tmp_path: Path, save: object) -> None:
     path = tmp_path / "x.npz"
     save(path, a=np.arange(200))
+    assert read_npz(path, ["a", "b"]).keys() == {"a"}
     whole = path.read_bytes()
     garbled = whole[:300] + bytes(byte ^ 0xFF for byte in whole[300:400]) + whole[400:]
     for content in (b"", whole[:-30], garbled, b"\x93NUMPY\x01\x00" + bytes(200)):
@@ -185,16 +186,6 @@ def test_other_files_than_an_npz_of_plain_arrays(tmp_path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(HarnessError, match="it is a Git LFS pointer"):
         read_npz(path, ["a"])
-
-
-def test_checksums_depend_on_content_alone(tmp_path: Path) -> None:
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    assert digest({"a": 1}) != digest({"a": 2})
-    sums = set()
-    for name, content in (("a.csv", b"1\n"), ("b.csv", b"1\r\n"), ("c", b"1\n")):
-        (tmp_path / name).write_bytes(content)
-        sums.add(sha256_of_file(tmp_path / name))
-    assert len(sums) == 1
 
 
 # --- checkpoints

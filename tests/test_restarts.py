@@ -113,12 +113,6 @@ def test_several_starts_are_the_first_that_breaks(network: nn.Module) -> None:
     torch.testing.assert_close(groups, ours, rtol=0, atol=1e-6)
 
 
-def test_one_start_is_pgd(network: nn.Module) -> None:
-    ours, passes = _run(network, _spec(1))
-    assert torch.equal(ours, _by_hand(network, 1)[0][0])
-    assert passes == 60 * 2
-
-
 def test_costs_count_every_start() -> None:
     assert attack_passes(_spec(1, steps=20).attack, 10) == 42
     # fifty steps of a forward and a gradient and a prediction each, predictions before and after

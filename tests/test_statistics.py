@@ -39,16 +39,10 @@ def test_a_contrast_of_two_is_welchs_and_of_one_students() -> None:
     assert found[:3] == pytest.approx((np.mean(A) - np.mean(B), interval.low, interval.high))
     assert found.freedom == pytest.approx(test.df)
     assert found.apart(0) == pytest.approx(test.pvalue)
-    alone, students = contrast([sample(A)], [1]), stats.ttest_1samp(A, 47.5)
+    # a weight of 0 leaves a group out
+    alone, students = contrast([sample(A), sample(B)], [1, 0]), stats.ttest_1samp(A, 47.5)
     assert alone[1:3] == pytest.approx(tuple(students.confidence_interval(0.95)))
     assert alone.apart(47.5) == pytest.approx(students.pvalue)
-
-
-def test_a_weight_scales_a_contrast_and_none_leaves_a_group_out() -> None:
-    half = contrast([sample(A), sample(B), sample([1.0])], [0.5, -0.5, 0])
-    whole = contrast([sample(A), sample(B)], [1, -1])
-    assert [2 * x for x in half[:4]] == pytest.approx(list(whole[:4]))
-    assert half.freedom == pytest.approx(whole.freedom)
 
 
 def test_a_contrast_of_three_holds_the_truth_as_often_as_it_says() -> None:
@@ -76,7 +70,7 @@ def test_holm() -> None:
     assert holm([0.04, 0.03, 0.01]) == [False, False, True]
 
 
-@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (3, 12), (150, 86)])
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (150, 86)])
 def test_mcnemar(b: int, c: int) -> None:
     pairs = DiscordantPairs(b, c, 1600)
     expected = reference_mcnemar([[794, b], [c, 570]], exact=True).pvalue if b + c else 1.0
@@ -94,16 +88,6 @@ def test_a_paired_difference_is_walds_of_a_table_with_a_half_in_each_cell() -> N
     assert (found.low, found.high) == pytest.approx(interval)
     # the test says what the interval says
     assert found.apart(found.low) == pytest.approx(0.05)
-
-
-def test_a_paired_difference_holds_the_truth_where_few_images_differ() -> None:
-    """Plain Wald does not: of four images that differ all are on one side once in eight."""
-    stream = np.random.default_rng(2)
-    held = 0
-    for b, c, _ in stream.multinomial(360, [0.006, 0.006, 0.988], 1000).tolist():
-        found = paired_difference(DiscordantPairs(b, c, 360))
-        held += found.low < 0 < found.high
-    assert held / 1000 > 0.94
 
 
 def test_discordant_images_are_those_that_both_saw() -> None:

@@ -1,8 +1,6 @@
 """How far runs and evaluations are, told from files, logs and locks alone, and what is left."""
 
 import os
-import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, TINY_CELL
-from made_up import write_made_up, write_run
+from histories import finish
+from made_up import write_made_up
 from small_runs import EPOCHS, STEPS, quiet, stopped
 
 from reproduce.cell import Cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import CONTINUES
-from reproduce.core.files import exclusive, is_held, read_json, write_json
+from reproduce.core.files import exclusive, read_json, write_json
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, find_experiment
 from reproduce.experiments.runs import read_rows
-from reproduce.experiments.spec import checkpoints
 from reproduce.results.reader import record_path
 from reproduce.results.status import failure, forecast, plan, status_frame
 from reproduce.training.train import train_cell
@@ -45,13 +43,6 @@ def _log(config: Config, text: str) -> Path:
 def _at_work(config: Config, cell: Cell) -> Iterator[None]:
     with exclusive(paths.training_lock(paths.cell_folder(config, cell)), "test"):
         yield
-
-
-def _finish(config: Config, item: Evaluation, **run: float) -> None:
-    """Make up a finished run of an evaluation."""
-    write_run(config, item, **run)
-    for path in paths.run_files(paths.cell_folder(config, item.cell), checkpoints(config.train)):
-        path.touch()
 
 
 def _attack(config: Config, item: Evaluation, **info: object) -> None:
@@ -111,13 +102,10 @@ def test_a_failed_run_is_told_from_a_stopped_one(tiny: Callable[..., Config], ce
     ("text", "found"),
     [
         ("epoch 1/3 robust 40\n", None),
-        ("Traceback\n  File x\nRuntimeError: CUDA error\n", "RuntimeError"),
-        ("Traceback\nKeyboardInterrupt\n", "KeyboardInterrupt"),
         ("torch.OutOfMemoryError: CUDA out of memory.\n", "torch.OutOfMemoryError"),
         ("reproduce: the disk is full\n[rank0] ends\n", "the disk is full"),
         ("x" * 20_000 + "\nreproduce: late\n", "late"),
         ("/a/b.py:3: UserWarning: old\n  warn()\n", None),
-        ("\xff\xfe", None),
     ],
 )
 def test_the_end_of_a_log(tmp_path: Path, text: str, found: str | None) -> None:
@@ -152,7 +140,7 @@ def test_what_is_left_of_the_paper(paper: Callable[..., Config]) -> None:
     hours = frame.groupby(["kind", "model"])["hours"].sum()
     items = find_experiment(config, "table1").evaluations[:3]
     for item in items:
-        _finish(config, item, seconds=2 * 3600 * hours["run", item.cell.id])
+        finish(config, item, seconds=2 * 3600 * hours["run", item.cell.id])
     _attack(config, items[0], seconds=360 * hours["evaluation", items[0].cell.id])
     _attack(config, items[1], digest="of other settings")
     with exclusive(paths.evaluation_lock(record_path(config, items[2])), "test"):
@@ -223,35 +211,3 @@ def test_evaluations_fail_and_checkpoints_cannot_be_had(paper: Callable[..., Con
 def test_the_log_of_an_evaluation_is_where_the_workflow_writes_it() -> None:
     rules = (ROOT / "workflow" / "rules" / "evaluate.smk").read_text()
     assert '"evaluate{choice}" / "{cell}" / "{attack}-seed{seed}.log"' in rules
-
-
-def test_looking_never_keeps_a_run_from_its_lock(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    lock.touch()
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.is_set():
-            is_held(lock)
-
-    lookers = [threading.Thread(target=look) for _ in range(4)]
-    for thread in lookers:
-        thread.start()
-    try:
-        for _ in range(30):
-            with exclusive(lock, "a run"):
-                assert is_held(lock)
-    finally:
-        ended.set()
-        for thread in lookers:
-            thread.join()
-
-
-def test_the_command(tiny: Callable[..., Config], run_command: Callable[..., str]) -> None:
-    config = tiny("data.folder=none")
-    item = find_experiment(config, "table1").evaluations[0]
-    _finish(config, item)
-    _attack(config, item)
-    shown = run_command(config, "status", "table1")
-    assert re.search(rf"{item.cell.id} +│ trained +│ 1/1", shown)
-    assert re.search(r"seed-1 +│ not begun +│ 0/1", shown)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY_CELL
-from made_up import write_made_up, write_run
+from histories import finish
+from made_up import write_made_up
 from rich.console import Console
 from small_runs import STEPS, stopped
 
@@ -20,7 +21,6 @@ from reproduce.config.schema import Config
 from reproduce.core.files import exclusive
 from reproduce.experiments import paths
 from reproduce.experiments.grids import find_experiment
-from reproduce.experiments.spec import checkpoints
 from reproduce.results.status import forecast, status_frame
 
 # two cells, and no prepared images that made-up runs would have to be of
@@ -38,10 +38,7 @@ def _text(config: Config, names: list[str], frame: pd.DataFrame, now: float) -> 
 def _finish(config: Config, count: int | None = None) -> None:
     """Make up runs and records of Table 1."""
     for item in find_experiment(config, "table1").evaluations[:count]:
-        write_run(config, item)
-        folder = paths.cell_folder(config, item.cell)
-        for path in paths.run_files(folder, checkpoints(config.train)):
-            path.touch()
+        finish(config, item)
         write_made_up(config, item, np.arange(10), np.arange(10) < 5)
 
 
@@ -134,9 +131,3 @@ def test_a_terminal_is_drawn_over_and_left_with_ctrl_c(tiny: Callable[..., Confi
     parts = ["\x1b[?25l", "0 of 2 done", "\x1b[1A\x1b[2K", "1 of 2 done", "\x1b[?25h"]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
-
-
-def test_bad_input(tiny: Callable[..., Config], run_command: Callable[..., str]) -> None:
-    said = run_command(tiny(), "status", "table9", "--watch", status=1)
-    assert "unknown experiment 'table9'" in said
-    run_command(tiny(), "status", "--watch", "--every=0", status=2)

@@ -280,7 +280,7 @@ def claims(settings: Config) -> None:
     if len(missing) > _MISSING_LINES:
         print(f"Missing: {len(missing) - _MISSING_LINES} more, listed in the file.")
     print(f"Written: {paths.claims_file(settings)}")
-    counts = Counter(claim.verdict for claim in found)
+    counts: Counter[str] = Counter(claim.verdict for claim in found)
     print(f"Claims: {', '.join(f'{verdict} {counts[verdict]}' for verdict in _COLOURS)}.")
 
 

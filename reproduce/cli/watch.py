@@ -30,10 +30,7 @@ def watch(
     console: Console | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Show how far experiments are, again and again, until they are finished or Ctrl-C.
-
-    In a terminal each view is drawn over the last one; elsewhere it is printed below it.
-    """
+    """Show how far experiments are, again and again, until they are finished or Ctrl-C."""
     screen = console or Console()
     if not screen.is_terminal:
         screen = Console(file=screen.file, width=max(80, screen.width), color_system=None)

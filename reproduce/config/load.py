@@ -19,28 +19,7 @@ CONFIG_VARIABLE = "REPRODUCE_CONFIG"
 
 
 def load_config(source: Path | str, preset: str | None = None, sets: Sequence[str] = ()) -> Config:
-    """Build the configuration: preset, then the user's file, then single overrides.
-
-    Parameters
-    ----------
-    source : Path or str
-        A YAML file such as config.yaml, or a mapping written out as YAML or JSON
-        (it begins with a brace).
-    preset : str, optional
-        Preset to use whatever the file says.
-    sets : sequence of str
-        Overrides ``key.subkey=value``, the value in YAML.
-
-    Raises
-    ------
-    HarnessError
-        Naming the key, the value and what is allowed, if anything does not fit.
-
-    Examples
-    --------
-    >>> load_config("{}", "mini", ["train.epochs=3"]).train.epochs
-    3
-    """
+    """Build the configuration, as `reproduce.load_config` describes."""
     return build_config(read_settings(source, preset, sets))
 
 
@@ -66,10 +45,7 @@ def read_settings(
 
 
 def kept_values(user: Tree, config: Config, methods: Iterable[str]) -> str | None:
-    """Say in a line which methods keep a value of their own where a user sets one of `train`.
-
-    None if no method does.
-    """
+    """Say in a line which methods keep a value of their own where a user sets one of `train`."""
     shared = flatten(config.train.model_dump(mode="json"))
     own = {name: flatten(config.train_of(name).model_dump(mode="json")) for name in methods}
     chosen = {name: flatten(user.get("train_for", {}).get(name, {})) for name in own}

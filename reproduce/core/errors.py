@@ -2,10 +2,7 @@
 
 
 class HarnessError(Exception):
-    """Something the user can mend: the message says in one line what is wrong and what to do.
-
-    The command line prints it without a traceback and exits with ``exit_status``.
-    """
+    """Something the user can mend: the message says in one line what is wrong and what to do."""
 
     exit_status = 1
 

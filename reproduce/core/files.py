@@ -218,20 +218,13 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
 
 def lock_file(path: Path) -> FileLock:
-    """Return a lock on a file, not held yet.
-
-    Where the disk knows no locks, taking it fails: the lock that filelock would take instead
-    outlives a killed holder.
-    """
+    """Return a lock on a file, not held yet."""
+    # where the disk knows no locks, taking it fails: filelock's other kind outlives a killed holder
     return FileLock(path, fallback_to_soft=False)
 
 
 def is_held(path: Path) -> bool:
-    """Say whether a process holds the lock file `path`; nothing is made or changed.
-
-    It asks for a shared lock and drops it again, which works across containers too.  Whoever
-    wants the lock in that moment waits for it (see `exclusive`).
-    """
+    """Say whether a process holds the lock file `path`, by a shared lock that is dropped again."""
     try:
         with path.open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -29,10 +29,7 @@ def provenance() -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Say by what hardware, software and settings of the machine two parts of a work differ.
-
-    What one of them says nothing about is no difference.
-    """
+    """Say by what hardware, software and settings of the machine two parts of a work differ."""
     known = ("name", "threads", "precision", "compiled", "graphs", "eval_batch", "commit")
     old, new = (
         {key: about[key] for key in known if key in about} | about.get("versions", {})

@@ -34,10 +34,7 @@ def generator(
 
 @contextmanager
 def own_random_numbers(device: "torch.device", seed: int) -> Iterator[None]:
-    """Let code that is not ours draw from PyTorch's global generators, from `seed` on.
-
-    They are put back as they were.
-    """
+    """Let other code draw from PyTorch's global generators, from `seed` on; put them back after."""
     import torch
 
     devices = [device] if device.type == "cuda" else []

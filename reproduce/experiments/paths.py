@@ -108,10 +108,7 @@ def run_files(folder: Path, checkpoints: Iterable[Checkpoint]) -> list[Path]:
 
 
 def record_file(folder: Path, checkpoint: Checkpoint, label: str, seed: int) -> Path:
-    """Return the record of one attack on one checkpoint.
-
-    The attack goes by its label, which tells partial evaluations from full ones.
-    """
+    """Return the record of one attack, by its label, on one checkpoint."""
     return folder / f"records{_SUFFIX[checkpoint]}" / f"{label}-seed{seed}.npz"
 
 

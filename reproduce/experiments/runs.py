@@ -221,10 +221,7 @@ def write_epochs(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def state_file(folder: Path, digest: str) -> Path:
-    """Return where the state of a run with these settings lies.
-
-    With the digest in its name no run with other settings continues or overwrites it.
-    """
+    """Return where the state of a run with these settings lies."""
     return folder / f"state-{digest}.safetensors"
 
 
@@ -241,12 +238,8 @@ class SavedTrace(NamedTuple):
 
 
 def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
-    """Read the progress of a saved state and its trace, or the last rows of that; None if absent.
-
-    A run that ends removes its state at any moment, so it is opened without a look before.
-    HarnessError if it is damaged.
-    """
-    try:
+    """Read the progress and the trace, or its last rows, of a saved state; None if absent."""
+    try:  # without a look before: a run that ends removes its state at any moment
         written = path.stat().st_mtime
         with safe_open(path, framework="np") as state:
             progress = json.loads(state.metadata()[PROGRESS])
@@ -264,10 +257,7 @@ def read_rows(path: Path, last: int | None = None) -> SavedTrace | None:
 
 @dataclass(frozen=True)
 class Run:
-    """What there is of the run of a cell with a configuration's settings, by its files.
-
-    Of a finished run all its files are used, of one that has not ended what its saved state holds.
-    """
+    """What there is of the run of a cell: its files, or until it has ended its saved state."""
 
     spec: TrainingSpec
     folder: Path
@@ -297,10 +287,7 @@ class Run:
         return paths.trace_file(self.folder).stat().st_mtime
 
     def trace(self) -> pd.DataFrame:
-        """Read its trace, a row an iteration, or every so many of an imported run.
-
-        HarnessError if nothing of the run can be used, or the file is not the one of run.json.
-        """
+        """Read its trace, a row an iteration, or every so many of an imported run."""
         if self.saved is not None:
             return as_frame(self.saved.rows)
         run = self._required()

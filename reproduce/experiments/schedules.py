@@ -17,17 +17,8 @@ def learning_rate(train: Train, epoch: int, step: int = 0, of: int = 1) -> float
     divides by 10 at every milestone (at 0.75 and 0.9 it is TRADES' and the paper's Figure 3, at
     0.5 and 0.75 AWP's); ``cosine`` is half a cosine (Table 4).  These hold for a whole epoch;
     ``linear`` goes on by iterations (`piecewise_rate`).
-
-    Examples
-    --------
-    >>> attack = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
-    >>> train = Train(epochs=100, attack=attack)
-    >>> [learning_rate(train, epoch) for epoch in (74, 75, 76)]
-    [0.1, 0.05, 0.025]
     """
     base, epochs = train.learning_rate, train.epochs
-    if not 1 <= epoch <= epochs:
-        raise ValueError(f"epoch {epoch} is not between 1 and {epochs}")
     match train.schedule:
         case "linear":
             return piecewise_rate(train.rates, epoch, step, of)
@@ -58,14 +49,7 @@ def _over(share: float, epochs: int) -> int:
 
 
 def measured_epochs(train: Train) -> range:
-    """Return the epochs after which the network is measured, in order; the last is among them.
-
-    Examples
-    --------
-    >>> attack = {"epsilon": 0.031, "step_size": 0.007, "steps": 10}
-    >>> measured_epochs(Train(epochs=100, attack=attack, validation={"start": 0.75}))
-    range(76, 101)
-    """
+    """Return the epochs after which the network is measured, in order; the last is among them."""
     first = _over(train.validation.start, train.epochs) + 1
     return range(min(first, train.epochs), train.epochs + 1)
 
@@ -76,11 +60,6 @@ def piecewise_rate(points: Sequence[tuple[float, float]], epoch: int, step: int,
     A point is a number of finished epochs and the rate then; before the first and after the last
     the rate is theirs.  As in Fast-AT's code it is the rate at the end of the step, so the first
     step of a ramp from 0 does move.
-
-    Examples
-    --------
-    >>> piecewise_rate([(0, 0.0), (1, 0.4), (6, 0.04)], epoch=1, step=0, of=4)
-    0.1
     """
     over = epoch - 1 + (step + 1) / of
     if over <= points[0][0]:

@@ -158,10 +158,7 @@ def zeta_source(config: Config, cell: Cell) -> Cell | None:
 def evaluation_spec(
     config: Config, cell: Cell, attack: str, seed: int, checkpoint: Checkpoint
 ) -> EvaluationSpec:
-    """Resolve how a checkpoint is attacked.
-
-    HarnessError if the configuration has no such attack or trains no such checkpoint.
-    """
+    """Resolve how a checkpoint is attacked."""
     if checkpoint == "best-val" and not config.train.holdout:
         raise HarnessError(
             "checkpoint best-val needs held-out training images: set train.holdout, to 1000 say"
@@ -180,10 +177,7 @@ def find_attack(config: Config, name: str) -> Attack:
 
 
 def attack_spec(config: Config, name: str, seed: int, dataset: str) -> AttackSpec:
-    """Resolve how any network is attacked, on images of a data set.
-
-    HarnessError if the configuration has no such attack, or it asks for more images than there are.
-    """
+    """Resolve how any network is attacked, on images of a data set."""
     attack, facts = find_attack(config, name), dataset_facts(dataset)
     there = config.data.test_images or facts.test
     if (attack.images or there) > min(there, facts.test):

@@ -26,35 +26,19 @@ from reproduce.results.reader import find_record, item_of
 
 @dataclass(frozen=True)
 class Results:
-    """What an experiment has so far.
+    """What an experiment has so far."""
 
-    Attributes
-    ----------
-    frame : pandas.DataFrame
-        A row for each record of a run: the columns of `COLUMNS` but metric and value, then
-        train_images (of the data set), extra_images (of the file it was trained with, 0 for
-        none), imported_from (the publication that the run is from, "" for none), and a column
-        for each metric, in percent, NaN where the record has none.
-    held : mapping
-        For the same evaluations the positions of their images in the test set and
-        whether each was robust.
-    planned : int
-        Number of evaluations the experiment is made from.
-    problems : tuple of str
-        Records that exist and could not be used, with the reason.
-    warnings : tuple of str
-        What the checks of the evaluations found, each once a network.
-    published : mapping
-        The records of published checkpoints.
-    unavailable : mapping
-        Of those that could not be had, the reason.
-    """
-
+    # a row for each record of a run, with the columns of `_WIDE`; metrics are in percent, NaN
+    # where the record has none
     frame: pd.DataFrame
+    # for the same evaluations the positions of their images, and whether each was robust
     held: Mapping[Evaluation, tuple[NDArray[np.integer], NDArray[np.bool_]]]
+    # evaluations the experiment is made from
     planned: int
+    # records that exist and could not be used, and what the checks of the evaluations found
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    # the records of published checkpoints, and of those that could not be had, the reason
     published: Mapping[PublishedEvaluation, Record] = field(default_factory=dict)
     unavailable: Mapping[PublishedEvaluation, str] = field(default_factory=dict)
 
@@ -142,8 +126,10 @@ COLUMNS = {
 }
 _WIDE = {
     **{name: kind for name, kind in COLUMNS.items() if name not in ("metric", "value")},
+    # of the data set, and of the file that it was trained with
     "train_images": "int64",
     "extra_images": "int64",
+    # the publication that the run is from, or ""
     "imported_from": "string",
     **dict.fromkeys(ALL_METRICS, "float64"),
 }
@@ -279,10 +265,7 @@ class Histories:
 
 
 def read_histories(config: Config, cells: Iterable[Cell]) -> Histories:
-    """Read traces and epochs of runs; what is missing or damaged is named and left out.
-
-    Of a run that is not finished it is what its saved state holds.
-    """
+    """Read traces and epochs of runs; what is missing or damaged is named and left out."""
     traces: list[pd.DataFrame] = []
     epochs: list[pd.DataFrame] = []
     missing: list[str] = []

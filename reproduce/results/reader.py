@@ -68,10 +68,7 @@ def record_path(config: Config, item: Item) -> Path:
 
 
 def item_of(config: Config, path: Path) -> Item:
-    """Return the evaluation that a record file is of.
-
-    HarnessError if it is of no run, checkpoint or attack of the configuration.
-    """
+    """Return the evaluation that a record file is of; HarnessError if of none that there is."""
     label, _, seed = path.stem.rpartition("-seed")
     folder, cells = path.parent.parent, paths.root(config) / "cells"
     cell = parse_cell(folder.relative_to(cells).as_posix()) if cells in path.parents else None

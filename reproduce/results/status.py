@@ -1,7 +1,6 @@
 """What experiments ask for, how far each part is by its files, locks and logs, and what is left."""
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,22 +42,10 @@ _NUMBERS += ["saved_at", *(f"test_{name}" for name in METRICS), *_LOSS]
 def status_frame(
     config: Config, names: Sequence[str], speeds: Speeds | None = None
 ) -> pd.DataFrame:
-    """Return a row for every training run and every evaluation of some experiments.
+    """Return a row for every training run (index `Cell`) and every evaluation of some experiments.
 
-    Returns
-    -------
-    pandas.DataFrame
-        The index is the `Cell` or the evaluation.  Columns are kind (run or evaluation), model
-        (cell id, or name of a published checkpoint), name, state (done, running, saved, failed,
-        waiting, damaged or unavailable), text and reason; planned device hours by `speeds`, those
-        of what is done, bytes of the result, seconds worked, imported; and of runs epoch (from 1;
-        0 before the first state is saved), epochs, epochs_done, saved_at (seconds since 1970), the
-        last metrics in percent, and the loss of the last iterations.
-
-    Raises
-    ------
-    HarnessError
-        If there is no experiment of a name, or the measured speeds are damaged.
+    A state is done, running, saved, failed, waiting, damaged or unavailable.  Of runs: the epoch,
+    0 before the first state is saved, the last metrics and the loss of the last iterations.
     """
     speeds = load_speeds(config) if speeds is None else speeds
     experiments = [find_experiment(config, name) for name in names]
@@ -87,10 +74,7 @@ class Plan:
 
 
 def plan(config: Config, names: Sequence[str], speeds: Speeds | None = None) -> list[Plan]:
-    """Plan experiments, and where there are several also their union as "all".
-
-    Speeds are those of `load_speeds` unless given.
-    """
+    """Plan experiments, and where there are several also their union as "all"."""
     frame = status_frame(config, names, speeds)
     experiments = [find_experiment(config, name) for name in names]
     parts = {each.name: frame.loc[[*each.cells, *each.items]] for each in experiments}
@@ -211,10 +195,9 @@ def failure(log: Path, since: float = 0.0) -> str | None:
     """Return the error that a job's log ends with; None if it has none, or was only stopped.
 
     Snakemake begins the log of a job anew, so an error in it is that of the last try.  A log
-    that was written before `since`, when something was saved (seconds since 1970), says nothing;
-    a time that is yet to come does not count, the clock was set back.
+    that was written before `since`, when something was saved (seconds since 1970), says nothing.
     """
-    if not log.is_file() or log.stat().st_mtime < since <= time.time():
+    if not log.is_file() or log.stat().st_mtime < since:
         return None
     text = log.read_bytes()[-_TAIL:].decode(errors="replace")
     for line in reversed(text.splitlines()):

@@ -88,10 +88,7 @@ def _all_but(beginnings: Iterable[str]) -> str:
 
 
 class Harness:
-    """What the rules ask of one configuration; `remote` is true in a job that a cluster runs.
-
-    HarnessError if the settings do not fit.
-    """
+    """What the rules ask of one configuration; `remote` is true in a job that a cluster runs."""
 
     def __init__(self, settings: Mapping[str, Any], *, remote: bool = False) -> None:
         self.config = config = build_config(settings)
