@@ -209,8 +209,7 @@ def published(
     attacked: Path, digits_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Published results: four runs with a record each, the first with its weights."""
-    from faulty_work import CELLS, SETS
-    from published_runs import EVERY
+    from faulty_work import CELLS, EVERY, SETS
 
     from reproduce.share.publish import publish
 

@@ -62,6 +62,8 @@ WORK = {
     "results": "results",
 }
 SETS = [*SMALL_ATTACKS, "eval.shard=8"]
+# how many iterations there are to one in published traces
+EVERY = 2
 
 
 @dataclass(frozen=True)

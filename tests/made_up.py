@@ -1,6 +1,7 @@
 """Made-up runs and records, whose tables are known beforehand."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -11,9 +12,9 @@ from reproduce.config.schema import Config
 from reproduce.core.files import sha256_of_file, write_json
 from reproduce.evaluation.records import Record, write_record
 from reproduce.experiments import paths
-from reproduce.experiments.grids import Evaluation, find_experiment
+from reproduce.experiments.grids import Evaluation, PublishedEvaluation, find_experiment
 from reproduce.experiments.runs import write_epochs
-from reproduce.experiments.spec import evaluation_spec, training_spec
+from reproduce.experiments.spec import attack_spec, evaluation_spec, training_spec
 
 IMAGES = 10_000
 # of a run of each network
@@ -33,25 +34,6 @@ def fill(
             robust, natural = (np.arange(images) < round(images * p / 100) for p in percent)
             write_run(config, item, **{"test": images, **data})
             write_made_up(config, item, np.arange(images), robust, natural)
-
-
-def fill_metrics(
-    config: Config,
-    name: str,
-    numbers: Callable[[Evaluation], tuple[float, float, float] | None],
-    images: int = IMAGES,
-    **about: object,
-) -> None:
-    """Make up runs and records of an experiment with robust, natural accuracy and stability."""
-    for item in find_experiment(config, name).evaluations:
-        percent = numbers(item)
-        if percent is not None:
-            robust, natural, stable = (round(images * p / 100) for p in percent)
-            place = np.arange(images)
-            write_run(config, item, test=images)
-            extra = stable - robust
-            assert 0 <= extra <= images - natural, percent
-            write_made_up(config, item, place, place < robust, place < natural, extra, **about)
 
 
 def fill_attacks(config: Config, percent: Callable[[Evaluation], float | None]) -> None:
@@ -163,3 +145,26 @@ def write_made_up(
         paths.record_file(folder, item.checkpoint, label, item.seed),
         Record(index, labels, clean, adversarial, broken_by, about, top5),
     )
+
+
+@_unsynced
+def write_published(
+    config: Config, item: PublishedEvaluation, held: int, images: int = IMAGES, **info: object
+) -> Path:
+    """Make up the record of AutoAttack on a published network, of which so many images hold."""
+    index = np.arange(images)
+    labels = index % 10
+    adversarial = np.where(index < held, labels, (labels + 1) % 10)
+    about = {
+        "digest": attack_spec(config, item.attack, item.seed, item.dataset).digest,
+        "model_sha256": "0",
+        "parts": ["apgd-ce", "apgd-t", "fab-t", "square"],
+        "every_image": False,
+        "warnings": [],
+        "data": {"train": 50_000, "test": 10_000, "official": True},
+        **info,
+    }
+    path = paths.published_record(config, item.dataset, item.name, item.attack, item.seed)
+    broken = np.where(index < held, -1, 0)
+    write_record(path, Record(index, labels, labels, adversarial, broken, about))
+    return path

@@ -7,14 +7,16 @@ import reference_steps
 import torch
 from torch import Tensor, nn
 
+from reproduce.compute.compilation import Graphs
 from reproduce.config.schema import Train, TrainingAttack
 from reproduce.core.rng import generator
 from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
 from reproduce.registry import METHODS, dataset_facts
 from reproduce.training.lambda_rules import WidthAdjusted, constant
-from reproduce.training.step import Algorithm, train_step
+from reproduce.training.step import Algorithm, step_modules, train_step
 
+CPU = torch.device("cpu")
 ATTACK = TrainingAttack(epsilon=0.031, step_size=0.007, steps=10)
 LAM, RATE, DECAY = 6.0, 0.1, 2e-4
 LAM_TENSOR = torch.tensor(LAM, dtype=torch.float64)
@@ -84,6 +86,33 @@ def our_step(
         result.lam.item(),
     )
     return step, model
+
+
+def take_steps(
+    kind: tuple,
+    form: str = "",
+    sizes: tuple[int, ...] = (8, 8, 5, 8),
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[list[Tensor], nn.Module]:
+    """Take a step on a batch of each size, as it is or "compiled", recorded ("graph") or both."""
+    model = network(torch.float64)
+    model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    algorithm, lam = algorithm_of(*kind), LAM_TENSOR.to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
+    graphs = Graphs(model, {8}) if "graph" in form else None
+    modules = step_modules(model, algorithm.objective, {8} if "compiled" in form else ())
+    seen: list[Tensor] = []
+    for index, size in enumerate(sizes):
+        images, labels = (part[:size].to(device) for part in batch(torch.float64, seed=index))
+        images = images.to(dtype).contiguous(memory_format=torch.channels_last)
+        stream = generator(0, "attack", 1, index, device=device)
+        result = train_step(
+            model, optimizer, algorithm, images, labels, lam, stream, modules, graphs=graphs
+        )
+        lam = result.lam
+        seen += result
+    return seen, model
 
 
 reference_step = partial(

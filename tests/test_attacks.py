@@ -13,7 +13,6 @@ from reproduce.attacks.pgd import cross_entropy, kl_divergence, margin, pgd
 from reproduce.attacks.target import AttackedNetwork, frozen
 from reproduce.config.load import load_config
 from reproduce.config.schema import Attack, Train, TrainingAttack
-from reproduce.core.errors import HarnessError
 from reproduce.experiments.cost import part_passes
 from reproduce.models.load import build_model
 from reproduce.objectives import build_objective
@@ -21,16 +20,16 @@ from reproduce.registry import dataset_facts
 from reproduce.training.step import Algorithm, build_optimizer, train_step
 
 
-def _setting(dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tensor, Tensor]:
+def _setting() -> tuple[nn.Module, Tensor, Tensor]:
     stream = torch.Generator().manual_seed(0)
     # many pixels at 0 and 1, where the two projections meet
-    images = (1.6 * torch.rand(12, 3, 16, 16, generator=stream) - 0.3).clamp(0, 1).to(dtype)
+    images = (1.6 * torch.rand(12, 3, 16, 16, generator=stream) - 0.3).clamp(0, 1).double()
     labels = torch.randint(10, (12,), generator=stream)
-    return build_model("wrn-10-0.5", dataset_facts("cifar10")).to(dtype).eval(), images, labels
+    return build_model("wrn-10-0.5", dataset_facts("cifar10")).double().eval(), images, labels
 
 
-def _uniform(images: Tensor, epsilon: float, seed: int = 0) -> Tensor:
-    stream = torch.Generator().manual_seed(seed)
+def _uniform(images: Tensor, epsilon: float) -> Tensor:
+    stream = torch.Generator().manual_seed(0)
     noise = torch.rand(images.shape, generator=stream, dtype=images.dtype)
     return images + epsilon * (2 * noise - 1)
 
@@ -63,52 +62,26 @@ def test_losses_of_extreme_logits_are_finite() -> None:
 @pytest.mark.parametrize("name", ["cross_entropy", "kl", "proper", "zero"])
 def test_pgd_is_the_reference(name: str) -> None:
     model, images, labels = _setting()
-    epsilon, step_size, steps = 8 / 255, 0.007, 20
-    start = _uniform(images, epsilon)
+    epsilon = 8 / 255
+    # outside the ball: only the results of steps are projected
+    start = _uniform(images, 1.5 * epsilon)
     kept = start.clone()
     with torch.no_grad():
         clean = model(images)
-    losses = {
-        "cross_entropy": cross_entropy(labels),
-        "kl": kl_divergence(clean),
-        "proper": margin(labels, "proper"),
-        "zero": margin(labels, "zero"),
-    }
+    loss, plain = {
+        "cross_entropy": (cross_entropy(labels), lambda x: references.cross_entropy(x, labels)),
+        "kl": (kl_divergence(clean), lambda x: references.kl(clean, x)),
+        "proper": (margin(labels), lambda x: references.cw_margin(x, labels, "proper")),
+        "zero": (margin(labels, "zero"), lambda x: references.cw_margin(x, labels, "zero")),
+    }[name]
     with frozen(model):
-        found = pgd(
-            model,
-            images,
-            losses[name],
-            start,
-            epsilon=epsilon,
-            step_size=step_size,
-            steps=steps,
-        )
-
-    def loss(x: Tensor) -> Tensor:
-        logits = model(x)
-        if name == "kl":
-            return references.kl(clean, logits)
-        if name in ("proper", "zero"):
-            return references.cw_margin(logits, labels, name)
-        return references.cross_entropy(logits, labels)
-
-    expected, norms = references.attack(loss, images, start, epsilon, step_size, steps)
+        found = pgd(model, images, loss, start, epsilon=epsilon, step_size=0.007, steps=20)
+    expected, norms = references.attack(
+        lambda x: plain(model(x)), images, start, epsilon, 0.007, 20
+    )
     torch.testing.assert_close(found.images, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.gradient_norm, norms)
     assert torch.equal(start, kept)
-
-
-@pytest.mark.parametrize("epsilon", [0.001, 8 / 255, 0.5])
-def test_never_outside_the_ball_or_the_pixel_range(epsilon: float) -> None:
-    model, images, labels = _setting(torch.float32)
-    start, loss = _uniform(images, 3 * epsilon), cross_entropy(labels)
-    with frozen(model):
-        found = pgd(model, images, loss, start, epsilon=epsilon, step_size=epsilon, steps=3).images
-    assert found.min() >= 0
-    assert found.max() <= 1
-    assert torch.all(found >= images - epsilon)
-    assert torch.all(found <= images + epsilon)
 
 
 def test_frozen_restores_the_network() -> None:
@@ -146,64 +119,6 @@ def test_a_large_batch_in_parts_is_the_same_function() -> None:
         assert network.passes.backward == 12
     for whole, parts in zip(*found, strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.slow
-def test_a_compiled_network_is_the_same_function() -> None:
-    _, images, labels = _setting()
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
-    model = model.append(nn.Linear(4 * 14 * 14, 10)).to(torch.float64)
-    plain, compiled = AttackedNetwork(model, 10), AttackedNetwork(model, 10, compiled=True)
-    for size in (12, 7):
-        gradients = []
-        for network in (plain, compiled):
-            with frozen(model):
-                points = images[:size].clone().requires_grad_(True)
-                loss = cross_entropy(labels[:size])(network(points)).sum()
-                gradients.append(torch.autograd.grad(loss, points)[0])
-        torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-12)
-
-
-class _Pair(nn.Module):
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return images, images
-
-
-class _Infinite(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1)[:, :10] / 0
-
-
-class _InPlace(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return images.sub_(0.5).flatten(1)[:, :10]
-
-
-def test_a_network_may_change_its_input() -> None:
-    images = torch.rand(4, 3, 8, 8).contiguous(memory_format=torch.channels_last)
-    kept = images.clone()
-    network = AttackedNetwork(_InPlace(), 10)
-    network.predict(images)
-    (gradient,) = torch.autograd.grad(network(images.requires_grad_(True)).sum(), images)
-    assert torch.equal(images, kept)
-    assert gradient.sum() == 40
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (nn.Conv2d(1, 3, 1), r"the network fails on torch.float32 of shape \[4, 3, 8, 8\]"),
-        (
-            nn.Flatten(),
-            r"with \[4, 192\] of torch.float32",
-        ),
-        (_Pair(), "with tuple, expected real logits"),
-        (_Infinite(), "NaN or infinite"),
-    ],
-)
-def test_what_is_no_classifier_of_the_data_set(model: nn.Module, message: str) -> None:
-    with pytest.raises(HarnessError, match=message):
-        AttackedNetwork(model, 10).predict(torch.rand(4, 3, 8, 8))
 
 
 def test_a_step_of_fast_at_in_float64() -> None:

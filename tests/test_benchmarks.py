@@ -1,12 +1,10 @@
 """The benchmarks: their reference formulations against the formulas, and a small run of each."""
 
-import copy
 from pathlib import Path
 
 import pytest
 import torch
 from step_cases import DECAY, LAM, RATE, batch, network, noise_of, reference_step
-from torch import Tensor, nn
 
 from benchmarks import autoattack, steps
 from benchmarks.references import REFERENCES, Constants
@@ -17,23 +15,16 @@ from reproduce.core.rng import generator
 ORDERS = {"trades": "cac", "at": "ac", "mart": "ca", "awp-trades": "acc"}
 
 
-def _official(method: str) -> tuple[Tensor, nn.Module]:
-    model = copy.deepcopy(network(torch.float64))
-    images, labels = batch(torch.float64)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
-    stream = generator(0, "attack", 1, 0)
-    proxy = copy.deepcopy(model) if method == "awp-trades" else None
-    constants = Constants()
-    reference = REFERENCES[method]
-    loss = official_step(reference, model, optimizer, images, labels, constants, stream, proxy)
-    return loss, model
-
-
 @pytest.mark.parametrize("method", REFERENCES)
 def test_references_in_float64(method: str) -> None:
     """Loss, updated weights and BatchNorm statistics are those of the formulas written out."""
-    loss, trained = _official(method)
-    model, (images, labels) = network(torch.float64), batch(torch.float64)
+    trained, model = network(torch.float64), network(torch.float64)
+    (images, labels), stream = batch(torch.float64), generator(0, "attack", 1, 0)
+    optimizer = torch.optim.SGD(trained.parameters(), lr=RATE, momentum=0.9, weight_decay=DECAY)
+    proxy = network(torch.float64) if method == "awp-trades" else None
+    loss = official_step(
+        REFERENCES[method], trained, optimizer, images, labels, Constants(), stream, proxy
+    )
     formula, gamma = ("trades", 0.005) if method == "awp-trades" else (method, 0.0)
     noise = noise_of(images)
     expected = reference_step(model, formula, ORDERS[method], images, labels, noise, gamma)

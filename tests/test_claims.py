@@ -28,12 +28,13 @@ def config() -> Config:
     return paper()
 
 
+WIDTHS = "architectures: [wrn-34-1, wrn-34-5, wrn-34-10]"
+
+
 @pytest.fixture(scope="module")
 def small() -> Config:
     """Three widths and two lambdas of one method: four steps in width."""
-    return paper(
-        table1="{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 12]}}"
-    )
+    return paper(table1=f"{{{WIDTHS}, methods: {{trades: [6, 12]}}}}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,9 +146,11 @@ def test_the_numbers_of_a_contrast(small: Config) -> None:
     assert main.value == pytest.approx(4.5)
     # two lambdas, each (widest - thinnest) / 2, averaged: four cells of weight 1/4
     assert main.high - main.value == pytest.approx(2.306004 * 0.1 / 2 / math.sqrt(3))
-    assert main.what == "wider − thinner, mean of 4"
+    assert main.what == "wider − narrower, mean of 4"
     assert singles[0].what == "TRADES, λ=6: w=5 − w=1"
-    assert claim.summary.startswith("Natural accuracy, wider − thinner, mean of 4: 4.50 points (95")
+    assert claim.summary.startswith(
+        "Natural accuracy, wider − narrower, mean of 4: 4.50 points (95"
+    )
 
 
 def _natural(world: Callable[[int, float, int], float | None]) -> World:
@@ -183,12 +186,6 @@ def _natural(world: Callable[[int, float, int], float | None]) -> World:
             "fails",
             "So far judged on 1 of 4.",
         ),
-        # three of four fall by so little that none does significantly, but their mean would
-        (
-            lambda w, lam, s: None if lam == 12 and w == 10 and s else 70 - w / 5 + s / 2,
-            "too little data",
-            "3 of 3",
-        ),
         # one seed and no images
         (lambda w, _, s: None if s else 60 + w, "too little data", "So far judged on 0 of 4."),
     ],
@@ -221,9 +218,7 @@ def test_one_seed_is_judged_over_images(natural: dict[int, int], verdict: str) -
 def test_images_are_of_one_training_seed() -> None:
     """The middle network has seed 1 alone; of seed 0 the widest is worse than the thinnest."""
     of_seed = {0: {1: 90, 10: 40}, 1: {1: 50, 5: 60, 10: 70}}
-    config = paper(
-        table1="{architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6]}}"
-    )
+    config = paper(table1=f"{{{WIDTHS}, methods: {{trades: [6]}}}}")
     world = _natural(lambda w, _, s: of_seed.get(s, {}).get(w))
     claim = judged(MadeUp(config, world, 1000), "wider-natural")
     assert (claim.verdict, claim.unit) == ("holds", "images")
@@ -253,14 +248,11 @@ def test_the_ends_decide_and_neighbours_can_contradict(config: Config) -> None:
 @pytest.mark.parametrize(
     ("name", "gain", "verdict"),
     [
-        *((name, 0.2, "holds") for name in ("wider-robust", "wider-robust-untuned")),
-        *((name, 0.5, "too little data") for name in ("wider-robust", "wider-robust-untuned")),
-        *((name, 0.8, "fails") for name in ("wider-robust", "wider-robust-untuned")),
-        ("war-robustness", 0.2, "holds"),
-        ("war-robustness", 0.0, "too little data"),
+        ("wider-robust", 0.2, "holds"),
+        ("wider-robust", 0.5, "too little data"),
+        ("wider-robust", 0.8, "fails"),
         ("war-robustness", -0.2, "fails"),
         ("war-not-worse", -0.2, "holds"),
-        ("war-not-worse", -1.0, "fails"),
     ],
 )
 def test_half_a_point_counts_as_none(config: Config, name: str, gain: float, verdict: str) -> None:
@@ -292,19 +284,6 @@ def test_every_attack_on_the_widest_of_every_kind(config: Config) -> None:
     assert claim.summary.count("fab: λ=12 − λ=6") == 3
 
 
-def test_published_networks_are_compared_with_ours(config: Config) -> None:
-    robust = {"war": 54.0, "Zhang2019Theoretically": 53.0, "rst-war": 60.0, "rst": 58.0}
-    world: World = lambda _, key, __: robust.get(key.method)  # noqa: E731
-    evidence = MadeUp(config, world, 1000)
-    claim = judged(evidence, "war-trades")
-    assert (claim.verdict, claim.effects[0].value) == ("holds", pytest.approx(1))
-    assert claim.effects[0].what.endswith("WAR − Zhang2019Theoretically")
-    # RST is there as trained here, and is missing as published
-    claim = judged(evidence, "war-rst")
-    assert claim.verdict == "too little data"
-    assert claim.summary.startswith("So far judged on 1 of 2.")
-
-
 @pytest.mark.parametrize(
     ("best", "verdict"),
     [
@@ -314,14 +293,13 @@ def test_published_networks_are_compared_with_ours(config: Config) -> None:
         ((18, 12, 9), "fails"),
         # at an end of the grid the order is not known
         ((9, 18, 18), "too little data"),
-        ((18, 18, 9), "fails"),
     ],
 )
 @pytest.mark.parametrize("images", [0, 4000])
 def test_best_lambda(images: int, best: tuple[int, ...], verdict: str) -> None:
     """Over seeds, and of one seed over images."""
-    grid = "architectures: [wrn-34-1, wrn-34-5, wrn-34-10], methods: {trades: [6, 9, 12, 18]}"
-    config = paper(table1=f"{{{grid}, seeds: {[0] if images else [0, 1, 2]}}}")
+    seeds = [0] if images else [0, 1, 2]
+    config = paper(table1=f"{{{WIDTHS}, methods: {{trades: [6, 9, 12, 18]}}, seeds: {seeds}}}")
     at = dict(zip((1, 5, 10), best, strict=True))
     world = _natural(lambda w, lam, s: 50 - abs(lam - at[w]) / 3 + s / 10)
     evidence = MadeUp(config, world, images)
@@ -387,9 +365,7 @@ def test_war_ends_near_the_best_lambda(
     assert half == pytest.approx(4.302653 * spread / 3**0.5)
 
 
-def test_war_waits_for_all_of_the_search_and_every_network() -> None:
-    config = paper(table3=TUNED)
-
+def test_war_waits_for_all_of_the_search() -> None:
     def part(metric: str, key: Key, seed: int) -> float | None:
         """The best so far, 9, is near WAR's; the run that is not there is the best."""
         if metric == "final_lambda":
@@ -398,16 +374,8 @@ def test_war_waits_for_all_of_the_search_and_every_network() -> None:
         return None if lost else {"war": 60}.get(key.method, 40 + key.lam) + seed / 10
 
     for name in ("war-lambda", "war-robustness", "terms-ratio"):
-        claim = judged(MadeUp(config, part), name)
+        claim = judged(MadeUp(paper(table3=TUNED), part), name)
         assert (claim.verdict, claim.effects) == ("too little data", ())
-
-    def world(metric: str, key: Key, seed: int) -> float | None:
-        lost = key.method == "war" and key.width == 5
-        return None if lost else 9 + seed / 10 if metric == "final_lambda" else 50 - key.lam / 9
-
-    claim = judged(MadeUp(config, world), "war-lambda")
-    assert (claim.verdict, len(claim.missing)) == ("too little data", 3)
-    assert claim.summary.startswith("So far judged on 1 of 2.")
 
 
 @pytest.mark.parametrize(
@@ -416,7 +384,6 @@ def test_war_waits_for_all_of_the_search_and_every_network() -> None:
         # six runs of an hour against WAR's and six thin ones of a twentieth
         (1.0, "[6, 9, 12, 15, 18, 21]", "holds"),
         (1.7, "[6, 9, 12, 15, 18, 21]", "too little data"),
-        (2.5, "[6, 9, 12, 15, 18, 21]", "fails"),
         # a search of three cannot take more than three times as long
         (1.0, "[6, 9, 12]", "too little data"),
     ],
@@ -462,19 +429,14 @@ def test_schedules_take_the_same_networks(config: Config) -> None:
 @pytest.mark.parametrize(
     ("name", "slopes", "verdict"),
     [
-        ("overfitting", (1, 2, 1), "holds"),
         # stability falls less than natural accuracy: that is where it comes from
         ("overfitting", (1, 2, -1), "fails"),
-        ("overfitting", (1, -1, 1), "fails"),
         # no over-fitting to explain
         ("overfitting", (-1, 1, 1), "fails"),
         # none shown: what it comes from plays no part
         ("overfitting", (0, -1, -1), "too little data"),
-        ("stability-falls", (1, 1, 1), "holds"),
-        ("stability-falls", (-1, 1, 1), "fails"),
         # all three fall: stability is not unlike the accuracies
         ("stability-falls", (1, -1, -1), "fails"),
-        ("stability-falls", (0, 1, -1), "fails"),
     ],
 )
 def test_slopes_are_judged_together(

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +64,10 @@ def test_every_help_has_an_example_and_fits_a_screen(command: str) -> None:
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= (32 if command == "evaluate" else 24)
+
+
+def test_version(shell: Shell) -> None:
+    assert shell("--version").out == f"reproduce {version('reproduce')}\n"
 
 
 def test_the_whole_way(shell: Shell, tiny: Callable[..., Config]) -> None:

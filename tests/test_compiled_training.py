@@ -1,6 +1,5 @@
 """Training on a compiled network, and in other precisions than float32."""
 
-import copy
 import json
 import sysconfig
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import never, quiet, results, stop_at
-from step_cases import LAM_TENSOR, algorithm_of, batch, network
+from step_cases import KINDS, algorithm_of, batch, network, take_steps
 
 from reproduce.cell import Cell
 from reproduce.compute import compilation
@@ -19,45 +18,23 @@ from reproduce.compute.device import autocast, conv_precision, effective_precisi
 from reproduce.compute.distributed import Group
 from reproduce.config.schema import Config, Machine
 from reproduce.core.errors import HarnessError, Stopped
-from reproduce.core.rng import generator
 from reproduce.experiments import paths
 from reproduce.experiments.spec import training_spec
 from reproduce.training import state as state_module
 from reproduce.training import step as step_module
 from reproduce.training.speed import training_compiles
 from reproduce.training.state import Trace
-from reproduce.training.step import StepResult, step_modules, train_step
+from reproduce.training.step import StepResult, step_modules
 from reproduce.training.train import train_cell
 
 
 @pytest.mark.slow
 def test_a_compiled_step_leaves_the_same_weights() -> None:
     """In float64 no sign of a gradient turns by rounding, so all must agree to the last bits."""
-    images, labels = batch(torch.float64)
-    images = images.contiguous(memory_format=torch.channels_last)
-    states = []
-    for is_compiled in (False, True):
-        model = copy.deepcopy(network(torch.float64))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        algorithm = algorithm_of("trades", "acc", 0.01)
-        modules = step_modules(model, algorithm.objective, {8} if is_compiled else ())
-        for index in range(2):
-            stream = generator(0, "attack", 1, index)
-            train_step(model, optimizer, algorithm, images, labels, LAM_TENSOR, stream, modules)
-        states.append(model.state_dict())
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-10, atol=1e-12, msg=name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("method", "order"), [("trades", "acc"), ("mart", "ca")])
-def test_both_terms_are_one_graph(method: str, order: str) -> None:
-    images, labels = batch(torch.float32)
-    objective = algorithm_of(method, order).objective
-    terms = step_modules(network(torch.float32).train(), objective).terms
-    found = torch.compile(terms, backend="eager", fullgraph=True)(images, images + 0.01, labels)
-    again = step_modules(network(torch.float32).train(), objective).terms
-    torch.testing.assert_close(found, again(images, images + 0.01, labels))
+    plain, found = (take_steps(KINDS[1], form, (8, 8))[1] for form in ("", "compiled"))
+    expected = plain.state_dict()
+    for name, value in found.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-12, msg=name)
 
 
 @pytest.mark.slow
@@ -98,7 +75,6 @@ def test_a_compiled_run_continues_with_the_same_bits(
         ({"device": "cpu"}, 1_000_001, 0, True),
         ({"device": "cuda"}, 1e12, 599, False),
         ({"device": "cuda"}, 1, 601, True),
-        ({"device": "cuda:1", "compile": "always"}, 1, 0, True),
     ],
 )
 def test_compiled_where_it_pays(

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, TINY_CELL
+from faulty_work import SETS
 from small_runs import never, quiet
 
-from reproduce.cell import Cell, parse_cell
-from reproduce.config.load import load_config
+from reproduce.cell import Cell
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, write_json
@@ -24,21 +23,10 @@ from reproduce.results.reader import is_evaluated
 from reproduce.training.train import train_cell
 
 
-@pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
-    """The results of one cell, trained and attacked."""
-    folder = tmp_path_factory.mktemp("trained")
-    sets = [f"results={folder}", f"data.folder={digits_folder}", *TINY]
-    config, cell = load_config("{}", "demo", sets), parse_cell(TINY_CELL)
-    train_cell(config, cell, quiet, never)
-    evaluate_cell(config, cell, "pgd20", 0, "best-test", quiet)
-    return folder
-
-
 @pytest.fixture
-def trained(tiny: Callable[..., Config], once: Path) -> Config:
-    config = tiny()
-    shutil.copytree(once, config.results)
+def trained(tiny: Callable[..., Config], attacked: Path) -> Config:
+    config = tiny(*SETS)
+    shutil.copytree(attacked, config.results)
     return config
 
 
@@ -66,7 +54,7 @@ def test_a_record_says_what_it_is(trained: Config, cell: Cell, tiny: Callable[..
     path = _record(trained, cell)
     record, run = read_record(path), read_json(paths.run_file(paths.cell_folder(trained, cell)))
     assert record.info["model_sha256"] == run["models"]["best-test"]
-    assert record.info["spec"]["epsilon"] == 0.2
+    assert record.info["spec"]["epsilon"] == 0.1
     assert record.info["metrics"] == record.metrics.as_dict()
     assert len(record.index) == 40
     said: list[str] = []
@@ -74,7 +62,7 @@ def test_a_record_says_what_it_is(trained: Config, cell: Cell, tiny: Callable[..
     assert said[0].startswith("already evaluated")
     # the size of a batch changes nothing
     path.unlink()
-    again = evaluate_cell(tiny("machine.eval_batch=7"), cell, "pgd20", 0, "best-test", quiet)
+    again = evaluate_cell(tiny(*SETS, "machine.eval_batch=7"), cell, "pgd20", 0, "best-test", quiet)
     assert np.array_equal(record.adversarial, again.adversarial)
 
 
@@ -109,7 +97,7 @@ def test_what_cannot_be_evaluated(
     elsewhere = tiny(f"results={tmp_path / 'empty'}")
     for config, attack, message in (
         (elsewhere, "pgd20", "is not trained; run `reproduce train"),
-        (tiny("train.momentum=0.8"), "pgd20", "trained with other settings"),
+        (tiny(*SETS, "train.momentum=0.8"), "pgd20", "trained with other settings"),
         (trained, "pgd99", "unknown attack"),
     ):
         with pytest.raises(HarnessError, match=message):
@@ -135,7 +123,7 @@ def test_results_of_other_images_are_outdated(
     """As after preparing the data set from another source."""
     (item,) = (e for e in find_experiment(trained, "table1").evaluations if e.cell == cell)
     assert is_evaluated(trained, item)
-    config = tiny(f"data.folder={tmp_path / 'data'}")
+    config = tiny(*SETS, f"data.folder={tmp_path / 'data'}")
     shutil.copytree(trained.data.folder, config.data.folder)
     manifest = paths.prepared_file(config, "digits").with_suffix(".json")
     write_json(manifest, {**read_json(manifest), "sha256": "another"})

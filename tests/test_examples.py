@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_folder import make_folder
 from small_runs import never, quiet
 
 from reproduce.config.load import load_config
 from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
-from reproduce.core.files import read_json, sha256_of_file, write_json
-from reproduce.data.sources import load_prepared, prepare
+from reproduce.core.files import read_json, write_json
+from reproduce.data.sources import load_prepared
 from reproduce.evaluation.evaluate import evaluate_cell
 from reproduce.evaluation.records import Record, read_record, write_record
-from reproduce.examples.files import Example, perturbation_picture, read_examples
+from reproduce.examples.files import Example, read_examples
 from reproduce.examples.make import choose_images, make_examples
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Evaluation, example_evaluations
@@ -122,14 +121,6 @@ def test_which_images_are_chosen() -> None:
     assert choose_images(_made_up([1], [1], [3]), wide) == []
 
 
-def test_the_picture_of_a_perturbation() -> None:
-    images = np.array([0, 51, 102, 255], np.uint8)
-    adversarial = np.array([0.0, 0.3, 0.3, 0.9], np.float32)
-    found = perturbation_picture(images, adversarial, 0.2)
-    np.testing.assert_allclose(found, [0.5, 0.75, 0.25, 0.25], atol=1e-6)
-    assert found.dtype == np.float32
-
-
 def test_every_class_has_a_name() -> None:
     for facts in DATASETS.values():
         if facts.storage == "arrays":
@@ -168,7 +159,6 @@ def _check(example: Example, item: Evaluation, record: Record, seen: object, c: 
     np.testing.assert_allclose(seen.perturbation, 0.5 + moved / 0.4, atol=1e-6)
     # the network itself, without attack code
     weights = paths.model_file(paths.cell_folder(c, item.cell), "best-test")
-    assert seen.model_sha256 == sha256_of_file(weights)
     model = ModelSource("digits", item.cell.architecture, weights).load().eval()
     for picture, answer in (
         (example.image.astype(np.float32) / 255, seen.on_image),
@@ -269,36 +259,3 @@ def test_what_there_are_no_examples_of(
     assert f"{item.cell} is not attacked by pgd20 yet" in said
     paths.run_file(paths.cell_folder(settings, item.cell)).unlink()
     assert "is not trained" in run_command(settings, "examples", status=1)
-
-
-@pytest.mark.slow
-def test_examples_of_image_files(tmp_path: Path) -> None:
-    """Cropped, decoded and named by number, of networks that Fast-AT trained."""
-    settings = [
-        f"data.folder={tmp_path / 'data'}",
-        f"data.imagenet={make_folder(tmp_path / 'images')}",
-        f"results={tmp_path / 'results'}",
-        "data.imagenet_crop=64",
-        "machine={device: cpu, loaders: 0}",
-        "train_for.fast-at.epochs=1",
-        "train_for.fast-at.phases=[{epochs: 1, batch_size: 12, crop: 32}]",
-        "eval.attacks.pgd50={steps: 2, restarts: 2}",
-        "experiments.table1=null",
-        "experiments.table5.architectures=[wrn-50-0.25, wrn-50-0.125]",
-    ]
-    config = load_config("{}", "paper", settings)
-    prepare(config.data, "imagenet", paths.prepared_file(config, "imagenet"), quiet)
-    _train_and_attack(config)
-    # networks of one epoch are right by chance: let the records say that they always are
-    narrow, wide = _records(config)
-    for record, item in zip((narrow, wide), _pair(config), strict=True):
-        record.label[:] = record.clean
-        write_record(_record_file(config, item), record)
-    assert read_examples(config) == []
-    make_examples(config, quiet)
-    examples = read_examples(config)
-    assert [(e.index, e.held_by) for e in examples] == choose_images(narrow, wide) != []
-    for example in examples:
-        assert example.image.shape == (64, 64, 3)
-        assert example.name == str(example.label)
-        assert all(seen.as_recorded for seen in example.networks)

@@ -39,12 +39,8 @@ def _trained(config: Config, attacks: dict[str, int], cell: Cell = CELL, **data:
     model = build_model(cell.architecture, dataset_facts("cifar10"))
     weights = paths.model_file(folder, "best-test")
     save_weights(weights, model.state_dict(), {})
-    for path in (
-        paths.model_file(folder, "last"),
-        paths.trace_file(folder),
-        paths.epochs_file(folder),
-    ):
-        path.write_bytes(b"")
+    for name in ("model-last.safetensors", "trace.parquet", "epochs.csv"):
+        (folder / name).write_bytes(b"")
     sha256 = sha256_of_file(weights)
     for path in [paths.run_file(folder), *folder.glob("records/*.json")]:
         told = json.dumps(read_json(path)).replace(f"weights of {cell}", sha256)
@@ -119,15 +115,9 @@ def _paper(folder: Path) -> Config:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        *(
-            (f"{cell}/trades/lam-6/seed-0", "cannot be exported")
-            for cell in (
-                "cifar10/densenet-bc-40-12",
-                "cifar10/wrn-10-0.5",
-                "digits/wrn-10-1",
-            )
-        ),
-        ("imagenet/wrn-50-1/fast-at/lam-1/seed-0", "cannot be exported"),
+        ("cifar10/densenet-bc-40-12/trades/lam-6/seed-0", "cannot be exported"),
+        ("cifar10/wrn-10-0.5/trades/lam-6/seed-0", "cannot be exported"),
+        ("digits/wrn-10-1/trades/lam-6/seed-0", "cannot be exported"),
         (CELL.id, "is not trained; run `reproduce train"),
     ],
 )
@@ -182,13 +172,9 @@ def test_an_export_that_fails_can_be_repeated_and_replaces_only_its_own(
     with pytest.raises(HarnessError, match=f"{there} {CELL}, checkpoint last: choose"):
         again(CELL, "last")
     card = read_json(zoo.card)
-    for architecture, message in (
-        ("ResNet-50", "'ResNet-50' is not a WideResNet"),
-        ("WideResNet-10-1", "does not fit RobustBench's network for Wu2020Do"),
-    ):
-        write_json(zoo.card, card | {"architecture": architecture})
-        with pytest.raises(HarnessError, match=message):
-            zoo.load()
+    write_json(zoo.card, card | {"architecture": "ResNet-50"})
+    with pytest.raises(HarnessError, match="'ResNet-50' is not a WideResNet"):
+        zoo.load()
     zoo.card.unlink()
     with pytest.raises(HarnessError, match=r"Wu2020Do\.pt exists and is of unknown origin"):
         again(CELL, "best-test")

@@ -94,6 +94,3 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         train_cell(config, RST, quiet)
     with pytest.raises(HarnessError, match="unknown extra images 'cifar100-extra'"):
         training_spec(config, parse_cell("cifar100/wrn-10-1/rst/lam-6/seed-0"))
-
-
-# run to its end in test_table4.py

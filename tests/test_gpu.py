@@ -3,7 +3,6 @@
 Without a GPU they skip; `REPRODUCE_TEST_DEVICE=cpu pytest -m gpu` tries their code on a CPU.
 """
 
-import copy
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import SMALL_ATTACKS, never, quiet, record_of, stop_at
-from step_cases import ATTACK, KINDS, LAM_TENSOR, algorithm_of, batch, network, our_step
+from step_cases import (
+    ATTACK,
+    CPU,
+    KINDS,
+    LAM_TENSOR,
+    algorithm_of,
+    batch,
+    network,
+    our_step,
+    take_steps,
+)
 
 from reproduce import doctor
 from reproduce.cell import Cell
@@ -30,14 +39,13 @@ from reproduce.models.load import ModelSource, build_model
 from reproduce.models.weights import load_weights
 from reproduce.objectives.base import Objective
 from reproduce.registry import dataset_facts
-from reproduce.training.speed import seconds_per_pass
-from reproduce.training.step import build_optimizer, step_modules, train_step
+from reproduce.training.step import build_optimizer, train_step
 from reproduce.training.train import train_cell
 from reproduce.training.validation import measure
 
 pytestmark = pytest.mark.gpu
 NAME = os.environ.get("REPRODUCE_TEST_DEVICE", "cuda")
-DEVICE, CPU = torch.device(NAME), torch.device("cpu")
+DEVICE = torch.device(NAME)
 MACHINE = f"machine.device={NAME}"
 NOISE = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -57,50 +65,36 @@ def _same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Objective, "start", start)
 
 
-def _weights_after(
-    kind: tuple, device: torch.device, dtype: torch.dtype, sizes: tuple[int, ...], form: str = ""
-) -> torch.Tensor:
-    """Take a step on a batch of each size; return how the weights moved."""
-    model = copy.deepcopy(network(torch.float64))
-    before = torch.cat([p.detach().flatten() for p in model.parameters()])
-    model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-    algorithm, lam = algorithm_of(*kind), LAM_TENSOR.to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
-    graphs = Graphs(model, {8}) if "graph" in form else None
-    modules = step_modules(model, algorithm.objective, {8} if "compiled" in form else ())
-    for index, size in enumerate(sizes):
-        images, labels = (part[:size].to(device) for part in batch(torch.float64, seed=index))
-        images = images.to(dtype).contiguous(memory_format=torch.channels_last)
-        stream = torch.Generator(device)
-        result = train_step(
-            model, optimizer, algorithm, images, labels, lam, stream, modules, graphs=graphs
-        )
-        lam = result.lam
-    return torch.cat([p.detach().double().cpu().flatten() for p in model.parameters()]) - before
+def _moved(kind: tuple, *given: object) -> torch.Tensor:
+    """Return how steps moved the weights."""
+    before, (_, model) = network(torch.float64), take_steps(kind, *given)
+    ends = zip(before.parameters(), model.parameters(), strict=True)
+    return torch.cat([(new.detach().double().cpu() - old.detach()).flatten() for old, new in ends])
 
 
 @of_each_kind
 def test_a_step_is_the_float64_step(kind: tuple) -> None:
     """An attack takes signs, which amplify roundings: those of a CPU say by how much."""
-    exact = _weights_after(kind, CPU, torch.float64, (8,))
-    there = _weights_after(kind, CPU, torch.float32, (8,))
-    found = _weights_after(kind, DEVICE, torch.float32, (8,))
+    exact = _moved(kind, "", (8,))
+    there = _moved(kind, "", (8,), CPU, torch.float32)
+    found = _moved(kind, "", (8,), DEVICE, torch.float32)
     assert (found - exact).norm() <= 3 * (there - exact).norm() + 0.02 * exact.norm()
+
+
+def _agree_with_plain_steps(kind: tuple, form: str) -> None:
+    """In float64, through the smaller batch that ends an epoch."""
+    plain, found = (_moved(kind, one, (8, 8, 5, 8), DEVICE) for one in ("", form))
+    assert (found - plain).norm() <= 1e-6 * plain.norm()
 
 
 @of_each_kind
 def test_recorded_steps_are_the_steps(kind: tuple) -> None:
-    """In float64, through the smaller batch that ends an epoch."""
-    plain = _weights_after(kind, DEVICE, torch.float64, (8, 8, 5, 8))
-    recorded = _weights_after(kind, DEVICE, torch.float64, (8, 8, 5, 8), "graph")
-    assert (recorded - plain).norm() <= 1e-6 * plain.norm()
+    _agree_with_plain_steps(kind, "graph")
 
 
 @pytest.mark.parametrize("form", ["compiled", "compiled-graph"])
 def test_compiled_steps_are_the_steps(form: str) -> None:
-    plain = _weights_after(KINDS[0], DEVICE, torch.float64, (8, 8, 5, 8))
-    found = _weights_after(KINDS[0], DEVICE, torch.float64, (8, 8, 5, 8), form)
-    assert (found - plain).norm() <= 1e-6 * plain.norm()
+    _agree_with_plain_steps(KINDS[0], form)
 
 
 def test_a_bf16_step_is_near() -> None:
@@ -195,11 +189,6 @@ def test_recorded_validation_is_validation(
     )
     assert plain["natural_accuracy"] == recorded["natural_accuracy"]
     assert plain["robust_accuracy"] == pytest.approx(recorded["robust_accuracy"], abs=0.5)
-
-
-def test_a_step_can_be_timed(tiny: Callable[..., Config], cell: Cell) -> None:
-    config = tiny(MACHINE)
-    assert 0 < seconds_per_pass(config.machine, training_spec(config, cell), DEVICE) < 1
 
 
 def test_doctor_finds_nothing_wrong(tiny: Callable[..., Config]) -> None:

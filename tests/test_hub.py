@@ -162,11 +162,8 @@ def test_an_upload_that_fails_leaves_the_folder(
     [
         (_refusal(errors.RepositoryNotFoundError, 404), "no such data set, or it is not open"),
         (_refusal(errors.GatedRepoError, 403), "`hf auth login` or HF_TOKEN logs in"),
-        (_refusal(errors.RevisionNotFoundError, 404), "404 Client Error. For url"),
         (_refusal(errors.HfHubHTTPError, 500), "500 Client Error. For url: https://\n"),
-        (errors.HTTPError("no route"), "no route"),
         (errors.LocalEntryNotFoundError("Got: ConnectError\nPlease check"), "Got: ConnectError\n"),
-        (errors.OfflineModeIsEnabled("offline"), "offline"),
         (errors.HFValidationError("Repo id must"), "Repo id must"),
     ],
 )
@@ -197,8 +194,6 @@ def test_addresses_that_lead_nowhere(
     for place in ("hf://me/wide/other", "hf://me/wide/demo/cells"):
         told = run_command(config, "import", place, status=1)
         assert f"{place} holds no such results of preset demo" in told
-    wrong = run_command(config, "import", "hf://me", status=1)
-    assert "hf://me is not of the form hf://OWNER/NAME[/PATH][@REVISION]" in wrong
     # before anything is written
     monkeypatch.chdir(tmp_path)
     run_command(config, "publish", "new", "--to", "me/wide", status=1)
@@ -215,7 +210,6 @@ def test_addresses_that_lead_nowhere(
 @pytest.mark.parametrize(
     ("text", "path", "revision"),
     [
-        ("hf://me/wide", ".", None),
         ("hf://me/wide/h200/paper/", "h200/paper", None),
         ("hf://me/wide/h200@refs/pr/1", "h200", "refs/pr/1"),
     ],
@@ -224,9 +218,6 @@ def test_addresses(text: str, path: str, revision: str | None) -> None:
     address = parse_address(text)
     assert (address.repository, str(address.path), address.revision) == ("me/wide", path, revision)
     assert str(address) == text.rstrip("/")
-
-
-@pytest.mark.parametrize("text", ["hf://", "hf://me", "hf://me/wide@", "hf://me/wide/*", "me/wide"])
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(HarnessError, match="is not of the form"):
-        parse_address(text)
+    for other in ("hf://", "hf://me", "hf://me/wide@", "hf://me/wide/*"):
+        with pytest.raises(HarnessError, match="is not of the form"):
+            parse_address(other)

@@ -64,18 +64,6 @@ def test_gradients_are_those_of_the_formula(network: Network) -> None:
             np.testing.assert_allclose(found[row], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_gradients_are_those_of_autograd(network: Network, point: Tensor) -> None:
-    x = point.clone().requires_grad_(True)
-    hidden = x
-    for weight in network.weights:
-        hidden = torch.relu(weight @ hidden)
-    value = network.output @ hidden
-    plain, _ = _plain(_arrays(network), network.output.numpy(), point.numpy())
-    assert value.item() == pytest.approx(plain)
-    (expected,) = torch.autograd.grad(value, x)
-    torch.testing.assert_close(input_gradients(network, point[None]).gradients[0], expected)
-
-
 def test_steepest_moves_follow_the_norm_by_autograd(network: Network, point: Tensor) -> None:
     """With the patterns held, each move is the normalised derivative of the norm by W_h."""
     before = search.random_moves(network, 1, 0.3, generator(2, "test"))

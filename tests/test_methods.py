@@ -1,7 +1,6 @@
 """The table of methods: every row can be built, planned and trained."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -118,6 +117,3 @@ def test_the_page_on_adding_a_method_speaks_of_the_code_as_it_is() -> None:
     passes = (f"target_passes={row.target_passes},", f"terms_passes={row.terms_passes},")
     for text in (f'"{row.source}"', *passes, "mart.py"):
         assert text in page
-    for word in page.split("`"):
-        if word.startswith(("reproduce/", "tests/")):
-            assert (Path(ROOT) / word).exists(), word

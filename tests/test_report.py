@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import fill, write_run
+from made_up import fill
 from PIL import Image
 from report_cases import Element, make_up, paper_config, parse
 
@@ -28,21 +28,11 @@ from reproduce.experiments.cost import PAPER_SPEEDS
 from reproduce.experiments.grids import find_experiment, table_names
 from reproduce.lemma.search import examine
 from reproduce.report.build import build_report, exponents, render
-from reproduce.report.format import (
-    effect_basis,
-    effect_text,
-    forest,
-    hours,
-    label,
-    number,
-    shade,
-    signed,
-    with_std,
-)
+from reproduce.report.format import forest, hours, number, shade, signed, with_std
 from reproduce.report.pictures import examples_note, pictures
 from reproduce.report.provenance import costs_section, provenance_section, read_runs
 from reproduce.report.summary import each_number_once
-from reproduce.report.tables import checkpoints_section, table_section
+from reproduce.report.tables import table_section
 from reproduce.results.frames import collect
 from reproduce.results.status import status_frame
 from reproduce.tables.diff import DIFF_COLUMNS, JUDGED, build_diff
@@ -255,25 +245,13 @@ def test_a_number_of_two_tables_counts_once(tmp_path: Path) -> None:
     assert set(kept["method"]) == {"manual", "war"}
 
 
-def test_an_effect_and_its_interval() -> None:
-    effect = Effect("wider", 2.0, -1.0, 5.0, threshold=3.0, seeds=3, images=10_000, p_value=0.0004)
-    assert effect_text(effect) == "2 points, 95 % interval −1 to 5; threshold 3"
-    assert effect_basis(effect) == "3 seeds, 10,000 images, p < 0.001"
-    # the scale runs from -1 to 5 between margins of 6 percent
-    placed = forest(effect, (effect,))
-    assert placed == pytest.approx(
-        {
-            "low": 6,
-            "high": 94,
-            "value": 50,
-            "zero": 6 + 88 / 6,
-            "threshold": 6 + 88 * 4 / 6,
-        },
-        abs=0.01,
-    )
-    nothing = Effect("wider", math.nan, images=1)
-    assert (effect_text(nothing), effect_basis(nothing)) == ("no value yet", "1 image")
-    assert forest(nothing, (nothing, effect)) is None
+def test_the_scale_of_an_effect() -> None:
+    effect = Effect("wider", 2.0, -1.0, 5.0, threshold=3.0, seeds=3, images=10_000)
+    # it runs from -1 to 5 between margins of 6 percent
+    placed = {"low": 6, "high": 94, "value": 50, "zero": 6 + 88 / 6, "threshold": 6 + 88 * 4 / 6}
+    assert forest(effect, (effect,)) == pytest.approx(placed, abs=0.01)
+    zero = Effect("no difference", 0.0)
+    assert forest(zero, (zero,)) is None
 
 
 @pytest.mark.parametrize(
@@ -292,17 +270,16 @@ def test_shades(verdict: str, difference: float, expected: str) -> None:
     assert shade(verdict, difference) == expected
 
 
-@pytest.mark.parametrize(
-    ("write", "values", "expected"),
-    [
-        (label, ("table1", "figure3", "war", "all"), ["Table 1", "Figure 3", "WAR", "All"]),
-        (signed, (0.42, -1.3, -0.001, math.nan), ["+0.42", "−1.30", "0.00", ""]),
-        (hours, (0, 0.01234, 1.5, 12, 1234), ["0", "0.0123", "1.50", "12.0", "1,234"]),
-        (number, (50_000, -0.25, math.nan), ["50,000", "−0.25", "–"]),
-    ],
-)
-def test_names_and_numbers(write: Callable[[Any], str], values: Any, expected: list[str]) -> None:
-    assert [write(value) for value in values] == expected
+def test_numbers() -> None:
+    assert [signed(x) for x in (0.42, -1.3, -0.001, math.nan)] == ["+0.42", "−1.30", "0.00", ""]
+    assert [hours(x) for x in (0, 0.01234, 1.5, 12, 1234)] == [
+        "0",
+        "0.0123",
+        "1.50",
+        "12.0",
+        "1,234",
+    ]
+    assert [number(x) for x in (50_000, -0.25, math.nan)] == ["50,000", "−0.25", "–"]
 
 
 def _costs(config: Config) -> dict[str, Any]:
@@ -369,20 +346,10 @@ def test_provenance_can_be_used_again(own: Config, tmp_path: Path) -> None:
     assert f"git checkout {'ab' * 20}\n" in provenance_section(own, first, {})["commands"]
 
 
-def test_the_page_prints_the_settings_of_results_alone(tmp_path: Path) -> None:
-    def printed(*sets: str) -> str:
-        config = paper_config(tmp_path, *sets)
-        return provenance_section(config, {}, {})["configuration"]
-
-    assert printed("machine.device=cpu", "machine.loaders=3") == printed()
-    assert printed(f"data.folder={tmp_path / 'images'}") != printed()
-
-
 def _attacked(width: str, adversarial: np.ndarray, seen: int) -> AttackedImage:
     return AttackedImage(
         parse_cell(f"cifar10/wrn-34-{width}/trades/lam-6/seed-0"),
         "best-test",
-        "",
         adversarial,
         np.full_like(adversarial, 0.5),
         Prediction(3, "cat", 0.914),
@@ -424,32 +391,6 @@ def test_pictures_hold_the_pixels(report: dict[str, Any], channels: int) -> None
     )
     assert "Test image 7, “cat”: only the wide network holds" in section.text
     assert "<dog> ✗ wrong 50 %" in section.text
-
-
-def test_checkpoints_with_their_seeds(tmp_path: Path) -> None:
-    """Every made-up run has three epochs, of which the second is best."""
-    config = paper_config(tmp_path, "train.epochs=3", "train.validation.start=0")
-    for item in find_experiment(config, "table1").evaluations:
-        robust = (30.0, 50.0 + item.cell.seed, 48.0)
-        names = ("test_robust_accuracy", "test_natural_accuracy", "test_perturbation_stability")
-        rows = zip(robust, (60.0, 80.0, 81.0), (50.0, 60.0, 59.0), strict=True)
-        write_run(config, item, epochs=[dict(zip(names, row, strict=True)) for row in rows])
-        folder = paths.cell_folder(config, item.cell)
-        for path in paths.run_files(folder, ("best-test", "last")):
-            path.touch()
-    section = checkpoints_section(config, [])
-    assert section["title"] == "Checkpoints. What choosing on the test set is worth"
-    layout = section["layout"]
-    assert layout.rows[0].labels[:2] == ("WideResNet-34", "w=1")
-    best, last, difference, epoch = layout.rows[0].entries
-    assert (best.sample.mean, best.sample.std, last.sample.mean) == (51, 1, 48)
-    assert best.values == {"seed 0": 50, "seed 1": 51, "seed 2": 52}
-    assert difference.values == {"seed 0": 2, "seed 1": 3, "seed 2": 4}
-    assert (epoch.sample.mean, epoch.values["seed 0"], epoch.digits) == (2, 2, 1)
-    next(paths.root(config).rglob("epochs.csv")).write_text("epoch\n1\n")
-    damaged: list[str] = []
-    checkpoints_section(config, damaged)
-    assert "epochs.csv is damaged" in damaged[0]
 
 
 def test_the_lemma_s_exponents(tiny: Callable[..., Config], report: dict[str, Any]) -> None:

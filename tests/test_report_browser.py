@@ -46,6 +46,7 @@ def _claim(verdict: Verdict, low: float, high: float) -> Claim:
         source="Table 1",
         verdict=verdict,
         summary="One sentence with the effect in numbers.",
+        unit="seeds",
         effects=(effect, effect),
         missing=("a run",),
     )

@@ -19,7 +19,7 @@ from reproduce.core.files import read_json, write_json
 from reproduce.evaluation.records import Record, write_record
 from reproduce.experiments import paths, runs
 from reproduce.experiments.grids import Evaluation, find_experiment
-from reproduce.experiments.runs import load_run
+from reproduce.experiments.runs import RunSegment, load_run
 from reproduce.experiments.spec import attack_spec, training_spec
 from reproduce.results.frames import COLUMNS, collect, read_histories, tidy_results, write_results
 from reproduce.results.reader import find_record, is_evaluated
@@ -273,6 +273,10 @@ def test_all_readers_refuse_the_same_runs(
     assert (written.finished, written.unfinished) == (0, 0)
     row = status_frame(config, ["table1"]).loc[cell]
     assert reason in (row["reason"] if spoil is _cut else row["text"])
+
+
+def test_processes_on_a_cpu_share_its_hours() -> None:
+    assert RunSegment(device="cpu", processes=2, seconds=3600.0).hours == 1
 
 
 @pytest.mark.parametrize("file", [paths.trace_file, paths.epochs_file])

@@ -20,7 +20,6 @@ from reproduce.core.errors import HarnessError, Stopped
 from reproduce.core.files import read_json, write_json
 from reproduce.evaluation.attack import Worker
 from reproduce.evaluation.evaluate import evaluate_model
-from reproduce.evaluation.shards import shard_file
 from reproduce.experiments import paths
 from reproduce.models.load import ModelSource
 
@@ -49,9 +48,7 @@ def _stop_after(config: Config, source: ModelSource, attack: str, shards: int) -
 
 
 # the one draws noise for each image, the others for each shard
-@pytest.mark.parametrize(
-    "attack", ["pgd20", "square", pytest.param("autoattack", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("attack", ["pgd20", "square"])
 def test_interrupted_and_continued_is_the_same_record(
     tiny: Callable[..., Config], source: ModelSource, attack: str, tmp_path: Path
 ) -> None:
@@ -132,11 +129,8 @@ def test_shard_and_batch_have_no_say_in_pgd(
         assert record.info["digest"] == records[0].info["digest"]
 
 
-@pytest.mark.parametrize("attack", ["pgd20", "square"])
-def test_other_seeds_are_other_starts(
-    tiny: Callable[..., Config], source: ModelSource, attack: str
-) -> None:
-    found = [record_of(tiny(*SMALL), source, attack, seed).adversarial for seed in range(3)]
+def test_other_seeds_are_other_starts(tiny: Callable[..., Config], source: ModelSource) -> None:
+    found = [record_of(tiny(*SMALL), source, "pgd20", seed).adversarial for seed in range(3)]
     assert any(not np.array_equal(found[0], other) for other in found[1:])
 
 
@@ -146,20 +140,17 @@ def test_damaged_and_foreign_shards_are_made_again(
     whole = tiny(*SMALL, f"results={tmp_path / 'whole'}")
     record_of(whole, source, "pgd20")
     config = tiny(*SMALL)
-    path = shard_file(_stop_after(config, source, "pgd20", 1), 0)
-    foreign = shard_file(_stop_after(config, source, "cw20", 1), 0)
+    path = _stop_after(config, source, "pgd20", 1) / "0000.npz"
+    foreign = _stop_after(config, source, "cw20", 1) / "0000.npz"
     written = path.read_bytes()
     late = tiny(*SMALL, "machine.max_minutes=0.0000001")
-    for damage, message in (
-        (written[: len(written) // 2], "is damaged"),
-        (foreign.read_bytes(), "is of another network or other settings"),
-    ):
+    for damage in (written[: len(written) // 2], foreign.read_bytes()):
         path.write_bytes(damage)
         said: list[str] = []
         # every call gets a shard further
         with pytest.raises(Stopped, match="all finished shards are kept"):
             evaluate_model(late, source, "pgd20", 0, said.append)
-        assert message in said[0]
+        assert "is damaged, or of another network or other settings" in said[0]
     record_of(config, source, "pgd20")
     assert not list(paths.root(config).rglob("pgd20*.shards"))
     (name,) = _bytes(whole)

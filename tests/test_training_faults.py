@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -46,13 +45,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     assert (saved.progress["epoch"], saved.progress["step"], saved.iterations) == (2, 0, STEPS)
 
 
-def test_a_learning_rate_that_explodes(tiny: Callable[..., Config], cell: Cell) -> None:
-    config = tiny("train.learning_rate=1e30")
-    with pytest.raises(HarnessError, match=r"NaN or infinite.*before the first checkpoint"):
-        train_cell(config, cell, quiet, never)
-    assert list(paths.cell_folder(config, cell).glob("*.safetensors")) == []
-
-
 def test_spoilt_weights_are_never_saved(
     tiny: Callable[..., Config], cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +58,7 @@ def test_spoilt_weights_are_never_saved(
 
     monkeypatch.setattr(loop, "train_step", ruinous)
     config = tiny()
-    with pytest.raises(HarnessError, match="NaN or infinite at iteration 1"):
+    with pytest.raises(HarnessError, match=r"NaN .* at iteration 1 .*before the first checkpoint"):
         train_cell(config, cell, quiet, stop_at(1))
     assert list(paths.cell_folder(config, cell).glob("*.safetensors")) == []
 
@@ -78,11 +70,6 @@ def test_two_runs_of_a_cell_at_once(tiny: Callable[..., Config], cell: Cell) -> 
         error = pool.submit(train_cell, config, cell, quiet, never).exception()
     assert isinstance(error, HarnessError)
     assert "is being worked on by another process" in str(error)
-
-
-def test_no_data(tiny: Callable[..., Config], cell: Cell, tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="run `reproduce prepare digits` first"):
-        train_cell(tiny(f"data.folder={tmp_path / 'none'}"), cell, quiet, never)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

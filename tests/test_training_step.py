@@ -1,7 +1,5 @@
 """One training step against the formulas written out in float64 (tests/reference_steps.py)."""
 
-import copy
-
 import pytest
 import torch
 from step_cases import (
@@ -14,6 +12,7 @@ from step_cases import (
     noise_of,
     our_step,
     reference_step,
+    take_steps,
 )
 from torch import Tensor, nn
 
@@ -78,26 +77,14 @@ def test_number_of_forward_passes(method: str, forwards: int) -> None:
     assert model.images == forwards * len(images)
 
 
-def _state_after(kind: tuple, recorded: bool) -> list[Tensor]:
-    """Take steps on batches of 8, 8, 5 (the end of an epoch) and 8 images."""
-    model = copy.deepcopy(network(torch.float64))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
-    algorithm, lam, seen = algorithm_of(*kind), LAM_TENSOR, []
-    graphs = Graphs(model, {8}) if recorded else None
-    for index, size in enumerate((8, 8, 5, 8)):
-        images, labels = (part[:size] for part in batch(torch.float64, seed=index))
-        stream = generator(0, "attack", 1, index)
-        result = train_step(model, optimizer, algorithm, images, labels, lam, stream, graphs=graphs)
-        lam = result.lam
-        seen += result
-    return [*seen, *model.state_dict().values()]
-
-
 # a CPU has no graphs; there a recorded function is called again on the same memory
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind)))
 def test_recorded_steps_are_the_steps(kind: tuple) -> None:
-    both = zip(_state_after(kind, recorded=False), _state_after(kind, recorded=True), strict=True)
-    assert all(torch.equal(expected, found) for expected, found in both)
+    plain, recorded = (
+        [*seen, *model.state_dict().values()]
+        for seen, model in (take_steps(kind), take_steps(kind, "graph"))
+    )
+    assert all(torch.equal(one, other) for one, other in zip(plain, recorded, strict=True))
 
 
 def test_recorded_results_are_overwritten_by_the_next_call() -> None:

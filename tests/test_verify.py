@@ -23,8 +23,8 @@ from reproduce.share.verify import Finding, Sample, compare_predictions, exit_st
 
 CELL = parse_cell("digits/wrn-10-0.25/trades/lam-2/seed-0")
 WIDE = parse_cell("digits/wrn-10-0.5/trades/lam-2/seed-0")
-RUN, RECORD = f"cells/{CELL}", f"cells/{CELL}/records/pgd20-seed0.npz"
-SUMMARY = f"cells/{CELL}/records/pgd20-seed0.json"
+RUN, INFO = f"cells/{CELL}", f"cells/{CELL}/run.json"
+RECORD, SUMMARY = (f"{RUN}/records/pgd20-seed0.{suffix}" for suffix in ("npz", "json"))
 AGAIN, NOTHING_AGAIN = Sample(records=3, images=8), Sample(records=0)
 
 
@@ -81,6 +81,10 @@ def _rewrite(root: Path, change: Callable[[Record], object]) -> None:
     write_record(root / RECORD, record)
 
 
+def _other_labels(root: Path) -> None:
+    _rewrite(root, lambda record: np.copyto(record.label, np.roll(record.label, 1)))
+
+
 def _rename(root: Path) -> None:
     for file in (root / RECORD).parent.glob("pgd20-seed0.*"):
         file.rename(file.with_stem("pgd20-seed1"))
@@ -91,7 +95,7 @@ def _other_weights(root: Path) -> None:
     weights = paths.model_file(root / RUN, "best-test")
     shutil.copy(paths.model_file(root / "cells" / WIDE.id, "best-test"), weights)
     sha256 = sha256_of_file(weights)
-    _json(f"{RUN}/run.json", lambda told: told["models"].update({"best-test": sha256}))(root)
+    _json(INFO, lambda told: told["models"].update({"best-test": sha256}))(root)
 
 
 def _row(root: Path) -> None:
@@ -142,7 +146,7 @@ def test_a_damaged_file(config: Config, name: str, result: str, damage: str) -> 
 @pytest.mark.parametrize(
     ("name", "result"),
     [
-        (f"{RUN}/run.json", RUN),
+        (INFO, RUN),
         (SUMMARY, RECORD),
         *((name, name) for name in ("tables/table1.csv", "results.parquet", "claims.json")),
     ],
@@ -154,42 +158,27 @@ def test_a_truncated_file(config: Config, name: str, result: str) -> None:
     assert result in wrong(verified(config))
 
 
+TABLE = "tables/table1"
 CONTRADICTIONS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
-    "settings of another digest": (
+    "digest": (
         "corrupt",
         RUN,
-        _json(f"{RUN}/run.json", lambda told: told["spec"]["train"].update(momentum=0.2)),
+        _json(INFO, lambda told: told["spec"]["train"].update(epochs=9)),
     ),
-    "another cell's run": (
-        "corrupt",
-        RUN,
-        _json(f"{RUN}/run.json", lambda told: told["spec"].update(cell=WIDE.id)),
-    ),
-    "another lambda": (
-        "corrupt",
-        RUN,
-        _json(f"{RUN}/run.json", lambda told: told.update(final_lambda=2.1)),
-    ),
-    "no settings": ("corrupt", RUN, _json(f"{RUN}/run.json", lambda told: told.pop("spec"))),
-    "other metrics": (
-        "corrupt",
-        RECORD,
-        _json(SUMMARY, lambda told: told["metrics"].update(images=3)),
-    ),
+    "another cell's": ("corrupt", RUN, _json(INFO, lambda told: told["spec"].update(cell=WIDE.id))),
+    "another lambda": ("corrupt", RUN, _json(INFO, lambda told: told.update(final_lambda=2.1))),
+    "no settings": ("corrupt", RUN, _json(INFO, lambda told: told.pop("spec"))),
+    "metrics": ("corrupt", RECORD, _json(SUMMARY, lambda told: told["metrics"].update(images=3))),
     "another name": ("corrupt", RECORD.replace("seed0", "seed1"), _rename),
-    "a record of other weights": (
+    "a record's weights": (
         "mismatch",
         RECORD,
         _json(SUMMARY, lambda told: told.update(model_sha256="f" * 64)),
     ),
-    "a run of other weights": ("mismatch", RECORD, _other_weights),
-    "other labels": (
-        "mismatch",
-        RECORD,
-        lambda root: _rewrite(root, lambda r: np.copyto(r.label, np.roll(r.label, 1))),
-    ),
-    "a number": ("mismatch", "tables/table1.csv", _text("tables/table1.csv", ",10.0,", ",11.0,")),
-    "a word": ("mismatch", "tables/table1.md", _text("tables/table1.md", "epochs", "epoch")),
+    "a run's weights": ("mismatch", RECORD, _other_weights),
+    "labels": ("mismatch", RECORD, _other_labels),
+    "a number": ("mismatch", f"{TABLE}.csv", _text(f"{TABLE}.csv", ",10.0,", ",11.0,")),
+    "a word": ("mismatch", f"{TABLE}.md", _text(f"{TABLE}.md", "epochs", "epoch")),
     "a line less": ("mismatch", "diff/table1.csv", _text("diff/table1.csv", "\n", "")),
     "a verdict": (
         "mismatch",

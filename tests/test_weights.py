@@ -33,13 +33,11 @@ class _OfficialLayout(torch.nn.Module):
         self.sub_block1 = build_model("wrn-10-0.5", CIFAR, seed=2).block1
 
 
-@pytest.mark.parametrize("wrap", ["plain", "state_dict", "parallel", "old"])
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "old"])
 def test_published_state_dicts_load(tmp_path: Path, wrap: str) -> None:
     official = _OfficialLayout()
     state = dict(official.state_dict())
     assert any(key.startswith("sub_block1.") for key in state)
-    if wrap == "parallel":
-        state = {f"module.{key}": value for key, value in state.items()}
     if wrap == "old":
         state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     path = tmp_path / "published.pt"

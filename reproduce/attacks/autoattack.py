@@ -62,7 +62,14 @@ def package_attacks(
 
     Source: Croce and Hein 2020a (FAB), 2020b (AutoAttack); Andriushchenko et al. 2020.
     """
-    modules = _modules(package)
+    names = ("autopgd_base", "fab_pt", "square")
+    try:
+        modules: dict[str, Any] = {n: importlib.import_module(f"{package}.{n}") for n in names}
+    except ModuleNotFoundError as error:
+        raise HarnessError(
+            f"eval.autoattack_package is {package!r}, which is not installed ({error}); pip "
+            f"install {_SOURCE[package]}"
+        ) from error
     shared = {"norm": "Linf", "eps": epsilon, "verbose": False, "device": device}
 
     def fab(steps: int, restarts: int, targets: int | None) -> Any:
@@ -95,17 +102,6 @@ def package_attacks(
                 "square": square(attack.queries, 1),
             }
     return {name: _seeded(made[name]) for name in attack.parts}
-
-
-def _modules(package: str) -> dict[str, Any]:
-    names = ("autopgd_base", "fab_pt", "square")
-    try:
-        return {name: importlib.import_module(f"{package}.{name}") for name in names}
-    except ModuleNotFoundError as error:
-        raise HarnessError(
-            f"eval.autoattack_package is {package!r}, which is not installed ({error}); pip "
-            f"install {_SOURCE[package]}"
-        ) from error
 
 
 def _seeded(attack: Any) -> PackageAttack:

@@ -20,21 +20,13 @@ from reproduce.experiments.spec import AttackSpec
 
 @dataclass(frozen=True)
 class Batch:
-    """Images to attack together.
-
-    Attributes
-    ----------
-    images : Tensor
-        float32 in [0, 1], shape (B, channels, H, W).
-    labels : Tensor
-        int64, shape (B,).
-    indices : list of int
-        Positions of the images in the official split.
-    """
+    """Images to attack together."""
 
     images: Tensor
+    """float32 in [0, 1], shape (B, channels, H, W)."""
     labels: Tensor
     indices: list[int]
+    """Positions of the images in the official split."""
 
     def take(self, rows: Tensor) -> "Batch":
         """Return the rows given, an int64 tensor."""
@@ -45,32 +37,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Part:
-    """One attack.
-
-    Attributes
-    ----------
-    name : str
-        "pgd", "apgd-ce", "apgd-t", "fab", "fab-t" or "square".
-    every_image : bool
-        Whether it also moves images that are predicted wrong, so that stability can
-        be measured.
-    run : callable
-        (batch, seed of the shard) -> images that it found, in the ball.
-    """
+    """One attack."""
 
     name: str
     every_image: bool
+    """Whether it also moves images that are predicted wrong, so that stability can be measured."""
     run: Callable[[Batch, int], Tensor]
+    """(batch, seed of the shard) -> images that it found, in the ball."""
 
 
 def attack_parts(
     spec: AttackSpec, network: nn.Module, classes: int, device: torch.device, batch_size: int
 ) -> list[Part]:
-    """Return the parts of an attack on a frozen network.
-
-    PGD attacks `batch_size` images at once, which changes nothing beyond rounding.  HarnessError if
-    the package of the attack is missing or has no use for so few classes.
-    """
+    """Return the parts of an attack on a frozen network; PGD attacks `batch_size` at once."""
     match spec.attack:
         case PGDAttack() as attack:
             return [Part("pgd", every_image=True, run=_pgd(spec, attack, network, batch_size))]
@@ -95,8 +74,7 @@ def _pgd(
 ) -> Callable[[Batch, int], Tensor]:
     """Return PGD from several starts, each of which attacks what still holds.
 
-    An image that holds to the end keeps its first x'.  Starts are each image's own, so
-    neither the batch nor the shard has a say in them.
+    An image that holds to the end keeps its first x'.
     """
 
     def once(batch: Batch, restart: int) -> Tensor:

@@ -33,7 +33,7 @@ from reproduce.results.statistics import (
     paired_difference,
 )
 
-_SIDES = {"width": ("wider", "thinner"), "lambda": ("larger λ", "smaller λ")}
+_SIDES = {"width": ("wider", "narrower"), "lambda": ("larger λ", "smaller λ")}
 # what the sides of a comparison have in common, by what they differ in
 _SHARED = {
     "width": ("dataset", "method", "lambda", "kind", "attack"),

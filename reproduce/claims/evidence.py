@@ -71,7 +71,9 @@ class Effect:
             return "holds"
         return "fails" if self.high < self.threshold else "too little data"
 
-    def __str__(self) -> str:
+    @property
+    def numbers(self) -> str:
+        """The value, and in brackets its interval, its threshold and what it rests on."""
         digits = ".2f" if self.unit == "points" else ".3g"
         numbers = (self.value, self.low, self.high, self.threshold or 0.0)
         value, low, high, threshold = (f"{one:{digits}}".replace("-", "−") for one in numbers)
@@ -83,7 +85,10 @@ class Effect:
             self.detail: self.detail,
         }
         behind = "; ".join(part for part, said in parts.items() if said)
-        return f"{self.what}: {value} {self.unit} ({behind})"
+        return f"{value} {self.unit} ({behind})"
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.numbers}"
 
 
 @dataclass(frozen=True)
@@ -284,8 +289,12 @@ class Evidence:
         """Return a metric of a run, or the images that count for it; HarnessError without one."""
         rule = METRICS[metric]
         if isinstance(source, Cell):
-            train = self.config.train_of(source.method)
-            number = float(rule.take(self.history(source, rule.source), train))
+            train, histories = self.config.train_of(source.method), self._histories(source)
+            frame = getattr(histories, rule.source)
+            if frame.empty or frame["epoch"].max() < train.epochs:
+                lost = f"{source} has no {rule.source} to its last epoch"
+                raise HarnessError("; ".join(histories.missing) or lost)
+            number = float(rule.take(frame, train))
             if math.isfinite(number):
                 return number
             raise HarnessError(
@@ -299,14 +308,6 @@ class Evidence:
         if mask is None:
             raise HarnessError(f"the record of {_title(source)} tells no {metric}")
         return ImageMask(_title(source), source.dataset, record.index, record.label, mask)
-
-    def history(self, cell: Cell, kind: str) -> pd.DataFrame:
-        """Return the trace or the epochs of a run; HarnessError before its last epoch."""
-        found = self._histories(cell)
-        frame: pd.DataFrame = getattr(found, kind)
-        if len(frame) and frame["epoch"].max() == self.config.train_of(cell.method).epochs:
-            return frame
-        raise HarnessError("; ".join(found.missing) or f"{cell} has no {kind} to its last epoch")
 
     def full_records(self) -> tuple[dict[str, Metrics], tuple[str, ...]]:
         """Return the metrics of every record of an attack on all images, and what is missing."""

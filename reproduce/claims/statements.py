@@ -62,7 +62,7 @@ STATEMENTS = (
     Statement("wider-robust", "Figure 3(d), Section 3.2", "figure3",
               Contrast("best_robust_accuracy", "width", rises=False, pairs="last",
                        threshold=-MARGIN),
-              "At equal λ the widest network is no more robust than the next thinner one."),
+              "At equal λ the widest network is no more robust than the next narrower one."),
     Statement("wider-robust-untuned", "Table 1, Sections 1 and 3.2", "table1",
               Contrast("robust_accuracy", "width", rises=False, pairs="last",
                        only="smallest lambda", threshold=-MARGIN),

@@ -28,11 +28,7 @@ _VARIANTS = 64
 
 
 def wants_compiling(machine: Machine, passes: float, seconds: float = 0.0) -> bool:
-    """Say whether a network is compiled for some work; auto does so only where there is a compiler.
-
-    On a CPU the forward passes of images that are left decide, on a GPU the seconds that they take
-    uncompiled, if these were measured.
-    """
+    """Say whether a network is compiled for so many passes, or on a GPU uncompiled seconds."""
     if machine.compile != "auto":
         return machine.compile == "always"
     on_cpu = machine.device == "cpu"
@@ -46,11 +42,7 @@ def wants_compiling(machine: Machine, passes: float, seconds: float = 0.0) -> bo
 
 
 def compiled(module: nn.Module, *, dynamic: bool | None = None) -> nn.Module:
-    """Return a module that computes the same with kernels compiled for it, but for the last bits.
-
-    Weights stay shared.  It compiles at the first call of each kind; call it inside `compiling`.
-    With `dynamic` one set of kernels serves any batch size.
-    """
+    """Return a module with the same weights and kernels of its own; call it inside `compiling`."""
     torch._dynamo.config.recompile_limit = _VARIANTS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     return torch.compile(module, dynamic=dynamic)  # type: ignore[return-value]
@@ -83,16 +75,11 @@ def wants_graphs(machine: Machine, device: torch.device, processes: int = 1) -> 
 
 
 class Graphs:
-    """Records what is computed on whole batches of one network, and launches it as one graph.
+    """Records what is computed on batches of `sizes` images, and launches it as one graph.
 
-    Recorded functions share their memory.  So what one returns is overwritten by the next call, it
-    may draw no random numbers and ask nothing of the device, and what it reads beside its inputs
-    (weights, BatchNorm's statistics) must stay where it is.
-
-    On a CPU the function is called again, and its results are copied to where the first ones lie,
-    so that code which keeps a result fails there as well.
-
-    Only batches of `sizes` images are recorded; others are computed kernel by kernel.
+    What a recorded function returns is overwritten by the next call, also on a CPU, where it is
+    called again; it may draw no random numbers and ask nothing of the device, and what it reads
+    beside its inputs (weights, BatchNorm's statistics) must stay where it is.
     """
 
     def __init__(self, model: nn.Module, sizes: Collection[int]) -> None:
@@ -103,11 +90,7 @@ class Graphs:
         self._shared: tuple[torch.cuda.Stream, Any] | None = None
 
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return function(*inputs), from its recording if there is one.
-
-        The same `key` must mean the same computation; the first of the inputs has the batch as its
-        first dimension.
-        """
+        """Return function(*inputs); the same `key` must mean the same computation."""
         if len(inputs[0]) not in self._sizes:
             return function(*inputs)
         place = (key, inputs[0].shape)

@@ -25,11 +25,7 @@ from reproduce.experiments.cost import CPU_BATCH, KEPT_BYTES
 
 @contextmanager
 def acquire_device(machine: Machine, group: Group = ALONE) -> Iterator[torch.device]:
-    """Hold a device for the length of a job, and wait for one while all are taken.
-
-    A GPU has `machine.jobs_per_gpu` slots; ``cuda:K`` takes one of that GPU, ``cuda`` one of any
-    visible GPU.  Every process of a `group` has a GPU of its own; they are taken together.
-    """
+    """Hold a device for the length of a job, and wait for one while all are taken."""
     prepare_process(machine)
     if machine.device == "cpu":
         yield torch.device("cpu")
@@ -89,10 +85,7 @@ def _card(index: int) -> str:
 
 
 def slots_folder() -> Path:
-    """Make and return the folder of the locks of this user, the same for all jobs of a machine.
-
-    Containers that share GPUs must share it: mount it, or set TMPDIR to a folder that is.
-    """
+    """Make and return the folder of this user's locks; containers that share GPUs must share it."""
     folder = Path(tempfile.gettempdir()) / f"reproduce-gpu-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
@@ -103,10 +96,9 @@ def slots_folder() -> Path:
 def take_slots(
     held: ExitStack, folder: Path, cards: Sequence[str], wanted: int, slots: int, poll: float = 1.0
 ) -> list[int]:
-    """Wait until as many cards as wanted have a free slot each, and hold those until `held` closes.
+    """Wait for a free slot on each of as many cards as wanted; hold them until `held` closes.
 
-    Each card has `slots` slots.  None is held while there are fewer free ones than wanted; whoever
-    waits looks every `poll` seconds.  Returns places in `cards`.
+    None is held while there are fewer than wanted.  Returns places in `cards`.
     """
     waiting = False
     while True:
@@ -131,11 +123,10 @@ def take_slots(
 
 
 def share_through_mps() -> None:
-    """Have the jobs of this user compute on a GPU at the same time, through NVIDIA's MPS.
+    """Have jobs compute on a GPU at the same time, through NVIDIA's MPS, if that works here.
 
-    Before the first use of CUDA in a process.  Each job tries the daemon in a process of its own;
-    where nothing can be computed through it, as in some containers, jobs take turns.  A daemon of
-    the site is left alone, and so are Slurm's jobs, with whose first one it would end.
+    Before the first use of CUDA in a process.  A daemon of the site is left alone, and so are
+    Slurm's jobs, with whose first one it would end.
     """
     control = shutil.which("nvidia-cuda-mps-control")
     if control is None or {"CUDA_MPS_PIPE_DIRECTORY", "SLURM_JOB_ID"} & os.environ.keys():
@@ -185,12 +176,7 @@ _SIZES = (1000, 500, 256, 128)
 
 
 def images_at_once(machine: Machine, device: torch.device, size: int) -> int:
-    """Return how many images of `size` pixels go through a network at once in evaluation.
-
-    Memory bounds it.  Networks for large images shrink them at the entrance, so what they keep for
-    a gradient grows with the width of the images rather than their area: ResNet-50 and
-    Wide-ResNet-50-2 keep 135 and 177 MiB an image of 288 pixels, of which nine times fewer go.
-    """
+    """Return how many images of `size` pixels go through a network at once in evaluation."""
     if machine.eval_batch is not None:
         most = machine.eval_batch
     elif device.type == "cpu":
@@ -200,6 +186,8 @@ def images_at_once(machine: Machine, device: torch.device, size: int) -> int:
         fits = max(1, memory // (2 * machine.jobs_per_gpu) // KEPT_BYTES)
         # the same on cards of different size, so they round alike; 256 is a shard
         most = next((one for one in _SIZES if one <= fits), fits)
+    # networks for large images shrink them at the entrance, so what they keep for a gradient grows
+    # with the width of the images rather than their area
     return max(1, most * _SIZE // max(size, _SIZE))
 
 

@@ -50,10 +50,7 @@ class ImageStore:
         return part
 
     def plain(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images `start` to `stop`, unaugmented, with their labels, int64 (B,).
-
-        Images are float32 in [0, 1], shape (B, channels, height, width), channels-last.
-        """
+        """Return images `start` to `stop`, unaugmented, as `to_float` does, and their labels."""
         pad, size = self.facts.padding, self.facts.size
         crop = self._padded[start:stop, pad : pad + size, pad : pad + size]
         return to_float(crop), self.labels[start:stop]
@@ -73,10 +70,7 @@ class ImageStore:
         return Draws(offsets[0], offsets[1], coins if self.facts.flip else torch.zeros_like(coins))
 
     def augmented(self, rows: Tensor, draws: Draws) -> Tensor:
-        """Return the images `rows`, cropped and flipped as drawn, in the form of `plain`.
-
-        The pixels equal those of PIL's pad, crop and mirror for the same draws.
-        """
+        """Return the images `rows`, cropped and flipped as drawn, in the form of `plain`."""
         pixel = torch.arange(self.facts.size, device=self.device)
         down = draws.top[:, None] + pixel
         across = draws.left[:, None] + torch.where(draws.flip[:, None], pixel.flip(0), pixel)
@@ -110,12 +104,9 @@ class LabelledBatches:
 class MixedBatches(LabelledBatches):
     """Batches of which a fixed part, `extra_fraction` rounded down, comes from extra images.
 
-    An epoch has as many steps as one over the labelled images alone would have, so with
-    half of every batch from elsewhere it visits half of the labelled images.  Each epoch
-    shuffles them anew and takes the front of that order: within an epoch no labelled
-    image comes twice.  Extra images are drawn with replacement, every batch anew, and
-    fill the batch where labelled ones run out.  The two kinds are shuffled together
-    within a batch.  That is what the official sampler does.
+    An epoch has as many steps as one over the labelled images alone.  It takes the front of
+    their new order, so none comes twice.  Extra images are drawn with replacement and fill the
+    batch where labelled ones run out.  The two kinds are shuffled together within a batch.
 
     Source: Carmon et al. 2019 and their code (`SemiSupervisedSampler`).
     """

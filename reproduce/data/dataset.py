@@ -127,8 +127,8 @@ def write_prepared(
 ) -> None:
     """Write arrays as .npz, and next to it a manifest that ends with their checksum.
 
-    `origin` goes into the .npz alone and no checksum covers it: the same images from another
-    place leave the manifest as it is, which Snakemake watches.
+    `origin` is in neither: the same images from elsewhere leave the manifest, which Snakemake
+    watches, as it is.
     """
 
     def write(part: Path) -> None:
@@ -143,10 +143,7 @@ def write_prepared(
 def read_prepared(
     path: Path, keys: Iterable[str], origin: Iterable[str]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays that `write_prepared` wrote, `origin` among them, and the manifest.
-
-    Every byte of the arrays is checked against the manifest's checksum.
-    """
+    """Return the arrays that `write_prepared` wrote, `origin` among them, and the manifest."""
     if not path.exists():
         raise HarnessError(f"{path} is missing; run `reproduce prepare {path.stem}` first")
     manifest = read_json(path.with_suffix(".json"))

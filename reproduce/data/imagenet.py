@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import copy
 from itertools import accumulate
 from multiprocessing import active_children
@@ -28,7 +29,7 @@ from reproduce.data.dataset import Split
 from reproduce.registry import DatasetFacts
 
 # others would be opened by readers that nobody looks at, EPS by another program
-FORMATS = ("JPEG", "PNG")
+_FORMATS = ("JPEG", "PNG")
 _ADVICE = (
     "such processes need memory, room in /dev/shm, open files (`ulimit -n`) and processes "
     "(`ulimit -u`): raise what there is too little of, or set machine.loaders to fewer"
@@ -37,10 +38,12 @@ _ADVICE = (
 _AHEAD = 2
 
 
-def _read(path: Path) -> Image.Image:
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file and read its header."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.convert("RGB")
+        with Image.open(path, formats=_FORMATS) as image:
+            yield image
     except Exception as error:  # PIL raises many things
         raise HarnessError(f"image {path} cannot be read: {error}") from error
 
@@ -72,7 +75,8 @@ class FolderStore:
         """Return images `start` to `stop` and their labels, as `ImageStore.plain`."""
 
         def pixels(row: int) -> NDArray[np.uint8]:
-            return np.asarray(self._crop(_read(self._split.path(row))))
+            with open_image(self._split.path(row)) as image:
+                return np.asarray(self._crop(image.convert("RGB")))
 
         # PIL decodes without holding Python's lock
         with ThreadPoolExecutor(max(self._loaders, 1)) as pool:
@@ -99,11 +103,9 @@ def decoder_lost(error: Exception) -> str:
 
 
 class FolderBatches:
-    """The training batches of a run, decoded ahead by processes where they are asked in order.
+    """The training batches of a run, decoded ahead by `loaders` processes if asked in order.
 
-    What a batch holds is a function of seed, epoch and step alone: neither the number
-    of processes that decode (`loaders`, 0 for this one) nor what was asked for before has
-    a say.  Each process of a `group` gets its share of every batch.
+    Each process of a `group` gets its share of every batch.
     """
 
     def __init__(
@@ -210,7 +212,8 @@ class _Images(Dataset[Any]):
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int] | str:
         try:
-            image = _read(self._split.path(row))
+            with open_image(self._split.path(row)) as opened:
+                image = opened.convert("RGB")
         except HarnessError as error:
             # as an exception it would come back wrapped in a traceback
             return str(error)

@@ -14,24 +14,26 @@ from dataclasses import replace
 from http.client import HTTPException
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from reproduce.config.schema import Data
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import md5_of_file, other_kind, read_npz
 from reproduce.core.vision import torchvision
 from reproduce.data.dataset import Dataset, Split, read_prepared, write_prepared
-from reproduce.data.imagenet import FORMATS
+from reproduce.data.imagenet import open_image
 from reproduce.experiments.paths import extra_source
 from reproduce.registry import EXTRA, DatasetFacts, dataset_facts, extra_facts
 
 Say = Callable[[str], None]
 Arrays = dict[str, NDArray[Any]]
+# what a reader returns: arrays by name, and their origin: source, for a reader, official, whether
+# checksums or names and numbers say that they are the official images, and of files their folder
+Source = tuple[Arrays, dict[str, str | bool]]
 
 ATTEMPTS = 3
 PAUSE_SECONDS = 5.0
@@ -46,22 +48,8 @@ _HEADER_READERS = 16
 _PUBLISHED = ("data", "extrapolated_targets")
 
 
-class Source(NamedTuple):
-    """What a reader returns: arrays by name, and where they are from.
-
-    `origin` has source, for a reader, official, whether checksums or names and numbers say that
-    they are the official images, and of files their folder.
-    """
-
-    arrays: Arrays
-    origin: dict[str, str | bool]
-
-
 def prepare(data: Data, dataset: str, path: Path, say: Say = print) -> None:
-    """Read a data set, or extra images such as ``cifar10-extra``, and write the prepared form.
-
-    `path` is the .npz to write; a manifest with the checksum is put next to it.
-    """
+    """Read a data set, or extra images, and write the prepared form (.npz and manifest)."""
     if dataset in EXTRA:
         arrays, md5 = _read_extra(dataset, extra_source(data, dataset))
         images = len(arrays["labels"])
@@ -92,10 +80,7 @@ def prepare(data: Data, dataset: str, path: Path, say: Say = print) -> None:
 
 
 def load_prepared(path: Path) -> Dataset:
-    """Read a prepared data set, called as the file is, and check it.
-
-    The facts of a folder have its own number of classes.
-    """
+    """Read a prepared data set, called as the file is, and check it."""
     facts, folder = dataset_facts(path.stem), None
     if facts.storage == "folder":
         arrays, manifest = read_prepared(path, _INDEX, ("source", "official", "folder"))
@@ -162,7 +147,7 @@ def _read_digits(_facts: DatasetFacts, _data: Data, _say: Say) -> Source:
     in_test = pd.Series(bunch.target).groupby(bunch.target).cumcount().to_numpy() % 5 == 4
     parts = (images[~in_test], bunch.target[~in_test], images[in_test], bunch.target[in_test])
     arrays = dict(zip(_KEYS, parts, strict=True))
-    return Source(arrays, {"source": "scikit-learn's digits", "official": True})
+    return arrays, {"source": "scikit-learn's digits", "official": True}
 
 
 def _read_cifar(facts: DatasetFacts, data: Data, say: Say) -> Source:
@@ -175,7 +160,7 @@ def _read_cifar(facts: DatasetFacts, data: Data, say: Say) -> Source:
         if missing := [key for key in _KEYS if key not in arrays]:
             raise HarnessError(f"{path} has no {missing[0]}; needed are {', '.join(_KEYS)}")
         title = f"{path.name}, an .npz given by the user"
-        return Source(arrays, {"source": title, "official": False})
+        return arrays, {"source": title, "official": False}
     official = official_class(name)
     if where == "download":
         _download(name, official, downloads, say)
@@ -197,7 +182,7 @@ def _read_cifar(facts: DatasetFacts, data: Data, say: Say) -> Source:
     splits = [official(str(root), train=train) for train in (True, False)]
     parts = [np.asarray(part) for split in splits for part in (split.data, split.targets)]
     arrays = dict(zip(_KEYS, parts, strict=True))
-    return Source(arrays, {"source": "official files, md5 checked", "official": True})
+    return arrays, {"source": "official files, md5 checked", "official": True}
 
 
 def official_class(name: str) -> Any:
@@ -240,10 +225,7 @@ def _check_md5(path: Path, md5: str) -> None:
 
 
 def _read_folder(facts: DatasetFacts, data: Data, say: Say) -> Source:
-    """Read an index of ``train/CLASS/*.JPEG`` and ``val/CLASS/*.JPEG``, and every file's header.
-
-    Pixels are read when they are needed.
-    """
+    """Read an index of ``train/CLASS/*.JPEG`` and ``val/CLASS/*.JPEG``, and every file's header."""
     place = getattr(data, facts.name)
     expected = f"data.{facts.name} must name a folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG"
     if place is None:
@@ -272,19 +254,15 @@ def _read_folder(facts: DatasetFacts, data: Data, say: Say) -> Source:
         and bool((np.bincount(arrays["test_labels"]) == facts.test // facts.classes).all())
     )
     source = "ILSVRC2012 by names and numbers" if official else "a folder given by the user"
-    return Source(arrays, {"source": source, "official": official, "folder": str(root)})
+    return arrays, {"source": source, "official": official, "folder": str(root)}
 
 
 def _check_headers(folder: Path, files: list[str]) -> NDArray[np.int64]:
     """Read the header of every image and return the sizes of the files in bytes."""
 
     def size(file: str) -> int:
-        path = folder / file
-        try:
-            with Image.open(path, formats=FORMATS):
-                return path.stat().st_size
-        except Exception as error:  # PIL raises many things
-            raise HarnessError(f"image {path} cannot be read: {error}") from error
+        with open_image(folder / file):
+            return (folder / file).stat().st_size
 
     with ThreadPool(_HEADER_READERS) as pool:
         # a task for each of a million files would take a gigabyte
@@ -341,10 +319,7 @@ class _ArrayUnpickler(pickle.Unpickler):  # noqa: S301, it imports nothing
 
 
 def read_pickled_arrays(path: Path) -> Arrays:
-    """Read the arrays of numbers in a pickled mapping (protocols 0 to 4); leave out other values.
-
-    Nothing that the file names is run; what asks for anything but arrays is refused.
-    """
+    """Read the arrays of numbers in a pickled mapping; nothing that the file names is run."""
     arrays = {}
     try:
         with path.open("rb") as handle:

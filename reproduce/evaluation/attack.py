@@ -93,6 +93,12 @@ class Worker:
                 precision=spec.precision,
                 top5=self.facts.top5,
             )
+        packages: dict[str, str] = {}
+        for name in filter(None, (spec.package, "robustbench" if job.source.zoo else None)):
+            try:
+                packages[name] = version(name)
+            except PackageNotFoundError:  # a copy on the path, not an installed release
+                packages[name] = "unknown"
         about = {
             "seconds": round(time.monotonic() - began, 3),
             "forward": passes.forward,
@@ -103,22 +109,11 @@ class Worker:
                 "compiled": self.network.compiled,
                 "eval_batch": self.eval_batch,
                 **provenance(),
-                **self._packages(),
+                **packages,
             },
         }
         stored = as_stored({key: value.cpu().numpy() for key, value in arrays.items()})
         return Record(**stored, info=about)
-
-    def _packages(self) -> dict[str, str]:
-        """Return the releases of the packages that the attack and the network come from."""
-        found = {}
-        names = [self.job.spec.package, "robustbench" if self.job.source.zoo else None]
-        for name in filter(None, names):
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:  # a copy on the path, not an installed release
-                found[name] = "unknown"
-        return found
 
 
 def attack_batch(
@@ -133,30 +128,9 @@ def attack_batch(
 ) -> dict[str, Tensor]:
     """Run the parts of an attack one after the other, each on the images that still hold.
 
-    Parameters
-    ----------
-    network : AttackedNetwork
-        The frozen network.
-    batch : Batch
-        Images, labels and indices.
-    parts : list of Part
-        What to run; whatever a part finds must lie in the ball of radius `epsilon`.
-    seed : int
-        Seed of all random numbers but the starts of PGD, which are each image's own.
-    precision : str
-        "tf32" lets the parts search with products of ten bits; verdicts keep all.
-    top5 : bool
-        Whether to say which true classes are among the five most likely ones of x.
-
-    Returns
-    -------
-    dict of Tensor
-        The arrays of a `Record`, shape (B,).
-
-    Raises
-    ------
-    HarnessError
-        If the network answers with anything but finite logits, or a part leaves the ball.
+    `seed` is that of all random numbers but the starts of PGD, which are each image's own.  With
+    `precision` "tf32" the parts search with products of ten bits; verdicts keep all.  Returns the
+    arrays of a `Record`; HarnessError if a part leaves the ball of radius `epsilon`.
     """
     labels = batch.labels
     # the packaged attacks draw from the global generators, and so may a network

@@ -43,11 +43,7 @@ def evaluate_cell(
     checkpoint: Checkpoint,
     say: Say = print,
 ) -> Record:
-    """Attack a checkpoint of a trained cell and write the record, or return the one there is.
-
-    `attack` is a name in the configuration, `seed` that of its random start.  Stopped if
-    `machine.max_minutes` are over before all images are attacked.
-    """
+    """Attack a checkpoint of a trained cell and write the record, or return the one there is."""
     spec = evaluation_spec(config, cell, attack, seed, checkpoint)
     folder = paths.cell_folder(config, cell)
     run = require_checkpoint(config, cell, checkpoint)
@@ -61,11 +57,7 @@ def evaluate_cell(
 def evaluate_model(
     config: Config, source: ModelSource, attack: str, seed: int, say: Say = print
 ) -> Record:
-    """Attack any network and write the record, or return the one there is.
-
-    It lies under ``results/<preset>/models``, by data set, name and fingerprint of
-    the network; one of the zoo by its id.  Errors as in `evaluate_cell`.
-    """
+    """Attack any network and write the record, or return the one there is."""
     spec, sha256 = attack_spec(config, attack, seed, source.dataset), source.fingerprint()
     name = source.name
     if source.zoo is None:  # ids of the zoo are unique, and tables look for records by them
@@ -85,11 +77,9 @@ def evaluate_published(
     optional: bool = False,
     say: Say = print,
 ) -> Record | None:
-    """Attack a published checkpoint; download it where the configuration allows that.
+    """Attack a published checkpoint; one that cannot be had is an error, or None if `optional`.
 
-    A small file beside the records says whether there is one, or why not.  If the
-    checkpoint cannot be had that is an error, or None if `optional`.  Other errors as in
-    `evaluate_cell`.
+    A small file beside the records says whether there is one, or why not.
     """
     name, dataset, label = checkpoint.name, checkpoint.dataset, config.eval.label(attack)
     path = paths.published_record(config, dataset, name, label, seed)

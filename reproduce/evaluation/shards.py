@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -29,11 +30,6 @@ from reproduce.experiments.cost import attack_passes
 from reproduce.registry import dataset_facts
 
 
-def shard_file(folder: Path, number: int) -> Path:
-    """Return the file of a shard."""
-    return folder / f"{number:04}.npz"
-
-
 def write_shard(path: Path, shard: Record, made_for: str) -> None:
     """Write a shard; `made_for` is the fingerprint of everything that decides what it holds."""
     about = json.dumps({**shard.info, "made_for": made_for}, allow_nan=False)
@@ -41,19 +37,16 @@ def write_shard(path: Path, shard: Record, made_for: str) -> None:
 
 
 def read_shard(path: Path, made_for: str, images: int, say: Callable[[str], None]) -> Record | None:
-    """Read a shard of so many images; None, and a line of why, if there is none to use."""
+    """Read a shard of so many images; None, and a line, if there is none to use."""
     if not path.is_file():
         return None
-    try:
+    with suppress(HarnessError, KeyError, ValueError):
         arrays = read_npz(path, (*ARRAYS, "about"))
         about = json.loads(str(arrays.pop("about")))
-    except (HarnessError, KeyError, ValueError) as error:
-        say(f"shard {path} is damaged ({error}): attacking its images again")
-        return None
-    if not has_arrays(arrays, images) or about.pop("made_for", None) != made_for:
-        say(f"shard {path} is of another network or other settings: attacking its images again")
-        return None
-    return Record(**arrays, info=about)
+        if has_arrays(arrays, images) and about.pop("made_for", None) == made_for:
+            return Record(**arrays, info=about)
+    say(f"shard {path} is damaged, or of another network or other settings: attacking again")
+    return None
 
 
 class _Shard(NamedTuple):
@@ -66,16 +59,12 @@ class _Shard(NamedTuple):
 def run_shards(
     job: Job, title: str, folder: Path, images: int, data: str, say: Callable[[str], None]
 ) -> list[Record]:
-    """Attack every image of a job, shard by shard, and return the shards in order.
-
-    Whole shards in `folder` are not computed again: after a kill at any moment the same call goes
-    on.  `data` is the checksum of the images.  Stopped once `machine.max_minutes` are over.
-    """
+    """Attack the images of a job (of checksum `data`) by shards; whole ones in `folder` stay."""
     machine = job.machine
     deadline = time.monotonic() + 60 * (machine.max_minutes or math.inf)
     key = [job.spec.digest, job.model_sha256, data, job.shard]
     shards = [
-        _Shard(n, min(job.shard, images - first), shard_file(folder, n), digest([*key, n], 32))
+        _Shard(n, min(job.shard, images - first), folder / f"{n:04}.npz", digest([*key, n], 32))
         for n, first in enumerate(range(0, images, job.shard))
     ]
     found: dict[int, Record] = {}

@@ -51,7 +51,6 @@ class AttackedImage:
 
     cell: Cell
     checkpoint: Checkpoint
-    model_sha256: str
     adversarial: NDArray[np.float32]
     perturbation: NDArray[np.float32]
     on_image: Prediction
@@ -121,11 +120,7 @@ def read_files(path: Path) -> tuple[ExamplesInfo, dict[str, NDArray[Any]]]:
 
 
 def read_examples(config: Config) -> list[Example]:
-    """Read the adversarial examples of a configuration; none if none are made yet.
-
-    Those that both networks hold come first, then the narrow one alone, the wide one alone,
-    neither.
-    """
+    """Read the adversarial examples of a configuration; none if none are made yet."""
     pair = example_evaluations(config)
     if pair is None:
         return []
@@ -156,7 +151,6 @@ def read_examples(config: Config) -> list[Example]:
         return AttackedImage(
             pair[k].cell,
             pair[k].checkpoint,
-            info.networks[k].model_sha256,
             adversarial,
             perturbation_picture(arrays["images"][place], adversarial, info.epsilon),
             on_image,

@@ -1,6 +1,6 @@
 """Making adversarial examples: which images, and the attack on each of two networks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,11 +51,7 @@ class _Network(NamedTuple):
 
 
 def choose_images(narrow: Record, wide: Record, each: int = _EACH) -> list[tuple[int, Holder]]:
-    """Choose images that both networks classify rightly, and that show who holds under attack.
-
-    Returns positions in the official test split with "both", "narrow", "wide" or "neither",
-    in this order: of each combination the first `each` of the test set.
-    """
+    """Choose images that both networks classify rightly: the first `each` by who holds."""
     index, at_narrow, at_wide = np.intersect1d(narrow.index, wide.index, return_indices=True)
     right = (narrow.clean == narrow.label)[at_narrow] & (wide.clean == wide.label)[at_wide]
     holds = narrow.robust[at_narrow], wide.robust[at_wide]
@@ -69,9 +65,8 @@ def choose_images(narrow: Record, wide: Record, each: int = _EACH) -> list[tuple
 def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
     """Attack a few test images of two networks and keep the images, unless they are there.
 
-    PGD's noise is each image's own, so this repeats the attack of the record, and a
-    prediction that differs from the record's is named.  Returns the .npz; the description
-    lies beside it.
+    PGD's noise is each image's own, so this repeats the attack of the record, and a prediction
+    that differs from the record's is named.
     """
     pair = example_evaluations(config)
     if pair is None:
@@ -85,9 +80,12 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
         narrow, wide = (_network(config, item) for item in pair)
         data = load_prepared(paths.prepared_file(config, dataset)).sha256
         try:
-            if path.is_file() and _is_current(path, (narrow, wide), data):
-                say(f"examples of {dataset}: already there, {path}")
-                return path
+            if path.is_file():
+                info, _ = read_files(path)
+                made = [network.model_dump(exclude={"differs"}) for network in info.networks]
+                if (made, info.data_sha256) == ([narrow.about, wide.about], data):
+                    say(f"examples of {dataset}: already there, {path}")
+                    return path
         except HarnessError as error:
             say(str(error))
         chosen = choose_images(narrow.record, wide.record)
@@ -113,7 +111,7 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
             about.append({**network.about, "differs": indices[other].tolist()})
             for index in indices[other]:
                 say(f"{network.cell}: image {index} is predicted otherwise than in the record")
-        info = {
+        description = {
             "dataset": dataset,
             "class_names": list(facts.class_names),
             "attack": spec.name,
@@ -126,7 +124,8 @@ def make_examples(config: Config, say: Callable[[str], None] = print) -> Path:
             **provenance(),
         }
         write_arrays(path, arrays)
-        write_json(path.with_suffix(".json"), {**info, "examples_sha256": sha256_of_file(path)})
+        description["examples_sha256"] = sha256_of_file(path)
+        write_json(path.with_suffix(".json"), description)
     say(f"examples of {dataset}: {len(chosen)} images, {path}")
     return path
 
@@ -148,13 +147,6 @@ def _network(config: Config, item: Evaluation) -> _Network:
     own = {"cell": cell.id, "checkpoint": checkpoint, **made_for}
     about = {**own, "record_sha256": record.info["record_sha256"]}
     return _Network(cell, checkpoint, spec, record, about)
-
-
-def _is_current(path: Path, networks: Iterable[_Network], data: str) -> bool:
-    """Say whether examples are of these settings, weights, records and images."""
-    info, _ = read_files(path)
-    found = [network.model_dump(exclude={"differs"}) for network in info.networks]
-    return (found, info.data_sha256) == ([network.about for network in networks], data)
 
 
 def _attack(

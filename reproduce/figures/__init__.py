@@ -25,13 +25,7 @@ def available_figures(config: Config) -> tuple[str, ...]:
 
 
 def make(config: Config, name: str) -> "Drawing":
-    """Draw a figure from whatever runs there are; what is missing it says.
-
-    Raises
-    ------
-    HarnessError
-        If the configuration has no figure of that name.
-    """
+    """Draw a figure from whatever runs there are; HarnessError if the configuration has none."""
     known = available_figures(config)
     if name not in known:
         raise HarnessError(f"unknown figure {name!r}; the configuration has {', '.join(known)}")
@@ -47,9 +41,7 @@ def make(config: Config, name: str) -> "Drawing":
         "lemma": others.lemma,
     }
     with figure_style():
-        drawing = functions.get(name, curves.traces)(config, name)
-        finish(drawing)
-    return drawing
+        return finish(functions.get(name, curves.traces)(config, name))
 
 
 def draw(config: Config, name: str) -> "Drawing":

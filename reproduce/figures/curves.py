@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from reproduce.config.grids import Curves, TuningTable
+from reproduce.config.grids import Curves
 from reproduce.config.schema import Config
 from reproduce.experiments.grids import curve_cells, find_experiment, traced_cells
 from reproduce.experiments.runs import load_run
@@ -25,8 +25,6 @@ _POSITIONS = 800
 _RUN = ["dataset", "architecture", "method", "lambda", "seed"]
 _TERMS = {"natural_risk": "natural risk", "robust_regularization": "robust regularisation"}
 _LIPSCHITZ = {"lipschitz": "local Lipschitz constant"}
-# whose runs the figure of WAR shows
-_WAR_TABLE = "table3"
 _LINES = "Lines: mean over seeds, smoothed over 3 % of the run, with one standard deviation"
 
 
@@ -167,7 +165,7 @@ def metrics(config: Config, name: str) -> Drawing:
 
 def war(config: Config, _: str) -> Drawing:
     """Draw ratio and lambda of Table 3's WAR runs, and the ratio at the untuned lambda."""
-    grid: TuningTable = getattr(config.experiments, _WAR_TABLE)
+    grid: Any = config.experiments.table3
     cells = traced_cells(grid)
     histories = read_histories(config, cells)
     found = histories.traces

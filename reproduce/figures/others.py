@@ -45,7 +45,8 @@ def sets(config: Config, name: str) -> Drawing:
         robust=robust,
         correct_only=natural - robust,
         stable_only=stable - robust,
-        neither=100 - natural - stable + robust,
+        # without the error of rounding, which may lie below zero
+        neither=(100 - natural - stable + robust).round(9).abs(),
     )
     named = ["dataset", "architecture", "method", "lambda", "seed", "images"]
     numbers = numbers[[*named, *_SIZES]]

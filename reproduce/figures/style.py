@@ -81,10 +81,7 @@ class Drawing:
 
 def line_style(place: int) -> dict[str, Any]:
     """Return colour and dashes of the line at a place, from 0."""
-    return {
-        "color": COLOURS[place % len(COLOURS)],
-        "linestyle": DASHES[place % len(DASHES)],
-    }
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
 
 
 def new_figure(rows: int, height: float, columns: int = 1, **options: Any) -> Figure:
@@ -97,7 +94,7 @@ def new_figure(rows: int, height: float, columns: int = 1, **options: Any) -> Fi
     return figure
 
 
-def finish(drawing: Drawing) -> None:
+def finish(drawing: Drawing) -> Drawing:
     """Name the lines above all panels, and say below them what is missing."""
     figure, missing = drawing.figure, drawing.missing
     named = (axes.get_legend_handles_labels() for axes in figure.axes)
@@ -114,6 +111,7 @@ def finish(drawing: Drawing) -> None:
         more = len(missing) - len(lines)
         lines += [f"and {more} more"] if more else []
         figure.supxlabel("\n".join(["Missing or unfinished:", *lines]), fontsize=5, color="#555555")
+    return drawing
 
 
 def models(architectures: Iterable[str]) -> str:

@@ -147,10 +147,7 @@ COLUMNS = ("way", "m", "H", "d", "seed", "allowance", "fitted", *QUANTITIES)
 
 @dataclass(frozen=True)
 class Examination:
-    """The norms of every network drawn (columns `COLUMNS`), and fits by way and quantity.
-
-    `about` names seconds, hardware, versions and commit.
-    """
+    """The norms of every network drawn (columns `COLUMNS`), and fits by way and quantity."""
 
     rows: pd.DataFrame
     fits: dict[tuple[str, str], Fit]

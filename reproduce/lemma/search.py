@@ -102,10 +102,9 @@ def _directions(count: int, dimension: int, stream: Generator) -> Tensor:
 
 
 def input_gradients(network: Network, points: Tensor, moves: list[Move] | None = None) -> Trace:
-    """Compute the input gradient at each of N points (N, d), each with weights of its own.
+    """Compute the input gradient at each of N points (N, d), with `moves` of the weights or none.
 
-    Formula A.1 of the paper: a^T D_H W_H ... D_1 W_1 with D_h the activation pattern, and
-    `moves` added to each weight matrix, a point a row.
+    Formula A.1 of the paper: a^T D_H W_H ... D_1 W_1 with D_h the activation pattern.
     """
     hidden, patterns = points, []
     for layer, weight in enumerate(network.weights):
@@ -142,9 +141,8 @@ def largest_in_ball(
 ) -> Found:
     """Search the l2 ball around a point for the largest input gradient.
 
-    Tried are the point, the steps to the sphere along plus and minus the gradient of f,
-    and random offsets, half on the sphere and half within; then, in rounds, offsets
-    around the best one, each round half as far.
+    Tried are the point, the steps to the sphere along the gradient and against it, and random
+    offsets; then, in rounds, offsets around the best one, each round half as far.
     """
 
     def best_of(offsets: Tensor) -> Found:
@@ -183,10 +181,9 @@ def largest_near(
 ) -> float:
     """Search weights near the initial ones, and points near x, for the largest input gradient.
 
-    Points lie within `epsilon` of x: x itself, `start` and random ones.  To each weight matrix
-    at most `radius` (Frobenius norm, R / sqrt(m)) is added: at random, and from several points
-    in the direction in which the norm rises most, computed anew a few times because moves change
-    activation patterns.
+    Points lie within `epsilon` of x.  To each weight matrix at most `radius` (Frobenius norm,
+    R / sqrt(m)) is added: at random, and from several points in the direction in which the norm
+    rises most, computed anew a few times because moves change activation patterns.
     """
     offsets = random_offsets(candidates, point, epsilon, stream)
     points = point + torch.cat([torch.zeros_like(start)[None], start[None], offsets])
@@ -200,10 +197,7 @@ def largest_near(
 
 
 def random_moves(network: Network, count: int, radius: float, stream: Generator) -> list[Move]:
-    """Draw moves of rank one and Frobenius norm `radius` for every layer.
-
-    A full Gaussian matrix of that norm does less: its largest singular value is smaller.
-    """
+    """Draw moves of rank one and Frobenius norm `radius` for every layer."""
     moves = []
     for weight in network.weights:
         rows, columns = weight.shape
@@ -217,9 +211,8 @@ def steepest_moves(
 ) -> list[Move]:
     """Return the moves of norm `radius` that raise the gradients' norms most, to first order.
 
-    With the activation patterns held, the norm's derivative with respect to W_h is the
-    outer product of the backward row of layer h and of the normalised gradient sent
-    forward to it.  It is computed at `moves`, of which `trace` is; they are replaced.
+    With the activation patterns held, the norm's derivative with respect to W_h is the outer
+    product of the backward row of layer h and of the normalised gradient sent forward to it.
     """
     found = []
     forward = normalize(trace.gradients, dim=1)
@@ -235,16 +228,13 @@ def steepest_moves(
 
 
 def norms(lemma: Lemma, width: int, depth: int, dimension: int, seed: int) -> dict[str, float]:
-    """Draw a network and a point, and search: the norms of `QUANTITIES`.
-
-    In the lemma's ball all of the condition's allowance goes to epsilon.  Near
-    initialisation it may be shared; tried are that and halves for epsilon and R / sqrt(m).
-    """
+    """Draw a network and a point, and search: the norms of `QUANTITIES`."""
     network = draw_network(width, depth, dimension, seed)
     point = draw_input(width, depth, dimension, seed)
     stream = generator(seed, "lemma/search", width, depth, dimension)
     count, allowance = lemma.candidates, lemma.allowance(width, depth)
     ball = largest_in_ball(network, point, allowance, count, lemma.rounds, stream)
+    # near initialisation the allowance may be shared: halves for epsilon and R / sqrt(m)
     half = allowance / 2
     near = largest_near(network, point, half, half, ball.offset / 2, count, stream)
     wide = largest_in_ball(network, point, lemma.wide_epsilon, count, lemma.rounds, stream)
@@ -278,10 +268,8 @@ def examine(config: Config, say: Callable[[str], None] = print) -> Examination:
             for seed, way, depth, width in networks:
                 dimension = lemma.dimension if way == "fixed" else width
                 place = {"way": way, "m": width, "H": depth, "d": dimension, "seed": seed}
-                allowance, fitted = (
-                    lemma.allowance(width, depth),
-                    lemma.is_wide_enough(width, depth),
-                )
+                allowance = lemma.allowance(width, depth)
+                fitted = lemma.is_wide_enough(width, depth)
                 found_norms = norms(lemma, width, depth, dimension, seed)
                 rows.append({**place, "allowance": allowance, "fitted": fitted, **found_norms})
                 bar.advance()

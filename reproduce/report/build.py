@@ -112,7 +112,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     for function in (
-        *(written.count, written.effect_basis, written.effect_text, written.fixed, written.forest),
+        *(written.count, written.fixed, written.forest),
         *(written.shade, written.signed, written.with_std),
         *(details, examples_note, network_title, pictures, where),
     ):

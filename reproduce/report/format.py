@@ -97,31 +97,6 @@ def shade(verdict: str, difference: float) -> str:
     return f"{side} framed" if framed else side
 
 
-def effect_text(effect: Effect) -> str:
-    """Write the number behind a claim, its interval and its threshold."""
-    if math.isnan(effect.value):
-        return "no value yet"
-    text = f"{_significant(effect.value)} {effect.unit}".strip()
-    if not (math.isnan(effect.low) or math.isnan(effect.high)):
-        text += f", 95 % interval {_significant(effect.low)} to {_significant(effect.high)}"
-    if effect.threshold is not None:
-        text += f"; threshold {_significant(effect.threshold)}"
-    return text
-
-
-def _significant(value: float) -> str:
-    return minus(f"{value:.3g}")
-
-
-def effect_basis(effect: Effect) -> str:
-    """Write how many seeds and images an effect rests on, and its p value."""
-    parts = [count(effect.seeds, "seed")] if effect.seeds else []
-    parts += [count(effect.images, "image")] if effect.images else []
-    if effect.p_value is not None:
-        parts.append("p < 0.001" if effect.p_value < 0.001 else f"p = {effect.p_value:.3f}")
-    return ", ".join(parts)
-
-
 def forest(effect: Effect, effects: tuple[Effect, ...]) -> dict[str, float | None] | None:
     """Place an effect on the scale that a claim's effects of its unit share, in percent.
 

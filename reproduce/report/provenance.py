@@ -119,7 +119,11 @@ def provenance_section(
         "Training runs": [f"{len(runs)}"],
         "Records": [f"{len(records)}, each with the checksum of its own bytes"],
         "Commits": [_commit(name, number) for name, number in commits],
-        "Hardware": [_hardware(segment) for segment in segments if segment.name],
+        "Hardware": [
+            f"{f'{one.processes} × ' if one.processes > 1 else ''}{one.name} ({one.device})"
+            for one in segments
+            if one.name
+        ],
         "Runs began": [*dates[:1], *dates[-1:]],
     }
     return {
@@ -136,19 +140,14 @@ def provenance_section(
 
 def _segments(runs: Mapping[Cell, RunInfo], records: Mapping[Item, RecordInfo]) -> list[Segment]:
     """Return every part of the work that one process did at one go."""
-    found: list[Segment] = [segment for run in runs.values() for segment in run.segments]
-    return found + [segment for record in records.values() for segment in record.segments]
+    infos: list[RunInfo | RecordInfo] = [*runs.values(), *records.values()]
+    return [part for info in infos for part in info.segments]
 
 
 def _commit(name: str, number: int) -> str:
     plain = name.removesuffix("-dirty")
     changed = "" if plain == name else " with changes that were not committed"
     return f"{plain}{changed} ({count(number, 'piece')} of work)"
-
-
-def _hardware(segment: Segment) -> str:
-    several = f"{segment.processes} × " if segment.processes > 1 else ""
-    return f"{several}{segment.name} ({segment.device})"
 
 
 def _commands(commit: str, segments: Sequence[Segment]) -> str:

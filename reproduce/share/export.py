@@ -39,19 +39,10 @@ def export_cell(
     folder: Path,
     say: Callable[[str], None] = print,
 ) -> ZooCheckpoint:
-    """Write a checkpoint of a cell as RobustBench keeps its models, and check that it loads.
+    """Write a checkpoint of a cell, and its card, as RobustBench keeps its models in a folder.
 
-    The weights are a plain state dict for RobustBench's own WideResNet class, in
-    ``<data set>/Linf/<name>.pt`` under `folder`, a zoo.  The card in ``model_info/...`` has the
-    fields of RobustBench's, null where nothing is known, and then the cell and the
-    checkpoint.  Exporting these once more replaces both files.
-
-    Raises
-    ------
-    HarnessError
-        If RobustBench has no class for the network or is not installed, the name is one
-        of RobustBench's or of something else in the folder, or the cell is not trained
-        with these settings.
+    The weights are a plain state dict for RobustBench's own WideResNet class; the card has null
+    where nothing is known.  Exporting these once more replaces both files.
     """
     shape, facts = parse_architecture(cell.architecture), dataset_facts(cell.dataset)
     if shape.family != "wrn" or shape.width % 1 or (facts.size, facts.channels) != (32, 3):

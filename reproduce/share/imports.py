@@ -32,13 +32,9 @@ class Imported(NamedTuple):
 def import_runs(config: Config, folder: Path, cells: Iterable[Cell] = ()) -> Iterator[Imported]:
     """Copy published runs and their records to where runs of the configuration lie.
 
-    A run is imported if its settings are the configuration's, its images those that are prepared
-    here, if any are, and its files what their checksums say.  A finished run with the same
-    settings, and one that is begun, stays; a finished one of other settings is moved aside.
-
-    `folder` is a published results folder, such as results/reference/cpu/mini, or the one above it;
-    `cells` are the runs, all that it holds if none are given.  HarnessError if it holds no results
-    of the preset, or a process trains a cell.
+    A finished run with the same settings, and one that is begun, stays; a finished one of other
+    settings is moved aside.  `folder` is that of a preset or the one above it; `cells` are the
+    runs, all that it holds if none are given.
     """
     source = folder if (folder / "cells").is_dir() else folder / config.preset
     if not (source / "cells").is_dir():

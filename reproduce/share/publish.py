@@ -71,9 +71,7 @@ def publish(
     """Write the finished runs of a configuration where others can import them.
 
     Into ``<folder>/<preset>`` go run.json, epochs, records and one of `every` rows of the trace of
-    every run that was trained to its end, and the best-test checkpoint of the runs in `weights`;
-    tables, comparisons, figures and claims, made from what is published; the configuration; and a
-    README.md that describes all that.  HarnessError if there is nothing to publish or no place.
+    every run, the best-test checkpoint of the runs in `weights`, and what is made from all that.
     """
     cells = planned_runs(config)
     missing = {cell: reason for cell in cells if (reason := _unpublishable(config, cell))}

@@ -43,14 +43,10 @@ Verdict = Literal["ok", "mismatch", "corrupt", "skipped"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 _OTHER_SETTINGS = "its settings are not those of this configuration"
-_DERIVED: tuple[str, ...] = (
-    "tables/*.csv",
-    "tables/*.md",
-    "tables/*.tex",
-    "diff/*.csv",
-    "figures/*.csv",
+_DERIVED = (
+    *("tables/*.csv", "tables/*.md", "tables/*.tex", "diff/*.csv", "figures/*.csv"),
+    *("claims.json", "results.parquet"),
 )
-_DERIVED += ("claims.json", "results.parquet")
 # what is made from runs and records, and what nothing is made from
 _NOT_LINKED = shutil.ignore_patterns(
     *("tables", "diff", "figures", "claims.json", "results.parquet", "report.html"),
@@ -340,12 +336,10 @@ def compare_predictions(
     here: dict[str, Any],
     there: Sequence[dict[str, Any]],
 ) -> tuple[Verdict, str]:
-    """Compare two evaluations of the same images by one network.
+    """Compare two evaluations of the same images; `here` and `there` say what computed them.
 
-    `ours` and `theirs` hold index, label, clean and adversarial; `here` says what computed ours,
-    `there` what computed each part of theirs.  On one processor with the same versions they have
-    the same bits.  Other hardware rounds otherwise, and CPU and CUDA draw other random starts:
-    there some predictions may differ.
+    On one processor with the same versions they have the same bits.  Other hardware rounds
+    otherwise, and CPU and CUDA draw other random starts: there some predictions may differ.
     """
     if any(not np.array_equal(ours[key], theirs[key]) for key in ("index", "label")):
         return "mismatch", "its images or labels are not those of the test set"

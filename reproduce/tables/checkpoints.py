@@ -26,10 +26,7 @@ from reproduce.tables.layout import LONG, Column, Layout, Row, by_seed, entry_of
 from reproduce.tables.notes import deviations_note, missing_note, training_note
 
 # what an epoch is measured by
-_MEASURED = {
-    "attack": METRICS,
-    "natural": ("natural_accuracy", "top5_natural_accuracy"),
-}
+_MEASURED = {"attack": METRICS, "natural": ("natural_accuracy", "top5_natural_accuracy")}
 _KIND = ("dataset", "architecture", "method", "lambda")
 
 
@@ -98,17 +95,10 @@ def _read_run(config: Config, cell: Cell) -> list[dict[str, Any]]:
 
 
 def selection_bias(choices: CheckpointMetrics, metric: str, other: str) -> tuple[Estimate, int]:
-    """Estimate by how many points best-test is above another checkpoint, over kinds of run.
+    """Estimate by how many points best-test is above another checkpoint; over how many kinds.
 
-    A kind is a data set, network, method and lambda, and counts once however many seeds
-    it has: seeds of a kind are more alike than kinds are.  Student's 95 % interval takes the
-    kinds as independent; they share their test images.
-
-    Returns
-    -------
-    Estimate, int
-        The mean over kinds, each the mean over its seeds, and the number of kinds; without an
-        interval if there are too few kinds, or all are alike.
+    A kind counts once, by the mean over its seeds: they are more alike than kinds are.  Student's
+    95 % interval takes the kinds as independent; they share their test images.
     """
     rows = rows_with(choices.frame, {"metric": metric})
     differences = rows.groupby(list(_KIND))[f"best-test minus {other}"]

@@ -53,15 +53,10 @@ DIFF_COLUMNS += ["difference", "interval", "verdict", "note"]
 
 
 def build_diff(config: Config, experiment: Experiment, results: Results) -> pd.DataFrame:
-    """Compare every number of an experiment with the paper's.
+    """Compare every number of an experiment with the paper's; a row for each of two readings.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `DIFF_COLUMNS`; numbers in percent, `difference` is ours minus the
-        paper's, `interval` the half width of Welch's 95 % interval of it, NaN where too few
-        training seeds tell how far runs lie apart, `verdict` one of `VERDICTS`.  A number of
-        the paper that can be read in two ways has a row for each.
+    Numbers are in percent, `difference` is ours minus the paper's, `interval` the half width of
+    Welch's 95 % interval of it, NaN where too few training seeds tell how far runs lie apart.
     """
     frame = _with_paper(lay_out(config, experiment, results), experiment.name)
     one_run = isinstance(getattr(config.experiments, experiment.name), AttackTable)

@@ -53,10 +53,8 @@ class Strategy:
 def compare_strategies(config: Config, grid: TuningTable, results: Results) -> list[Strategy]:
     """Return every strategy for every network, in the order of the paper's rows.
 
-    Hours are counted as the paper prints them.  Untuned and WAR cost one run, and the
-    tuning of the thin network; the search by hand costs one run for each lambda.  A run
-    costs the mean over its seeds.  Of the thin network only the run that was best is
-    trained here, so its tuning counts as that run once for each lambda of the search.
+    A run costs the mean over its seeds.  Of the thin network only the run that was best is trained
+    here: its tuning counts as that run once for each lambda of the search.
     """
 
     def rows(cells: Sequence[Cell]) -> pd.DataFrame:

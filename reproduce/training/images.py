@@ -34,10 +34,7 @@ class RunImages:
 def open_images(
     config: Config, spec: TrainingSpec, device: torch.device, group: Group = ALONE
 ) -> RunImages:
-    """Put the images of a run on its device; those of a folder are decoded on demand.
-
-    HarnessError if images are not prepared, or are fewer than the settings ask for.
-    """
+    """Put the images of a run on its device; those of a folder are decoded on demand."""
     dataset = load_prepared(paths.prepared_file(config, spec.parsed.dataset))
     facts, loaders, seed = dataset.facts, config.machine.loaders, spec.parsed.seed
     shown = replace(facts, size=spec.crop or facts.size)

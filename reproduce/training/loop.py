@@ -49,11 +49,9 @@ StopReason = Callable[[], str | None]
 
 @contextmanager
 def stop_requests(max_minutes: float | None) -> Iterator[StopReason]:
-    """Watch the clock and the signals that ask a process to end.
+    """Turn SIGTERM, SIGHUP, SIGINT and the end of `max_minutes` into reasons to stop.
 
-    SIGTERM (a scheduler), SIGHUP (a lost connection) and SIGINT (Ctrl-C) then no longer
-    kill at once: the current step is finished and the state saved.  The second signal of
-    a kind does kill.  After `max_minutes` from now the run stops likewise.
+    The second signal of a kind kills.
     """
     deadline = time.monotonic() + 60 * (max_minutes or math.inf)
     received: list[str] = []
@@ -138,10 +136,7 @@ class TrainingLoop:
         }
 
     def run(self) -> None:
-        """Train to the last epoch; HarnessError if the loss becomes NaN or infinite.
-
-        Stopped if asked to stop: the state is saved and the same call continues it.
-        """
+        """Train to the last epoch; if asked to stop, save the state and raise Stopped."""
         state, epochs, batches = self.state, self.spec.train.epochs, self.images.batches
         state.segments.append(self.segment)
         steps = [batches.steps(epoch) for epoch in range(1, epochs + 1)]
@@ -223,13 +218,11 @@ class TrainingLoop:
         self._save()
 
     def _measure_epoch(self) -> dict[str, float]:
-        """Measure the network, keep it where it is the best, and return the metrics on the test.
-
-        The state changes only after all is measured: a stop in between measures again.
-        """
+        """Measure the network, keep it where it is the best, and return the metrics on the test."""
         splits: dict[str, EvaluationStore] = {"test": self.images.test}
         if self.images.val is not None:
             splits["val"] = self.images.val
+        # the state changes only after all is measured: a stop in between measures again
         found = {split: self._measure(split, store) for split, store in splits.items()}
         row: dict[str, float] = {"epoch": self.state.epoch}
         for split, metrics in found.items():

@@ -23,10 +23,7 @@ _STEP_SECONDS = 4.0
 
 
 def seconds_per_pass(machine: Machine, spec: TrainingSpec, device: torch.device) -> float:
-    """Time uncompiled training steps on random images, in seconds a forward pass of one image.
-
-    The median of three steps after one that warms up, divided by their forward-pass equivalents.
-    """
+    """Time uncompiled training steps on random images, in seconds a forward pass of one image."""
     cell, facts = spec.parsed, dataset_facts(spec.parsed.dataset)
     with default_dtype(spec.train.precision):
         model = build_model(cell.architecture, facts)

@@ -110,10 +110,7 @@ def save_state(
 def load_state(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, data: str
 ) -> RunState:
-    """Put weights and momentum back and return the progress.
-
-    HarnessError if the file is damaged or was made with other data, saying how to start over.
-    """
+    """Put weights and momentum back and return the progress."""
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "momentum": {}}
     try:
         with safe_open(path, framework="pt") as file:

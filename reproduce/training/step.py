@@ -1,8 +1,4 @@
-"""One training step: attack a batch, take both terms there, update the weights.
-
-What a step is made of lives beside it: the terms and the attack on the images in
-`reproduce.objectives`, the choice of lambda in `lambda_rules`, AWP in `weight_perturbation`.
-"""
+"""One training step: attack a batch, take both terms there, update the weights."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -98,11 +94,9 @@ def train_step(
 ) -> StepResult:
     """Attack a batch and take one optimiser step on natural + lambda * robust.
 
-    Images are augmented, in [0, 1], shape (B, channels, H, W); `lam` is the lambda of the step
-    before, a float64 scalar on the device; `stream` draws the attack's start; `weight` is that of
-    this batch among those of the other processes.  `graphs` records the attack and both terms with
-    their gradients; the start and the optimiser's update change from step to step and are never
-    recorded.  The network is left in train mode.
+    `lam` is the lambda of the step before, a float64 scalar on the device; `stream` draws the
+    attack's start; `weight` is that of this batch among those of the other processes.  `graphs`
+    records all but the start and the optimiser's update.  The network is left in train mode.
     """
     objective, precision, gamma = algorithm.objective, algorithm.precision, algorithm.awp_gamma
     modules = modules or step_modules(model, objective)

@@ -1,10 +1,9 @@
 """One training run: begin or continue it, train to the end, write its files."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from reproduce.cell import Cell
 from reproduce.compute.device import acquire_device, default_dtype
@@ -42,18 +41,9 @@ Say = Callable[[str], None]
 def train_cell(
     config: Config, cell: Cell, say: Say = print, stop: StopReason | None = None
 ) -> None:
-    """Train a cell, or continue it, and write its files.
+    """Train a cell, or continue it, and write its files; raises Stopped if asked to stop.
 
     `stop` gives a reason to stop; the clock and signals unless given.
-
-    Raises
-    ------
-    Stopped
-        If the run was asked to stop and can be continued.
-    HarnessError
-        If the network its zeta is measured from is not trained, the cell is locked by
-        another process, its data are missing or damaged, a GPU is missing, the disk is
-        full, or the loss becomes NaN.
     """
     spec, group = training_spec(config, cell), group_here()
     check_sharing(spec, group)
@@ -148,11 +138,7 @@ def _beginning(loop: TrainingLoop) -> Iterator[str]:
         yield f"{loop.spec.train.epochs} epochs on {where}, {now['precision']}{how}"
         return
     yield f"continuing in epoch {state.epoch} after step {state.step}"
-    yield from changes(state.segments[-1], now)
-
-
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Say by what a run that goes on computes otherwise than in its segment before."""
+    before = state.segments[-1]
     if before["device"] != now["device"]:
         yield f"begun on {before['device']}; {now['device']} draws other random numbers"
     if before["processes"] != now["processes"]:

@@ -32,12 +32,10 @@ def measure(
     advance: Callable[[], object] = lambda: None,
     graphs: Graphs | None = None,
 ) -> dict[str, float]:
-    """Measure a network on a split, in percent; each process of a group takes a part of it.
+    """Measure a network on a split, in percent; without `how` nothing is attacked.
 
-    Without `how` nothing is attacked.  The random starts of the attack depend on `place` (seed,
-    purpose, epoch) and not on the batch size.  `advance` is called after each batch, `graphs`
-    records the attack on a whole batch.  The first value is the one that chooses checkpoints.
-    HarnessError if the network answers with NaN or infinity, or an image cannot be read.
+    The random starts of the attack depend on `place` (seed, purpose, epoch) and not on the batch
+    size.  `advance` is called after each batch.  The first value chooses checkpoints.
     """
     start, stop = group.part(len(store))
     part = store.part(start, stop)

@@ -134,7 +134,7 @@ class ZooCheckpoint:
                 write_atomically(path, partial(self._download, address))
             else:
                 raise HarnessError(
-                    f"{self.name}: {path} does not exist; put RobustBench's file there "
+                    f"{path} does not exist; put RobustBench's file there "
                     f"(from {address}), or set data.zoo_download: true"
                 )
 
