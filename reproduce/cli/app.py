@@ -35,7 +35,6 @@ app = typer.Typer(
     ),
     epilog="Example: reproduce plan --preset demo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
