@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from reproduce.attacks.parts import Batch, attack_parts
 from reproduce.attacks.target import AttackedNetwork, frozen
+from reproduce.config.attacks import AutoAttack
 from reproduce.config.load import load_config
-from reproduce.config.schema import AutoAttack, Config
+from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.rng import own_random_numbers
 from reproduce.data.dataset import stratified_subset

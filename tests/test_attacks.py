@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from reproduce.attacks.pgd import cross_entropy, kl_divergence, margin, pgd
 from reproduce.attacks.target import AttackedNetwork, frozen
+from reproduce.config.attacks import Attack
 from reproduce.config.load import load_config
-from reproduce.config.schema import Attack, Train, TrainingAttack
+from reproduce.config.schema import Train, TrainingAttack
 from reproduce.experiments.cost import part_passes
 from reproduce.models.load import build_model
 from reproduce.objectives import build_objective

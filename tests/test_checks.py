@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reproduce.attacks.parts import Batch
 from reproduce.attacks.target import AttackedNetwork, frozen
-from reproduce.config.schema import AutoAttack, PGDAttack
+from reproduce.config.attacks import AutoAttack, PGDAttack
 from reproduce.evaluation.checks import check_network
 from reproduce.evaluation.records import check_accuracy, check_black_box
 from reproduce.experiments.spec import SCHEMA, AttackSpec

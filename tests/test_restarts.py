@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reproduce.attacks.parts import Batch, attack_parts
 from reproduce.attacks.pgd import cross_entropy, pgd
 from reproduce.attacks.target import AttackedNetwork, frozen
-from reproduce.config.schema import PGDAttack
+from reproduce.config.attacks import PGDAttack
 from reproduce.core.rng import uniform_per_image
 from reproduce.evaluation.attack import attack_batch
 from reproduce.evaluation.records import Record, compute_metrics

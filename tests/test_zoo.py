@@ -13,8 +13,9 @@ from cifar_runs import LIGHT, Runs, cifar_config, write_checkpoint
 from small_runs import quiet
 
 from reproduce.attacks.autoattack import package_attacks
+from reproduce.config.attacks import AutoAttack
 from reproduce.config.load import load_config
-from reproduce.config.schema import AutoAttack, Config
+from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, write_json
 from reproduce.evaluation.evaluate import evaluate_published

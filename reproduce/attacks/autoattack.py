@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.compute.device import default_dtype
-from reproduce.config.schema import AutoAttack, FABAttack, SquareAttack
+from reproduce.config.attacks import AutoAttack, FABAttack, SquareAttack
 from reproduce.core.errors import HarnessError
 
 # (images, their labels, seed) -> images that the attack found, in the ball

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reproduce.attacks.autoattack import PackageAttack, package_attacks
 from reproduce.attacks.pgd import Loss, cross_entropy, margin, pgd
-from reproduce.config.schema import PGD, AutoAttack, FABAttack, PGDAttack, SquareAttack
+from reproduce.config.attacks import PGD, AutoAttack, FABAttack, PGDAttack, SquareAttack
 from reproduce.core.rng import uniform_per_image
 from reproduce.experiments.spec import AttackSpec
 

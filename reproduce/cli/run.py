@@ -10,8 +10,9 @@ from rich.table import Table
 
 from reproduce.cell import EXAMPLE, parse_cell
 from reproduce.cli.app import CellArgument, app, command, console
+from reproduce.config.attacks import AutoAttack
 from reproduce.config.load import override
-from reproduce.config.schema import AutoAttack, Config
+from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.experiments import paths
 from reproduce.experiments.spec import find_attack

@@ -6,15 +6,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
-from reproduce.config.schema import (
-    PGD,
-    Attack,
-    AutoAttack,
-    Config,
-    FABAttack,
-    PGDAttack,
-    SquareAttack,
-)
+from reproduce.config.attacks import PGD, Attack, AutoAttack, FABAttack, PGDAttack, SquareAttack
+from reproduce.config.schema import Config
 from reproduce.core.files import read_model
 from reproduce.experiments import paths
 from reproduce.experiments.grids import Item

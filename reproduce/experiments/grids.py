@@ -6,9 +6,10 @@ from itertools import product
 from typing import Any
 
 from reproduce.cell import Cell, parse_cell
+from reproduce.config.attacks import PGDAttack
 from reproduce.config.fields import Checkpoint
 from reproduce.config.grids import AttackTable, ComparisonTable, Curves, Grid, TuningTable
-from reproduce.config.schema import Config, PGDAttack
+from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.experiments.spec import (
     AttackSpec,

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from reproduce.cell import Cell, check_cell, parse_cell
+from reproduce.config.attacks import Attack
 from reproduce.config.fields import Checkpoint
-from reproduce.config.schema import AWP, WAR, Attack, Config, Mixed, Train, Validation
+from reproduce.config.schema import AWP, WAR, Config, Mixed, Train, Validation
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import digest
 from reproduce.registry import METHODS, ExtraFacts, dataset_facts, extra_of

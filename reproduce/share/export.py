@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from reproduce.cell import Cell
+from reproduce.config.attacks import AutoAttack
 from reproduce.config.fields import Checkpoint
-from reproduce.config.schema import AutoAttack, Config
+from reproduce.config.schema import Config
 from reproduce.core.errors import HarnessError
 from reproduce.core.files import read_json, write_atomically, write_json
 from reproduce.evaluation.evaluate import require_checkpoint

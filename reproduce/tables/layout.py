@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from reproduce.config.schema import AutoAttack, Config
+from reproduce.config.attacks import AutoAttack
+from reproduce.config.schema import Config
 from reproduce.paper.published import published
 from reproduce.registry import dataset_facts
 from reproduce.results.statistics import Interval, Sample, sample, subset_interval
