@@ -11,8 +11,9 @@ rule claims:
     conda:
         ENVIRONMENT
     params:
+        preset=PRESET,
         digest=[protocol_digest(CONFIG, name) for name in experiment_names(CONFIG)],
     message:
         "Testing the claims of the paper"
     shell:
-        "python -m reproduce claims --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce claims --preset {params.preset} > {log:q} 2>&1"

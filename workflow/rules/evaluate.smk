@@ -19,6 +19,7 @@ rule evaluate:
     resources:
         **RESOURCES,
     params:
+        preset=PRESET,
         checkpoint=lambda w: paths.checkpoint_of(w.choice),
         attack=lambda w: HARNESS.attack(w.attack),
         digest=lambda w: HARNESS.job(w).digest,
@@ -27,7 +28,7 @@ rule evaluate:
         "Attacking {wildcards.cell}{wildcards.choice} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate {wildcards.cell} --attack {params.attack}"
-        " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {PRESET}"
+        " --seed {wildcards.seed} --checkpoint {params.checkpoint} --preset {params.preset}"
         " {params.limit} > {log:q} 2>&1"
 
 
@@ -48,6 +49,7 @@ rule evaluate_published:
     resources:
         **RESOURCES,
     params:
+        preset=PRESET,
         attack=lambda w: HARNESS.attack(w.attack),
         digest=lambda w: HARNESS.job(w).digest,
         limit=lambda w, resources: HARNESS.limit(w, resources.runtime),
@@ -55,7 +57,7 @@ rule evaluate_published:
         "Attacking published network {wildcards.zoo} with {wildcards.attack}, seed {wildcards.seed}"
     shell:
         "python -m reproduce evaluate --zoo {wildcards.zoo} --dataset {wildcards.dataset}"
-        " --optional --attack {params.attack} --seed {wildcards.seed} --preset {PRESET}"
+        " --optional --attack {params.attack} --seed {wildcards.seed} --preset {params.preset}"
         " {params.limit} > {log:q} 2>&1"
 
 
@@ -73,8 +75,9 @@ rule examples:
     resources:
         **RESOURCES,
     params:
+        preset=PRESET,
         digest=HARNESS.examples_digest(),
     message:
         "Making adversarial examples"
     shell:
-        "python -m reproduce examples --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce examples --preset {params.preset} > {log:q} 2>&1"

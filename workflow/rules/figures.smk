@@ -16,11 +16,12 @@ rule figure:
     conda:
         ENVIRONMENT
     params:
+        preset=PRESET,
         digest=lambda w: protocol_digest(CONFIG, w.figure),
     message:
         "Drawing {wildcards.figure}"
     shell:
-        "python -m reproduce figure {wildcards.figure} --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce figure {wildcards.figure} --preset {params.preset} > {log:q} 2>&1"
 
 
 # Lemma 4.2 needs no runs, and no GPU; update() as in train.
@@ -36,8 +37,9 @@ rule examine_lemma:
         runtime=RESOURCES["runtime"],
         mem_mb=RESOURCES["mem_mb"],
     params:
+        preset=PRESET,
         digest=lemma_digest(CONFIG),
     message:
         "Testing Lemma 4.2 on random networks"
     shell:
-        "python -m reproduce lemma --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce lemma --preset {params.preset} > {log:q} 2>&1"

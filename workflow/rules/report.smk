@@ -14,9 +14,10 @@ rule report:
     conda:
         ENVIRONMENT
     params:
+        preset=PRESET,
         # it is printed whole
         digest=digest(resolved(CONFIG)),
     message:
         "Writing the report"
     shell:
-        "python -m reproduce report --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce report --preset {params.preset} > {log:q} 2>&1"

@@ -16,11 +16,12 @@ rule table:
     conda:
         ENVIRONMENT
     params:
+        preset=PRESET,
         digest=lambda w: protocol_digest(CONFIG, w.table),
     message:
         "Writing {wildcards.table}"
     shell:
-        "python -m reproduce table {wildcards.table} --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce table {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
 
 rule compare:
@@ -39,12 +40,13 @@ rule compare:
     conda:
         ENVIRONMENT
     params:
+        preset=PRESET,
         digest=lambda w: protocol_digest(CONFIG, w.table),
         runs=lambda w: HARNESS.compared_runs(w.table),
     message:
         "Comparing {wildcards.table} with the paper"
     shell:
-        "python -m reproduce diff {wildcards.table} --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce diff {wildcards.table} --preset {params.preset} > {log:q} 2>&1"
 
 
 rule checkpoints:
@@ -59,11 +61,12 @@ rule checkpoints:
     conda:
         ENVIRONMENT
     params:
+        preset=PRESET,
         digest=protocol_digest(CONFIG, "checkpoints"),
     message:
         "Writing the table of checkpoints"
     shell:
-        "python -m reproduce table checkpoints --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce table checkpoints --preset {params.preset} > {log:q} 2>&1"
 
 
 # also of records that no experiment asks for; `reproduce results` takes in what came by hand
@@ -78,9 +81,10 @@ rule results:
     conda:
         ENVIRONMENT
     params:
+        preset=PRESET,
         # the settings of every attack and training, as those of a table are
         digest=protocol_digest(CONFIG, "results"),
     message:
         "Writing results.parquet"
     shell:
-        "python -m reproduce results --preset {PRESET} > {log:q} 2>&1"
+        "python -m reproduce results --preset {params.preset} > {log:q} 2>&1"

@@ -22,6 +22,7 @@ rule train:
         # no parameter: another number of GPUs is no reason to run a job again
         launcher=lambda w: HARNESS.job(w).launcher,
     params:
+        preset=PRESET,
         # a changed hyper-parameter changes the digest of exactly the cells it touches
         digest=lambda w: HARNESS.job(w).digest,
         # derived from resources, so that another one is no reason to run a job again
@@ -29,5 +30,5 @@ rule train:
     message:
         "Training {wildcards.cell}"
     shell:
-        "{resources.launcher} train {wildcards.cell} --preset {PRESET}"
+        "{resources.launcher} train {wildcards.cell} --preset {params.preset}"
         " {params.limit} > {log:q} 2>&1"
