@@ -28,7 +28,7 @@ export USER ?= nobody
 .PHONY: demo test test-all test-gpu environment lint audit docs site lock clean
 
 demo: environment
-	@echo "Training, attacking and drawing: about four minutes on two cores."
+	@echo "Training, attacking and drawing: about three minutes on two cores."
 	$(BIN)/python -m reproduce.workflow.preload \
 	  $(BIN)/snakemake --cores $(CORES) --config preset=demo --quiet reason host $(PROGRESS) -- all
 	@sed -n '/^[#|]/p' results/demo/tables/table1.md

@@ -1,10 +1,11 @@
 """`python -m reproduce.workflow.preload COMMAND...`: many short jobs share one start of Python.
 
-torch and pandas take seconds to import, longer than most jobs of the demo take.  This process
-imports them once and runs COMMAND.  Every `python -m reproduce` below it then asks this process
-for a fork of itself.
+torch, SciPy and matplotlib take ten seconds to import, longer than most jobs of the demo take.
+This process runs COMMAND, and imports them once in the meantime.  Every `python -m reproduce`
+below it then asks this process for a fork of itself.
 """
 
+import importlib
 import json
 import os
 import select
@@ -19,14 +20,23 @@ from typing import NoReturn
 
 # where the socket is, for those that COMMAND starts
 ADDRESS = "REPRODUCE_PRELOADED"
+# what jobs import, in the order in which they need it; optimizers import torch's compiler
+_MODULES = [
+    "reproduce.training.train",
+    "torch._dynamo",
+    "pyautoattack",
+    "reproduce.lemma.search",
+    "matplotlib.pyplot",
+    "reproduce.report.build",
+    "pyarrow.parquet",
+]
 # in seconds, how often to look whether COMMAND has ended
 _POLL = 0.2
 
 
 def serve(command: list[str]) -> int:
     """Run a command, fork for the jobs that it starts, and return its status."""
-    import reproduce.training.train  # noqa: F401
-
+    modules = list(_MODULES)
     with (
         tempfile.TemporaryDirectory(prefix="reproduce-") as folder,
         socket.socket(socket.AF_UNIX) as server,
@@ -39,7 +49,7 @@ def serve(command: list[str]) -> int:
         signal.signal(signal.SIGINT, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         while process.poll() is None:
-            if select.select([server], [], [], _POLL)[0]:
+            if select.select([server], [], [], 0 if modules else _POLL)[0]:
                 connection, _ = server.accept()
                 # a fork of a fork is nobody's to wait for
                 child = os.fork()
@@ -49,6 +59,8 @@ def serve(command: list[str]) -> int:
                     os._exit(0)
                 os.waitpid(child, 0)
                 connection.close()
+            elif modules:
+                importlib.import_module(modules.pop(0))
         return process.returncode
 
 
