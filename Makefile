@@ -35,13 +35,14 @@ demo: environment
 	@tail -n 1 results/demo/logs/claims.log
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
-PYTEST := $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --cov=reproduce --cov-report=term-missing:skip-covered
+PYTEST := $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
 
 test: environment
-	$(PYTEST) --cov-fail-under=85
+	$(PYTEST) --cov=reproduce --cov-report=term-missing:skip-covered --cov-fail-under=85
 
-test-all: environment
-	$(PYTEST) -m "" --cov-fail-under=90
+# the slow ones in a run of their own, without coverage, which would slow them down
+test-all: test
+	$(PYTEST) -m "slow or slurm or browser"
 
 # in under three minutes, on one GPU
 test-gpu: environment

@@ -89,6 +89,19 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[str]:
+    """The address of a process that has imported all, of which jobs of workflows can be forks."""
+    command = (
+        "import os, sys; print(os.environ['REPRODUCE_PRELOADED'], flush=True); sys.stdin.read()"
+    )
+    server = [sys.executable, "-m", "reproduce.workflow.preload", sys.executable, "-c", command]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(server, text=True, **pipes) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, digits_folder: Path) -> Callable[..., Config]:
     """Make a configuration whose cells train in about a second; takes more overrides."""

@@ -172,13 +172,14 @@ def test_traces(tiny: Callable[..., Config]) -> None:
 
 LATE = (
     "experiments.figure3={dataset: digits, architectures: [wrn-10-0.25, wrn-10-0.5], "
-    "method: trades-step, lambdas: [6], seeds: [0, 1]}"
+    "method: trades-step, lambdas: [6], seeds: [0, 1]}",
+    "train_for={trades-step: {schedule: step, milestones: [0.5, 0.8], validation: {start: 0}}}",
 )
 
 
 def test_epochs(tiny: Callable[..., Config]) -> None:
     """Twelve epochs whose rate drops in the sixth and the ninth; a run's best is its sixth."""
-    config = tiny(LATE, "train.epochs=12")
+    config = tiny(*LATE, "train.epochs=12")
     for cell in curve_cells(config.experiments.figure3):
         rows = [
             {
@@ -203,7 +204,7 @@ def test_epochs(tiny: Callable[..., Config]) -> None:
     assert slopes[key].by_seed == pytest.approx({0: 1 + 2})
     assert len(judged(evidence, "overfitting").missing) == 2
     # where they are planned they are missing
-    both = tiny(LATE, "train.epochs=12", "experiments.figure1=" + CURVES)
+    both = tiny(*LATE, "train.epochs=12", "experiments.figure1=" + CURVES)
     groups = Evidence(both).groups("figure3", "late_fall")
     assert len(groups) == 4
     assert len(groups[key._replace(method="trades")].missing) == 2

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,15 @@ from reproduce.models.load import ModelSource
     ],
 )
 def test_neither_batch_nor_compilation_has_a_say(
-    tiny: Callable[..., Config], source: ModelSource, attack: str, setting: str, tmp_path: Path
+    tiny: Callable[..., Config],
+    source: ModelSource,
+    attack: str,
+    setting: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # all of compilation but its kernels, which take minutes
+    monkeypatch.setattr(target, "compile_network", partial(torch.compile, backend="aot_eager"))
     records = []
     for name, more in (("plain", "machine.compile=never"), ("other", setting)):
         config = tiny(*SMALL, more, f"results={tmp_path / name}")

@@ -356,11 +356,11 @@ def test_the_workflow_makes_only_what_was_not_imported(
 
 @pytest.mark.slow
 def test_the_workflow_does_not_train_what_was_imported_after_it_trained(
-    tiny: Callable[..., Config], reference: Path, tmp_path: Path
+    tiny: Callable[..., Config], reference: Path, tmp_path: Path, preloaded: str
 ) -> None:
     """Snakemake remembers the settings of what it made there last; it must not go by them."""
     other = json.loads(tiny(*SETS, "train.epochs=1").model_dump_json())
-    workflow = Workflow(copy(tmp_path), other)
+    workflow = Workflow(copy(tmp_path), other, preloaded)
     workflow.run("table1")
     config = tiny(*SETS)
     assert set(_outcomes(config, reference).values()) == {"imported"}

@@ -18,7 +18,7 @@ from reproduce.models.load import ModelSource
 
 CELL = parse_cell("cifar10/wrn-34-1/trades/lam-6/seed-0")
 FOLDER = ROOT / "results" / "reference" / "cpu" / "paper"
-IMAGES = 256
+IMAGES = 64
 
 
 def test_its_record_is_what_the_attack_gives(real_cifar: Path, tmp_path: Path) -> None:
@@ -40,4 +40,4 @@ def test_its_record_is_what_the_attack_gives(real_cifar: Path, tmp_path: Path) -
     assert np.array_equal(ours["index"], theirs["index"])
     # another processor rounds otherwise
     assert (ours["clean"] != theirs["clean"]).sum() <= 1
-    assert (ours["adversarial"] != theirs["adversarial"]).sum() <= 3
+    assert (ours["adversarial"] != theirs["adversarial"]).sum() <= 1

@@ -27,14 +27,14 @@ OUTCOME = "results/mini/models/cifar10/{}/autoattack-n10-seed0.json"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+def finished(tmp_path_factory: pytest.TempPathFactory, preloaded: str) -> Workflow:
     """The table, made with one published checkpoint missing."""
     folder = tmp_path_factory.mktemp("table4")
     config = cifar_config(folder, *SETS)
     write_extra(folder)
     write_checkpoint(folder / "zoo")
     tree = json.loads(config.model_dump_json(exclude={"results"}))
-    workflow = Workflow(copy(tmp_path_factory.mktemp("workflow")), tree)
+    workflow = Workflow(copy(tmp_path_factory.mktemp("workflow")), tree, preloaded)
     workflow.run("--", "table4")
     return workflow
 

@@ -20,11 +20,13 @@ RESULTS = Path(f"results of {ODD}/demo")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Workflow:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, digits_folder: Path, preloaded: str
+) -> Workflow:
     """A tiny experiment of four cells, run to its end."""
     config = load_config("{}", "demo", [f"data.folder={digits_folder}", *TINY])
     tree = {**config.model_dump(mode="json"), "results": str(RESULTS.parent)}
-    workflow = Workflow(copy(tmp_path_factory.mktemp("workflow") / ODD), tree)
+    workflow = Workflow(copy(tmp_path_factory.mktemp("workflow") / ODD), tree, preloaded)
     # the digits are prepared already; Snakemake must find its own record of that
     workflow.run("--touch", "--", str(digits_folder / "prepared" / "digits.npz"), check=False)
     workflow.run("--", "all")
@@ -82,7 +84,7 @@ def test_the_lemma_is_examined_by_itself(done: Workflow) -> None:
     assert done.planned("--", "lemma") == {}
     done.set(lemma={**config["lemma"], "seeds": [0, 1, 2]})
     assert done.planned() == {"all": 1, "examine_lemma": 1, "figure": 1, "report": 1}
-    done.run("--", "lemma")
+    done.run("--", "lemma", preloaded=False)
     saved = json.loads((done.folder / RESULTS / "lemma.json").read_text())
     assert len(saved["settings"]["seeds"]) == 3
     assert done.planned("--", "lemma") == {}

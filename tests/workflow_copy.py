@@ -10,6 +10,8 @@ from pathlib import Path
 
 from conftest import ROOT
 
+from reproduce.workflow.preload import ADDRESS
+
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 
 
@@ -23,10 +25,11 @@ def copy(folder: Path) -> Path:
 
 
 class Workflow:
-    """One copy of the workflow and a way to run it."""
+    """One copy of the workflow and a way to run it; `preloaded` makes its jobs start at once."""
 
-    def __init__(self, folder: Path, config: dict) -> None:
+    def __init__(self, folder: Path, config: dict, preloaded: str | None = None) -> None:
         self.folder = folder
+        self.forks = {} if preloaded is None else {ADDRESS: preloaded}
         (folder / "config.yaml").write_text(json.dumps(config))
 
     @property
@@ -35,11 +38,13 @@ class Workflow:
         theirs = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://not.installed"}
         return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **theirs}
 
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
+    def run(
+        self, *words: str, check: bool = True, preloaded: bool = True
+    ) -> subprocess.CompletedProcess:
         process = subprocess.run(
             [SNAKEMAKE, "--cores", "2", *words],
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | (self.forks if preloaded else {}),
             capture_output=True,
             text=True,
             timeout=1800,
