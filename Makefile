@@ -16,6 +16,8 @@ LOCK := envs/requirements.lock
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # uv installs the lock several times as fast; torch comes by pip, which sees every index that it is told of
 INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(PIP) --quiet install)
+# how long a part of the set-up took, and how large all is then
+timed = @begin=$$(date +%s); $(1) && echo "  $$(( $$(date +%s) - begin )) s, .venv has $$(du -sh .venv | cut -f1)"
 # bars where there is a terminal, lines where there is none
 PROGRESS := $(shell test -t 2 && echo --logger rich)
 # several jobs with one thread each are faster and steadier than one job with several
@@ -69,15 +71,14 @@ environment: .venv/done
 
 .venv/done: $(LOCK) pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, set PYTHON to one")'
-	@echo "Setting up .venv (once; some minutes without a word, PyTorch is the large part)"
+	@echo "Setting up .venv, once, in two parts; each takes a minute or more without a word."
 	$(PYTHON) -m venv .venv
 	@# torch first and pinned: a package that pulls it unpinned may bring another build
-	@echo "1 of 2: PyTorch"
-	$(PIP) install $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint envs/torch-constraints.txt
+	@echo "1 of 2: PyTorch, the larger part"
+	$(call timed,$(PIP) install $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint envs/torch-constraints.txt)
 	@echo "2 of 2: everything else"
-	$(INSTALL) --no-deps --require-hashes --requirement $(LOCK)
+	$(call timed,$(INSTALL) --no-deps --require-hashes --requirement $(LOCK))
 	$(PIP) install --no-deps --no-build-isolation --editable .
-	@du -sh .venv | sed 's/\t.*/ in .venv/'
 	@touch $@
 
 # the pages that are written from the code
