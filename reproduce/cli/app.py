@@ -49,19 +49,17 @@ _SHARED: dict[str, Any] = {
         typer.Option(
             envvar=CONFIG_VARIABLE,
             show_envvar=False,
-            help="File of settings, or JSON; else config.yaml.",
+            help="File or JSON of settings; else config.yaml.",
         ),
     ],
-    "preset": Annotated[
-        str | None, typer.Option(help=f"{', '.join(PRESETS)}; in place of the file's.")
-    ],
+    "preset": Annotated[str | None, typer.Option(help=f"{', '.join(PRESETS)}; else the file's.")],
     "sets": Annotated[
         list[str] | None,
-        typer.Option("--set", help="One setting: train.epochs=10; repeatable."),
+        typer.Option("--set", help="A setting: train.epochs=10. Repeatable."),
     ],
     "device": Annotated[
         str | None,
-        typer.Option(help="cpu, cuda or cuda:K, in place of machine.device."),
+        typer.Option(help="cpu, cuda or cuda:K; else machine.device."),
     ],
 }
 CellArgument = Annotated[str, typer.Argument(metavar="CELL", help=f"Cell id, such as {EXAMPLE}.")]
@@ -70,7 +68,7 @@ ExperimentArgument = Annotated[
 ]
 ExperimentsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="EXPERIMENT", help="Experiments, such as table1; all if none."),
+    typer.Argument(metavar="EXPERIMENT", help="Experiments, such as table1. None: all."),
 ]
 
 

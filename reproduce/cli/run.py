@@ -19,11 +19,11 @@ from reproduce.experiments.spec import find_attack
 from reproduce.registry import DATASETS, EXTRA, dataset_facts
 
 MinutesOption = Annotated[
-    float | None, typer.Option(help="Stop by then; the same command continues.")
+    float | None, typer.Option(help="Stop within this time; the same command continues.")
 ]
 CheckpointOption = Annotated[
     str | None,
-    typer.Option(help="Of a cell: best-test, last or best-val."),
+    typer.Option(help="Checkpoint of a cell: best-test, last or best-val."),
 ]
 
 
@@ -47,7 +47,7 @@ def prepare(
 def train(settings: Config, cell: CellArgument, max_minutes: MinutesOption = None) -> None:
     """Train one cell, or continue it where it was stopped.
 
-    Ends with status 75 if it was stopped before it was finished.
+    Exit status 75: --max-minutes are over, and it is not finished.
 
     Example: reproduce train cifar10/wrn-34-1/trades/lam-6/seed-0 --max-minutes 110
     """
@@ -64,39 +64,40 @@ def evaluate(
     cell: Annotated[
         str | None, typer.Argument(metavar="CELL", help=f"Cell id, such as {EXAMPLE}.")
     ] = None,
-    attack: Annotated[str, typer.Option(help="One of the configuration's.")] = "pgd20",
-    seed: Annotated[int, typer.Option(min=0, help="Of the random start.")] = 0,
+    attack: Annotated[str, typer.Option(help="Attack of the configuration.")] = "pgd20",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random start.")] = 0,
     checkpoint: CheckpointOption = None,
-    weights: Annotated[Path | None, typer.Option(help="Not a cell: a checkpoint file.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint file, in place of a cell.")
+    ] = None,
     architecture: Annotated[
         str | None, typer.Option(help="Network of --weights, such as wrn-34-10.")
     ] = None,
     zoo: Annotated[
-        str | None, typer.Option(help="Not a cell: id in RobustBench's l_inf zoo.")
+        str | None, typer.Option(help="Id in RobustBench's l_inf zoo, in place of a cell.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Not a cell: PACKAGE.MODULE:ATTRIBUTE of Python.")
+        str | None, typer.Option(help="PACKAGE.MODULE:ATTRIBUTE, in place of a cell.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help=f"Unless a cell: {', '.join(DATASETS)}.")
+        str | None, typer.Option(help=f"Without a cell: {', '.join(DATASETS)}.")
     ] = None,
-    optional: Annotated[
-        bool, typer.Option("--optional", help="With --zoo: a missing checkpoint is no error.")
-    ] = False,
+    # of Snakemake's jobs: a published checkpoint that is missing is no error
+    optional: Annotated[bool, typer.Option("--optional", hidden=True)] = False,
     images: Annotated[
-        int | None, typer.Option(help="So many test images, classes in proportion.")
+        int | None, typer.Option(help="Number of test images, classes in proportion.")
     ] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Of AutoAttack the two APGD attacks only.")
+        bool, typer.Option("--preview", help="Run only the two APGD attacks of AutoAttack.")
     ] = False,
     max_minutes: MinutesOption = None,
     processes: Annotated[
-        int | None, typer.Option(help="Spread the shards over so many processes.")
+        int | None, typer.Option(help="Number of processes to spread the work over.")
     ] = None,
 ) -> None:
     """Attack a network and write what happened to every image.
 
-    Stopped at any time, the same command continues; status 75 if minutes were over.
+    A stopped command continues. Exit status 75: --max-minutes are over.
 
     Example: reproduce evaluate digits/wrn-10-1/at/lam-1/seed-0 --attack fab
     """

@@ -37,20 +37,18 @@ def _settings_of(folder: Path | None) -> dict[str, str]:
 def publish(
     settings: Config,
     folder: Annotated[
-        Path, typer.Argument(help="Where to, such as results/reference/h200; the preset is added.")
+        Path, typer.Argument(help="Folder to write to, such as results/reference/h200.")
     ],
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="CELL", help="Also this run's best-test checkpoint; repeatable."),
+        typer.Option(metavar="CELL", help="Add this run's best checkpoint. Repeatable."),
     ] = None,
     every: Annotated[
-        int, typer.Option(min=1, max=1000, help="Keep one of so many rows of a trace.")
+        int, typer.Option(min=1, max=1000, help="Keep one of this many rows of a trace.")
     ] = 10,
     to: Annotated[
         str | None,
-        typer.Option(
-            metavar="hf://OWNER/NAME[/PATH]", help="Also upload it to a data set of huggingface.co."
-        ),
+        typer.Option(metavar="hf://OWNER/NAME[/PATH]", help="Upload it to huggingface.co as well."),
     ] = None,
 ) -> None:
     """Write finished runs where others can import them.
@@ -85,7 +83,8 @@ def import_published(
         ),
     ],
     cells: Annotated[
-        list[str] | None, typer.Argument(metavar="CELL", help="Runs; all of the folder if none.")
+        list[str] | None,
+        typer.Argument(metavar="CELL", help="Runs to import. None: all of the folder."),
     ] = None,
 ) -> None:
     """Copy runs that somebody published into your own results.
@@ -116,12 +115,16 @@ def verify(
     settings: Config,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Results of a preset; the configuration's if none."),
+        typer.Argument(help="Results of a preset. None: the configuration's."),
     ] = None,
-    sample: Annotated[int, typer.Option(min=0, help="Repeat so many evaluations.")] = 3,
-    images: Annotated[int, typer.Option(min=1, help="Of each; FAB, Square, APGD: a shard.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the sample.")] = 0,
-    max_minutes: Annotated[float, typer.Option(min=0, help="For all repeats together.")] = 10.0,
+    sample: Annotated[int, typer.Option(min=0, help="Number of evaluations to repeat.")] = 3,
+    images: Annotated[
+        int, typer.Option(min=1, help="Images of each; a shard of FAB, Square, APGD.")
+    ] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice.")] = 0,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="Time for all repeats together.")
+    ] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
     """Check every result in a folder; repeat some attacks.

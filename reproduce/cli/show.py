@@ -37,7 +37,7 @@ def plan(
     settings: Config,
     experiments: ExperimentsArgument = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="First time a training step of every network here.")
+        bool, typer.Option("--measure", help="Time a training step of every network here first.")
     ] = False,
 ) -> None:
     """Count runs and attacks, and estimate hours and disk.
@@ -88,10 +88,10 @@ def status(
     settings: Config,
     experiments: ExperimentsArgument = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look again and again, until all is done or Ctrl-C.")
+        bool, typer.Option("--watch", help="Repeat until all is done or Ctrl-C.")
     ] = False,
     every: Annotated[
-        float, typer.Option(min=0.2, max=86_400, help="With --watch: seconds between two looks.")
+        float, typer.Option(min=0.2, max=86_400, help="Seconds between two looks of --watch.")
     ] = 5.0,
 ) -> None:
     """Say how far every run and attack is, once or live.
@@ -227,11 +227,11 @@ def tensorboard(
     settings: Config,
     experiments: ExperimentsArgument = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; tensorboard under the results if none.")
+        Path | None, typer.Option(help="Folder to write to; default: tensorboard in the results.")
     ] = None,
     every: Annotated[
         int | None,
-        typer.Option(min=1, help="Iterations between two points; at most 2,000 a run if none."),
+        typer.Option(min=1, help="Iterations between two points; default: 2,000 points."),
     ] = None,
 ) -> None:
     """Write the traces of runs as TensorBoard event files.
