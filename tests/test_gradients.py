@@ -58,7 +58,7 @@ def worst_error(architecture: str) -> float:
     """Return the largest relative error of a tensor's gradient, in the Euclidean norm."""
     folder = parse_architecture(architecture).bottleneck
     facts = dataset_facts("imagenet" if folder else "cifar10")
-    size = 64 if folder else 8
+    size = 32 if folder else 8
     generator = torch.Generator().manual_seed(0)
     images = torch.rand((8, facts.channels, size, size), generator=generator)
     labels = torch.arange(8) % facts.classes
