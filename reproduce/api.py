@@ -1,7 +1,7 @@
 """What `import reproduce` gives: the harness from Python, for notebooks and scripts.
 
 Each function does what the command of its name does, on the same files.  The examples use the
-demo on scikit-learn's digits; after `make demo` all of them return at once.
+demo on scikit-learn's digits; after `make demo` most of them return at once.
 """
 
 from collections.abc import Callable, Sequence

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from faulty_work import Work
 
 ROOT = Path(__file__).resolve().parent.parent
+# a terminal of before Unicode, in a notebook of another environment
+ODD_TERMINAL = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://not.installed"}
 TINY_CELL = "digits/wrn-10-0.25/trades/lam-2/seed-0"
 TINY = [
     "data.train_images=100",
@@ -97,7 +99,8 @@ def preloaded() -> Iterator[str]:
     )
     server = [sys.executable, "-m", "reproduce.workflow.preload", sys.executable, "-c", command]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(server, text=True, **pipes) as process:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | ODD_TERMINAL
+    with subprocess.Popen(server, text=True, env=environment, **pipes) as process:
         yield process.stdout.readline().strip()
         process.stdin.close()
 

@@ -130,7 +130,7 @@ def test_the_table_of_claims_is_that_of_the_code() -> None:
     assert rows == [(f"| `{one.name}`", one.source) for one in STATEMENTS]
 
 
-def test_the_walks_name_files_and_names_that_exist() -> None:
+def test_the_steps_name_files_and_names_that_exist() -> None:
     page = " ".join((DOCS / "extend.md").read_text().split())
     for path in re.findall(r"`((?:reproduce|tests)/[^`]*)`", page):
         assert (ROOT / path).exists(), path

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
+from conftest import ODD_TERMINAL, ROOT
 
 from reproduce.workflow.preload import ADDRESS
 
@@ -34,9 +34,7 @@ class Workflow:
 
     @property
     def environment(self) -> dict[str, str]:
-        # a terminal of before Unicode, in a notebook of another environment
-        theirs = {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://not.installed"}
-        return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **theirs}
+        return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **ODD_TERMINAL}
 
     def run(
         self, *words: str, check: bool = True, preloaded: bool = True

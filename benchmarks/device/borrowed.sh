@@ -26,7 +26,7 @@ step() { # NAME SECONDS COMMAND...
 }
 
 check() {
-  # what is right: both at once, neither is timed; the tests take three minutes
+  # what is right: both at once, neither is timed; the tests are meant to take three minutes
   step doctor $(($(left) / 2)) "$PY" -m reproduce doctor --preset paper --device "$DEVICE" "$@" &
   REPRODUCE_TEST_DEVICE=$DEVICE step tests $(($(left) * 2 / 3)) "$PY" -m pytest -m gpu -v &
   wait

@@ -47,7 +47,7 @@ def prepare(
 def train(settings: Config, cell: CellArgument, max_minutes: MinutesOption = None) -> None:
     """Train one cell, or continue it where it was stopped.
 
-    Exit status 75: --max-minutes are over, and it is not finished.
+    Exit status 75: stopped by --max-minutes, Ctrl-C or SIGTERM before it was finished.
 
     Example: reproduce train cifar10/wrn-34-1/trades/lam-6/seed-0 --max-minutes 110
     """
@@ -97,7 +97,7 @@ def evaluate(
 ) -> None:
     """Attack a network and write what happened to every image.
 
-    A stopped command continues. Exit status 75: --max-minutes are over.
+    The same command continues what was stopped. Exit status 75: time was over.
 
     Example: reproduce evaluate digits/wrn-10-1/at/lam-1/seed-0 --attack fab
     """

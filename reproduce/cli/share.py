@@ -37,18 +37,20 @@ def _settings_of(folder: Path | None) -> dict[str, str]:
 def publish(
     settings: Config,
     folder: Annotated[
-        Path, typer.Argument(help="Folder to write to, such as results/reference/h200.")
+        Path, typer.Argument(help="Such as results/reference/h200; the preset is added.")
     ],
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="CELL", help="Add this run's best checkpoint. Repeatable."),
+        typer.Option(metavar="CELL", help="This run's best-test weights too. Repeatable."),
     ] = None,
     every: Annotated[
         int, typer.Option(min=1, max=1000, help="Keep one of this many rows of a trace.")
     ] = 10,
     to: Annotated[
         str | None,
-        typer.Option(metavar="hf://OWNER/NAME[/PATH]", help="Upload it to huggingface.co as well."),
+        typer.Option(
+            metavar="hf://OWNER/NAME[/PATH]", help="Upload to a data set of huggingface.co as well."
+        ),
     ] = None,
 ) -> None:
     """Write finished runs where others can import them.
@@ -117,7 +119,7 @@ def verify(
         Path | None,
         typer.Argument(help="Results of a preset. None: the configuration's."),
     ] = None,
-    sample: Annotated[int, typer.Option(min=0, help="Number of evaluations to repeat.")] = 3,
+    sample: Annotated[int, typer.Option(min=0, help="Evaluations to repeat.")] = 3,
     images: Annotated[
         int, typer.Option(min=1, help="Images of each; a shard of FAB, Square, APGD.")
     ] = 64,

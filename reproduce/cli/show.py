@@ -231,7 +231,7 @@ def tensorboard(
     ] = None,
     every: Annotated[
         int | None,
-        typer.Option(min=1, help="Iterations between two points; default: 2,000 points."),
+        typer.Option(min=1, help="Iterations between two points; default: at most 2,000."),
     ] = None,
 ) -> None:
     """Write the traces of runs as TensorBoard event files.

@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, random numbers, progress, provenance."""
+"""What every folder uses: errors, files, random numbers, progress, provenance."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,7 +27,8 @@ _MODULES = [
     "torch._dynamo",
     "pyautoattack",
     "reproduce.lemma.search",
-    "matplotlib.pyplot",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
     "reproduce.report.build",
     "pyarrow.parquet",
 ]
@@ -37,6 +39,8 @@ _POLL = 0.2
 def serve(command: list[str]) -> int:
     """Run a command, fork for the jobs that it starts, and return its status."""
     modules = list(_MODULES)
+    # that of a notebook's terminal may not even import here
+    os.environ["MPLBACKEND"] = "agg"
     with (
         tempfile.TemporaryDirectory(prefix="reproduce-") as folder,
         socket.socket(socket.AF_UNIX) as server,
@@ -55,12 +59,17 @@ def serve(command: list[str]) -> int:
                 child = os.fork()
                 if child == 0:
                     if os.fork() == 0:
-                        _work(connection)
+                        try:
+                            _work(connection)
+                        finally:  # whoever asked is gone; only the server removes its socket
+                            os._exit(1)
                     os._exit(0)
                 os.waitpid(child, 0)
                 connection.close()
             elif modules:
-                importlib.import_module(modules.pop(0))
+                # a job that needs it says what is wrong with it
+                with suppress(Exception):
+                    importlib.import_module(modules.pop(0))
         return process.returncode
 
 
@@ -74,6 +83,7 @@ def _work(connection: socket.socket) -> NoReturn:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         _, files, _, _ = socket.recv_fds(connection, 1, 3)
         for target, file in enumerate(files):
             os.dup2(file, target)
@@ -82,6 +92,10 @@ def _work(connection: socket.socket) -> NoReturn:
         os.chdir(job["folder"])
         os.environ.clear()
         os.environ.update(job["environment"])
+        # the server's have its encoding
+        sys.stdout, sys.stderr = (
+            os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2)
+        )
         sys.argv = job["arguments"]
         connection.sendall(b"%d\n" % os.getpid())
         main()
@@ -108,7 +122,7 @@ def ask(address: str) -> int:
         connection.shutdown(socket.SHUT_WR)
         answers = connection.makefile("rb")
         pid = int(answers.readline())
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda received, _: os.kill(pid, received))
         # none if it was killed
         return int(answers.readline() or 1)
