@@ -42,9 +42,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
 test: environment
 	$(PYTEST) --cov=reproduce --cov-report=term-missing:skip-covered --cov-fail-under=90
 
-# the slow ones in a run of their own: they wait a lot, and coverage would slow them down
+# the slow ones in a run of their own, without coverage, which would slow them down
 test-all: test
-	$(PYTEST) --numprocesses $$(( $(CORES) + 1 )) -m "slow or slurm or browser"
+	$(PYTEST) -m "slow or slurm or browser"
 
 # meant to take three minutes on one GPU
 test-gpu: environment
