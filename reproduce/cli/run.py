@@ -99,7 +99,7 @@ def evaluate(
 
     The same command continues what was stopped. Exit status 75: time was over.
 
-    Example: reproduce evaluate digits/wrn-10-1/at/lam-1/seed-0 --attack fab
+    Example: reproduce evaluate digits/wrn-10-0.5/at/lam-1/seed-0 --preset demo
     """
     from reproduce.evaluation.evaluate import evaluate_cell, evaluate_model, evaluate_published
     from reproduce.models.load import ModelSource
@@ -148,7 +148,7 @@ def restore(
 
     The two change places.
 
-    Example: reproduce restore results/demo/superseded/cells/digits/wrn-10-1/at/lam-1/seed-0/0a1b2c
+    Example: reproduce restore results/demo/superseded/cells/digits/wrn-10-0.5/at/lam-1/seed-0/0a1b2c
     """
     from reproduce.experiments.superseded import how_to_restore
     from reproduce.experiments.superseded import restore as bring_back
