@@ -32,9 +32,7 @@ def _held() -> tuple[int, int, tuple[int, int, int]]:
 
 
 @pytest.mark.slow
-def test_many_epochs_hold_no_more_than_fifty(
-    tiny: Callable[..., Config], cell: Cell
-) -> None:
+def test_many_epochs_hold_no_more_than_fifty(tiny: Callable[..., Config], cell: Cell) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # a step an epoch; every one is measured, and the state is saved after it
     sets = (f"train.epochs={EPOCHS}", "train.batch_size=80", f"machine.device={device}")

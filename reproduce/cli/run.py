@@ -148,7 +148,7 @@ def restore(
 
     The two change places.
 
-    Example: reproduce restore results/demo/superseded/cells/digits/wrn-10-0.5/at/lam-1/seed-0/0a1b2c
+    Example: reproduce restore results/demo/superseded/cells/digits/wrn-10-0.5/at/lam-1/seed-0/0a1b
     """
     from reproduce.experiments.superseded import how_to_restore
     from reproduce.experiments.superseded import restore as bring_back
