@@ -66,7 +66,7 @@ def test_the_paper_on_a_cluster(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "counts"),
     [
-        ("demo", {"train": 12, "evaluate": 17, "prepare": 1, "table": 4, "compare": 4}),
+        ("demo", {"train": 12, "evaluate": 18, "prepare": 1, "table": 4, "compare": 4}),
         pytest.param(
             "mini",
             {"train": 24, "evaluate": 76, "prepare": 2, "table": 4, "compare": 4},
